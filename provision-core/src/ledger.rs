@@ -1,0 +1,185 @@
+//! What exists out there: one row per generation of every resource a run created, may have
+//! created, or adopted.
+//!
+//! Rows that belong to a run under way are written by the run's own fenced appends. What needs no
+//! lease (sightings by a stale owner, the watch) goes through [`LedgerOp`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{ExternalId, RunId, Timestamp},
+    store::Incarnation,
+};
+
+/// How a resource came to be used by a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// This run created it, or may have: undo deletes it.
+    Created,
+    /// It was there before, and the step's policy says to use it: undo never touches it.
+    Adopted,
+}
+
+/// Whether a resource exists, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceState {
+    /// An intent is recorded and its end is not: it may exist.
+    Unknown,
+    /// It exists.
+    Alive,
+    /// It was deleted, or surely never came to be.
+    Gone,
+    /// It exists, or may, and a person gave it up.
+    LeftBehind,
+}
+
+/// What a resource costs, as declared by its author.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Thousandths of the currency's unit, per `per`.
+    pub milli: u64,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// Per hour, per month, or once.
+    pub per: CostPer,
+}
+
+/// What a [`Cost`] is counted per.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostPer {
+    /// For every hour it exists.
+    Hour,
+    /// For every month it exists.
+    Month,
+    /// Once.
+    Once,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The run that owns the row.
+    pub run: RunId,
+    /// The step of that run.
+    pub path: String,
+    /// The generation of the step's effect.
+    pub generation: u32,
+    /// Position among the step's ids; a step may note several, a resource has 0 only.
+    pub index: u32,
+    /// Tenant of the run.
+    pub tenant: Option<String>,
+    /// Provider, such as `supabase`.
+    pub provider: String,
+    /// Account at the provider.
+    pub account: String,
+    /// Kind, such as `project`.
+    pub kind: String,
+    /// Name we gave it, where it has one.
+    pub name: Option<String>,
+    /// The provider's id, once known.
+    pub external_id: Option<ExternalId>,
+    /// Created or adopted.
+    pub origin: Origin,
+    /// Whether it exists.
+    pub state: ResourceState,
+    /// Region, where it has one.
+    pub region: Option<String>,
+    /// Version of the template it was made from, where it has one.
+    pub template: Option<String>,
+    /// What it costs.
+    pub cost: Option<Cost>,
+    /// Whether its end was ever unknown, or its run taken over: it stays on watch once more.
+    pub suspect: bool,
+    /// When the watch looks next; `None` when it does not.
+    pub watch_at: Option<Timestamp>,
+    /// When the intent was recorded.
+    pub since: Timestamp,
+    /// When it was gone.
+    pub until: Option<Timestamp>,
+}
+
+/// Where, what and which rows to read.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerQuery {
+    /// Only rows of this run.
+    pub run: Option<RunId>,
+    /// Only rows of this tenant.
+    pub tenant: Option<String>,
+    /// Only this provider.
+    pub provider: Option<String>,
+    /// Only this kind.
+    pub kind: Option<String>,
+    /// Only this external id.
+    pub external_id: Option<ExternalId>,
+    /// Only these states; empty means all.
+    pub states: Vec<ResourceState>,
+    /// Only rows after this (run, path, generation, index), in that order.
+    pub after: Option<(RunId, String, u32, u32)>,
+    /// At most so many; 0 means 1,000.
+    pub limit: usize,
+}
+
+/// A resource seen by a worker whose lease had ended: read by the next look-up and the sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The run the worker was driving.
+    pub run: RunId,
+    /// The step.
+    pub path: String,
+    /// Provider.
+    pub provider: String,
+    /// Kind.
+    pub kind: String,
+    /// What was seen.
+    pub external_id: ExternalId,
+    /// The stale lease.
+    pub epoch: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One operation on the ledger that needs no lease.
+#[derive(Debug, Clone)]
+pub enum LedgerOp {
+    /// Reads rows, ordered by (run, path, generation, index).
+    Query(LedgerQuery),
+    /// Adds a sighting; a repeated one changes nothing.
+    Sight(Sighting),
+    /// Reads the sightings of a run; of all runs when `None`.
+    Sightings(Option<RunId>),
+    /// Takes up to `limit` rows whose `watch_at` has come, pushing it `hold` into the future.
+    ClaimWatch {
+        /// Who looks.
+        worker: Incarnation,
+        /// How long the claim lasts.
+        hold: Duration,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Ends the watch of a row: `watch_at` becomes `next`, if it still is `claimed`.
+    EndWatch {
+        /// The row as it was claimed.
+        row: Box<LedgerRow>,
+        /// The next look, if any.
+        next: Option<Timestamp>,
+    },
+    /// Adds a row the watch or a sweep found, or changes the state of such a row. Never touches
+    /// a row of a run that is under way.
+    Enter(Box<LedgerRow>),
+}
+
+/// Answer to one [`LedgerOp`].
+#[derive(Debug, Clone)]
+pub enum LedgerReply {
+    /// Rows.
+    Rows(Vec<LedgerRow>),
+    /// Sightings.
+    Sightings(Vec<Sighting>),
+    /// Whether something was changed.
+    Changed(bool),
+}

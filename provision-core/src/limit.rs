@@ -1,0 +1,111 @@
+//! The seam for limits that all workers share: rates, pauses, breakers, concurrency.
+//!
+//! The arithmetic is [`crate::retry`]-like: pure functions in [`gcra`] and [`breaker`], one for all
+//! stores. Limiter state needs no fsync; losing it costs at most one burst.
+
+use std::{fmt::Debug, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{error::StoreError, id::Timestamp, store::Incarnation};
+
+/// What a bucket allows. A value of the running code, never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Name: provider, account and token class, such as `"supabase/acme/management"`.
+    pub bucket: String,
+    /// Calls allowed per period; `None` means no known rate.
+    pub rate: Option<Rate>,
+    /// Calls that may be open at the same time in all processes; `None` means no cap.
+    pub concurrency: Option<u32>,
+}
+
+/// So many calls per period, evenly spread, with a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Calls per period; at least 1.
+    pub calls: u32,
+    /// The period.
+    pub per: Duration,
+    /// Calls that may come at once; at least 1.
+    pub burst: u32,
+}
+
+/// Asks to make calls.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// What the bucket allows.
+    pub profile: Profile,
+    /// How many calls; a worker asks for what it will use within a second.
+    pub calls: u32,
+    /// Who asks; a concurrency slot belongs to an incarnation and dies with it.
+    pub worker: Incarnation,
+    /// Whether a concurrency slot is wanted.
+    pub slot: bool,
+}
+
+/// Answer to an [`Ask`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// So many calls may be made within the next second; unused ones lapse.
+    Now {
+        /// Between 1 and what was asked.
+        calls: u32,
+    },
+    /// Not before this moment, by the store's clock.
+    At {
+        /// When to ask again.
+        at: Timestamp,
+        /// Why.
+        reason: HeldBy,
+    },
+}
+
+/// Why a call is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBy {
+    /// The rate is used up.
+    Rate,
+    /// A provider told us to wait.
+    Pause,
+    /// Too many calls are open.
+    Concurrency,
+    /// The circuit breaker is open.
+    Breaker,
+}
+
+/// What an answer of the provider, or its absence, says about a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Leave the bucket alone for so long (429, or an exhausted header).
+    pub pause: Option<Duration>,
+    /// Calls left in the provider's window, and when it resets.
+    pub remaining: Option<(u32, Duration)>,
+    /// How the call ended, for the breaker: `Some(true)` healthy, `Some(false)` not.
+    pub healthy: Option<bool>,
+    /// A concurrency slot is given back.
+    pub slot_freed: bool,
+}
+
+/// Shared limits. Pauses are shared at once.
+#[async_trait]
+pub trait Limiter: Debug + Send + Sync + 'static {
+    /// Asks to make calls on a bucket.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError>;
+
+    /// Tells what an answer said about the bucket.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    async fn observe(
+        &self,
+        bucket: &str,
+        worker: Incarnation,
+        seen: &Observed,
+    ) -> Result<(), StoreError>;
+}

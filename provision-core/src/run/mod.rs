@@ -1,0 +1,106 @@
+//! Runs: what they are called, where they stand, and how they may move.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+
+/// Where a run stands. Stored by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RunStatus {
+    /// Claimable, or being driven, forward.
+    Running,
+    /// Waiting forward for a time, a signal or a child, without a lease.
+    Waiting,
+    /// Undoing, in reverse.
+    Unwinding,
+    /// Stopped by a person between attempts; nothing starts until resumed.
+    Paused,
+    /// Needs a person; keeps key, guard, ledger and secrets. Not an end.
+    Parked,
+    /// Every step succeeded or was skipped.
+    Succeeded,
+    /// Succeeded, with tolerated failures whose effects are undone.
+    PartlySucceeded,
+    /// Everything it did was undone.
+    RolledBack,
+    /// Undone, except what is irreversible or was given up by a person.
+    RolledBackKeeping,
+    /// Succeeded, and later removed by order.
+    TornDown,
+}
+
+impl RunStatus {
+    /// All of them, in the order of the state machine.
+    pub const ALL: [Self; 10] = [
+        Self::Running,
+        Self::Waiting,
+        Self::Unwinding,
+        Self::Paused,
+        Self::Parked,
+        Self::Succeeded,
+        Self::PartlySucceeded,
+        Self::RolledBack,
+        Self::RolledBackKeeping,
+        Self::TornDown,
+    ];
+
+    /// Whether the run is over until a recorded order opens it again.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(
+            self,
+            Self::Succeeded
+                | Self::PartlySucceeded
+                | Self::RolledBack
+                | Self::RolledBackKeeping
+                | Self::TornDown
+        )
+    }
+
+    /// The name it is stored and shown under.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Waiting => "Waiting",
+            Self::Unwinding => "Unwinding",
+            Self::Paused => "Paused",
+            Self::Parked => "Parked",
+            Self::Succeeded => "Succeeded",
+            Self::PartlySucceeded => "PartlySucceeded",
+            Self::RolledBack => "RolledBack",
+            Self::RolledBackKeeping => "RolledBackKeeping",
+            Self::TornDown => "TornDown",
+        }
+    }
+
+    /// Finds a status by its name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// What lists and pages show of a run without reading its journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct RunSummary {
+    /// Phase of the newest started step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Steps that are done (forward: succeeded or skipped; unwinding: undone).
+    #[serde(default)]
+    pub done: u32,
+    /// Steps in all, as far as known.
+    #[serde(default)]
+    pub total: u32,
+    /// What the run waits for, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+    /// Why it failed or parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Whether a person has looked at the dead letter and said so.
+    #[serde(default)]
+    pub resolved: bool,
+}
