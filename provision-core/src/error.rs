@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 /// What may have happened at the provider because of one call.
 ///
 /// The order is the order of worry: `None < Applied < Unknown`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Surely nothing happened.
@@ -64,11 +66,7 @@ pub struct StepError {
 impl StepError {
     /// Creates an error for `operation`, a short constant such as `"create project"`.
     #[must_use]
-    pub fn new(
-        effect: Effect,
-        verdict: Verdict,
-        operation: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn new(effect: Effect, verdict: Verdict, operation: impl Into<Cow<'static, str>>) -> Self {
         let code = match verdict {
             Verdict::Retry { .. } => "retry",
             Verdict::Throttled { .. } => "throttled",

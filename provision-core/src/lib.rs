@@ -1,10 +1,30 @@
 //! Durable sagas that provision things on other people's clouds and can prove what exists there.
 
+pub mod clock;
+pub mod context;
 pub mod error;
 pub mod id;
 pub mod ledger;
 pub mod limit;
+pub mod mark;
 pub mod queue;
+pub mod resource;
 pub mod run;
 pub mod secret;
+pub mod step;
 pub mod store;
+
+pub use context::{Call, CallKind, StepContext};
+pub use error::{
+    Classify, Effect, Error, ErrorKind, Failure, OrFail, StepError, StoreError, Verdict,
+};
+pub use id::{Data, ExternalId, Payload, RunId, Timestamp};
+pub use ledger::{Cost, CostPer, LedgerQuery, LedgerRow, Origin, ResourceState};
+pub use mark::OwnerMark;
+pub use resource::{
+    AdoptPolicy, Candidate, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource,
+    Timing,
+};
+pub use run::{RunStatus, RunSummary};
+pub use secret::{Secret, SecretRef, SecretSpec};
+pub use step::{Compensator, Irreversible, NothingToUndo, Step, Undo, irreversible};

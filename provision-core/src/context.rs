@@ -1,0 +1,359 @@
+//! What a step is handed besides its input: who it is, and the calls back into the engine.
+//!
+//! Every provider call goes through [`StepContext::call`]: it asks the shared limiter, looks at
+//! the lease right before the first byte, and cuts the call when its time is over.
+
+use std::{
+    fmt::{self, Debug},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::{
+    clock,
+    error::{Effect, StepError, Verdict},
+    id::{ExternalId, RunId, Timestamp},
+    ledger::Origin,
+    limit::{Observed, Profile},
+    mark::OwnerMark,
+    resource::{Intent, IntentRecord},
+    secret::{Secret, SecretKey, SecretRef},
+};
+
+/// Whether a call changes something at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// It only looks: an end without an answer has no effect.
+    Read,
+    /// It may change something: an end without an answer is unknown.
+    Mutate,
+}
+
+/// Describes one provider call to [`StepContext::call`].
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Short constant, such as `"create project"`.
+    pub operation: &'static str,
+    /// Whether it changes something.
+    pub kind: CallKind,
+    /// Longest time for the whole call.
+    pub timeout: Duration,
+    /// The bucket it counts against, if its provider has limits.
+    pub limit: Option<Profile>,
+}
+
+impl Call {
+    /// Describes a call that only looks; 30 s.
+    #[must_use]
+    pub const fn read(operation: &'static str) -> Self {
+        Self { operation, kind: CallKind::Read, timeout: Duration::from_secs(30), limit: None }
+    }
+
+    /// Describes a call that may change something; 30 s.
+    #[must_use]
+    pub const fn mutate(operation: &'static str) -> Self {
+        Self { operation, kind: CallKind::Mutate, timeout: Duration::from_secs(30), limit: None }
+    }
+
+    /// Sets the longest time for the whole call.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Counts the call against a bucket.
+    #[must_use]
+    pub fn with_limit(mut self, profile: Profile) -> Self {
+        self.limit = Some(profile);
+        self
+    }
+}
+
+/// A point at which a recorder can look, and a test can stop the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seam {
+    /// Right before the first byte of a call.
+    Sending,
+    /// Right after the answer of a call, or its end without one.
+    Answered,
+}
+
+/// What the engine knows of earlier attempts of the same generation when an attempt begins.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The intent, once recorded.
+    pub intent: Option<IntentRecord>,
+    /// Ids known so far, with their origin.
+    pub noted: Vec<(ExternalId, Origin)>,
+    /// Whether an earlier call of this generation may have landed.
+    pub unknown: bool,
+    /// When "absent" may be believed, by the store's clock.
+    pub quiet_until: Option<Timestamp>,
+    /// When polling for readiness began.
+    pub polling_since: Option<Timestamp>,
+    /// The resource can never become ready: it is to be deleted first.
+    pub broken: bool,
+}
+
+/// The engine's side of a [`StepContext`]; test kits implement it for steps run alone.
+#[async_trait]
+pub trait ContextHost: Send + Sync + 'static {
+    /// Journals an id the moment it is known.
+    async fn note(&self, id: ExternalId, origin: Origin) -> Result<(), StepError>;
+    /// Journals an intent with freshly drawn and sealed values; answers what then is recorded.
+    async fn intend(&self, intent: IntentRecord) -> Result<Intent, StepError>;
+    /// Journals that nothing exists of this generation, after the quiet time; the next begins.
+    async fn resolved_absent(&self) -> Result<Uuid, StepError>;
+    /// Draws a value once, seals it and journals that.
+    async fn seal(&self, name: &'static str, value: Secret) -> Result<SecretRef, StepError>;
+    /// Keeps a value that is sealed by the very append that records the outcome.
+    fn keep(&self, name: &'static str, value: Secret) -> SecretRef;
+    /// Opens a sealed value, or asks the host's resolver.
+    async fn reveal(&self, secret: &SecretRef) -> Result<Secret, StepError>;
+    /// Asks the shared limiter; an error is `Throttled` with effect `None`.
+    async fn admit(&self, call: &Call) -> Result<(), StepError>;
+    /// Tells the limiter what an answer said.
+    async fn observe(&self, bucket: &str, seen: Observed);
+    /// How long a call may last from now on; an error when the lease does not allow one.
+    fn deadline(&self, call: &Call) -> Result<Duration, StepError>;
+    /// Passes a point at which tests stop the world.
+    async fn pass(&self, call: &Call, seam: Seam);
+    /// The store's clock, as far as this worker knows it.
+    fn now(&self) -> Timestamp;
+    /// A run that has adopted this resource and is not over, if there is one.
+    async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError>;
+}
+
+/// Facts of one attempt.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The run.
+    pub run: RunId,
+    /// Tenant of the run.
+    pub tenant: Option<String>,
+    /// Stable path of the step.
+    pub path: String,
+    /// Number of the attempt, from 1.
+    pub number: u32,
+    /// Generation of the step's effect, from 1.
+    pub generation: u32,
+    /// What earlier attempts left.
+    pub memory: Memory,
+}
+
+/// Handed to every attempt. Cheap to clone; holds no lifetime.
+#[derive(Clone)]
+pub struct StepContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    attempt: Attempt,
+    key: String,
+    noted: Mutex<Vec<ExternalId>>,
+    host: Arc<dyn ContextHost>,
+}
+
+impl Debug for StepContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepContext").field("attempt", &self.inner.attempt).finish_non_exhaustive()
+    }
+}
+
+impl StepContext {
+    /// Builds a context over a host; the engine does, and test kits that run a step alone.
+    #[must_use]
+    pub fn new(attempt: Attempt, host: Arc<dyn ContextHost>) -> Self {
+        let key = idempotency_key(&attempt.run, &attempt.path, attempt.generation, "run");
+        let noted = attempt.memory.noted.iter().map(|(id, _)| id.clone()).collect();
+        let inner = Inner { key: key.to_string(), attempt, noted: Mutex::new(noted), host };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The run this attempt belongs to.
+    #[must_use]
+    pub fn run_id(&self) -> &RunId {
+        &self.inner.attempt.run
+    }
+
+    /// Tenant of the run.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.inner.attempt.tenant.as_deref()
+    }
+
+    /// Stable path of the step, such as `"variants[2]/compose"`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.inner.attempt.path
+    }
+
+    /// Number of the attempt, counted from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.inner.attempt.number
+    }
+
+    /// Generation of the step's effect, counted from 1.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.inner.attempt.generation
+    }
+
+    /// What earlier attempts of this generation left.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.inner.attempt.memory
+    }
+
+    /// Key of this step in this run and generation, the same on every attempt.
+    #[must_use]
+    pub fn idempotency_key(&self) -> &str {
+        &self.inner.key
+    }
+
+    /// Key of one named call of this step, for steps that send several.
+    #[must_use]
+    pub fn idempotency_key_for(&self, call: &str) -> String {
+        let attempt = &self.inner.attempt;
+        idempotency_key(&attempt.run, &attempt.path, attempt.generation, call).to_string()
+    }
+
+    /// The mark that says "this run and step made it", for labels, tags, metadata, descriptions.
+    #[must_use]
+    pub fn mark(&self) -> OwnerMark {
+        OwnerMark::new(self.inner.attempt.run, &self.inner.attempt.path)
+    }
+
+    /// The store's clock, as far as this worker knows it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.host.now()
+    }
+
+    /// Journals an id the moment it is known; after this line a crash cannot lose it.
+    ///
+    /// # Errors
+    /// The lease is lost, or the attempt was told to stop: return at once.
+    pub async fn note(&self, id: &ExternalId) -> Result<(), StepError> {
+        self.note_as(id, Origin::Created).await
+    }
+
+    /// Journals an id with its origin.
+    ///
+    /// # Errors
+    /// As [`Self::note`].
+    pub async fn note_as(&self, id: &ExternalId, origin: Origin) -> Result<(), StepError> {
+        self.inner.host.note(id.clone(), origin).await?;
+        let mut noted = self.inner.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !noted.contains(id) {
+            noted.push(id.clone());
+        }
+        Ok(())
+    }
+
+    /// The ids noted in this generation, by this attempt or earlier ones.
+    #[must_use]
+    pub fn noted(&self) -> Vec<ExternalId> {
+        self.inner.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Seals a value before it is used; an existing value of that name in this generation wins.
+    ///
+    /// # Errors
+    /// The lease is lost, or no key to seal with is configured.
+    pub async fn seal(
+        &self,
+        name: &'static str,
+        draw: impl FnOnce() -> Secret + Send,
+    ) -> Result<SecretRef, StepError> {
+        self.inner.host.seal(name, draw()).await
+    }
+
+    /// Keeps a value that a provider shows once; the append that records the outcome seals it.
+    #[must_use]
+    pub fn keep(&self, name: &'static str, value: Secret) -> SecretRef {
+        self.inner.host.keep(name, value)
+    }
+
+    /// The reference of a value sealed by this step in this generation.
+    #[must_use]
+    pub fn sealed(&self, name: &str) -> SecretRef {
+        SecretRef::sealed(&self.secret_key(name))
+    }
+
+    /// Where a value of this step is kept.
+    #[must_use]
+    pub fn secret_key(&self, name: &str) -> SecretKey {
+        let attempt = &self.inner.attempt;
+        SecretKey {
+            scope: attempt.run.to_string(),
+            generation: attempt.generation,
+            name: name.into(),
+            path: attempt.path.clone(),
+        }
+    }
+
+    /// Opens a reference: a sealed value, or a name the host's resolver knows.
+    ///
+    /// # Errors
+    /// The value is missing (permanent, with its name) or cannot be opened (operator).
+    pub async fn reveal(&self, secret: &SecretRef) -> Result<Secret, StepError> {
+        self.inner.host.reveal(secret).await
+    }
+
+    /// Makes one provider call: permit, lease, first byte, answer or cut.
+    ///
+    /// `send` is not polled before the limiter admits the call and the lease allows it. When its
+    /// time is over it is dropped; a mutating call is then `Unknown`, a reading one `None`.
+    ///
+    /// # Errors
+    /// `Throttled` before the first byte, the time-out, or what `send` reports.
+    pub async fn call<T>(
+        &self,
+        call: &Call,
+        send: impl Future<Output = Result<T, StepError>> + Send,
+    ) -> Result<T, StepError> {
+        let host = &self.inner.host;
+        host.admit(call).await?;
+        host.pass(call, Seam::Sending).await;
+        // S6: the one place where the deadline is looked at, right before the first byte.
+        let allowed = host.deadline(call)?;
+        let end = clock::within(allowed, send).await;
+        host.pass(call, Seam::Answered).await;
+        match end {
+            Some(answer) => answer,
+            None => Err(timed_out(call, allowed)),
+        }
+    }
+
+    /// Tells the shared limiter what an answer said about a bucket.
+    pub async fn observe(&self, bucket: &str, seen: Observed) {
+        self.inner.host.observe(bucket, seen).await;
+    }
+
+    pub(crate) fn host(&self) -> &dyn ContextHost {
+        &*self.inner.host
+    }
+}
+
+fn timed_out(call: &Call, allowed: Duration) -> StepError {
+    let effect = match call.kind {
+        CallKind::Read => Effect::None,
+        CallKind::Mutate => Effect::Unknown,
+    };
+    StepError::new(effect, Verdict::Retry { after: None }, call.operation)
+        .with_code("timeout")
+        .with_message(format!("no answer within {} ms", allowed.as_millis()))
+}
+
+/// S10: uuid v5 of run, path, generation and call name.
+#[must_use]
+pub fn idempotency_key(run: &RunId, path: &str, generation: u32, call: &str) -> Uuid {
+    Uuid::new_v5(run.as_uuid(), format!("{path}\u{0}{generation}\u{0}{call}").as_bytes())
+}

@@ -1,0 +1,115 @@
+//! Units of work as authors write them: a [`Step`] and the [`Compensator`] that undoes it.
+//!
+//! A step may be repeated: it is called at least once, and its outcome is journaled once. What is
+//! created at a provider is better written as a [`crate::resource::Resource`], which the engine
+//! lifts into a step that looks before it creates.
+
+use std::future::Future;
+
+use crate::{context::StepContext, error::StepError, id::Data, id::ExternalId};
+
+/// One unit of forward work with typed input and output.
+///
+/// `run` promises to be repeatable: after a crash or an unknown end it is called again with the
+/// same input and the same idempotency key. Nothing it holds survives a crash but what it
+/// returned or noted.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a step",
+    label = "expected a type that implements `Step`",
+    note = "implement `Step` (with KIND, Input, Output and run) for `{Self}`; \
+            a `Resource` goes to `.resource(path, resource)` instead"
+)]
+pub trait Step: Send + Sync + 'static {
+    /// Durable name, such as `"bank.charge"`; it is stored and never changes.
+    const KIND: &'static str;
+    /// Revision of the kind; a change of meaning of input or output gets a new one.
+    const REVISION: u32 = 1;
+    /// What it is given, journaled with `started`.
+    type Input: Data;
+    /// What it gives, journaled with `succeeded`. Holds references to secrets, never secrets.
+    type Output: Data;
+
+    /// Does the work.
+    ///
+    /// May be cut at any `.await` when the lease ends; the attempt then counts as unknown.
+    fn run(
+        &self,
+        cx: &StepContext,
+        input: Self::Input,
+    ) -> impl Future<Output = Result<Self::Output, StepError>> + Send;
+}
+
+/// What is known of the step that is to be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undo<T> {
+    /// It succeeded, with this output.
+    Succeeded(T),
+    /// It did not succeed, and these ids are known.
+    Partial(Vec<ExternalId>),
+    /// It started and nobody knows how it ended; ids seen by stale owners may be known.
+    Unknown(Vec<ExternalId>),
+}
+
+/// Undoes one kind of step. Called until it succeeds or its policy ends; "already gone" is success.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not undo `{S}`",
+    label = "expected a `Compensator<{S}>`",
+    note = "implement `Compensator<{S}>` for `{Self}`, or pass `irreversible(\"why\")`"
+)]
+pub trait Compensator<S: Step>: Send + Sync + 'static {
+    /// Removes what the step did, or may have done.
+    fn compensate(
+        &self,
+        cx: &StepContext,
+        input: S::Input,
+        undo: Undo<S::Output>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Why there is no undo, for irreversible steps.
+    #[doc(hidden)]
+    fn irreversible_because(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// The compensator of a step that cannot be undone; unwinding passes over it.
+#[derive(Debug, Clone, Copy)]
+pub struct Irreversible {
+    why: &'static str,
+}
+
+/// Says that a step cannot be undone, and why; the run then ends `RolledBackKeeping` at best.
+#[must_use]
+pub const fn irreversible(why: &'static str) -> Irreversible {
+    Irreversible { why }
+}
+
+impl<S: Step> Compensator<S> for Irreversible {
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        _: S::Input,
+        _: Undo<S::Output>,
+    ) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn irreversible_because(&self) -> Option<&'static str> {
+        Some(self.why)
+    }
+}
+
+/// The compensator of a step without an effect outside the run: there is nothing to undo.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NothingToUndo;
+
+impl<S: Step> Compensator<S> for NothingToUndo {
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        _: S::Input,
+        _: Undo<S::Output>,
+    ) -> Result<(), StepError> {
+        Ok(())
+    }
+}
