@@ -9,6 +9,7 @@ pub mod limit;
 pub mod mark;
 pub mod queue;
 pub mod resource;
+pub mod retry;
 pub mod run;
 pub mod secret;
 pub mod step;
