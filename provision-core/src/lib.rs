@@ -1,12 +1,16 @@
 //! Durable sagas that provision things on other people's clouds and can prove what exists there.
 
+pub mod breaker;
+pub mod bucket;
 pub mod clock;
 pub mod context;
 pub mod error;
+pub mod gcra;
 pub mod id;
 pub mod ledger;
 pub mod limit;
 pub mod mark;
+pub mod memory;
 pub mod queue;
 pub mod resource;
 pub mod retry;
