@@ -6,3 +6,7 @@
 //! happened and how that can be found out.
 
 pub mod http;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(feature = "vercel")]
+pub mod vercel;
