@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod bucket;
 pub mod clock;
 pub mod context;
+pub mod draw;
 pub mod error;
 pub mod gcra;
 pub mod id;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod secret;
 pub mod step;
 pub mod store;
+pub mod vault;
 
 pub use context::{Call, CallKind, StepContext};
 pub use error::{
