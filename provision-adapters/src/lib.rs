@@ -10,3 +10,5 @@ pub mod http;
 pub mod sim;
 #[cfg(feature = "vercel")]
 pub mod vercel;
+#[cfg(feature = "n8n")]
+pub mod n8n;

@@ -1,0 +1,1 @@
+//! A simulated n8n.
