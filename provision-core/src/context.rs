@@ -20,7 +20,7 @@ use crate::{
     ledger::Origin,
     limit::{Observed, Profile},
     mark::OwnerMark,
-    resource::{Intent, IntentRecord},
+    resource::{AdoptPolicy, Intent, IntentRecord},
     secret::{Secret, SecretKey, SecretRef},
 };
 
@@ -96,8 +96,12 @@ pub struct Memory {
     pub quiet_until: Option<Timestamp>,
     /// When polling for readiness began.
     pub polling_since: Option<Timestamp>,
-    /// The resource can never become ready: it is to be deleted first.
-    pub broken: bool,
+    /// What to do with a foreign resource.
+    pub adopt: AdoptPolicy,
+    /// How often a call without identity may be repeated after an unknown end, if at all.
+    pub run_again: Option<u32>,
+    /// Calls of this generation whose end is unknown.
+    pub unknown_calls: u32,
 }
 
 /// The engine's side of a [`StepContext`]; test kits implement it for steps run alone.
@@ -107,8 +111,6 @@ pub trait ContextHost: Send + Sync + 'static {
     async fn note(&self, id: ExternalId, origin: Origin) -> Result<(), StepError>;
     /// Journals an intent with freshly drawn and sealed values; answers what then is recorded.
     async fn intend(&self, intent: IntentRecord) -> Result<Intent, StepError>;
-    /// Journals that nothing exists of this generation, after the quiet time; the next begins.
-    async fn resolved_absent(&self) -> Result<Uuid, StepError>;
     /// Draws a value once, seals it and journals that.
     async fn seal(&self, name: &'static str, value: Secret) -> Result<SecretRef, StepError>;
     /// Keeps a value that is sealed by the very append that records the outcome.
