@@ -1,1 +1,12 @@
-//! placeholder
+//! Provider adapters for `provision`, each with a simulator of its provider.
+//!
+//! One folder and one feature per provider; the feature `sim` adds the simulators, which speak
+//! real HTTP on loopback, and `live` adds TLS for the real providers. The crate differs from a
+//! set of provider SDKs in what a call reports: not only that it failed, but what may have
+//! happened and how that can be found out.
+
+pub mod http;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(feature = "vercel")]
+pub mod vercel;

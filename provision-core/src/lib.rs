@@ -1,12 +1,17 @@
 //! Durable sagas that provision things on other people's clouds and can prove what exists there.
 
+pub mod breaker;
+pub mod bucket;
 pub mod clock;
 pub mod context;
+pub mod draw;
 pub mod error;
+pub mod gcra;
 pub mod id;
 pub mod ledger;
 pub mod limit;
 pub mod mark;
+pub mod memory;
 mod protocol;
 pub mod queue;
 pub mod resource;
@@ -16,6 +21,7 @@ pub mod saga;
 pub mod secret;
 pub mod step;
 pub mod store;
+pub mod vault;
 
 pub use context::{Call, CallKind, StepContext};
 pub use error::{

@@ -13,8 +13,8 @@ use crate::{
     id::{ExternalId, Payload},
     ledger::Origin,
     resource::{
-        AdoptPolicy, Candidate, DrawnSecret, Foreign, Found, Identity, IntentRecord, Owned,
-        Readiness, Resource, Timing,
+        AdoptPolicy, Candidate, Foreign, Found, Identity, IntentRecord, Owned, Readiness, Resource,
+        Timing,
     },
     run::journal::WaitReason,
     step::{Compensator, Step, Undo},
@@ -186,9 +186,7 @@ impl<R: Resource> ResourceAction<R> {
         match self.resource.identity(spec) {
             Identity::Named(_) => Ok(Next::Create),
             // S10: a key older than the provider remembers is never trusted.
-            Identity::ProviderKey
-                if now < intent.at.plus(self.resource.timing().key_lifetime) =>
-            {
+            Identity::ProviderKey if now < intent.at.plus(self.resource.timing().key_lifetime) => {
                 Ok(Next::Create)
             }
             Identity::ProviderKey | Identity::Label => match quiet_left(cx) {
@@ -229,33 +227,20 @@ impl<R: Resource> ResourceAction<R> {
             Identity::Named(name) => Some(name),
             _ => facts.name,
         };
+        let draw = self.resource.secrets(spec);
         let record = IntentRecord {
-            key: crate::context::idempotency_key(
-                cx.run_id(),
-                cx.path(),
-                cx.generation(),
-                "create",
-            ),
+            key: crate::context::idempotency_key(cx.run_id(), cx.path(), cx.generation(), "create"),
             name,
             account: facts.account.unwrap_or_else(|| "default".to_owned()),
             region: facts.region,
             template: facts.template,
             cost: facts.cost,
-            secrets: self
-                .resource
-                .secrets(spec)
-                .into_iter()
-                .map(|s| DrawnSecret {
-                    name: s.name.into(),
-                    length: s.length,
-                    alphabet: s.alphabet.into(),
-                })
-                .collect(),
+            secrets: draw.iter().map(|secret| secret.name.to_owned()).collect(),
             absent_seen: true,
             at: cx.now(),
         };
         // S4: the intent is committed before the first byte of the mutating call.
-        let intent = cx.host().intend(record).await?;
+        let intent = cx.host().intend(record, &draw).await?;
         let id = self.resource.create(cx, spec, &intent).await?;
         cx.note(&id).await?;
         Ok(id)
@@ -283,7 +268,11 @@ impl<R: Resource> ResourceAction<R> {
     }
 
     /// Deletes every id this run created and noted; what it adopted is left alone.
-    async fn delete_noted(&self, cx: &StepContext, spec: &R::Spec) -> Result<Option<Flow>, StepError> {
+    async fn delete_noted(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+    ) -> Result<Option<Flow>, StepError> {
         let memory = cx.memory();
         let created = memory.noted.iter().filter(|(_, origin)| *origin == Origin::Created);
         for (id, _) in created {

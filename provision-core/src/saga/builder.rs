@@ -96,10 +96,14 @@ pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Payload, StepErro
 
 pub(super) fn decode_input<T: Data>(payload: &Payload) -> Result<T, StepError> {
     payload.decode().map_err(|error| {
-        StepError::new(crate::error::Effect::None, crate::error::Verdict::Operator, "read the input")
-            .with_code("input_shape")
-            .with_hint("the saga's input type changed: give the saga a new version")
-            .with_source(error)
+        StepError::new(
+            crate::error::Effect::None,
+            crate::error::Verdict::Operator,
+            "read the input",
+        )
+        .with_code("input_shape")
+        .with_hint("the saga's input type changed: give the saga a new version")
+        .with_source(error)
     })
 }
 
@@ -269,7 +273,7 @@ impl<I, In, Out> Node<'_, '_, I, In, Out> {
             irreversible: None,
             phase,
             policy: Policy::default(),
-            undo_policy: Policy::undo_default(),
+            undo_policy: Policy::undo(),
             on_unknown: OnUnknown::default(),
             adopt: AdoptPolicy::default(),
             attempt_timeout: Duration::from_secs(15 * 60),

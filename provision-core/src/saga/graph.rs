@@ -50,7 +50,8 @@ pub(crate) type WhenFn = Arc<dyn Fn(&Payload) -> Result<bool, StepError> + Send 
 pub(crate) type ItemsFn =
     Arc<dyn Fn(&Payload, &dyn Values) -> Result<Vec<(String, Payload)>, StepError> + Send + Sync>;
 /// Computes a hook's input from the run's input and its end.
-pub(crate) type HookFn = Arc<dyn Fn(&Payload, &super::End) -> Result<Payload, StepError> + Send + Sync>;
+pub(crate) type HookFn =
+    Arc<dyn Fn(&Payload, &super::End) -> Result<Payload, StepError> + Send + Sync>;
 /// Computes the output of a scope.
 pub(crate) type OutputFn = Arc<dyn Fn(&dyn Values) -> Result<Payload, StepError> + Send + Sync>;
 

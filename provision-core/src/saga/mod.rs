@@ -15,9 +15,9 @@ pub use each::{Each, Item, ItemKey};
 pub use graph::{JoinRule, OnUnknown};
 #[doc(hidden)]
 pub use graph::{Ref, ValueOf, Values};
-pub use handle::{Deps, Handle};
 #[doc(hidden)]
 pub use handle::{Always, Mode, Reader, Tolerated, When};
+pub use handle::{Deps, Handle};
 
 use crate::{error::Failure, id::Data, run::RunStatus, store::SagaRef};
 

@@ -303,7 +303,8 @@ impl Machine<'_> {
         let mut last_failure = None;
         for scope in scopes {
             if let Some(failure) = self.item_failure(*scope) {
-                let text = Payload::encode(&failure).map_or_else(|_| "null".into(), |p| p.as_str().to_owned());
+                let text = Payload::encode(&failure)
+                    .map_or_else(|_| "null".into(), |p| p.as_str().to_owned());
                 outputs.push(format!("{{\"Err\":{text}}}"));
                 last_failure = Some(failure);
                 continue;
@@ -311,7 +312,9 @@ impl Machine<'_> {
             let output = &self.state.scope(*scope).graph.output;
             let values = self.state.values(*scope);
             match guarded(|| output(&values)) {
-                Ok(value) if at_least.is_some() => outputs.push(format!("{{\"Ok\":{}}}", value.as_str())),
+                Ok(value) if at_least.is_some() => {
+                    outputs.push(format!("{{\"Ok\":{}}}", value.as_str()))
+                }
                 Ok(value) => outputs.push(value.as_str().to_owned()),
                 Err(error) => return self.failed(number, Direction::Forward, &error, None),
             }
@@ -319,9 +322,8 @@ impl Machine<'_> {
         }
         if succeeded < at_least.unwrap_or(0) {
             let message = format!("{succeeded} of {} items succeeded", scopes.len());
-            let mut error = StepError::permanent("join the items")
-                .with_code("too_few")
-                .with_message(message);
+            let mut error =
+                StepError::permanent("join the items").with_code("too_few").with_message(message);
             if let Some(failure) = last_failure {
                 error = error.with_source(failure);
             }
@@ -350,9 +352,9 @@ impl Machine<'_> {
             JoinRule::Any => 1,
         };
         if outputs.len() < wanted {
-            let message = format!("{} of {} succeeded, {wanted} wanted", outputs.len(), members.len());
-            let error =
-                StepError::permanent("join").with_code("too_few").with_message(message);
+            let message =
+                format!("{} of {} succeeded, {wanted} wanted", outputs.len(), members.len());
+            let error = StepError::permanent("join").with_code("too_few").with_message(message);
             return self.fail_at_start(number, &error);
         }
         let output = match (rule, outputs.first()) {
@@ -469,13 +471,9 @@ impl Machine<'_> {
         }
         let values = self.state.values(0);
         let output = guarded(|| (self.state.plan.graph.output)(&values));
-        let tolerated = self
-            .state
-            .nodes
-            .iter()
-            .any(|n| n.phase == Phase::GaveUp && !n.def().is_hook());
-        let status =
-            if tolerated { RunStatus::PartlySucceeded } else { RunStatus::Succeeded };
+        let tolerated =
+            self.state.nodes.iter().any(|n| n.phase == Phase::GaveUp && !n.def().is_hook());
+        let status = if tolerated { RunStatus::PartlySucceeded } else { RunStatus::Succeeded };
         Some((status, Some(output)))
     }
 

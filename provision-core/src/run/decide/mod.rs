@@ -18,8 +18,8 @@ use std::{sync::Arc, time::Duration};
 
 pub(crate) use node::{Node, Phase, Undo};
 pub use orders::Refusal;
-pub(crate) use state::State;
 pub use state::IllegalRecord;
+pub(crate) use state::State;
 
 use crate::{
     error::{Effect, Failure, StepError, Verdict},
@@ -54,7 +54,10 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) enum AttemptEnd {
     Done(Payload),
-    NotYet { after: Duration, reason: WaitReason },
+    NotYet {
+        after: Duration,
+        reason: WaitReason,
+    },
     Renew,
     Failed(StepError),
     /// Cut from outside: the lease ended or the worker stops.

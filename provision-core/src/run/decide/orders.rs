@@ -80,7 +80,11 @@ impl Machine<'_> {
             Order::Acknowledge => Ok(()),
             Order::TearDown => match ended {
                 Some(RunStatus::Succeeded | RunStatus::PartlySucceeded) => Ok(()),
-                Some(_) => refuse("not_succeeded", "only a succeeded run can be torn down", "redrive it, or leave it"),
+                Some(_) => refuse(
+                    "not_succeeded",
+                    "only a succeeded run can be torn down",
+                    "redrive it, or leave it",
+                ),
                 None => refuse("run_open", "the run is not over", "cancel it, or wait for its end"),
             },
             Order::Redrive => match (ended, unwinding) {
@@ -89,11 +93,17 @@ impl Machine<'_> {
                 (None, false) if self.state.parked.is_some() => {
                     refuse("not_unwound", "the run is parked on its way forward", "retry it")
                 }
-                _ => refuse("not_rolled_back", "only a rolled back run can be driven again", "retry or resume it"),
+                _ => refuse(
+                    "not_rolled_back",
+                    "only a rolled back run can be driven again",
+                    "retry or resume it",
+                ),
             },
-            _ if ended.is_some() => {
-                refuse("run_over", "the run is over", "tear it down, redrive it, or start a new one")
-            }
+            _ if ended.is_some() => refuse(
+                "run_over",
+                "the run is over",
+                "tear it down, redrive it, or start a new one",
+            ),
             Order::Cancel if self.pivot_passed() => refuse(
                 "pivot_passed",
                 "the point of no return has been passed: nothing unwinds",
@@ -101,7 +111,9 @@ impl Machine<'_> {
             ),
             Order::Cancel | Order::Pause | Order::Resume => Ok(()),
             Order::Retry if self.has_stuck() || self.state.parked.is_some() => Ok(()),
-            Order::Retry => refuse("nothing_stuck", "nothing has given up", "wait, or cancel the run"),
+            Order::Retry => {
+                refuse("nothing_stuck", "nothing has given up", "wait, or cancel the run")
+            }
             Order::Skip { path }
             | Order::ResolveAs { path, .. }
             | Order::Found { path, .. }
@@ -111,7 +123,11 @@ impl Machine<'_> {
 
     fn check_step(&self, order: &Order, path: &str) -> Halted {
         let Some(number) = self.state.find(path) else {
-            return refuse("no_such_step", format!("there is no step `{path}`"), "look at the run's steps");
+            return refuse(
+                "no_such_step",
+                format!("there is no step `{path}`"),
+                "look at the run's steps",
+            );
         };
         let node = self.state.node(number);
         if node.is_open() {
@@ -128,9 +144,11 @@ impl Machine<'_> {
             Order::Abandon { .. } if node.undo == Undo::None && node.phase != Phase::GaveUp => {
                 refuse("nothing_stuck", "it has not given up", "wait, or cancel the run")
             }
-            Order::Abandon { .. } if node.undo == Undo::None => {
-                refuse("not_unwinding", "it is not being undone", "skip it, or cancel the run first")
-            }
+            Order::Abandon { .. } if node.undo == Undo::None => refuse(
+                "not_unwinding",
+                "it is not being undone",
+                "skip it, or cancel the run first",
+            ),
             _ => {
                 // The table has the last word; it is asked on a copy.
                 let mut copy = node.clone();

@@ -142,12 +142,18 @@ impl State {
         id
     }
 
-    #[allow(clippy::indexing_slicing, reason = "node numbers come from this state and never shrink")]
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "node numbers come from this state and never shrink"
+    )]
     pub(crate) fn node(&self, number: usize) -> &Node {
         &self.nodes[number]
     }
 
-    #[allow(clippy::indexing_slicing, reason = "node numbers come from this state and never shrink")]
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "node numbers come from this state and never shrink"
+    )]
     pub(crate) fn node_mut(&mut self, number: usize) -> &mut Node {
         &mut self.nodes[number]
     }
@@ -172,7 +178,8 @@ impl State {
     /// Nodes of a scope that end it (hooks do not).
     pub(crate) fn members(&self, scope: usize) -> impl Iterator<Item = usize> + '_ {
         let scope = self.scope(scope);
-        (scope.base..scope.base + scope.graph.nodes.len()).filter(|n| !self.node(*n).def().is_hook())
+        (scope.base..scope.base + scope.graph.nodes.len())
+            .filter(|n| !self.node(*n).def().is_hook())
     }
 
     pub(crate) fn hooks(&self) -> impl Iterator<Item = usize> + '_ {
@@ -260,7 +267,9 @@ impl State {
             return Err(illegal("", "the run is over"));
         }
         match record {
-            Record::UnwindStarted { scope, cause, order } => self.unwind_started(scope, cause, order),
+            Record::UnwindStarted { scope, cause, order } => {
+                self.unwind_started(scope, cause, order)
+            }
             Record::Unwound { scope } => self.unwound(scope),
             Record::Expanded { path, items } => self.expanded(path, items),
             Record::Signal { name, value } => {

@@ -1,0 +1,22 @@
+//! The one way by which adapters reach their providers.
+//!
+//! It differs from an HTTP client of its own in what it refuses: no redirects, no retries, no
+//! proxies from the environment, no path that was not built from segments, no answer without a
+//! size limit. Waiting, retrying and looking again are the engine's; an adapter calls
+//! [`Http::send`] once per provider call and reads what came back.
+
+mod base;
+mod classify;
+mod config;
+mod limit;
+mod request;
+mod response;
+mod send;
+
+pub use base::{BaseUrl, BaseUrlError};
+pub use classify::{Opinion, classify};
+pub use config::{ConfigError, HttpConfig};
+pub use limit::{RETRY_AFTER_DEFAULT, retry_after};
+pub use request::{Method, Request};
+pub use response::{Headers, Response};
+pub use send::Http;

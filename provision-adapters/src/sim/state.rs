@@ -1,0 +1,182 @@
+//! One simulated cloud behind its front: the provider, what has not landed yet, and the log.
+
+use std::io;
+
+use provision_core::clock::{Clock, SystemClock};
+
+use super::{
+    Provider, SimTime,
+    fault::{Fault, RetryAfterForm},
+    message::{SimRequest, SimResponse},
+    persist::{Disk, Late, Saved},
+    server::SimOptions,
+};
+
+/// One line of the log of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestLine {
+    /// Method.
+    pub method: String,
+    /// Path, decoded, with a leading slash.
+    pub path: String,
+    /// Query, as `name=value` pairs joined by `&`, decoded.
+    pub query: String,
+    /// Status the provider answered with; 0 when it was not asked.
+    pub status: u16,
+    /// What went wrong on the way, by plan.
+    pub fault: Option<&'static str>,
+}
+
+/// One request and what the provider answered, before anything went wrong with the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The request, with its headers and body.
+    pub request: SimRequest,
+    /// The answer.
+    pub response: SimResponse,
+}
+
+pub(super) struct Cloud<P> {
+    pub(super) provider: P,
+    pub(super) log: Vec<RequestLine>,
+    pub(super) exchanges: Vec<Exchange>,
+    late: Vec<Late>,
+    disk: Option<Disk>,
+    record: bool,
+    log_max: usize,
+}
+
+impl<P: Provider> Cloud<P> {
+    pub(super) fn open(mut provider: P, options: &SimOptions) -> io::Result<Self> {
+        provider.configure(options);
+        let (mut disk, mut late) = (None, Vec::new());
+        if let Some(path) = &options.persist {
+            let (opened, saved) = Disk::open(path)?;
+            if let Some(saved) = saved {
+                provider.restore(saved.state).map_err(io::Error::other)?;
+                late = saved.late;
+            }
+            disk = Some(opened);
+        }
+        Ok(Self {
+            provider,
+            log: Vec::new(),
+            exchanges: Vec::new(),
+            late,
+            disk,
+            record: options.record_exchanges,
+            log_max: options.log_lines_max,
+        })
+    }
+
+    /// Carries out what has become due, makes it durable.
+    pub(super) fn settle(&mut self) {
+        let now = wall();
+        let mut landed = false;
+        while let Some(place) = self.first_due(now) {
+            let late = self.late.remove(place);
+            self.provider.handle(&late.request, late.due);
+            landed = true;
+        }
+        if landed {
+            // A disk that fails shows at the next request, which is then not answered.
+            let _ = self.save();
+        }
+    }
+
+    fn first_due(&self, now: SimTime) -> Option<usize> {
+        let due = self.late.iter().enumerate().filter(|(_, late)| late.due <= now);
+        due.min_by_key(|(_, late)| late.due).map(|(place, _)| place)
+    }
+
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        disk.write(&Saved { state: self.provider.snapshot(), late: self.late.clone() })
+    }
+
+    /// Carries out one request, or not, as the fault says; the state is durable on return.
+    ///
+    /// `None` means that the sender gets no answer at all.
+    pub(super) fn answer(
+        &mut self,
+        mut request: SimRequest,
+        fault: Option<&Fault>,
+    ) -> io::Result<Option<SimResponse>> {
+        self.settle();
+        let line = log_line(&request, fault);
+        let response = match fault {
+            Some(Fault::RefuseBefore) => None,
+            Some(Fault::LateLanding(by)) => {
+                self.late.push(Late { due: wall().saturating_add(*by), request });
+                None
+            }
+            Some(Fault::Status(status)) => Some(self.provider.refuse(*status)),
+            Some(Fault::TokenRevoked) => Some(self.provider.refuse(401)),
+            Some(Fault::RateLimited { retry_after }) => Some(self.rate_limited(*retry_after)),
+            Some(Fault::Redirect(to)) => Some(SimResponse::empty(307).header("location", to)),
+            Some(Fault::Ghost) => {
+                let before = self.provider.snapshot();
+                let response = self.handle(&request);
+                self.provider.restore(before).map_err(io::Error::other)?;
+                Some(response)
+            }
+            Some(Fault::Duplicate) => {
+                self.handle(&request);
+                Some(self.handle(&request))
+            }
+            other => {
+                if let Some(Fault::LateVisible(by)) = other {
+                    request.hidden_for = *by;
+                }
+                Some(self.handle(&request))
+            }
+        };
+        self.log(line, response.as_ref());
+        self.save()?;
+        Ok(response)
+    }
+
+    fn handle(&mut self, request: &SimRequest) -> SimResponse {
+        let response = self.provider.handle(request, wall());
+        if self.record && self.exchanges.len() < self.log_max {
+            let exchange = Exchange { request: request.clone(), response: response.clone() };
+            self.exchanges.push(exchange);
+        }
+        response
+    }
+
+    fn rate_limited(&self, form: RetryAfterForm) -> SimResponse {
+        let response = self.provider.refuse(429);
+        match form {
+            RetryAfterForm::Absent => response,
+            RetryAfterForm::Seconds(s) => response.header("retry-after", &s.to_string()),
+            RetryAfterForm::Date(s) => {
+                let until = SystemClock.wall().plus(std::time::Duration::from_secs(s));
+                response.header("retry-after", &httpdate::fmt_http_date(until.to_system()))
+            }
+        }
+    }
+
+    fn log(&mut self, mut line: RequestLine, response: Option<&SimResponse>) {
+        line.status = response.map_or(0, |r| r.status);
+        if self.log.len() < self.log_max {
+            self.log.push(line);
+        }
+    }
+}
+
+fn log_line(request: &SimRequest, fault: Option<&Fault>) -> RequestLine {
+    let query: Vec<_> = request.query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    RequestLine {
+        method: request.method.clone(),
+        path: format!("/{}", request.path.join("/")),
+        query: query.join("&"),
+        status: 0,
+        fault: fault.map(Fault::name),
+    }
+}
+
+/// The wall clock, as simulated clouds read it.
+pub(super) fn wall() -> SimTime {
+    SimTime::from_millis(SystemClock.wall().as_millis())
+}

@@ -1,0 +1,21 @@
+-- Functions the anonymous role may call. Trigger functions cannot be called.
+select
+    n.nspname::text as schema,
+    p.proname::text as name,
+    pg_get_function_identity_arguments(p.oid) as arguments,
+    p.prosecdef::text as definer,
+    p.proretset::text as returns_set,
+    (p.pronargs - p.pronargdefaults)::text as arguments_required
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+where p.prokind = 'f'
+    and has_function_privilege('anon', p.oid, 'EXECUTE')
+    and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+    and (n.nspname = 'public' or has_schema_privilege('anon', n.oid, 'USAGE'))
+    and n.nspname !~ '^pg_'
+    and n.nspname not in (
+        'information_schema', 'auth', 'storage', 'realtime', '_realtime', 'extensions', 'graphql',
+        'pgbouncer', 'vault', 'net', 'cron', 'supabase_functions', 'supabase_migrations',
+        '_analytics', '_supavisor', 'pgsodium', 'pgsodium_masks', 'pgtle'
+    )
+order by 1, 2, 3

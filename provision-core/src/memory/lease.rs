@@ -1,0 +1,97 @@
+//! The one place where leases are granted, renewed and ended.
+
+use crate::{
+    id::Timestamp,
+    store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
+};
+
+use super::tables::Tables;
+
+impl Tables {
+    pub(super) fn lease(&mut self, request: &LeaseRequest, now: Timestamp) -> LeaseGrant {
+        let worker = request.worker;
+        for who in request.dead.iter().filter(|who| **who != worker) {
+            self.bury(*who, Some(now), now);
+        }
+        // A dead incarnation is never renewed: its process goes on as a new one.
+        if self.dead.contains(&worker) {
+            return LeaseGrant {
+                now,
+                alive: false,
+                leased: Vec::new(),
+                held: Vec::new(),
+                peers: Vec::new(),
+                next_due: None,
+            };
+        }
+        self.alive.entry(worker).or_default().expires = now.plus(request.ttl);
+        self.bury_expired(now);
+        for (run, fence, release) in &request.release {
+            if self.runs.get(run).is_some_and(|row| row.is_held_by(fence)) {
+                self.release(*run, release, now);
+            }
+        }
+        let mut groups = self.due.matching(&[], None);
+        let mut leased = Vec::new();
+        if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {
+            groups = self.due.matching(&acquire.queues, Some(&acquire.code));
+            leased = self.acquire(acquire, &groups, worker, now);
+        }
+        if request.retire {
+            self.bury(worker, None, now);
+        }
+        LeaseGrant {
+            now,
+            alive: !request.retire,
+            leased,
+            held: self.held(worker),
+            peers: self.alive.keys().filter(|who| **who != worker).copied().collect(),
+            next_due: self.due.next_due(&groups),
+        }
+    }
+
+    /// Marks incarnations dead whose lease is over; only then can their runs be taken.
+    fn bury_expired(&mut self, now: Timestamp) {
+        let over = |expires: Timestamp| expires <= now;
+        let expired: Vec<_> = self
+            .alive
+            .iter()
+            .filter(|(_, life)| over(life.expires))
+            .map(|(who, life)| (*who, life.expires))
+            .collect();
+        for (who, expires) in expired {
+            self.bury(who, Some(expires), now);
+        }
+    }
+
+    fn acquire(
+        &mut self,
+        acquire: &Acquire,
+        groups: &[usize],
+        worker: Incarnation,
+        now: Timestamp,
+    ) -> Vec<Leased> {
+        let taken = match &acquire.runs {
+            None => self.due.take(groups, acquire.limit, now),
+            Some(runs) => {
+                let mut taken = Vec::new();
+                for run in runs {
+                    let Some(row) = self.runs.get(run) else { continue };
+                    let due = row.head.owner.is_none() && row.head.due <= now;
+                    let fits = groups.contains(&row.spot.group) && !taken.contains(run);
+                    if due && fits && taken.len() < acquire.limit {
+                        self.due.remove(&row.spot, row.head.due, *run);
+                        taken.push(*run);
+                    }
+                }
+                taken
+            }
+        };
+        taken.into_iter().filter_map(|run| self.grant(run, worker, now)).collect()
+    }
+
+    fn held(&self, worker: Incarnation) -> Vec<(crate::id::RunId, u64)> {
+        let runs = self.alive.get(&worker).into_iter().flat_map(|life| &life.runs);
+        runs.filter_map(|run| Some((*run, self.runs.get(run)?.head.epoch))).collect()
+    }
+}
