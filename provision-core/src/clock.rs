@@ -43,6 +43,13 @@ pub async fn sleep(duration: Duration) {
 }
 
 /// Runs a future for at most `allowed`; `None` when its time is over.
+///
+/// S6: the timer is asked before the future on every poll, so that a process that was frozen past
+/// the end does not go on with the call when it wakes.
 pub async fn within<T>(allowed: Duration, future: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(allowed, future).await.ok()
+    tokio::select! {
+        biased;
+        () = sleep(allowed) => None,
+        value = future => Some(value),
+    }
 }

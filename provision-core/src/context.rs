@@ -6,7 +6,7 @@
 use std::{
     fmt::{self, Debug},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -20,8 +20,8 @@ use crate::{
     ledger::Origin,
     limit::{Observed, Profile},
     mark::OwnerMark,
-    resource::{Intent, IntentRecord},
-    secret::{Secret, SecretKey, SecretRef},
+    resource::{AdoptPolicy, Intent, IntentRecord},
+    secret::{Secret, SecretKey, SecretRef, SecretSpec},
 };
 
 /// Whether a call changes something at the provider.
@@ -96,8 +96,12 @@ pub struct Memory {
     pub quiet_until: Option<Timestamp>,
     /// When polling for readiness began.
     pub polling_since: Option<Timestamp>,
-    /// The resource can never become ready: it is to be deleted first.
-    pub broken: bool,
+    /// What to do with a foreign resource.
+    pub adopt: AdoptPolicy,
+    /// How often a call without identity may be repeated after an unknown end, if at all.
+    pub run_again: Option<u32>,
+    /// Calls of this generation whose end is unknown.
+    pub unknown_calls: u32,
 }
 
 /// The engine's side of a [`StepContext`]; test kits implement it for steps run alone.
@@ -106,9 +110,7 @@ pub trait ContextHost: Send + Sync + 'static {
     /// Journals an id the moment it is known.
     async fn note(&self, id: ExternalId, origin: Origin) -> Result<(), StepError>;
     /// Journals an intent with freshly drawn and sealed values; answers what then is recorded.
-    async fn intend(&self, intent: IntentRecord) -> Result<Intent, StepError>;
-    /// Journals that nothing exists of this generation, after the quiet time; the next begins.
-    async fn resolved_absent(&self) -> Result<Uuid, StepError>;
+    async fn intend(&self, intent: IntentRecord, draw: &[SecretSpec]) -> Result<Intent, StepError>;
     /// Draws a value once, seals it and journals that.
     async fn seal(&self, name: &'static str, value: Secret) -> Result<SecretRef, StepError>;
     /// Keeps a value that is sealed by the very append that records the outcome.
@@ -154,7 +156,7 @@ pub struct StepContext {
 
 struct Inner {
     attempt: Attempt,
-    key: String,
+    key: OnceLock<String>,
     noted: Mutex<Vec<ExternalId>>,
     host: Arc<dyn ContextHost>,
 }
@@ -169,9 +171,8 @@ impl StepContext {
     /// Builds a context over a host; the engine does, and test kits that run a step alone.
     #[must_use]
     pub fn new(attempt: Attempt, host: Arc<dyn ContextHost>) -> Self {
-        let key = idempotency_key(&attempt.run, &attempt.path, attempt.generation, "run");
         let noted = attempt.memory.noted.iter().map(|(id, _)| id.clone()).collect();
-        let inner = Inner { key: key.to_string(), attempt, noted: Mutex::new(noted), host };
+        let inner = Inner { key: OnceLock::new(), attempt, noted: Mutex::new(noted), host };
         Self { inner: Arc::new(inner) }
     }
 
@@ -214,7 +215,7 @@ impl StepContext {
     /// Key of this step in this run and generation, the same on every attempt.
     #[must_use]
     pub fn idempotency_key(&self) -> &str {
-        &self.inner.key
+        self.inner.key.get_or_init(|| self.idempotency_key_for("run"))
     }
 
     /// Key of one named call of this step, for steps that send several.
@@ -322,13 +323,31 @@ impl StepContext {
         let host = &self.inner.host;
         host.admit(call).await?;
         host.pass(call, Seam::Sending).await;
-        // S6: the one place where the deadline is looked at, right before the first byte.
-        let allowed = host.deadline(call)?;
-        let end = clock::within(allowed, send).await;
+        let end = self.send_within(call, send).await;
         host.pass(call, Seam::Answered).await;
-        match end {
-            Some(answer) => answer,
-            None => Err(timed_out(call, allowed)),
+        end
+    }
+
+    /// S6: the one place where the deadline is looked at, before every poll of the call. A renewed
+    /// lease moves it on, up to the call's own time-out.
+    async fn send_within<T>(
+        &self,
+        call: &Call,
+        send: impl Future<Output = Result<T, StepError>> + Send,
+    ) -> Result<T, StepError> {
+        let host = &self.inner.host;
+        let began = clock::moment();
+        let mut allowed = host.deadline(call)?;
+        let mut send = std::pin::pin!(send);
+        loop {
+            if let Some(answer) = clock::within(allowed, &mut send).await {
+                return answer;
+            }
+            let left = call.timeout.saturating_sub(began.elapsed());
+            allowed = host.deadline(call).unwrap_or_default().min(left);
+            if allowed.is_zero() {
+                return Err(timed_out(call, began.elapsed()));
+            }
         }
     }
 

@@ -231,22 +231,11 @@ pub struct IntentRecord {
     pub cost: Option<Cost>,
     /// Names of the values drawn and sealed with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<DrawnSecret>,
+    pub secrets: Vec<String>,
     /// Whether a look-up had answered "absent" before.
     pub absent_seen: bool,
     /// When it was recorded, by the store's clock.
     pub at: Timestamp,
-}
-
-/// How a value was drawn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DrawnSecret {
-    /// Name of the value within the step.
-    pub name: String,
-    /// Number of characters.
-    pub length: usize,
-    /// Characters drawn from.
-    pub alphabet: String,
 }
 
 /// What a create is given: the journaled intent, with its values opened.

@@ -17,7 +17,7 @@ use provision_core::{
     clock::{Clock, SystemClock},
     context::{Attempt, ContextHost, Memory, Seam, idempotency_key},
     limit::Observed,
-    resource::{DrawnSecret, IntentRecord},
+    resource::IntentRecord,
 };
 use uuid::Uuid;
 
@@ -119,7 +119,8 @@ impl SoloHost {
             Identity::Named(name) => Some(name),
             Identity::ProviderKey | Identity::Label | Identity::None => None,
         });
-        let secrets = resource.secrets(spec).iter().map(drawn).collect();
+        let specs = resource.secrets(spec);
+        let secrets = specs.iter().map(|secret| secret.name.to_owned()).collect();
         let record = IntentRecord {
             key: idempotency_key(cx.run_id(), cx.path(), cx.generation(), "create"),
             name,
@@ -136,19 +137,11 @@ impl SoloHost {
             run: *cx.run_id(),
             path: cx.path().to_owned(),
         };
-        host.record(record)
+        host.record(record, &specs)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn drawn(spec: &SecretSpec) -> DrawnSecret {
-    DrawnSecret {
-        name: spec.name.to_owned(),
-        length: spec.length,
-        alphabet: spec.alphabet.to_owned(),
     }
 }
 
@@ -179,12 +172,12 @@ impl Soloist {
         reference
     }
 
-    fn record(&self, record: IntentRecord) -> Intent {
+    fn record(&self, record: IntentRecord, specs: &[SecretSpec]) -> Intent {
         let mut secrets = Vec::new();
-        for spec in &record.secrets {
+        for spec in specs {
             let value = Secret::new(draw(self.run, &self.path, spec));
-            self.put(&spec.name, value.clone());
-            secrets.push((spec.name.clone(), value));
+            self.put(spec.name, value.clone());
+            secrets.push((spec.name.to_owned(), value));
         }
         self.state().told.intents.push((self.path.clone(), record.clone()));
         Intent::new(record, OwnerMark::new(self.run, &self.path), secrets)
@@ -192,7 +185,7 @@ impl Soloist {
 }
 
 /// Characters that depend on run, path and name alone.
-fn draw(run: RunId, path: &str, spec: &DrawnSecret) -> String {
+fn draw(run: RunId, path: &str, spec: &SecretSpec) -> String {
     let alphabet: Vec<char> = spec.alphabet.chars().collect();
     let letter = |place: usize| {
         let seed = format!("{path}\u{0}{}\u{0}{place}", spec.name);
@@ -209,12 +202,8 @@ impl ContextHost for Soloist {
         Ok(())
     }
 
-    async fn intend(&self, intent: IntentRecord) -> Result<Intent, StepError> {
-        Ok(self.record(intent))
-    }
-
-    async fn resolved_absent(&self) -> Result<Uuid, StepError> {
-        Ok(idempotency_key(&self.run, &self.path, 2, "create"))
+    async fn intend(&self, intent: IntentRecord, draw: &[SecretSpec]) -> Result<Intent, StepError> {
+        Ok(self.record(intent, draw))
     }
 
     async fn seal(&self, name: &'static str, value: Secret) -> Result<SecretRef, StepError> {

@@ -1,5 +1,8 @@
 //! Runs: what they are called, where they stand, and how they may move.
 
+pub(crate) mod decide;
+pub mod journal;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;

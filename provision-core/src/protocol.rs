@@ -1,0 +1,431 @@
+//! The resource protocol: what turns an author's answers into check-then-create, recovery and undo.
+//!
+//! [`Action`] is the private, erased twin of `Step` and `Resource`: payloads in, payloads out.
+//! Typing ends here.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{
+    context::StepContext,
+    error::{Effect, StepError, Verdict},
+    id::{ExternalId, Payload},
+    ledger::Origin,
+    resource::{
+        AdoptPolicy, Candidate, Foreign, Found, Identity, IntentRecord, Owned, Readiness, Resource,
+        Timing,
+    },
+    run::journal::WaitReason,
+    step::{Compensator, Step, Undo},
+};
+
+/// How an attempt went, when it did not fail.
+#[derive(Debug)]
+pub(crate) enum Flow {
+    /// Done; the payload is the output (forward) or nothing (undo).
+    Done(Payload),
+    /// Ask again; the run gives its slot back.
+    NotYet { after: Duration, reason: WaitReason },
+    /// Surely absent after the quiet time: the next generation begins.
+    Renew,
+}
+
+/// What a look-up without consequences found, for `plan`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Absent,
+    Ours(ExternalId),
+    Foreign(Foreign),
+    Going,
+    Many(usize),
+}
+
+/// Code of one node: called by the driver, never by the machine.
+#[async_trait]
+pub(crate) trait Action: Send + Sync {
+    async fn run(&self, cx: StepContext, input: Payload) -> Result<Flow, StepError>;
+    async fn undo(
+        &self,
+        cx: StepContext,
+        input: Payload,
+        output: Option<Payload>,
+    ) -> Result<Flow, StepError>;
+    /// Looks only; `None` for a plain step.
+    async fn look(&self, cx: StepContext, input: Payload) -> Result<Option<Seen>, StepError>;
+    /// Lists what carries our marks; `None` for a plain step.
+    async fn list_owned(&self, cx: StepContext) -> Result<Option<Vec<Owned>>, StepError>;
+    /// Deletes by id, for the watch and the sweep.
+    async fn delete(
+        &self,
+        cx: StepContext,
+        input: Payload,
+        id: &ExternalId,
+    ) -> Result<(), StepError>;
+    /// Times of a resource; `None` for a plain step.
+    fn timing(&self) -> Option<Timing>;
+}
+
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(payload: &Payload) -> Result<T, StepError> {
+    payload.decode().map_err(|error| {
+        StepError::new(Effect::None, Verdict::Operator, "read a journaled value")
+            .with_code("value_shape")
+            .with_hint("the step's types changed: give its kind a new REVISION")
+            .with_source(error)
+    })
+}
+
+pub(crate) fn encode<T: serde::Serialize>(value: &T) -> Result<Payload, StepError> {
+    Payload::encode(value).map_err(|error| {
+        // The work is done; only its output cannot be kept.
+        StepError::new(Effect::Applied, Verdict::Operator, "encode an output")
+            .with_code("not_serializable")
+            .with_source(error)
+    })
+}
+
+/// A plain step and its compensator.
+pub(crate) struct StepAction<S, C> {
+    step: S,
+    undo: C,
+}
+
+impl<S: Step, C: Compensator<S>> StepAction<S, C> {
+    pub(crate) const fn new(step: S, undo: C) -> Self {
+        Self { step, undo }
+    }
+}
+
+#[async_trait]
+impl<S: Step, C: Compensator<S>> Action for StepAction<S, C> {
+    async fn run(&self, cx: StepContext, input: Payload) -> Result<Flow, StepError> {
+        let output = self.step.run(&cx, decode(&input)?).await?;
+        encode(&output).map(Flow::Done)
+    }
+
+    async fn undo(
+        &self,
+        cx: StepContext,
+        input: Payload,
+        output: Option<Payload>,
+    ) -> Result<Flow, StepError> {
+        let noted = cx.noted();
+        let undo = match output {
+            Some(output) => Undo::Succeeded(decode(&output)?),
+            None if !noted.is_empty() && !cx.memory().unknown => Undo::Partial(noted),
+            None => Undo::Unknown(noted),
+        };
+        self.undo.compensate(&cx, decode(&input)?, undo).await?;
+        Ok(Flow::Done(Payload::null()))
+    }
+
+    async fn look(&self, _: StepContext, _: Payload) -> Result<Option<Seen>, StepError> {
+        Ok(None)
+    }
+
+    async fn list_owned(&self, _: StepContext) -> Result<Option<Vec<Owned>>, StepError> {
+        Ok(None)
+    }
+
+    async fn delete(&self, _: StepContext, _: Payload, _: &ExternalId) -> Result<(), StepError> {
+        Err(StepError::permanent("delete by id").with_code("not_a_resource"))
+    }
+
+    fn timing(&self) -> Option<Timing> {
+        None
+    }
+}
+
+/// A resource under the protocol.
+pub(crate) struct ResourceAction<R> {
+    resource: R,
+}
+
+/// What to do after a look.
+enum Next {
+    Use(ExternalId, Origin),
+    Create,
+    Wait { after: Duration, reason: WaitReason },
+    Renew,
+}
+
+impl<R: Resource> ResourceAction<R> {
+    pub(crate) const fn new(resource: R) -> Self {
+        Self { resource }
+    }
+
+    /// DESIGN of the protocol, step 1 and 7: look, then decide what that means for this run.
+    async fn look_first(&self, cx: &StepContext, spec: &R::Spec) -> Result<Next, StepError> {
+        match self.resource.find(cx, spec).await? {
+            Found::Ours(id) => Ok(Next::Use(id, Origin::Created)),
+            Found::Going { again_in } => {
+                Ok(Next::Wait { after: again_in, reason: WaitReason::Poll })
+            }
+            Found::Foreign(foreign) if is_ours_by_intent(cx, &foreign) => {
+                Ok(Next::Use(foreign.id, Origin::Created))
+            }
+            Found::Foreign(foreign) => match cx.memory().adopt {
+                AdoptPolicy::Use => Ok(Next::Use(foreign.id, Origin::Adopted)),
+                AdoptPolicy::Refuse => Err(refused(R::KIND, &foreign)),
+            },
+            Found::Many(candidates) => {
+                let keep = self.keep_one(cx, spec, candidates).await?;
+                Ok(Next::Use(keep, Origin::Created))
+            }
+            Found::Absent => self.absent(cx, spec),
+        }
+    }
+
+    /// S7: absent means something only when no call of this generation can still land.
+    fn absent(&self, cx: &StepContext, spec: &R::Spec) -> Result<Next, StepError> {
+        let memory = cx.memory();
+        let Some(intent) = memory.intent.as_ref().filter(|_| memory.unknown) else {
+            return Ok(Next::Create);
+        };
+        let now = cx.now();
+        match self.resource.identity(spec) {
+            Identity::Named(_) => Ok(Next::Create),
+            // S10: a key older than the provider remembers is never trusted.
+            Identity::ProviderKey if now < intent.at.plus(self.resource.timing().key_lifetime) => {
+                Ok(Next::Create)
+            }
+            Identity::ProviderKey | Identity::Label => match quiet_left(cx) {
+                Some(after) => Ok(Next::Wait { after, reason: WaitReason::Quiet }),
+                None => Ok(Next::Renew),
+            },
+            Identity::None => match memory.run_again {
+                Some(at_most) if memory.unknown_calls <= at_most => Ok(Next::Create),
+                _ => Err(unresolvable(R::KIND)),
+            },
+        }
+    }
+
+    async fn keep_one(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        candidates: Vec<Candidate>,
+    ) -> Result<ExternalId, StepError> {
+        let mut marked: Vec<_> = candidates.into_iter().filter(|c| c.marked).collect();
+        marked.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        let mut marked = marked.into_iter();
+        let Some(keep) = marked.next() else {
+            return Err(StepError::new(Effect::None, Verdict::Operator, "tell which one is ours")
+                .with_code("many_unmarked")
+                .with_hint("several exist and none carries our mark: say which one it is"));
+        };
+        cx.note(&keep.id).await?;
+        for duplicate in marked {
+            self.resource.delete(cx, spec, &duplicate.id).await?;
+        }
+        Ok(keep.id)
+    }
+
+    async fn create(&self, cx: &StepContext, spec: &R::Spec) -> Result<ExternalId, StepError> {
+        let facts = self.resource.facts(spec);
+        let name = match self.resource.identity(spec) {
+            Identity::Named(name) => Some(name),
+            _ => facts.name,
+        };
+        let draw = self.resource.secrets(spec);
+        let record = IntentRecord {
+            key: crate::context::idempotency_key(cx.run_id(), cx.path(), cx.generation(), "create"),
+            name,
+            account: facts.account.unwrap_or_else(|| "default".to_owned()),
+            region: facts.region,
+            template: facts.template,
+            cost: facts.cost,
+            secrets: draw.iter().map(|secret| secret.name.to_owned()).collect(),
+            absent_seen: true,
+            at: cx.now(),
+        };
+        // S4: the intent is committed before the first byte of the mutating call.
+        let intent = cx.host().intend(record, &draw).await?;
+        let id = self.resource.create(cx, spec, &intent).await?;
+        cx.note(&id).await?;
+        Ok(id)
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        id: &ExternalId,
+    ) -> Result<Flow, StepError> {
+        match self.resource.ready(cx, spec, id).await? {
+            Readiness::Ready(output) => encode(&output).map(Flow::Done),
+            Readiness::NotYet { again_in } => {
+                Ok(Flow::NotYet { after: again_in, reason: WaitReason::Poll })
+            }
+            Readiness::Broken { code } => Err(StepError::new(
+                Effect::Applied,
+                Verdict::Retry { after: None },
+                "wait until ready",
+            )
+            .with_code(code)
+            .broken()),
+        }
+    }
+
+    /// Deletes every id this run created and noted; what it adopted is left alone.
+    async fn delete_noted(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+    ) -> Result<Option<Flow>, StepError> {
+        let memory = cx.memory();
+        let created = memory.noted.iter().filter(|(_, origin)| *origin == Origin::Created);
+        for (id, _) in created {
+            if let Some(adopter) = cx.host().adopter_of(id).await? {
+                return Err(adopted(R::KIND, id, &adopter.to_string()));
+            }
+            // S14: "not found" on a delete proves nothing while look-ups may still lag.
+            if let Some(after) = self.lag_left(cx) {
+                return Ok(Some(Flow::NotYet { after, reason: WaitReason::Quiet }));
+            }
+            self.resource.delete(cx, spec, id).await?;
+        }
+        Ok(None)
+    }
+
+    fn lag_left(&self, cx: &StepContext) -> Option<Duration> {
+        let intent = cx.memory().intent.as_ref()?;
+        let visible = intent.at.plus(self.resource.timing().listing_lag);
+        (cx.now() < visible).then(|| visible.since(cx.now()))
+    }
+
+    /// Undoes a create of which only the intent is known.
+    async fn undo_unknown(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
+        let ids = match self.resource.find(cx, spec).await? {
+            Found::Ours(id) => vec![id],
+            Found::Foreign(foreign) if is_ours_by_intent(cx, &foreign) => vec![foreign.id],
+            Found::Many(all) => all.into_iter().filter(|c| c.marked).map(|c| c.id).collect(),
+            Found::Going { again_in } => {
+                return Ok(Flow::NotYet { after: again_in, reason: WaitReason::Poll });
+            }
+            Found::Absent | Found::Foreign(_) => Vec::new(),
+        };
+        if ids.is_empty() {
+            return match (self.resource.identity(spec), quiet_left(cx)) {
+                (Identity::None, _) => Err(unresolvable(R::KIND)),
+                // S7: a rollback always waits out the quiet time.
+                (_, Some(after)) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
+                (_, None) => Ok(Flow::Done(Payload::null())),
+            };
+        }
+        for id in ids {
+            cx.note(&id).await?;
+            self.resource.delete(cx, spec, &id).await?;
+        }
+        Ok(Flow::Done(Payload::null()))
+    }
+}
+
+#[async_trait]
+impl<R: Resource> Action for ResourceAction<R> {
+    async fn run(&self, cx: StepContext, input: Payload) -> Result<Flow, StepError> {
+        let spec: R::Spec = decode(&input)?;
+        if let Some((id, _)) = cx.memory().noted.last() {
+            return self.ready(&cx, &spec, id).await;
+        }
+        let id = match self.look_first(&cx, &spec).await? {
+            Next::Use(id, origin) => {
+                if !cx.noted().contains(&id) {
+                    cx.note_as(&id, origin).await?;
+                }
+                id
+            }
+            Next::Create => self.create(&cx, &spec).await?,
+            Next::Wait { after, reason } => return Ok(Flow::NotYet { after, reason }),
+            Next::Renew => return Ok(Flow::Renew),
+        };
+        self.ready(&cx, &spec, &id).await
+    }
+
+    async fn undo(
+        &self,
+        cx: StepContext,
+        input: Payload,
+        _: Option<Payload>,
+    ) -> Result<Flow, StepError> {
+        let spec: R::Spec = decode(&input)?;
+        if let Some(wait) = self.delete_noted(&cx, &spec).await? {
+            return Ok(wait);
+        }
+        if cx.memory().noted.is_empty() {
+            return self.undo_unknown(&cx, &spec).await;
+        }
+        Ok(Flow::Done(Payload::null()))
+    }
+
+    async fn look(&self, cx: StepContext, input: Payload) -> Result<Option<Seen>, StepError> {
+        let spec: R::Spec = decode(&input)?;
+        Ok(Some(match self.resource.find(&cx, &spec).await? {
+            Found::Absent => Seen::Absent,
+            Found::Ours(id) => Seen::Ours(id),
+            Found::Foreign(foreign) => Seen::Foreign(foreign),
+            Found::Going { .. } => Seen::Going,
+            Found::Many(all) => Seen::Many(all.len()),
+        }))
+    }
+
+    async fn list_owned(&self, cx: StepContext) -> Result<Option<Vec<Owned>>, StepError> {
+        self.resource.list_owned(&cx).await.map(Some)
+    }
+
+    async fn delete(
+        &self,
+        cx: StepContext,
+        input: Payload,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        let spec: R::Spec = decode(&input)?;
+        self.resource.delete(&cx, &spec, id).await
+    }
+
+    fn timing(&self) -> Option<Timing> {
+        Some(self.resource.timing())
+    }
+}
+
+/// Where the provider has no place for a mark, the run's own intent is the mark: it had seen
+/// "absent" before, and what stands there now is not older than the intent.
+fn is_ours_by_intent(cx: &StepContext, foreign: &Foreign) -> bool {
+    let Some(intent) = &cx.memory().intent else { return false };
+    let not_older = foreign.created_at.is_none_or(|at| {
+        // Providers report whole seconds: compare at that precision.
+        at.as_millis() / 1000 >= intent.at.as_millis() / 1000
+    });
+    !foreign.markable && foreign.owner.is_none() && intent.absent_seen && not_older
+}
+
+fn quiet_left(cx: &StepContext) -> Option<Duration> {
+    let until = cx.memory().quiet_until?;
+    let now = cx.now();
+    (now < until).then(|| until.since(now))
+}
+
+fn refused(kind: &'static str, foreign: &Foreign) -> StepError {
+    let whose = match &foreign.owner {
+        Some(owner) => format!("it belongs to run {}", owner.run()),
+        None => "it carries no mark of this run".to_owned(),
+    };
+    StepError::permanent(format!("create {kind}"))
+        .with_code("foreign")
+        .with_message(format!("{} exists already and {whose}", foreign.id))
+        .with_hint("choose another name, or say `.adopt(AdoptPolicy::Use)` to use it as it is")
+}
+
+fn unresolvable(kind: &'static str) -> StepError {
+    StepError::new(Effect::None, Verdict::Operator, format!("look up {kind}"))
+        .with_code("unresolvable")
+        .with_message("a call ended without an answer and its effect cannot be looked up")
+        .with_hint("say whether it exists (resolve with its id, or as absent), or abandon it")
+}
+
+fn adopted(kind: &'static str, id: &ExternalId, adopter: &str) -> StepError {
+    StepError::new(Effect::None, Verdict::Operator, format!("delete {kind}"))
+        .with_code("adopted")
+        .with_message(format!("{id} is used by run {adopter}"))
+        .with_hint("tear that run down first, then retry")
+}

@@ -1,0 +1,458 @@
+//! The pure machine: a state and an event make one append and the calls that follow it.
+//!
+//! No I/O, no clock, no randomness: the moment and a random number come in with the event. The
+//! driver writes `append` before it performs anything, and drops the state when the write fails.
+
+mod forward;
+mod node;
+mod orders;
+mod state;
+mod table;
+mod unwind;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+pub(crate) use node::{Node, Phase, Undo};
+pub use orders::Refusal;
+pub use state::IllegalRecord;
+pub(crate) use state::State;
+
+use crate::{
+    error::{Effect, Failure, StepError, Verdict},
+    id::{ExternalId, Payload, Timestamp},
+    ledger::{LedgerRow, Origin, ResourceState},
+    resource::IntentRecord,
+    retry::{Next, Series},
+    run::journal::{Direction, Record, RequestBody, WaitReason},
+    saga::OnUnknown,
+};
+
+/// Something that happened to a run.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A worker has taken the run; `died_at` tells when the previous owner could last send.
+    Claimed { died_at: Option<Timestamp> },
+    /// Time has passed.
+    Due,
+    /// An attempt ended.
+    Ended { node: usize, dir: Direction, end: AttemptEnd },
+    /// An attempt is about to make a mutating call.
+    Intent { node: usize, intent: IntentRecord },
+    /// An attempt has learned an id.
+    Noted { node: usize, id: ExternalId, origin: Origin },
+    /// An attempt has drawn a value.
+    Sealed { node: usize, name: String },
+    /// A request from outside.
+    Request(RequestBody),
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum AttemptEnd {
+    Done(Payload),
+    NotYet {
+        after: Duration,
+        reason: WaitReason,
+    },
+    Renew,
+    Failed(StepError),
+    /// Cut from outside: the lease ended or the worker stops.
+    Cut,
+}
+
+/// A call the driver makes once the append is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) node: usize,
+    pub(crate) dir: Direction,
+}
+
+/// The moment of an event, and randomness for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    pub(crate) draw: u64,
+}
+
+/// What an event leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Decision {
+    /// Records of one append.
+    pub(crate) append: Vec<Record>,
+    /// Calls to make after it is committed.
+    pub(crate) perform: Vec<Command>,
+    /// Nodes whose ledger row may have changed.
+    pub(crate) touched: Vec<usize>,
+    /// Generations that this append closes, with what remains of them: nothing.
+    pub(crate) closed: Vec<LedgerRow>,
+}
+
+/// Why an event was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Halt {
+    /// The machine would have written an illegal record: a bug, or a damaged journal.
+    #[error(transparent)]
+    Illegal(#[from] IllegalRecord),
+    /// The attempt was told to stop: nothing new begins in it.
+    #[error("the attempt was told to stop")]
+    Stopped,
+    /// The order is not legal in this state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Decides, changing the state in place; on an error the state is not to be used again unless the
+/// error says that nothing was taken (`Stopped`, `Refused`).
+pub(crate) fn decide(state: &mut State, event: Event, moment: Moment) -> Result<Decision, Halt> {
+    state.at = moment.now;
+    let mut machine = Machine { state, moment, draws: 0, out: Decision::default() };
+    machine.take(event)?;
+    machine.advance()?;
+    Ok(machine.out)
+}
+
+pub(super) struct Machine<'a> {
+    state: &'a mut State,
+    moment: Moment,
+    draws: u64,
+    out: Decision,
+}
+
+type Halted = Result<(), Halt>;
+
+impl Machine<'_> {
+    fn take(&mut self, event: Event) -> Halted {
+        match event {
+            Event::Claimed { died_at } => {
+                self.interrupted(died_at)?;
+                self.due()
+            }
+            Event::Due => self.due(),
+            Event::Ended { node, dir, end } => self.ended(node, dir, end),
+            Event::Intent { node, intent } => {
+                self.must_be_wanted(node)?;
+                self.ensure_started(node)?;
+                let path = self.path(node);
+                self.emit(node, Record::Intent { path, intent })
+            }
+            Event::Noted { node, id, origin } => {
+                if !self.state.node(node).is_open() {
+                    return Err(Halt::Stopped);
+                }
+                self.ensure_started(node)?;
+                let path = self.path(node);
+                self.emit(node, Record::Noted { path, id, origin })
+            }
+            Event::Sealed { node, name } => {
+                self.must_be_wanted(node)?;
+                self.ensure_started(node)?;
+                let path = self.path(node);
+                self.emit(node, Record::Sealed { path, name })
+            }
+            Event::Request(body) => self.request(body),
+        }
+    }
+
+    /// Everything that follows from the event, until nothing more does.
+    fn advance(&mut self) -> Halted {
+        loop {
+            let before = self.out.append.len();
+            self.step_unwinds()?;
+            self.start_ready()?;
+            self.close_fan_outs()?;
+            self.conclude()?;
+            if self.out.append.len() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    fn emit(&mut self, node: usize, record: Record) -> Halted {
+        if matches!(record, Record::Renewed { .. }) {
+            self.close_rows(node);
+        }
+        self.state.apply(&record)?;
+        self.out.append.push(record);
+        if self.out.touched.last() != Some(&node) {
+            self.out.touched.push(node);
+        }
+        Ok(())
+    }
+
+    /// The ledger's rows of a generation that is about to be followed by another.
+    fn close_rows(&mut self, node: usize) {
+        for mut row in self.state.ledger_rows(node, None) {
+            row.state = ResourceState::Gone;
+            row.until = Some(self.moment.now);
+            self.out.closed.push(row);
+        }
+    }
+
+    fn emit_run(&mut self, record: Record) -> Halted {
+        self.state.apply(&record)?;
+        self.out.append.push(record);
+        Ok(())
+    }
+
+    fn path(&self, node: usize) -> Arc<str> {
+        Arc::clone(&self.state.node(node).path)
+    }
+
+    fn draw(&mut self) -> u64 {
+        // SplitMix64 over the event's own number: several draws of one event differ.
+        self.draws += 1;
+        let mut z = self.moment.draw.wrapping_add(self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// An attempt that an unwinding has told to stop begins nothing new.
+    fn must_be_wanted(&self, node: usize) -> Halted {
+        let n = self.state.node(node);
+        let forward = n.undo == Undo::None && self.state.unwinding(node).is_none();
+        if n.is_open() && (forward || n.undo == Undo::Running || n.undo_is_open()) {
+            Ok(())
+        } else {
+            Err(Halt::Stopped)
+        }
+    }
+
+    /// A poll's `started` is written only when something else of it has to be.
+    fn ensure_started(&mut self, node: usize) -> Halted {
+        if !self.state.node(node).quiet_start {
+            return Ok(());
+        }
+        self.state.node_mut(node).quiet_start = false;
+        let n = self.state.node(node);
+        let dir = if n.undo_is_open() { Direction::Undo } else { Direction::Forward };
+        let attempt = match dir {
+            Direction::Forward => n.forward.begun,
+            Direction::Undo => n.backward.begun,
+        };
+        let record = Record::Started {
+            path: self.path(node),
+            dir,
+            generation: n.generation,
+            attempt,
+            input: None,
+        };
+        self.emit(node, record)
+    }
+
+    fn ended(&mut self, node: usize, dir: Direction, end: AttemptEnd) -> Halted {
+        let told = self.state.node(node).phase == Phase::Closed && dir == Direction::Forward;
+        if told && self.state.node(node).quiet_start {
+            // A poll that an unwinding has overtaken: what it polled for is undone anyway.
+            self.state.node_mut(node).quiet_start = false;
+            return Ok(());
+        }
+        match end {
+            AttemptEnd::NotYet { after, reason } => self.not_yet(node, dir, after, reason),
+            AttemptEnd::Done(output) => {
+                self.ensure_started(node)?;
+                let output = (dir == Direction::Forward).then_some(output);
+                let path = self.path(node);
+                self.emit(node, Record::Succeeded { path, dir, output })
+            }
+            AttemptEnd::Renew => {
+                self.ensure_started(node)?;
+                let path = self.path(node);
+                let finding = crate::run::journal::Finding::Absent;
+                self.emit(node, Record::Resolved { path, finding })?;
+                if self.state.unwinding(node).is_some() {
+                    let gone = StepError::retry("look again").with_code("absent");
+                    return self.failed(node, dir, &gone, None);
+                }
+                self.renew(node, self.moment.now)
+            }
+            AttemptEnd::Failed(error) => self.failed(node, dir, &error, None),
+            AttemptEnd::Cut => {
+                let cut = interrupted_error(self.state.node(node));
+                self.failed(node, dir, &cut, Some(self.moment.now))
+            }
+        }
+    }
+
+    /// The next generation begins at `due`; the previous one is closed.
+    fn renew(&mut self, node: usize, due: Timestamp) -> Halted {
+        let n = self.state.node(node);
+        let generation = n.generation + 1;
+        let key = crate::context::idempotency_key(&self.state.run, &n.path, generation, "create");
+        let path = self.path(node);
+        self.emit(node, Record::Renewed { path: Arc::clone(&path), generation, key })?;
+        let (dir, reason) = (Direction::Forward, WaitReason::Retry);
+        self.emit(node, Record::Waiting { path, dir, reason, due })?;
+        if due <= self.moment.now { self.start_due(node, WaitReason::Retry) } else { Ok(()) }
+    }
+
+    fn not_yet(
+        &mut self,
+        node: usize,
+        dir: Direction,
+        after: Duration,
+        reason: WaitReason,
+    ) -> Halted {
+        let n = self.state.node(node);
+        if dir == Direction::Forward
+            && reason == WaitReason::Poll
+            && let (Some(since), Some(action)) = (n.polling_since, n.def().action())
+            && let Some(timing) = action.timing()
+            && self.moment.now > since.plus(timing.ready_within)
+        {
+            let late = too_late(n, self.moment.now.since(since));
+            return self.failed(node, dir, &late, None);
+        }
+        let due = self.moment.now.plus(after);
+        let unwound = dir == Direction::Forward && self.state.unwinding(node).is_some();
+        if self.state.node_mut(node).move_poll(dir, &reason, due) {
+            return Ok(());
+        }
+        self.ensure_started(node)?;
+        if unwound {
+            let told = StepError::retry("wait").with_code("stopped");
+            return self.failed(node, dir, &told, None);
+        }
+        let path = self.path(node);
+        self.emit(node, Record::Waiting { path, dir, reason, due })
+    }
+
+    /// Attempts that were open when the previous owner's lease ended.
+    fn interrupted(&mut self, died_at: Option<Timestamp>) -> Halted {
+        for node in 0..self.state.nodes.len() {
+            let n = self.state.node(node);
+            if !n.is_open() {
+                continue;
+            }
+            let dir = if n.undo == Undo::Running { Direction::Undo } else { Direction::Forward };
+            let error = interrupted_error(n);
+            let sent_until = died_at.unwrap_or(self.moment.now);
+            self.failed(node, dir, &error, Some(sent_until))?;
+        }
+        Ok(())
+    }
+
+    /// Records a failed attempt and decides what comes of it. `cut` is the last moment at which
+    /// an attempt that was cut from outside could have sent its call.
+    fn failed(
+        &mut self,
+        node: usize,
+        dir: Direction,
+        error: &StepError,
+        cut: Option<Timestamp>,
+    ) -> Halted {
+        self.ensure_started(node)?;
+        let n = self.state.node(node);
+        let attempt = match dir {
+            Direction::Forward => n.forward.begun,
+            Direction::Undo => n.backward.begun,
+        };
+        let failure = Failure::of(n.path.to_string(), attempt, error);
+        let unknown = error.effect() == Effect::Unknown;
+        let record = Record::Failed {
+            path: self.path(node),
+            dir,
+            failure: failure.clone(),
+            verdict: error.verdict().clone(),
+            broken: error.is_broken(),
+            interrupted: cut.is_some(),
+            sent_until: cut.or_else(|| unknown.then_some(self.moment.now)),
+        };
+        self.emit(node, record)?;
+        if dir == Direction::Forward && self.state.node(node).phase == Phase::Closed {
+            return Ok(());
+        }
+        match self.next_attempt(node, dir, error, cut.is_some()) {
+            Ok((due, reason)) => self.wait_for_retry(node, dir, due, reason),
+            Err(code) => self.gave_up(node, dir, failure, code, error.verdict()),
+        }
+    }
+
+    fn wait_for_retry(
+        &mut self,
+        node: usize,
+        dir: Direction,
+        due: Timestamp,
+        reason: WaitReason,
+    ) -> Halted {
+        let broken = self.state.node(node).broken && dir == Direction::Forward;
+        if broken {
+            return self.start_unwind_for_renewal(node);
+        }
+        let path = self.path(node);
+        self.emit(node, Record::Waiting { path, dir, reason: reason.clone(), due })?;
+        if due <= self.moment.now && !self.is_held() {
+            return match dir {
+                Direction::Forward => self.start_due(node, reason),
+                Direction::Undo => self.start_undo(node),
+            };
+        }
+        Ok(())
+    }
+
+    /// When the next attempt is, or why there is none.
+    fn next_attempt(
+        &mut self,
+        node: usize,
+        dir: Direction,
+        error: &StepError,
+        cut: bool,
+    ) -> Result<(Timestamp, WaitReason), &'static str> {
+        let draw = self.draw();
+        let now = self.moment.now;
+        let n = self.state.node(node);
+        let parks_on_unknown = n.def().on_unknown == OnUnknown::Park && dir == Direction::Forward;
+        if error.effect() == Effect::Unknown && parks_on_unknown {
+            return Err("unknown");
+        }
+        if cut {
+            return Ok((now, WaitReason::Retry));
+        }
+        let (policy, tries) = match dir {
+            Direction::Forward => (&n.def().policy, &n.forward),
+            Direction::Undo => (&n.def().undo_policy, &n.backward),
+        };
+        let series = Series::new(tries.counted, tries.since.unwrap_or(now), now, draw);
+        let (series, reason) = match error.verdict() {
+            Verdict::Retry { after } => (series.with_asked(*after), WaitReason::Retry),
+            Verdict::Throttled { bucket, after } => (
+                series.with_asked(Some(*after)).with_throttled_since(tries.throttled_since),
+                WaitReason::Throttled { bucket: bucket.clone() },
+            ),
+            Verdict::Permanent | Verdict::Operator => return Err("final"),
+        };
+        match policy.next(&series) {
+            Next::After(wait) => Ok((now.plus(wait), reason)),
+            Next::Exhausted(why) => Err(why.code()),
+        }
+    }
+
+    /// Nothing starts while the run is paused, parked, or waits for a person.
+    fn is_held(&self) -> bool {
+        self.state.paused || self.state.parked.is_some()
+    }
+}
+
+/// S12: a plain step is unknown from `started` on, a resource from its intent on.
+fn interrupted_error(node: &Node) -> StepError {
+    let sent = !node.is_resource() || node.intent_open || node.undo == Undo::Running;
+    let effect = if sent { Effect::Unknown } else { Effect::None };
+    StepError::new(effect, Verdict::Retry { after: None }, "run the attempt")
+        .with_code("interrupted")
+        .with_message("the worker stopped in the middle of it")
+}
+
+fn too_late(node: &Node, waited: Duration) -> StepError {
+    StepError::new(Effect::Applied, Verdict::Permanent, "wait until ready")
+        .with_code("not_ready")
+        .with_message(format!(
+            "{} {} was not ready after {} s",
+            node.def().kind_name(),
+            node.noted.last().map_or("", |(id, _)| id.as_str()),
+            waited.as_secs()
+        ))
+}

@@ -1,0 +1,184 @@
+//! Requests from outside: signals and persons' orders, each checked against the state.
+
+use super::{Halt, Halted, Machine, Phase, Undo, state::Region};
+use crate::{
+    run::{
+        RunStatus,
+        journal::{Cause, Finding, Order, Record, RequestBody},
+    },
+    saga::graph::Kind,
+};
+
+/// Why an order was not taken. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// Short stable word.
+    pub code: &'static str,
+    /// What stands against it.
+    pub message: String,
+    /// What can be ordered instead.
+    pub hint: &'static str,
+}
+
+fn refuse(code: &'static str, message: impl Into<String>, hint: &'static str) -> Halted {
+    Err(Halt::Refused(Refusal { code, message: message.into(), hint }))
+}
+
+impl Machine<'_> {
+    pub(super) fn request(&mut self, body: RequestBody) -> Halted {
+        match body {
+            RequestBody::Signal { name, value } => self.signal(name, value),
+            RequestBody::Order { order, who, why } => {
+                self.check(&order)?;
+                let follow = order.clone();
+                self.touch(&order);
+                self.emit_run(Record::Ordered { order, who, why })?;
+                self.follow(&follow)
+            }
+        }
+    }
+
+    /// Rows of the ledger that the order changes.
+    fn touch(&mut self, order: &Order) {
+        match order {
+            Order::Found { path, finding } => {
+                let Some(number) = self.state.find(path) else { return };
+                let renews = self.state.node(number).undo == Undo::None;
+                if renews && *finding == Finding::Absent {
+                    self.close_rows(number);
+                }
+                self.out.touched.push(number);
+            }
+            Order::Abandon { path } | Order::Skip { path } | Order::ResolveAs { path, .. } => {
+                self.out.touched.extend(self.state.find(path));
+            }
+            _ => {}
+        }
+    }
+
+    fn signal(&mut self, name: String, value: crate::id::Payload) -> Halted {
+        if self.state.ended.is_some() {
+            return refuse("run_over", "the run is over", "start a new run");
+        }
+        let waiting = (0..self.state.nodes.len()).find(|number| {
+            let node = self.state.node(*number);
+            matches!(node.phase, Phase::Waiting { .. })
+                && matches!(&node.def().kind, Kind::Signal { name: n } if *n == name)
+        });
+        self.emit_run(Record::Signal { name, value })?;
+        match waiting {
+            Some(number) if self.state.unwinding(number).is_none() => self.take_signal(number),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self, order: &Order) -> Halted {
+        let ended = self.state.ended;
+        let unwinding = self.state.run_unwind().is_some();
+        match order {
+            Order::Acknowledge => Ok(()),
+            Order::TearDown => match ended {
+                Some(RunStatus::Succeeded | RunStatus::PartlySucceeded) => Ok(()),
+                Some(_) => refuse(
+                    "not_succeeded",
+                    "only a succeeded run can be torn down",
+                    "redrive it, or leave it",
+                ),
+                None => refuse("run_open", "the run is not over", "cancel it, or wait for its end"),
+            },
+            Order::Redrive => match (ended, unwinding) {
+                (Some(RunStatus::RolledBack | RunStatus::RolledBackKeeping), _) => Ok(()),
+                (None, true) if self.state.parked.is_some() => Ok(()),
+                (None, false) if self.state.parked.is_some() => {
+                    refuse("not_unwound", "the run is parked on its way forward", "retry it")
+                }
+                _ => refuse(
+                    "not_rolled_back",
+                    "only a rolled back run can be driven again",
+                    "retry or resume it",
+                ),
+            },
+            _ if ended.is_some() => refuse(
+                "run_over",
+                "the run is over",
+                "tear it down, redrive it, or start a new one",
+            ),
+            Order::Cancel if self.pivot_passed() => refuse(
+                "pivot_passed",
+                "the point of no return has been passed: nothing unwinds",
+                "retry what is parked until the run succeeds",
+            ),
+            Order::Cancel | Order::Pause | Order::Resume => Ok(()),
+            Order::Retry if self.has_stuck() || self.state.parked.is_some() => Ok(()),
+            Order::Retry => {
+                refuse("nothing_stuck", "nothing has given up", "wait, or cancel the run")
+            }
+            Order::Skip { path }
+            | Order::ResolveAs { path, .. }
+            | Order::Found { path, .. }
+            | Order::Abandon { path } => self.check_step(order, path),
+        }
+    }
+
+    fn check_step(&self, order: &Order, path: &str) -> Halted {
+        let Some(number) = self.state.find(path) else {
+            return refuse(
+                "no_such_step",
+                format!("there is no step `{path}`"),
+                "look at the run's steps",
+            );
+        };
+        let node = self.state.node(number);
+        if node.is_open() {
+            return refuse("step_open", "an attempt of it is open", "wait until it has ended");
+        }
+        let def = node.def();
+        let tolerant = def.optional || def.when.is_some() || !self.has_dependents(number);
+        match order {
+            Order::Skip { .. } if !tolerant => refuse(
+                "needs_output",
+                "later steps need its output",
+                "resolve it as succeeded with an output instead",
+            ),
+            Order::Abandon { .. } if node.undo == Undo::None && node.phase != Phase::GaveUp => {
+                refuse("nothing_stuck", "it has not given up", "wait, or cancel the run")
+            }
+            Order::Abandon { .. } if node.undo == Undo::None => refuse(
+                "not_unwinding",
+                "it is not being undone",
+                "skip it, or cancel the run first",
+            ),
+            _ => {
+                // The table has the last word; it is asked on a copy.
+                let mut copy = node.clone();
+                match super::table::ordered(&mut copy, order) {
+                    Ok(()) => Ok(()),
+                    Err(what) => refuse("not_possible", what, "look at the step's state"),
+                }
+            }
+        }
+    }
+
+    fn has_dependents(&self, number: usize) -> bool {
+        let node = self.state.node(number);
+        node.graph.dependents.get(node.index).is_some_and(|list| !list.is_empty())
+    }
+
+    /// What an accepted order leads to beyond its own record.
+    fn follow(&mut self, order: &Order) -> Halted {
+        match order {
+            Order::Cancel if self.state.run_unwind().is_none() => {
+                self.start_unwind(Region::Run, Cause::Cancelled)
+            }
+            Order::TearDown => self.start_unwind(Region::Run, Cause::TearDown),
+            Order::Retry
+            | Order::Redrive
+            | Order::Resume
+            | Order::Skip { .. }
+            | Order::ResolveAs { .. }
+            | Order::Found { .. } => self.due(),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The transition table of one node (S3): which record may follow which state, and what it makes.
+
+use super::node::{Node, Phase, Tries, Undo};
+use crate::{
+    error::{Effect, Failure, Verdict},
+    id::Timestamp,
+    ledger::Origin,
+    run::journal::{Direction, Finding, Order, Record, WaitReason},
+};
+
+type Step = Result<(), &'static str>;
+
+/// Applies a record to its node.
+pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
+    match record {
+        Record::Started { dir: Direction::Forward, attempt, input, .. } => {
+            started(node, *attempt, input.as_ref())
+        }
+        Record::Started { dir: Direction::Undo, attempt, .. } => undo_started(node, *attempt),
+        Record::Waiting { dir, reason, due, .. } => waiting(node, *dir, reason, *due),
+        Record::Intent { intent, .. } => {
+            running(node)?;
+            node.intent.get_or_insert_with(|| intent.clone());
+            node.since.get_or_insert(intent.at);
+            node.intent_open = true;
+            Ok(())
+        }
+        Record::Noted { id, origin, .. } => noted(node, id, *origin),
+        Record::Failed { dir: Direction::Forward, .. } => failed(node, record, unwinding),
+        Record::Failed { dir: Direction::Undo, .. } => undo_failed(node, record),
+        Record::Resolved { finding, .. } => resolved(node, finding),
+        Record::Succeeded { dir: Direction::Forward, output, .. } => {
+            running(node)?;
+            node.output = Some(output.clone().unwrap_or_else(crate::id::Payload::null));
+            node.phase = Phase::Succeeded;
+            node.intent_open = false;
+            node.effect = node.effect.max(effect_of_success(node));
+            Ok(())
+        }
+        Record::Succeeded { dir: Direction::Undo, .. } => {
+            undo_running(node)?;
+            node.undo = Undo::Done;
+            Ok(())
+        }
+        Record::Skipped { .. } => match node.phase {
+            Phase::Idle | Phase::Waiting { .. } => {
+                node.phase = Phase::Skipped;
+                Ok(())
+            }
+            _ => Err("skipped after its start"),
+        },
+        Record::GaveUp { dir, failure, .. } => gave_up(node, *dir, failure),
+        Record::Renewed { generation, .. } => {
+            if *generation != node.generation + 1 {
+                return Err("generations grow by one");
+            }
+            let tries = node.forward;
+            node.renew(*generation);
+            node.forward = tries;
+            Ok(())
+        }
+        Record::Sealed { .. } => Ok(()),
+        Record::Expanded { .. }
+        | Record::UnwindStarted { .. }
+        | Record::Unwound { .. }
+        | Record::Signal { .. }
+        | Record::Ordered { .. }
+        | Record::Parked { .. }
+        | Record::Ended { .. } => Err("not a record of a step"),
+    }
+}
+
+/// Remembers when a series, throttling or polling began, by the time of the record's frame.
+pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
+    let throttled = matches!(
+        record,
+        Record::Failed { verdict: Verdict::Throttled { .. }, .. }
+            | Record::Waiting { reason: WaitReason::Throttled { .. }, .. }
+    );
+    match record {
+        Record::Started { dir, .. } | Record::Failed { dir, .. } | Record::Waiting { dir, .. } => {
+            let poll = matches!(record, Record::Waiting { reason: WaitReason::Poll, .. });
+            let tries = match dir {
+                Direction::Forward => &mut node.forward,
+                Direction::Undo => &mut node.backward,
+            };
+            tries.since.get_or_insert(at);
+            if throttled {
+                tries.throttled_since.get_or_insert(at);
+            }
+            if poll && *dir == Direction::Forward {
+                node.polling_since.get_or_insert(at);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn effect_of_success(node: &Node) -> Effect {
+    let adopted = node.noted.iter().all(|(_, origin)| *origin == Origin::Adopted);
+    if !node.def().is_action() || (!node.noted.is_empty() && adopted) {
+        return Effect::None;
+    }
+    Effect::Applied
+}
+
+fn running(node: &Node) -> Step {
+    if node.phase == Phase::Running || node.undo == Undo::Running {
+        Ok(())
+    } else {
+        Err("no attempt is open")
+    }
+}
+
+fn undo_running(node: &Node) -> Step {
+    if node.undo == Undo::Running { Ok(()) } else { Err("no undo is open") }
+}
+
+fn started(node: &mut Node, attempt: u32, input: Option<&crate::id::Payload>) -> Step {
+    if !matches!(node.phase, Phase::Idle | Phase::Waiting { .. }) {
+        return Err("started twice");
+    }
+    node.phase = Phase::Running;
+    node.forward.begun = node.forward.begun.max(attempt);
+    if let Some(input) = input {
+        node.input = Some(input.clone());
+    }
+    Ok(())
+}
+
+fn undo_started(node: &mut Node, attempt: u32) -> Step {
+    if !matches!(node.undo, Undo::Due | Undo::Waiting { .. }) {
+        return Err("undo started twice, or for a step that is not to be undone");
+    }
+    node.undo = Undo::Running;
+    node.backward.begun = node.backward.begun.max(attempt);
+    Ok(())
+}
+
+fn waiting(node: &mut Node, dir: Direction, reason: &WaitReason, due: Timestamp) -> Step {
+    let reason = reason.clone();
+    match dir {
+        Direction::Forward => {
+            let open = matches!(node.phase, Phase::Idle | Phase::Waiting { .. } | Phase::Running);
+            if !open {
+                return Err("waits after its end");
+            }
+            if reason == WaitReason::Poll {
+                node.forward.counted = 0;
+            }
+            node.phase = Phase::Waiting { due, reason };
+        }
+        Direction::Undo => {
+            if !matches!(node.undo, Undo::Due | Undo::Waiting { .. } | Undo::Running) {
+                return Err("an undo waits that was not to be");
+            }
+            node.undo = Undo::Waiting { due, reason };
+        }
+    }
+    Ok(())
+}
+
+fn noted(node: &mut Node, id: &crate::id::ExternalId, origin: Origin) -> Step {
+    running(node)?;
+    if node.noted.iter().any(|(known, _)| known == id) {
+        return Ok(());
+    }
+    node.noted.push((id.clone(), origin));
+    node.intent_open = false;
+    if origin == Origin::Created {
+        // It is known to exist: no longer unknown, whatever was said before.
+        node.effect = Effect::Applied;
+    }
+    Ok(())
+}
+
+struct Failed<'a> {
+    failure: &'a Failure,
+    verdict: &'a Verdict,
+    broken: bool,
+    interrupted: bool,
+    sent_until: Option<Timestamp>,
+}
+
+fn parts(record: &Record) -> Option<Failed<'_>> {
+    match record {
+        Record::Failed { failure, verdict, broken, interrupted, sent_until, .. } => Some(Failed {
+            failure,
+            verdict,
+            broken: *broken,
+            interrupted: *interrupted,
+            sent_until: *sent_until,
+        }),
+        _ => None,
+    }
+}
+
+fn count(tries: &mut Tries, failed: &Failed<'_>) {
+    let throttled = matches!(failed.verdict, Verdict::Throttled { .. });
+    if !throttled {
+        tries.throttled_since = None;
+        if !failed.interrupted {
+            tries.counted += 1;
+        }
+    }
+}
+
+fn failed(node: &mut Node, record: &Record, unwinding: bool) -> Step {
+    if node.phase != Phase::Running {
+        return Err("failed without an open attempt");
+    }
+    let Some(failed) = parts(record) else { return Err("not a failure") };
+    let effect = failed.failure.effect;
+    if node.intent_open || effect == Effect::Unknown {
+        node.sent_until = node.sent_until.max(failed.sent_until);
+    }
+    if effect == Effect::Unknown {
+        node.unknown_calls += 1;
+        node.suspect = true;
+    }
+    node.effect = node.effect.max(effect);
+    node.intent_open = false;
+    node.broken = failed.broken;
+    count(&mut node.forward, &failed);
+    node.failure = Some(failed.failure.clone());
+    // Between this record and the next of the same append the node has no attempt open.
+    node.phase = if unwinding {
+        Phase::Closed
+    } else {
+        Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry }
+    };
+    Ok(())
+}
+
+fn undo_failed(node: &mut Node, record: &Record) -> Step {
+    undo_running(node)?;
+    let Some(failed) = parts(record) else { return Err("not a failure") };
+    count(&mut node.backward, &failed);
+    node.failure = Some(failed.failure.clone());
+    node.undo = Undo::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
+    Ok(())
+}
+
+fn resolved(node: &mut Node, finding: &Finding) -> Step {
+    match finding {
+        Finding::Ours(id) => {
+            if !node.noted.iter().any(|(known, _)| known == id) {
+                node.noted.push((id.clone(), Origin::Created));
+            }
+            node.effect = Effect::Applied;
+        }
+        Finding::Absent => {
+            node.effect = Effect::None;
+            node.unknown_calls = 0;
+        }
+    }
+    node.intent_open = false;
+    Ok(())
+}
+
+fn gave_up(node: &mut Node, dir: Direction, failure: &Failure) -> Step {
+    match dir {
+        Direction::Forward => {
+            if !matches!(node.phase, Phase::Waiting { .. } | Phase::Running | Phase::Idle) {
+                return Err("gave up after its end");
+            }
+            node.phase = Phase::GaveUp;
+        }
+        Direction::Undo => {
+            if !matches!(node.undo, Undo::Waiting { .. } | Undo::Running) {
+                return Err("an undo gave up that was not under way");
+            }
+            node.undo = Undo::GaveUp;
+        }
+    }
+    node.failure = Some(failure.clone());
+    Ok(())
+}
+
+/// An unwinding begins around the node.
+pub(super) fn close(node: &mut Node, wanted: bool) {
+    if matches!(node.phase, Phase::Idle | Phase::Waiting { .. }) {
+        node.phase = Phase::Closed;
+    }
+    if node.items.is_some() && node.phase == Phase::Running {
+        node.phase = Phase::Closed;
+    }
+    if wanted && matches!(node.undo, Undo::None) {
+        node.undo = Undo::Due;
+        node.backward = Tries::default();
+    }
+}
+
+/// A person says: try again what gave up.
+pub(super) fn retry(node: &mut Node) {
+    if node.undo == Undo::GaveUp {
+        node.undo = Undo::Due;
+        node.backward.counted = 0;
+        node.backward.since = None;
+    } else if node.phase == Phase::GaveUp && node.undo == Undo::None && !node.def().optional {
+        node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
+        node.forward.counted = 0;
+        node.forward.since = None;
+        node.polling_since = None;
+    }
+}
+
+/// A person says: forward again. Finished steps stay, undone ones get the next generation.
+pub(super) fn redrive(node: &mut Node) {
+    match (&node.undo, &node.phase) {
+        (Undo::Done | Undo::LeftBehind, _) => node.renew(node.generation + 1),
+        (_, Phase::Succeeded) => node.undo = Undo::None,
+        _ if node.standing() == Effect::None => {
+            let generation = node.generation;
+            node.renew(generation);
+        }
+        _ => {
+            node.undo = Undo::None;
+            node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
+            node.forward.counted = 0;
+            node.forward.since = None;
+        }
+    }
+}
+
+/// A person decides about one step.
+pub(super) fn ordered(node: &mut Node, order: &Order) -> Step {
+    let undoing = node.undo != Undo::None;
+    match order {
+        Order::Skip { .. } if !undoing => {
+            if matches!(node.phase, Phase::Succeeded | Phase::Running) {
+                return Err("it has an attempt open, or has succeeded");
+            }
+            node.phase = Phase::Skipped;
+            node.effect = Effect::None;
+        }
+        Order::ResolveAs { output, .. } if !undoing => {
+            if matches!(node.phase, Phase::Succeeded | Phase::Running) {
+                return Err("it has an attempt open, or has succeeded");
+            }
+            node.output = Some(output.clone());
+            node.phase = Phase::Succeeded;
+            node.effect = Effect::Applied;
+        }
+        Order::Found { finding, .. } => found(node, finding, undoing)?,
+        Order::Abandon { .. } if undoing => {
+            if !matches!(node.undo, Undo::GaveUp | Undo::Waiting { .. } | Undo::Due) {
+                return Err("its undo is open, or over");
+            }
+            node.undo = Undo::LeftBehind;
+        }
+        Order::Abandon { .. } => {
+            if node.phase != Phase::GaveUp {
+                return Err("nothing of it is given up by anybody");
+            }
+            node.undo = Undo::LeftBehind;
+        }
+        _ => return Err("the step is being undone"),
+    }
+    Ok(())
+}
+
+fn found(node: &mut Node, finding: &Finding, undoing: bool) -> Step {
+    if node.is_open() || matches!(node.phase, Phase::Succeeded | Phase::Skipped) && !undoing {
+        return Err("its end is known, or an attempt is open");
+    }
+    resolved(node, finding)?;
+    match (undoing, finding) {
+        (true, Finding::Ours(_)) => node.undo = Undo::Due,
+        (true, Finding::Absent) => node.undo = Undo::Done,
+        (false, Finding::Ours(_)) => {
+            node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
+            node.forward.counted = 0;
+        }
+        (false, Finding::Absent) => {
+            let generation = node.generation + 1;
+            let input = node.input.clone();
+            node.renew(generation);
+            node.input = input;
+            node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
+        }
+    }
+    Ok(())
+}

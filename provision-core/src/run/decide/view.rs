@@ -1,0 +1,215 @@
+//! What others see of a state: the driver's due times, an attempt's memory, the ledger's rows, the
+//! summary of lists.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Node, Phase, State, Undo};
+use crate::{
+    context::Memory,
+    error::Effect,
+    id::{ExternalId, Timestamp},
+    ledger::{LedgerRow, Origin, ResourceState},
+    resource::IntentRecord,
+    run::{RunSummary, journal::WaitReason},
+    saga::OnUnknown,
+    store::Poll,
+};
+
+/// How long after the quiet time the watch looks once more.
+const WATCH_AFTER: Duration = Duration::from_secs(3600);
+
+impl State {
+    /// When something of the run is due next, if it waits for a time at all.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        if self.ended.is_some() || self.parked.is_some() || self.paused {
+            return None;
+        }
+        let forward = (0..self.nodes.len()).filter_map(|number| match &self.node(number).phase {
+            Phase::Waiting { due, .. } if self.unwinding(number).is_none() => Some(*due),
+            _ => None,
+        });
+        let undo = self.nodes.iter().filter_map(|node| match &node.undo {
+            Undo::Waiting { due, .. } => Some(*due),
+            _ => None,
+        });
+        forward.chain(undo).min()
+    }
+
+    /// Repeated polls that the journal does not know of.
+    pub(crate) fn polls(&self) -> BTreeMap<String, Poll> {
+        let moved = self.nodes.iter().filter(|node| node.polls > 0);
+        let due = moved.filter_map(|node| match (&node.phase, &node.undo) {
+            (_, Undo::Waiting { due, .. }) | (Phase::Waiting { due, .. }, _) => {
+                Some((node.path.to_string(), Poll { due: *due, count: node.polls }))
+            }
+            _ => None,
+        });
+        due.collect()
+    }
+
+    /// Lays what the run's row knows of repeated polls over the journal's waits.
+    pub(crate) fn overlay_polls(&mut self, polls: &BTreeMap<String, Poll>) {
+        for (path, poll) in polls {
+            let Some(number) = self.find(path) else { continue };
+            let node = self.node_mut(number);
+            node.polls = poll.count;
+            match (&mut node.phase, &mut node.undo) {
+                (_, Undo::Waiting { due, .. }) | (Phase::Waiting { due, .. }, _) => *due = poll.due,
+                _ => {}
+            }
+        }
+    }
+
+    /// What an attempt is told of earlier ones of its generation.
+    pub(crate) fn memory(&self, number: usize) -> Memory {
+        let node = self.node(number);
+        let def = node.def();
+        let unknown = if node.noted.is_empty() {
+            node.effect == Effect::Unknown
+        } else {
+            node.effect == Effect::Unknown && !node.is_resource()
+        };
+        Memory {
+            intent: node.intent.clone(),
+            noted: node.noted.clone(),
+            unknown,
+            quiet_until: self.quiet_until(number),
+            polling_since: node.polling_since,
+            adopt: def.adopt,
+            run_again: match def.on_unknown {
+                OnUnknown::RunAgain { at_most } => Some(at_most),
+                OnUnknown::Protocol | OnUnknown::Park => None,
+            },
+            unknown_calls: node.unknown_calls,
+        }
+    }
+
+    /// What lists show.
+    pub(crate) fn summary(&self) -> RunSummary {
+        let steps = self.nodes.iter().filter(|node| !node.def().is_hook());
+        let total = steps.clone().count();
+        let done = match self.run_unwind() {
+            Some(unwind) => total.saturating_sub(unwind.order.len()) + self.undone(&unwind.order),
+            None => steps.filter(|n| matches!(n.phase, Phase::Succeeded | Phase::Skipped)).count(),
+        };
+        let failure = match (self.ended, &self.parked) {
+            (_, Some(failure)) => Some(failure.clone()),
+            (Some(crate::run::RunStatus::Succeeded), None) => None,
+            _ => self.cause.clone(),
+        };
+        RunSummary {
+            phase: self.phase.map(str::to_owned),
+            done: u32::try_from(done).unwrap_or(u32::MAX),
+            total: u32::try_from(total).unwrap_or(u32::MAX),
+            waiting: self.waiting_for(),
+            failure,
+            resolved: self.acknowledged,
+        }
+    }
+
+    fn undone(&self, order: &[usize]) -> usize {
+        order
+            .iter()
+            .filter(|n| matches!(self.node(**n).undo, Undo::Done | Undo::LeftBehind))
+            .count()
+    }
+
+    fn waiting_for(&self) -> Option<String> {
+        let waits = self.nodes.iter().filter_map(|node| match (&node.undo, &node.phase) {
+            (Undo::Waiting { due, reason }, _) | (Undo::None, Phase::Waiting { due, reason }) => {
+                Some((*due, node, reason))
+            }
+            _ => None,
+        });
+        let (_, node, reason) = waits.min_by_key(|(due, _, _)| *due)?;
+        let what = match reason {
+            WaitReason::Retry => "the next attempt of".to_owned(),
+            WaitReason::Poll => "the readiness of".to_owned(),
+            WaitReason::Quiet => "the quiet time of".to_owned(),
+            WaitReason::Throttled { bucket } => format!("the limit `{bucket}` before"),
+            WaitReason::Sleep => "the time of".to_owned(),
+            WaitReason::Signal { .. } => "the signal of".to_owned(),
+            WaitReason::Child { run } => format!("run {run}, the child of"),
+        };
+        Some(format!("{what} `{}`", node.path))
+    }
+
+    /// Ledger rows of a node's generation, as they are now.
+    pub(crate) fn ledger_rows(&self, number: usize, tenant: Option<&str>) -> Vec<LedgerRow> {
+        let node = self.node(number);
+        if node.intent.is_none() && node.noted.is_empty() {
+            return Vec::new();
+        }
+        let watch_at = self.quiet_until(number).filter(|_| node.suspect);
+        let row = |index: u32, id: Option<ExternalId>, origin: Origin| {
+            let facts = Facts::of(node.intent.as_ref());
+            let (provider, kind) =
+                node.def().kind_name().split_once('.').unwrap_or(("", node.def().kind_name()));
+            let state = resource_state(node, id.is_some());
+            LedgerRow {
+                run: self.run,
+                path: node.path.to_string(),
+                generation: node.generation,
+                index,
+                tenant: tenant.map(str::to_owned),
+                provider: provider.to_owned(),
+                account: facts.account,
+                kind: kind.to_owned(),
+                name: facts.name,
+                external_id: id,
+                origin,
+                state,
+                region: facts.region,
+                template: facts.template,
+                cost: facts.cost,
+                suspect: node.suspect,
+                watch_at: watch_at.map(|at| at.plus(WATCH_AFTER)),
+                since: node.since.unwrap_or(self.at),
+                until: (state == ResourceState::Gone).then_some(self.at),
+            }
+        };
+        if node.is_resource() || node.noted.is_empty() {
+            let last = node.noted.last();
+            let origin = last.map_or(Origin::Created, |(_, origin)| *origin);
+            return vec![row(0, last.map(|(id, _)| id.clone()), origin)];
+        }
+        let noted = node.noted.iter().zip(0_u32..);
+        noted.map(|((id, origin), index)| row(index, Some(id.clone()), *origin)).collect()
+    }
+}
+
+#[derive(Default)]
+struct Facts {
+    account: String,
+    name: Option<String>,
+    region: Option<String>,
+    template: Option<String>,
+    cost: Option<crate::ledger::Cost>,
+}
+
+impl Facts {
+    fn of(intent: Option<&IntentRecord>) -> Self {
+        let Some(intent) = intent else {
+            return Self { account: "default".to_owned(), ..Self::default() };
+        };
+        Self {
+            account: intent.account.clone(),
+            name: intent.name.clone(),
+            region: intent.region.clone(),
+            template: intent.template.clone(),
+            cost: intent.cost.clone(),
+        }
+    }
+}
+
+fn resource_state(node: &Node, known: bool) -> ResourceState {
+    let adopted = node.noted.iter().any(|(_, origin)| *origin == Origin::Adopted);
+    match node.undo {
+        Undo::LeftBehind => ResourceState::LeftBehind,
+        // What was adopted is left alone: it is still there.
+        Undo::Done if !adopted => ResourceState::Gone,
+        _ if known => ResourceState::Alive,
+        _ if node.intent_open || node.effect == Effect::Unknown => ResourceState::Unknown,
+        _ => ResourceState::Gone,
+    }
+}

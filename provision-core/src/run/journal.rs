@@ -1,0 +1,346 @@
+//! The journal: what happened to a run, in the order in which it was committed.
+//!
+//! One [`Frame`](crate::store::Frame) holds the records of one append, as a JSON array. Keys are
+//! stable step paths, never positions. Format 1; every later release reads it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    error::{Effect, Failure, Verdict},
+    id::{ExternalId, Payload, RunId, Timestamp},
+    ledger::Origin,
+    resource::IntentRecord,
+    run::RunStatus,
+};
+
+/// Version of the record format, written into the journal's first frame.
+pub const FORMAT: u32 = 1;
+
+/// Which way an attempt goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The step's action.
+    Forward,
+    /// Its compensation.
+    Undo,
+}
+
+/// Why a step waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitReason {
+    /// For the time of its next attempt.
+    Retry,
+    /// For its resource to become ready.
+    Poll,
+    /// For the moment at which "absent" can be believed.
+    Quiet,
+    /// For a bucket that was told to pause.
+    Throttled {
+        /// The bucket.
+        bucket: String,
+    },
+    /// For a duration that its author gave.
+    Sleep,
+    /// For a signal of this name.
+    Signal {
+        /// The signal.
+        name: String,
+    },
+    /// For another run.
+    Child {
+        /// That run.
+        run: RunId,
+    },
+}
+
+/// What a look-up after an unknown end, or a person, found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// It exists and is ours.
+    Ours(ExternalId),
+    /// It does not exist, asked after the quiet time.
+    Absent,
+}
+
+/// Why a scope unwinds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A step failed.
+    Failure(Failure),
+    /// Somebody cancelled the run.
+    Cancelled,
+    /// Somebody ordered what succeeded to be removed.
+    TearDown,
+    /// The step's resource is broken and is made again.
+    Renew,
+}
+
+/// What a person ordered. Every order carries who and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Undo everything and end.
+    Cancel,
+    /// Start nothing more until resumed.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Try again what gave up, keeping what exists.
+    Retry,
+    /// Go forward again after a rollback; finished steps stay, undone ones get a new generation.
+    Redrive,
+    /// Remove what a succeeded run made.
+    TearDown,
+    /// Treat a step as not wanted.
+    Skip {
+        /// The step.
+        path: String,
+    },
+    /// Treat a step as succeeded with this output.
+    ResolveAs {
+        /// The step.
+        path: String,
+        /// Its output.
+        output: Payload,
+    },
+    /// Say what a resource's unknown end was.
+    Found {
+        /// The step.
+        path: String,
+        /// What is there.
+        finding: Finding,
+    },
+    /// Give up an undo: what may remain is left behind, named in the ledger with its cost.
+    Abandon {
+        /// The step.
+        path: String,
+    },
+    /// Say that a dead letter has been looked at.
+    Acknowledge,
+}
+
+/// A request as it is stored beside the journal until a frame consumes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestBody {
+    /// An order, with who gave it and why.
+    Order {
+        /// What is ordered.
+        order: Order,
+        /// Who ordered it.
+        who: String,
+        /// Why.
+        why: String,
+    },
+    /// A signal.
+    Signal {
+        /// Its name.
+        name: String,
+        /// What it carries.
+        value: Payload,
+    },
+}
+
+/// One item of a fan-out, as it was journaled when the list was known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemRecord {
+    /// Key of the item; its steps are `path[key]/..`.
+    pub key: String,
+    /// The item.
+    pub value: Payload,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// A step is not due yet.
+    Waiting {
+        /// The step.
+        path: Arc<str>,
+        /// Which way.
+        dir: Direction,
+        /// For what.
+        reason: WaitReason,
+        /// Until when.
+        due: Timestamp,
+    },
+    /// An attempt began.
+    Started {
+        /// The step.
+        path: Arc<str>,
+        /// Which way.
+        dir: Direction,
+        /// Generation of the step's effect.
+        generation: u32,
+        /// Number of the attempt in this direction, from 1.
+        attempt: u32,
+        /// Its input, with the first forward attempt of a generation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Payload>,
+    },
+    /// A mutating call of a resource is about to be made.
+    Intent {
+        /// The step.
+        path: Arc<str>,
+        /// What will be sent.
+        intent: IntentRecord,
+    },
+    /// An external id became known.
+    Noted {
+        /// The step.
+        path: Arc<str>,
+        /// The id.
+        id: ExternalId,
+        /// Created or adopted; never changes later.
+        origin: Origin,
+    },
+    /// An attempt failed, or was cut.
+    Failed {
+        /// The step.
+        path: Arc<str>,
+        /// Which way.
+        dir: Direction,
+        /// What happened.
+        failure: Failure,
+        /// What was to be done next.
+        verdict: Verdict,
+        /// The resource has to be deleted before the next attempt.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        broken: bool,
+        /// The attempt was cut from outside and does not count.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
+        /// The last moment at which its call could have been sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent_until: Option<Timestamp>,
+    },
+    /// A look-up told how an unknown end had ended.
+    Resolved {
+        /// The step.
+        path: Arc<str>,
+        /// What was found.
+        finding: Finding,
+    },
+    /// An attempt succeeded.
+    Succeeded {
+        /// The step.
+        path: Arc<str>,
+        /// Which way.
+        dir: Direction,
+        /// The step's output, forward.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Payload>,
+    },
+    /// A step is not wanted.
+    Skipped {
+        /// The step.
+        path: Arc<str>,
+    },
+    /// A series of attempts is over without success.
+    GaveUp {
+        /// The step.
+        path: Arc<str>,
+        /// Which way.
+        dir: Direction,
+        /// The last failure.
+        failure: Failure,
+    },
+    /// A fan-out knows its items.
+    Expanded {
+        /// The fan-out.
+        path: Arc<str>,
+        /// Its items, in order.
+        items: Vec<ItemRecord>,
+    },
+    /// From here on a scope is undone, in this order.
+    UnwindStarted {
+        /// The scope: `""` for the run, a step's path, or `path[key]`.
+        scope: Arc<str>,
+        /// Why.
+        cause: Cause,
+        /// Steps to undo, first one first.
+        order: Vec<Arc<str>>,
+    },
+    /// A scope is undone.
+    Unwound {
+        /// The scope.
+        scope: Arc<str>,
+    },
+    /// A value was drawn and sealed by this very append.
+    Sealed {
+        /// The step.
+        path: Arc<str>,
+        /// Name of the value.
+        name: String,
+    },
+    /// A signal arrived.
+    Signal {
+        /// Its name.
+        name: String,
+        /// What it carries.
+        value: Payload,
+    },
+    /// A person gave an order.
+    Ordered {
+        /// What.
+        order: Order,
+        /// Who.
+        who: String,
+        /// Why.
+        why: String,
+    },
+    /// The run needs a person.
+    Parked {
+        /// Why.
+        failure: Failure,
+    },
+    /// The run is over.
+    Ended {
+        /// How.
+        status: RunStatus,
+        /// Its output, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Payload>,
+    },
+    /// The next generation of a step's effect begins; the previous one is closed.
+    Renewed {
+        /// The step.
+        path: Arc<str>,
+        /// Number of the new generation.
+        generation: u32,
+        /// Its idempotency key.
+        key: Uuid,
+    },
+}
+
+impl Record {
+    /// Encodes the records of one append.
+    ///
+    /// # Errors
+    /// A payload cannot be encoded.
+    pub fn encode(records: &[Self]) -> Result<Arc<str>, serde_json::Error> {
+        serde_json::to_string(records).map(Arc::from)
+    }
+
+    /// Decodes one frame.
+    ///
+    /// # Errors
+    /// The text is damaged or from a newer version.
+    pub fn decode(body: &str) -> Result<Vec<Self>, serde_json::Error> {
+        serde_json::from_str(body)
+    }
+
+    /// Whether the failure's effect has to be looked up.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Failed { failure, .. } if failure.effect == Effect::Unknown)
+    }
+}

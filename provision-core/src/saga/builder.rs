@@ -1,0 +1,387 @@
+//! The typed builder: what, then options, then `.input(deps, map)`.
+
+use std::{collections::BTreeSet, marker::PhantomData, sync::Arc, time::Duration};
+
+use super::{
+    Saga, SagaError, SignalId,
+    each::Each,
+    graph::{Graph, ItemsFn, JoinRule, Kind, MapFn, NodeDef, OnUnknown, OutputFn, Ref, WhenFn},
+    handle::{Always, Deps, Handle, Mode, Reader, Tolerated, When},
+};
+use crate::{
+    error::{Failure, StepError},
+    id::{Data, Payload},
+    protocol::{ResourceAction, StepAction},
+    resource::{AdoptPolicy, Resource},
+    retry::Policy,
+    step::{Compensator, Step},
+};
+
+const NODES_MAX: usize = 2000;
+const PATH_MAX: usize = 60;
+
+/// Collects the nodes of one scope.
+#[derive(Debug)]
+pub struct SagaBuilder<'s, I> {
+    pub(super) depth: u16,
+    pub(super) nodes: Vec<NodeDef>,
+    pub(super) error: Option<SagaError>,
+    phase: Option<&'static str>,
+    paths: BTreeSet<String>,
+    brand: PhantomData<(fn(&'s ()) -> &'s (), fn(I))>,
+}
+
+impl<I> SagaBuilder<'_, I> {
+    pub(super) fn root() -> Self {
+        Self::at_depth(0, None)
+    }
+
+    pub(super) fn at_depth(depth: u16, phase: Option<&'static str>) -> Self {
+        Self {
+            depth,
+            nodes: Vec::new(),
+            error: None,
+            phase,
+            paths: BTreeSet::new(),
+            brand: PhantomData,
+        }
+    }
+
+    pub(super) fn current_phase(&self) -> Option<&'static str> {
+        self.phase
+    }
+
+    pub(super) fn fail(&mut self, error: SagaError) {
+        self.error.get_or_insert(error);
+    }
+
+    pub(super) fn add(&mut self, node: NodeDef) -> Ref {
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if node.path.is_empty() || node.path.len() > PATH_MAX || !node.path.chars().all(usable) {
+            self.fail(SagaError::BadPath { path: node.path.to_string() });
+        }
+        if !self.paths.insert(node.path.to_string()) {
+            self.fail(SagaError::DuplicatePath { path: node.path.to_string() });
+        }
+        if self.nodes.len() >= NODES_MAX {
+            self.fail(SagaError::TooLarge);
+        }
+        let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        self.nodes.push(node);
+        Ref { depth: self.depth, index }
+    }
+
+    pub(super) fn finish_with(self, output: OutputFn) -> Result<Graph, SagaError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(Graph::new(self.depth, self.nodes, output)),
+        }
+    }
+}
+
+/// Reads a handle as a stored payload, without a detour where the stored output is that already.
+pub(super) fn output_fn<T: Data>(handle: Handle<'_, T>) -> OutputFn {
+    let (node, plain, decode) = (handle.node, handle.plain, handle.decode);
+    Arc::new(move |values| match values.value(node) {
+        super::ValueOf::Output(payload) if plain => Ok(payload.clone()),
+        value => encode(&decode(value)?),
+    })
+}
+
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Payload, StepError> {
+    Payload::encode(value).map_err(|error| {
+        StepError::permanent("encode a value").with_code("not_serializable").with_source(error)
+    })
+}
+
+pub(super) fn decode_input<T: Data>(payload: &Payload) -> Result<T, StepError> {
+    payload.decode().map_err(|error| {
+        StepError::new(
+            crate::error::Effect::None,
+            crate::error::Verdict::Operator,
+            "read the input",
+        )
+        .with_code("input_shape")
+        .with_hint("the saga's input type changed: give the saga a new version")
+        .with_source(error)
+    })
+}
+
+pub(super) fn no_input() -> MapFn {
+    Arc::new(|_, _| Ok(Payload::null()))
+}
+
+impl<'s, I: Data> SagaBuilder<'s, I> {
+    pub(super) fn finish<O: Data>(self, output: Handle<'s, O>) -> Result<Graph, SagaError> {
+        self.finish_with(output_fn(output))
+    }
+
+    /// Adds a step and what undoes it: a [`Compensator`] or `irreversible("why")`.
+    pub fn step<S: Step>(
+        &mut self,
+        path: impl Into<String>,
+        step: S,
+        undo: impl Compensator<S>,
+    ) -> Node<'_, 's, I, S::Input, S::Output> {
+        let irreversible = undo.irreversible_because();
+        let kind = Kind::Action {
+            kind: S::KIND,
+            revision: S::REVISION,
+            action: Arc::new(StepAction::new(step, undo)),
+        };
+        let mut node = Node::new(self, path.into(), kind);
+        node.def.irreversible = irreversible;
+        node
+    }
+
+    /// Adds a resource: found, created, waited for, and deleted when the run unwinds.
+    pub fn resource<R: Resource>(
+        &mut self,
+        path: impl Into<String>,
+        resource: R,
+    ) -> Node<'_, 's, I, R::Spec, R::Output> {
+        let kind = Kind::Action {
+            kind: R::KIND,
+            revision: R::REVISION,
+            action: Arc::new(ResourceAction::new(resource)),
+        };
+        Node::new(self, path.into(), kind)
+    }
+
+    /// Adds another saga, as a run of its own that this one waits for and undoes.
+    pub fn saga<I2: Data, O2: Data>(
+        &mut self,
+        path: impl Into<String>,
+        child: &Saga<I2, O2>,
+    ) -> Node<'_, 's, I, I2, O2> {
+        Node::new(self, path.into(), Kind::Saga { child: child.plan.saga.clone() })
+    }
+
+    /// Adds a value, computed once and journaled.
+    pub fn value<T: Data>(&mut self, path: impl Into<String>) -> Node<'_, 's, I, T, T> {
+        Node::new(self, path.into(), Kind::Value)
+    }
+
+    /// Adds a durable wait; its input is the duration.
+    pub fn sleep(&mut self, path: impl Into<String>) -> Node<'_, 's, I, Duration, ()> {
+        Node::new(self, path.into(), Kind::Sleep)
+    }
+
+    /// Adds a wait for a signal; its input is the time-out. A signal that came early is kept.
+    pub fn signal<T: Data>(&mut self, signal: SignalId<T>) -> Node<'_, 's, I, Duration, T> {
+        Node::new(self, signal.name().to_owned(), Kind::Signal { name: signal.name() })
+    }
+
+    /// Adds a fan-out over a list; every item has its own steps, status and memo.
+    pub fn each<D: Deps<'s>, T: Data>(
+        &mut self,
+        path: impl Into<String>,
+        deps: D,
+        items: impl Fn(&I, D::Values) -> Vec<T> + Send + Sync + 'static,
+    ) -> Each<'_, 's, I, T> {
+        let mut edges = Vec::new();
+        let reader = deps.reader(&mut edges);
+        let items: ItemsFn = Arc::new(move |input, values| {
+            let list = items(&decode_input(input)?, reader.read(values)?);
+            list.iter()
+                .enumerate()
+                .map(|(index, item)| Ok((index.to_string(), encode(item)?)))
+                .collect()
+        });
+        Each::new(self, path.into(), edges, items)
+    }
+
+    /// Waits for all members; succeeds with the outputs of those that did, if at least `k` did.
+    pub fn at_least<T: Data>(
+        &mut self,
+        path: impl Into<String>,
+        k: usize,
+        members: Vec<Handle<'s, Result<T, Failure>>>,
+    ) -> Handle<'s, Vec<T>> {
+        let node = self.join(path.into(), JoinRule::AtLeast(k), &members);
+        Handle::new::<Always, Vec<T>>(node)
+    }
+
+    /// Waits for all members; succeeds with the output of the first that did, in journal order.
+    pub fn any<T: Data>(
+        &mut self,
+        path: impl Into<String>,
+        members: Vec<Handle<'s, Result<T, Failure>>>,
+    ) -> Handle<'s, T> {
+        let node = self.join(path.into(), JoinRule::Any, &members);
+        Handle::new::<Always, T>(node)
+    }
+
+    fn join<T>(&mut self, path: String, rule: JoinRule, members: &[Handle<'s, T>]) -> Ref {
+        let asked = match rule {
+            JoinRule::AtLeast(k) => k,
+            JoinRule::Any => 1,
+        };
+        if asked == 0 || asked > members.len() {
+            self.fail(SagaError::BadJoin { path: path.clone(), asked, members: members.len() });
+        }
+        if members.iter().any(|member| member.node.depth != self.depth) {
+            self.fail(SagaError::OuterMember { path: path.clone() });
+        }
+        let mut def = Node::<I, (), ()>::definition(path, Kind::Join { rule }, self.phase);
+        def.deps = members.iter().map(|member| member.node).collect();
+        self.add(def)
+    }
+
+    /// Adds a durable step that runs after everything else, whatever the end; it never unwinds.
+    pub fn on_end<S: Step>(
+        &mut self,
+        path: impl Into<String>,
+        step: S,
+        map: impl Fn(&I, &super::End) -> S::Input + Send + Sync + 'static,
+    ) {
+        let kind = Kind::Hook {
+            kind: S::KIND,
+            revision: S::REVISION,
+            action: Arc::new(StepAction::new(step, crate::step::irreversible("a hook"))),
+            input: Arc::new(move |input, end| encode(&map(&decode_input(input)?, end))),
+        };
+        let def = Node::<I, (), ()>::definition(path.into(), kind, self.phase);
+        self.add(def);
+    }
+
+    /// Names the phase of the nodes that follow, for progress.
+    pub fn phase(&mut self, name: &'static str) {
+        self.phase = Some(name);
+    }
+}
+
+/// A node under construction; `.input(deps, map)` adds it.
+#[must_use = "the node is added by `.input(deps, |input, values| ..)`"]
+#[derive(Debug)]
+pub struct Node<'b, 's, I, In, Out, M = Always> {
+    builder: &'b mut SagaBuilder<'s, I>,
+    pub(super) def: NodeDef,
+    types: PhantomData<fn(In) -> (Out, M)>,
+}
+
+impl<I, In, Out> Node<'_, '_, I, In, Out> {
+    pub(super) fn definition(path: String, kind: Kind, phase: Option<&'static str>) -> NodeDef {
+        NodeDef {
+            path: path.into(),
+            kind,
+            deps: Vec::new(),
+            when: None,
+            map: no_input(),
+            optional: false,
+            pivot: false,
+            irreversible: None,
+            phase,
+            policy: Policy::default(),
+            undo_policy: Policy::undo(),
+            on_unknown: OnUnknown::default(),
+            adopt: AdoptPolicy::default(),
+            attempt_timeout: Duration::from_secs(15 * 60),
+            tear_down_first: None,
+        }
+    }
+}
+
+impl<'b, 's, I, In, Out> Node<'b, 's, I, In, Out> {
+    fn new(builder: &'b mut SagaBuilder<'s, I>, path: String, kind: Kind) -> Self {
+        let def = Self::definition(path, kind, builder.phase);
+        Self { builder, def, types: PhantomData }
+    }
+}
+
+impl<'b, 's, I: Data, In: Data, Out: Data, M: Mode<Out>> Node<'b, 's, I, In, Out, M> {
+    fn retype<N>(self) -> Node<'b, 's, I, In, Out, N> {
+        Node { builder: self.builder, def: self.def, types: PhantomData }
+    }
+
+    /// Sets how attempts are repeated. Default: 5 attempts, exponential, full jitter.
+    pub fn retry(mut self, policy: Policy) -> Self {
+        self.def.policy = policy;
+        self
+    }
+
+    /// Sets how the undo is repeated before it parks. Default: for four hours.
+    pub fn retry_undo(mut self, policy: Policy) -> Self {
+        self.def.undo_policy = policy;
+        self
+    }
+
+    /// Marks the point of no return: after it nothing unwinds.
+    pub fn pivot(mut self) -> Self {
+        self.def.pivot = true;
+        self
+    }
+
+    /// Sets what happens when an attempt's end is unknown.
+    pub fn on_unknown(mut self, rule: OnUnknown) -> Self {
+        self.def.on_unknown = rule;
+        self
+    }
+
+    /// Sets what happens when a foreign resource stands where this one would be.
+    pub fn adopt(mut self, policy: AdoptPolicy) -> Self {
+        self.def.adopt = policy;
+        self
+    }
+
+    /// Longest time one attempt may take before it is cut and counts as unknown. Default 15 min.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.def.attempt_timeout = timeout;
+        self
+    }
+
+    /// On tear-down, undoes this node before those with a higher rank and before unranked ones,
+    /// as far as dependencies of the undo allow it.
+    pub fn tear_down_first(mut self, rank: u32) -> Self {
+        self.def.tear_down_first = Some(rank);
+        self
+    }
+
+    /// Adds edges without values.
+    pub fn after(mut self, deps: impl Deps<'s>) -> Self {
+        let _ = deps.reader(&mut self.def.deps);
+        self
+    }
+
+    /// Runs the node only when the condition holds; dependents see `Option`.
+    pub fn when(
+        mut self,
+        condition: impl Fn(&I) -> bool + Send + Sync + 'static,
+    ) -> Node<'b, 's, I, In, Out, When<M>> {
+        let when: WhenFn = Arc::new(move |input| Ok(condition(&decode_input(input)?)));
+        self.def.when = Some(when);
+        self.retype()
+    }
+
+    /// Tolerates the node's failure; dependents see `Result<_, Failure>`.
+    pub fn optional(mut self) -> Node<'b, 's, I, In, Out, Tolerated<M>> {
+        self.def.optional = true;
+        self.retype()
+    }
+
+    /// Adds the node: what it depends on, and how its input comes of that.
+    ///
+    /// The closure is pure and may run again after a crash before its value is journaled.
+    pub fn input<D: Deps<'s>>(
+        self,
+        deps: D,
+        map: impl Fn(&I, D::Values) -> In + Send + Sync + 'static,
+    ) -> Handle<'s, M::Out> {
+        self.try_input(deps, move |input, values| Ok(map(input, values)))
+    }
+
+    /// Adds the node, with a closure that may fail; its error is the node's failure.
+    pub fn try_input<D: Deps<'s>>(
+        mut self,
+        deps: D,
+        map: impl Fn(&I, D::Values) -> Result<In, StepError> + Send + Sync + 'static,
+    ) -> Handle<'s, M::Out> {
+        let reader = deps.reader(&mut self.def.deps);
+        self.def.map = Arc::new(move |input, values| {
+            let input = decode_input(input)?;
+            encode(&map(&input, reader.read(values)?)?)
+        });
+        let node = self.builder.add(self.def);
+        Handle::new::<M, Out>(node)
+    }
+}

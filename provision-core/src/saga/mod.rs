@@ -1,0 +1,220 @@
+//! Sagas: typed graphs of steps, checked by the compiler where it can and by
+//! [`Saga::define`] where it cannot.
+
+mod builder;
+mod each;
+pub(crate) mod graph;
+mod handle;
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+pub use builder::{Node, SagaBuilder};
+pub use each::{Each, Item, ItemKey};
+pub use graph::{JoinRule, OnUnknown};
+#[doc(hidden)]
+pub use graph::{Ref, ValueOf, Values};
+#[doc(hidden)]
+pub use handle::{Always, Mode, Reader, Tolerated, When};
+pub use handle::{Deps, Handle};
+
+use crate::{error::Failure, id::Data, run::RunStatus, store::SagaRef};
+
+/// Names a saga, with the types of its input and output.
+pub struct SagaId<I, O> {
+    name: &'static str,
+    version: u32,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O> SagaId<I, O> {
+    /// Names a saga; name and version are durable.
+    #[must_use]
+    pub const fn new(name: &'static str, version: u32) -> Self {
+        Self { name, version, types: PhantomData }
+    }
+
+    /// The durable name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The version.
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl<I, O> Clone for SagaId<I, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<I, O> Copy for SagaId<I, O> {}
+
+impl<I, O> fmt::Debug for SagaId<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.name, self.version)
+    }
+}
+
+/// Names a signal, with the type it carries.
+pub struct SignalId<T> {
+    name: &'static str,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T> SignalId<T> {
+    /// Names a signal; the name is durable, and is the path of the node that waits for it.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, types: PhantomData }
+    }
+
+    /// The durable name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<T> Clone for SignalId<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for SignalId<T> {}
+
+impl<T> fmt::Debug for SignalId<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// How a run ended, as a hook sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct End {
+    /// The status the run is about to end with.
+    pub status: RunStatus,
+    /// Why, when it failed.
+    pub failure: Option<Failure>,
+}
+
+/// A definition: a graph of steps with compensations. Cheap to clone.
+pub struct Saga<I, O> {
+    pub(crate) plan: Arc<Plan>,
+    types: PhantomData<fn(I) -> O>,
+}
+
+/// The untyped part of a saga.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) saga: SagaRef,
+    pub(crate) graph: Arc<graph::Graph>,
+}
+
+impl<I, O> Clone for Saga<I, O> {
+    fn clone(&self) -> Self {
+        Self { plan: Arc::clone(&self.plan), types: PhantomData }
+    }
+}
+
+impl<I, O> fmt::Debug for Saga<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Saga").field("saga", &self.plan.saga).finish_non_exhaustive()
+    }
+}
+
+impl<I: Data, O: Data> Saga<I, O> {
+    /// Wires a saga.
+    ///
+    /// The closure adds nodes and returns the handle whose value is the run's output. Nodes
+    /// without a path between them run in parallel.
+    ///
+    /// # Errors
+    /// A path is used twice or is not usable, a body returns an outer handle, a join has outer
+    /// members, or a limit is passed.
+    pub fn define(
+        id: SagaId<I, O>,
+        wire: impl for<'s> FnOnce(&mut SagaBuilder<'s, I>) -> Handle<'s, O>,
+    ) -> Result<Self, SagaError> {
+        let mut builder = SagaBuilder::root();
+        let output = wire(&mut builder);
+        let graph = builder.finish(output)?;
+        let saga = SagaRef {
+            name: id.name.to_owned(),
+            version: id.version,
+            fingerprint: graph.fingerprint(),
+        };
+        Ok(Self { plan: Arc::new(Plan { saga, graph: Arc::new(graph) }), types: PhantomData })
+    }
+
+    /// Name, version and fingerprint.
+    #[must_use]
+    pub fn saga_ref(&self) -> &SagaRef {
+        &self.plan.saga
+    }
+
+    /// The paths of its nodes in the order they were added; a fan-out's own nodes are `path[]/..`.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        fn walk(graph: &graph::Graph, prefix: &str, out: &mut Vec<String>) {
+            for node in &graph.nodes {
+                out.push(format!("{prefix}{}", node.path));
+                if let graph::Kind::Each { body, .. } = &node.kind {
+                    walk(body, &format!("{prefix}{}[]/", node.path), out);
+                }
+            }
+        }
+        let mut out = Vec::new();
+        walk(&self.plan.graph, "", &mut out);
+        out
+    }
+}
+
+/// Why a saga could not be defined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SagaError {
+    /// Two nodes have the same path; paths are the keys of the journal.
+    #[error("the path `{path}` is used twice")]
+    DuplicatePath {
+        /// The path.
+        path: String,
+    },
+    /// A path holds characters the journal and the providers' labels cannot carry.
+    #[error("the path `{path}` is not usable: use letters, digits, `-`, `_` and `.`, at most 60")]
+    BadPath {
+        /// The path.
+        path: String,
+    },
+    /// A fan-out's body returned a handle from outside of it.
+    #[error("the body of `{path}` must return one of its own nodes")]
+    OuterOutput {
+        /// The fan-out.
+        path: String,
+    },
+    /// A join has members from outside of its scope.
+    #[error("the join `{path}` has members from outside its fan-out's body")]
+    OuterMember {
+        /// The join.
+        path: String,
+    },
+    /// A join asks for more members than it has, or for none.
+    #[error("the join `{path}` asks for {asked} of {members} members")]
+    BadJoin {
+        /// The join.
+        path: String,
+        /// Members asked for.
+        asked: usize,
+        /// Members it has.
+        members: usize,
+    },
+    /// The graph is larger than 2,000 nodes or deeper than 4 fan-outs.
+    #[error("the saga is too large: at most 2000 nodes and 4 levels of fan-out")]
+    TooLarge,
+}
