@@ -10,6 +10,8 @@ pub mod github;
 pub mod http;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "supabase")]
+pub mod supabase;
 #[cfg(feature = "vercel")]
 pub mod vercel;
 #[cfg(feature = "n8n")]
