@@ -12,6 +12,9 @@ mod error;
 mod model;
 mod steps;
 
+#[cfg(feature = "sim")]
+pub mod sim;
+
 pub use client::GitHub;
 pub use config::{Account, GitHubConfig};
 pub use steps::{
