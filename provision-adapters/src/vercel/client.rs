@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use provision_core::{Call, CallKind, StepContext, StepError, limit::Profile};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
@@ -117,6 +118,20 @@ impl Vercel {
         if response.is_success() { Ok(Some(response)) } else { Err(self.refused(&call, &response)) }
     }
 
+    /// Deletes; a definite 404 is done, and a page with status 200 proves nothing.
+    async fn remove(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        request: Request,
+    ) -> Result<(), StepError> {
+        match self.look(cx, Call::mutate(operation), request).await? {
+            None => Ok(()),
+            Some(response) if response.status == 204 => Ok(()),
+            Some(response) => response.json::<IgnoredAny>(operation).map(drop),
+        }
+    }
+
     fn refused(&self, call: &Call, response: &Response) -> StepError {
         if response.status == 404 && !is_definite_404(response) {
             return StepError::retry(call.operation)
@@ -172,7 +187,7 @@ impl Vercel {
     /// DELETE /v9/projects/{idOrName}: 204; 404 is done; 409 while it is being transferred.
     pub(crate) async fn delete_project(&self, cx: &StepContext, id: &str) -> Result<(), StepError> {
         let request = Request::delete(&["v9", "projects", id]);
-        self.look(cx, Call::mutate(DELETE_PROJECT), request).await.map(drop)
+        self.remove(cx, DELETE_PROJECT, request).await
     }
 
     /// GET /v10/projects/{id}/env: `None` when the project is gone. Values come decrypted where
@@ -217,7 +232,7 @@ impl Vercel {
         id: &str,
     ) -> Result<(), StepError> {
         let request = Request::delete(&["v9", "projects", project, "env", id]);
-        self.look(cx, Call::mutate("delete variable"), request).await.map(drop)
+        self.remove(cx, "delete variable", request).await
     }
 
     /// POST /v13/deployments?forceNew=1: 200. Without `forceNew` the provider may answer with an
@@ -281,7 +296,7 @@ impl Vercel {
         id: &str,
     ) -> Result<(), StepError> {
         let request = Request::delete(&["v13", "deployments", id]);
-        self.look(cx, Call::mutate("delete deployment"), request).await.map(drop)
+        self.remove(cx, "delete deployment", request).await
     }
 
     /// GET /v9/projects/{id}/domains/{domain}.
@@ -346,7 +361,7 @@ impl Vercel {
         // The document wants a body; an empty object is one.
         let request = Request::delete(&["v9", "projects", project, "domains", domain])
             .json(&serde_json::json!({}));
-        self.look(cx, Call::mutate("remove domain"), request).await.map(drop)
+        self.remove(cx, "remove domain", request).await
     }
 
     /// Asks a deployed app, without any credential, and answers its status.

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, and say aloud what they skip"
 )]
 
+mod github;
 mod spec;
 mod supabase_schemas;
 mod vercel;

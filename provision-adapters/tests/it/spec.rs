@@ -67,10 +67,11 @@ pub(crate) fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
 /// What is wrong with one exchange.
 pub(crate) fn violations(spec: &SpecSet, exchange: &Exchange) -> Vec<String> {
     let request = &exchange.request;
-    let Some((item, bound)) = route(&spec.document, &request.path) else {
+    let method = request.method.to_ascii_lowercase();
+    let Some((item, bound)) = route(&spec.document, &request.path, &method) else {
         return vec!["no such path in the document".to_owned()];
     };
-    let operation = &item[request.method.to_ascii_lowercase().as_str()];
+    let operation = &item[method.as_str()];
     if operation.is_null() {
         return vec!["no such method in the document".to_owned()];
     }
@@ -81,7 +82,14 @@ pub(crate) fn violations(spec: &SpecSet, exchange: &Exchange) -> Vec<String> {
 }
 
 /// The path item a path matches, and its parameters; literal segments win over templates.
-fn route<'a>(document: &'a Value, path: &[String]) -> Option<(&'a Value, Vec<(String, String)>)> {
+///
+/// Some documents have one path under several templates, each with some of the methods: one that
+/// has this method wins.
+fn route<'a>(
+    document: &'a Value,
+    path: &[String],
+    method: &str,
+) -> Option<(&'a Value, Vec<(String, String)>)> {
     let prefix: Vec<&str> = document["servers"][0]["url"]
         .as_str()
         .map(|url| url.split_once("://").map_or(url, |(_, rest)| rest))
@@ -91,12 +99,13 @@ fn route<'a>(document: &'a Value, path: &[String]) -> Option<(&'a Value, Vec<(St
     let strips = path.len() >= prefix.len() && prefix.iter().zip(path).all(|(a, b)| a == b);
     let path = if strips { &path[prefix.len()..] } else { path };
     let paths = document["paths"].as_object()?;
-    let mut best: Option<(usize, &Value, Vec<(String, String)>)> = None;
+    let mut best: Option<((bool, usize), &Value, Vec<(String, String)>)> = None;
     for (template, item) in paths {
         let parts: Vec<&str> = template.trim_start_matches('/').split('/').collect();
         let Some(bound) = bind(&parts, path) else { continue };
-        if best.as_ref().is_none_or(|(fewest, ..)| bound.len() < *fewest) {
-            best = Some((bound.len(), item, bound));
+        let rank = (item[method].is_null(), bound.len());
+        if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+            best = Some((rank, item, bound));
         }
     }
     best.map(|(_, item, bound)| (item, bound))
