@@ -145,9 +145,11 @@ impl GitHub {
         full_name: &str,
         names: Vec<String>,
     ) -> Result<(), StepError> {
+        const OPERATION: &str = "set the topics";
         let (owner, name) = split(full_name);
         let request = Request::put(&["repos", owner, name, "topics"]).json(&Topics { names });
-        self.call(cx, self.mutate("set the topics"), request, &[200]).await.map(drop)
+        let response = self.call(cx, self.mutate(OPERATION), request, &[200]).await?;
+        response.json::<Topics>(OPERATION).map(drop)
     }
 
     /// Deletes a repository; already gone is success. DELETE `/repos/{owner}/{repo}`
