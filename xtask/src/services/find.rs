@@ -1,0 +1,100 @@
+//! Where PostgreSQL's server binaries are, and how they come onto a machine that has none.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::Outcome;
+
+/// Folders whose children are versions, each with a `bin`.
+const VERSIONED: [&str; 3] =
+    ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt/homebrew/opt"];
+const FIXED: [&str; 3] = ["/usr/local/pgsql/bin", "/usr/libexec/postgresql", "/usr/pgsql/bin"];
+
+/// The folder with `postgres` and `initdb`.
+pub(crate) fn binaries(install: bool) -> Outcome<PathBuf> {
+    if let Some(folder) = present() {
+        return Ok(folder);
+    }
+    if !install {
+        return Err("no server binaries on this machine".to_owned());
+    }
+    apt()?;
+    present().ok_or_else(|| "installed, but no server binaries were found".to_owned())
+}
+
+fn present() -> Option<PathBuf> {
+    let searched: Vec<PathBuf> = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default();
+    let mut versioned: Vec<PathBuf> = VERSIONED.iter().flat_map(|root| versions(root)).collect();
+    versioned.sort_by_key(|folder| std::cmp::Reverse(version(folder)));
+    let fixed = FIXED.iter().map(PathBuf::from);
+    // A link on the PATH is followed: the server looks for its files beside its real place.
+    searched.into_iter().chain(versioned).chain(fixed).find_map(|folder| {
+        let server = folder.join("postgres").canonicalize().ok()?;
+        let folder = server.parent()?;
+        folder.join("initdb").is_file().then(|| folder.to_owned())
+    })
+}
+
+fn versions(root: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    entries.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect()
+}
+
+/// The number in `.../15/bin` or `.../postgresql@17/bin`.
+fn version(folder: &Path) -> u32 {
+    let name = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+fn apt() -> Outcome {
+    if current_user() != Some(0) || !Path::new("/usr/bin/apt-get").exists() {
+        return Err("no server binaries, and only root with apt-get can install them here; \
+                    install the package `postgresql`"
+            .to_owned());
+    }
+    eprintln!("PostgreSQL: no server binaries, installing the package `postgresql` by apt-get");
+    let call = |args: &[&str]| {
+        Command::new("/usr/bin/apt-get")
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("apt-get: {error}"))
+    };
+    let install = ["install", "-y", "-qq", "--no-install-recommends", "postgresql"];
+    let mut output = call(&install)?;
+    if !output.status.success() {
+        // A new machine has no package lists yet.
+        call(&["update", "-qq"])?;
+        output = call(&install)?;
+    }
+    if output.status.success() {
+        return Ok(());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("apt-get could not install it: {}", errors.lines().last().unwrap_or_default()))
+}
+
+/// The number of this process' user, where the system tells.
+pub(crate) fn current_user() -> Option<u32> {
+    let output = Command::new("id").arg("-u").stderr(Stdio::null()).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+    use std::path::Path;
+
+    #[test]
+    fn the_newest_version_wins() {
+        assert_eq!(version(Path::new("/usr/lib/postgresql/15/bin")), 15);
+        assert_eq!(version(Path::new("/opt/homebrew/opt/postgresql@17/bin")), 17);
+        assert_eq!(version(Path::new("/usr/lib/postgresql/current/bin")), 0);
+    }
+}

@@ -1,0 +1,261 @@
+//! One private PostgreSQL server with a guardian.
+//!
+//! The guardian is a small shell that waits for the end of its input, whose other end this
+//! process holds: however this process ends, a kill included, the guardian then stops the server
+//! by its id and removes its folder.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::Read as _,
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::find;
+use crate::Outcome;
+
+/// How long a new server may take until it answers.
+const START_MAX: Duration = Duration::from_secs(30);
+/// A port that was free may be taken by the time the server wants it.
+const PORT_TRIES: u32 = 3;
+/// Users without rights that systems have; the server refuses root.
+const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
+
+const GUARDIAN: &str = r#"
+trap '' INT TERM HUP
+cat >/dev/null
+kill -INT "$1" 2>/dev/null
+n=0
+while kill -0 "$1" 2>/dev/null && [ "$n" -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+kill -KILL "$1" 2>/dev/null
+rm -rf "$2"
+"#;
+
+/// A running server; dropping it stops it and removes its folder.
+#[derive(Debug)]
+pub(crate) struct Server {
+    url: String,
+    version: String,
+    binaries: PathBuf,
+    server: Child,
+    guardian: Child,
+    /// Closing it tells the guardian to act.
+    line: Option<ChildStdin>,
+}
+
+/// What a start needs to know.
+struct Place {
+    binaries: PathBuf,
+    folder: PathBuf,
+    /// User and group to become, when this process is root.
+    user: Option<(u32, u32)>,
+    password: String,
+}
+
+impl Server {
+    /// Creates a cluster and starts it on a free loopback port.
+    pub(crate) fn start(binaries: &Path) -> Outcome<Self> {
+        let place = Place::new(binaries)?;
+        let started = place.init().and_then(|()| place.serve());
+        if started.is_err() {
+            drop(fs::remove_dir_all(&place.folder));
+        }
+        started
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// A search path on which `psql` is found too.
+    pub(crate) fn path_with_clients(&self) -> OsString {
+        let mut path = std::env::var_os("PATH").unwrap_or_default();
+        path.push(":");
+        path.push(&self.binaries);
+        path
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.line.take());
+        // The server is our child: it must be collected before the guardian sees it gone.
+        drop(self.server.wait());
+        drop(self.guardian.wait());
+    }
+}
+
+impl Place {
+    fn new(binaries: &Path) -> Outcome<Self> {
+        let folder = std::env::temp_dir().join(format!("provision-postgres-{}", random(8)?));
+        fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let user = if find::current_user() == Some(0) { Some(unprivileged()?) } else { None };
+        if let Some((user, group)) = user {
+            chown(&folder, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))?;
+        }
+        Ok(Self { binaries: binaries.to_owned(), folder, user, password: random(16)? })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(program));
+        command.current_dir(&self.folder).stdin(Stdio::null()).env_clear();
+        command.env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    fn init(&self) -> Outcome {
+        let secret = self.folder.join("password");
+        fs::write(&secret, &self.password).map_err(|error| format!("password file: {error}"))?;
+        if let Some((user, group)) = self.user {
+            chown(&secret, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))?;
+        }
+        let output = self
+            .command("initdb")
+            .args(["--pgdata=data", "--username=postgres", "--pwfile=password"])
+            .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .output()
+            .map_err(|error| format!("initdb: {error}"))?;
+        drop(fs::remove_file(secret));
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("initdb: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+
+    fn serve(&self) -> Outcome<Server> {
+        let mut last = String::new();
+        for _ in 0..PORT_TRIES {
+            match self.serve_on(free_port()?) {
+                Ok(server) => return Ok(server),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    fn serve_on(&self, port: u16) -> Outcome<Server> {
+        let broken = |error: std::io::Error| format!("the server's log: {error}");
+        let log_path = self.folder.join("log");
+        let log = fs::File::create(&log_path).map_err(broken)?;
+        let port = port.to_string();
+        let mut server = self
+            .command("postgres")
+            .args(["-D", "data", "-h", "127.0.0.1", "-p", &port, "-k", ""])
+            // It lives for minutes and is thrown away: nothing it holds must outlive a crash.
+            .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
+            .stdout(log.try_clone().map_err(broken)?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("postgres: {error}"))?;
+        if let Err(why) = self.answers(&mut server) {
+            drop(server.kill());
+            drop(server.wait());
+            let said = fs::read_to_string(log_path).unwrap_or_default();
+            return Err(format!("{why}: {}", said.trim()));
+        }
+        let (guardian, line) = self.guard(&mut server)?;
+        Ok(Server {
+            url: format!("postgres://postgres:{}@127.0.0.1:{port}/postgres", self.password),
+            version: self.version(),
+            binaries: self.binaries.clone(),
+            server,
+            guardian,
+            line: Some(line),
+        })
+    }
+
+    /// Waits until the server says in its own file that it takes connections.
+    fn answers(&self, server: &mut Child) -> Outcome {
+        let state = self.folder.join("data/postmaster.pid");
+        let begun = Instant::now();
+        while begun.elapsed() < START_MAX {
+            if let Ok(Some(status)) = server.try_wait() {
+                return Err(format!("postgres ended at once: {status}"));
+            }
+            let text = fs::read_to_string(&state).unwrap_or_default();
+            if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!("postgres did not answer within {} s", START_MAX.as_secs()))
+    }
+
+    fn guard(&self, server: &mut Child) -> Outcome<(Child, ChildStdin)> {
+        let mut guardian = Command::new("sh")
+            .args(["-c", GUARDIAN, "guardian", &server.id().to_string()])
+            .arg(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("the server's guardian: {error}"))?;
+        match guardian.stdin.take() {
+            Some(line) => Ok((guardian, line)),
+            None => Err("the server's guardian has no input".to_owned()),
+        }
+    }
+
+    fn version(&self) -> String {
+        let output = self.command("postgres").arg("--version").output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        text.unwrap_or_default()
+    }
+}
+
+fn unprivileged() -> Outcome<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").map_err(|error| format!("users: {error}"))?;
+    UNPRIVILEGED
+        .iter()
+        .find_map(|name| user_in(&users, name))
+        .ok_or_else(|| "PostgreSQL refuses root, and there is no user to become".to_owned())
+}
+
+fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next() != Some(name) {
+            return None;
+        }
+        let mut numbers = fields.skip(1).map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    })
+}
+
+fn free_port() -> Outcome<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("port: {error}"))?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| format!("port: {error}"))
+}
+
+/// Random bytes as hexadecimal digits.
+fn random(bytes: usize) -> Outcome<String> {
+    let mut drawn = vec![0; bytes];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut drawn))
+        .map_err(|error| format!("randomness: {error}"))?;
+    Ok(drawn.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::user_in;
+
+    #[test]
+    fn users_are_found_by_their_whole_name() {
+        let users = "postgresql:x:1:1::/:/bin/sh\npostgres:x:101:104:Admin,,,:/var:/bin/bash\n";
+        assert_eq!(user_in(users, "postgres"), Some((101, 104)));
+        assert_eq!(user_in(users, "nobody"), None);
+    }
+}

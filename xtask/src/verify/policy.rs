@@ -1,0 +1,189 @@
+//! Bans, licences and sources by `deny.toml`.
+//!
+//! `cargo deny` does it where it is installed, advisories too. Where it is not, this small reader
+//! of the same file checks all but the advisories, and that is said aloud.
+
+use std::{fs, process::Stdio};
+
+use super::{Verify, licence};
+use crate::{Outcome, command, metadata::Package};
+
+const PUBLIC_REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// A crate nobody may use, but for some.
+#[derive(Debug, PartialEq, Eq)]
+struct Ban {
+    name: String,
+    wrappers: Vec<String>,
+}
+
+/// What `deny.toml` says, as far as it is read here.
+#[derive(Debug, Default)]
+struct Policy {
+    licences: Vec<String>,
+    /// Licences of single crates.
+    exceptions: Vec<(String, Vec<String>)>,
+    bans: Vec<Ban>,
+}
+
+pub(super) fn check(verify: &mut Verify) -> Outcome {
+    let path = verify.root.join("deny.toml");
+    let text = fs::read_to_string(&path).map_err(|error| format!("deny.toml: {error}"))?;
+    let policy = Policy::parse(&text);
+    let problems: Vec<String> =
+        verify.metadata.packages.iter().flat_map(|package| policy.problems(package)).collect();
+    if !problems.is_empty() {
+        return Err(problems.join("\n"));
+    }
+    if !is_installed(verify) {
+        verify.notices.push("advisories (cargo-deny is not installed)".to_owned());
+        return Ok(());
+    }
+    let args = ["deny", "--offline", "check", "bans", "licenses", "sources"];
+    verify.expect("deny", &mut verify.cargo(&args))?;
+    advisories(verify)
+}
+
+fn is_installed(verify: &Verify) -> bool {
+    let mut command = command::cargo(&verify.root);
+    command.args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn advisories(verify: &mut Verify) -> Outcome {
+    let done = verify.finish("advisories", &mut verify.cargo(&["deny", "check", "advisories"]))?;
+    // Without its database it cannot judge, which is no verdict on the tree.
+    let unreachable = ["failed to fetch", "failed to load", "unable to fetch", "failed to open"];
+    match (done.success, unreachable.iter().any(|words| done.output.contains(words))) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            verify.notices.push("advisories (their database cannot be reached)".to_owned());
+            Ok(())
+        }
+        (false, false) => Err(done.output),
+    }
+}
+
+impl Policy {
+    fn parse(text: &str) -> Self {
+        let mut policy = Self::default();
+        let (mut section, mut list) = (String::new(), String::new());
+        for line in text.lines() {
+            let line = line.split(" #").next().unwrap_or_default().trim();
+            if line.starts_with('#') || line.is_empty() {
+                continue;
+            }
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                name.clone_into(&mut section);
+                list.clear();
+                continue;
+            }
+            if let Some((key, _)) = line.split_once(" = [").filter(|_| !line.starts_with('{')) {
+                key.clone_into(&mut list);
+            }
+            policy.read(&section, &list, line);
+        }
+        policy
+    }
+
+    fn read(&mut self, section: &str, list: &str, line: &str) {
+        let quoted: Vec<String> = line.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+        match (section, list, quoted.split_first()) {
+            ("licenses", "allow", Some(_)) => self.licences.extend(quoted),
+            ("licenses", "exceptions", Some((name, licences))) => {
+                self.exceptions.push((name.clone(), licences.to_vec()));
+            }
+            ("bans", "deny", Some((name, wrappers))) => {
+                self.bans.push(Ban { name: name.clone(), wrappers: wrappers.to_vec() });
+            }
+            _ => {}
+        }
+    }
+
+    fn problems(&self, package: &Package) -> Vec<String> {
+        let mut problems = Vec::new();
+        let named = format!("{} {}", package.name, package.version);
+        if package.source.as_ref().is_some_and(|source| source != PUBLIC_REGISTRY) {
+            problems.push(format!("{named} comes from an unknown source"));
+        }
+        if package.source.is_none() && !package.member {
+            problems.push(format!("{named} is a path outside the workspace"));
+        }
+        match &package.licence {
+            Some(licence) if self.allows(&package.name, licence) => {}
+            Some(licence) => problems.push(format!("{named} is licensed as {licence}")),
+            None => problems.push(format!("{named} names no licence")),
+        }
+        for ban in self.bans.iter().filter(|ban| ban.name == package.name) {
+            for user in package.dependents.iter().filter(|user| !ban.wrappers.contains(*user)) {
+                problems.push(format!("{named} is banned, and {user} uses it"));
+            }
+        }
+        problems
+    }
+
+    fn allows(&self, name: &str, expression: &str) -> bool {
+        licence::holds(expression, &|licence| {
+            let excepted = self.exceptions.iter().filter(|(package, _)| package == name);
+            self.licences.iter().chain(excepted.flat_map(|(_, own)| own)).any(|one| one == licence)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PUBLIC_REGISTRY, Policy};
+    use crate::metadata::Package;
+
+    const TEXT: &str = r#"
+[licenses]
+allow = [
+    "MIT",
+    "Apache-2.0", # both ours
+]
+exceptions = [
+    { crate = "odd", allow = ["Zlib"] },
+]
+
+[bans]
+deny = [
+    { crate = "ring" },
+    { crate = "backoff", wrappers = ["provision-core"] },
+]
+"#;
+
+    fn problems(name: &str, licence: &str, user: &str, source: &str) -> usize {
+        let package = Package {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            licence: Some(licence.to_owned()),
+            source: Some(source.to_owned()),
+            features: Vec::new(),
+            dependents: std::iter::once(user.to_owned()).collect(),
+            member: false,
+            has_library: true,
+        };
+        Policy::parse(TEXT).problems(&package).len()
+    }
+
+    #[test]
+    fn each_rule_refuses_on_its_own() {
+        let allowed: [(&str, &str, &str, &str); 3] = [
+            ("serde", "MIT OR Apache-2.0", "any", PUBLIC_REGISTRY),
+            ("odd", "Zlib", "any", PUBLIC_REGISTRY),
+            ("backoff", "MIT", "provision-core", PUBLIC_REGISTRY),
+        ];
+        for (name, licence, user, source) in allowed {
+            assert_eq!(problems(name, licence, user, source), 0, "{name}");
+        }
+        let refused: [(&str, &str, &str, &str); 4] = [
+            ("serde", "Zlib", "any", PUBLIC_REGISTRY),
+            ("serde", "MIT", "any", "git+https://example.org/fork"),
+            ("ring", "MIT", "any", PUBLIC_REGISTRY),
+            ("backoff", "MIT", "provision-adapters", PUBLIC_REGISTRY),
+        ];
+        for (name, licence, user, source) in refused {
+            assert_eq!(problems(name, licence, user, source), 1, "{name}");
+        }
+    }
+}
