@@ -9,7 +9,10 @@
     reason = "tests fail by panicking, and say aloud what they skip"
 )]
 
+mod faults;
 mod github;
 mod spec;
 mod supabase_schemas;
 mod vercel;
+mod vercel_faults;
+mod vercel_raw;
