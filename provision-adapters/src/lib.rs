@@ -5,9 +5,13 @@
 //! set of provider SDKs in what a call reports: not only that it failed, but what may have
 //! happened and how that can be found out.
 
+#[cfg(feature = "github")]
+pub mod github;
 pub mod http;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "supabase")]
+pub mod supabase;
 #[cfg(feature = "vercel")]
 pub mod vercel;
 #[cfg(feature = "n8n")]

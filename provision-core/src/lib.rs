@@ -1,5 +1,7 @@
 //! Durable sagas that provision things on other people's clouds and can prove what exists there.
 
+#[cfg(feature = "api-keys")]
+pub mod api_key;
 pub mod breaker;
 pub mod bucket;
 pub mod clock;
@@ -8,16 +10,21 @@ pub mod draw;
 pub mod error;
 pub mod gcra;
 pub mod id;
+#[cfg(feature = "backoff")]
+pub mod interop_backoff;
 pub mod ledger;
 pub mod limit;
 pub mod mark;
 pub mod memory;
+pub mod metric;
 mod protocol;
 pub mod queue;
+pub mod resolver;
 pub mod resource;
 pub mod retry;
 pub mod run;
 pub mod saga;
+pub mod schedule;
 pub mod secret;
 pub mod step;
 pub mod store;

@@ -1,4 +1,13 @@
 //! Conformance suites, the saga harness and fault wrappers for `provision`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test kit fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::indexing_slicing,
+    reason = "a test kit fails by panicking"
+)]
 
+pub mod conformance;
 pub mod solo;
+pub mod suite;

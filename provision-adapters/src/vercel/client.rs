@@ -81,10 +81,10 @@ impl Vercel {
         };
         let token = cx.reveal(&config.token).await?;
         let answer = http.send(cx, call.clone(), request.clone().bearer(&token)).await?;
-        if answer.status != 401 {
+        if !matches!(answer.status, 401 | 403) {
             return Ok(answer);
         }
-        // Refused before anything was done. A token that was replaced meanwhile is tried once.
+        // Refused before anything was done; this provider says 403 to a stale token. A token that was replaced meanwhile is tried once.
         let fresh = cx.reveal(&config.token).await?;
         if fresh.expose() == token.expose() {
             return Ok(answer);

@@ -10,3 +10,5 @@
 )]
 
 mod spec;
+mod supabase_schemas;
+mod vercel;

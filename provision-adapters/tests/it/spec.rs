@@ -7,14 +7,14 @@ use provision_adapters::sim::{Exchange, SimRequest, SimResponse};
 use serde_json::{Map, Value};
 
 /// The OpenAPI document of one provider.
-pub struct SpecSet {
+pub(crate) struct SpecSet {
     document: Value,
     exempt: Vec<&'static str>,
 }
 
 impl SpecSet {
     /// Loads `<name>.openapi.json`; says aloud when it is not there.
-    pub fn load(name: &str) -> Option<Self> {
+    pub(crate) fn load(name: &str) -> Option<Self> {
         let file = format!("{name}.openapi.json");
         let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
         let folders = std::env::var("PROVISION_SPECS_DIR").map(PathBuf::from).into_iter().chain([
@@ -33,7 +33,7 @@ impl SpecSet {
     }
 
     /// Leaves out requests to paths beginning with this, which the document does not describe.
-    pub fn exempt(mut self, prefix: &'static str) -> Self {
+    pub(crate) fn exempt(mut self, prefix: &'static str) -> Self {
         self.exempt.push(prefix);
         self
     }
@@ -44,7 +44,7 @@ impl SpecSet {
 }
 
 /// Panics with every violation found; there must be exchanges to look at.
-pub fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
+pub(crate) fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
     assert!(!exchanges.is_empty(), "no exchange was recorded");
     let mut wrong = Vec::new();
     let mut checked = 0;
@@ -65,7 +65,7 @@ pub fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
 }
 
 /// What is wrong with one exchange.
-pub fn violations(spec: &SpecSet, exchange: &Exchange) -> Vec<String> {
+pub(crate) fn violations(spec: &SpecSet, exchange: &Exchange) -> Vec<String> {
     let request = &exchange.request;
     let Some((item, bound)) = route(&spec.document, &request.path) else {
         return vec!["no such path in the document".to_owned()];

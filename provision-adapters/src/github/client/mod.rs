@@ -1,0 +1,93 @@
+//! One method per endpoint. Pages of the REST reference (docs.github.com/en/rest, API version
+//! 2022-11-28) were read in 2026-09.
+
+mod actions;
+mod repos;
+
+use std::time::Duration;
+
+use provision_core::{Call, SecretRef, StepContext, StepError, limit::Profile};
+
+use super::{
+    API_VERSION,
+    config::{Account, GitHubConfig},
+    error::opinion,
+};
+use crate::http::{ConfigError, Http, Request, Response, classify};
+
+pub(super) use repos::Look;
+
+/// A connection to GitHub as one account. Cheap to clone; build resources and steps from it.
+#[derive(Debug, Clone)]
+pub struct GitHub {
+    http: Http,
+    account: Account,
+    token: SecretRef,
+    creates: Profile,
+    timeout: Duration,
+}
+
+impl GitHub {
+    /// Builds the adapter from its options; nothing is sent.
+    ///
+    /// # Errors
+    /// The base URL or another option cannot be used.
+    pub fn new(config: GitHubConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            http: Http::new(config.http()?)?,
+            creates: config.creates(),
+            account: config.account,
+            token: config.token,
+            timeout: config.call_timeout,
+        })
+    }
+
+    /// Whose repositories are made.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(super) fn login(&self) -> &str {
+        self.account.login()
+    }
+
+    fn read(&self, operation: &'static str) -> Call {
+        Call::read(operation).with_timeout(self.timeout)
+    }
+
+    fn mutate(&self, operation: &'static str) -> Call {
+        Call::mutate(operation).with_timeout(self.timeout)
+    }
+
+    /// Sends one request; statuses not in `expected` are errors by GitHub's table.
+    async fn call(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        request: Request,
+        expected: &[u16],
+    ) -> Result<Response, StepError> {
+        let token = cx.reveal(&self.token).await?;
+        let request = request
+            .bearer(&token)
+            .header("accept", "application/vnd.github+json")
+            .header("x-github-api-version", API_VERSION);
+        let response = self.http.send(cx, call.clone(), request).await?;
+        if expected.contains(&response.status) {
+            return Ok(response);
+        }
+        let bucket = call.limit.as_ref().map_or_else(|| self.http.bucket(), |l| &l.bucket);
+        Err(classify(&call, &response, bucket, |_, _| opinion(&response)))
+    }
+}
+
+/// Splits `owner/name`; the parts are checked when they become path segments.
+pub(super) fn split(full_name: &str) -> (&str, &str) {
+    full_name.split_once('/').unwrap_or((full_name, ""))
+}
+
+/// Whether a listing goes on, by its `Link` header: the documented way, rather than counting.
+fn has_next(response: &Response) -> bool {
+    response.headers.get("link").is_some_and(|link| link.contains("rel=\"next\""))
+}

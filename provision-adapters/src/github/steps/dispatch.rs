@@ -1,0 +1,271 @@
+//! A workflow run, started by a dispatch that answers its id.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use provision_core::{
+    Candidate, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    StepError, Timestamp, Timing,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    github::{
+        INPUTS_MAX, LATE_WINDOW, LISTING_LAG, PAGES_MAX,
+        client::GitHub,
+        model::{DispatchBody, RunBody},
+    },
+    http::{format_rfc3339, parse_rfc3339},
+};
+
+/// How soon to look again at a run that is not over.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How far back of an intent runs are listed: clocks differ.
+const CLOCK_SLACK: Duration = Duration::from_secs(300);
+
+/// What a dispatched run is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// That it is there.
+    #[default]
+    Started,
+    /// That it is over, with success.
+    Succeeded,
+}
+
+/// The run that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DispatchSpec {
+    /// The repository, as `owner/name`.
+    pub repository: String,
+    /// The workflow, by file name (`deploy.yml`) or id.
+    pub workflow: String,
+    /// Branch or tag to run on.
+    pub reference: String,
+    /// Inputs of the workflow; at most 25 with the key. Never secrets: the journal keeps them.
+    pub inputs: BTreeMap<String, String>,
+    /// Name of an input that the workflow prints in its `run-name`; it gets this step's key, by
+    /// which a run is found whose answer was lost. Default none: such a run parks.
+    pub key_input: Option<String>,
+    /// What is waited for. Default [`Wait::Started`].
+    pub wait: Wait,
+}
+
+impl DispatchSpec {
+    /// Wants a run of `workflow` in `repository` on the branch `reference`.
+    #[must_use]
+    pub fn new(
+        repository: impl Into<String>,
+        workflow: impl Into<String>,
+        reference: impl Into<String>,
+    ) -> Self {
+        Self {
+            repository: repository.into(),
+            workflow: workflow.into(),
+            reference: reference.into(),
+            inputs: BTreeMap::new(),
+            key_input: None,
+            wait: Wait::Started,
+        }
+    }
+
+    /// Adds an input.
+    #[must_use]
+    pub fn with_input(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inputs.insert(name.into(), value.into());
+        self
+    }
+
+    /// Names the input that gets this step's key.
+    #[must_use]
+    pub fn with_key_input(mut self, name: impl Into<String>) -> Self {
+        self.key_input = Some(name.into());
+        self
+    }
+
+    /// Waits for the run's success.
+    #[must_use]
+    pub fn until_succeeded(mut self) -> Self {
+        self.wait = Wait::Succeeded;
+        self
+    }
+}
+
+/// The run that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DispatchedRun {
+    /// The provider's id.
+    pub id: u64,
+    /// Page for people.
+    pub html_url: String,
+    /// How it ended, if it had ended.
+    pub conclusion: Option<String>,
+}
+
+/// A run of a workflow. Undo cancels it; what it did is not undone.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    github: GitHub,
+}
+
+impl Dispatch {
+    /// Dispatches workflows with the token of `github`.
+    #[must_use]
+    pub fn new(github: &GitHub) -> Self {
+        Self { github: github.clone() }
+    }
+}
+
+impl Resource for Dispatch {
+    const KIND: &'static str = "github.workflow_run";
+    type Spec = DispatchSpec;
+    type Output = DispatchedRun;
+
+    fn identity(&self, spec: &DispatchSpec) -> Identity {
+        match spec.key_input {
+            Some(_) => Identity::Label,
+            None => Identity::None,
+        }
+    }
+
+    async fn find(&self, cx: &StepContext, spec: &DispatchSpec) -> Result<Found, StepError> {
+        if let Some(id) = cx.noted().last() {
+            let run = self.github.run(cx, &spec.repository, id.as_str()).await?;
+            return Ok(run.map_or(Found::Absent, |run| Found::Ours(run.id.to_string().into())));
+        }
+        // Before an intent nothing of this generation can be there.
+        let Some(intent) = &cx.memory().intent else { return Ok(Found::Absent) };
+        if spec.key_input.is_none() {
+            return Ok(Found::Absent);
+        }
+        let key = cx.idempotency_key();
+        let since = earlier(intent.at, CLOCK_SLACK);
+        let runs =
+            runs_with_key(&self.github, cx, (&spec.repository, "workflow_dispatch"), (key, since))
+                .await?;
+        Ok(match runs.as_slice() {
+            [] => Found::Absent,
+            [one] => Found::Ours(one.id.to_string().into()),
+            many => Found::Many(many.iter().map(candidate).collect()),
+        })
+    }
+
+    async fn create(
+        &self,
+        cx: &StepContext,
+        spec: &DispatchSpec,
+        _: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        let mut inputs = spec.inputs.clone();
+        if let Some(name) = &spec.key_input {
+            inputs.insert(name.clone(), cx.idempotency_key().to_owned());
+        }
+        if inputs.len() > INPUTS_MAX {
+            return Err(StepError::permanent("check the inputs").with_code("too_many_inputs"));
+        }
+        let body =
+            DispatchBody { reference: &spec.reference, inputs: &inputs, return_run_details: true };
+        let sent = self.github.dispatch(cx, (&spec.repository, &spec.workflow), &body).await?;
+        // Older servers answer nothing: the run is there, and is looked up by its key.
+        let id = sent.ok_or_else(|| {
+            StepError::unknown("dispatch the workflow").with_code("no_run_details")
+        })?;
+        Ok(ExternalId::new(id.to_string()))
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        spec: &DispatchSpec,
+        id: &ExternalId,
+    ) -> Result<Readiness<DispatchedRun>, StepError> {
+        let not_yet = Readiness::NotYet { again_in: LOOK_AGAIN };
+        let Some(run) = self.github.run(cx, &spec.repository, id.as_str()).await? else {
+            return Ok(not_yet);
+        };
+        // Both fields are open sets: what is not known is not finished, and not a success.
+        let over = run.status.as_deref() == Some("completed");
+        let succeeded = over && run.conclusion.as_deref() == Some("success");
+        if spec.wait == Wait::Succeeded && !succeeded {
+            return Ok(match over {
+                true => Readiness::Broken { code: ended(run.conclusion.as_deref()) },
+                false => not_yet,
+            });
+        }
+        let RunBody { id, html_url, conclusion, .. } = run;
+        Ok(Readiness::Ready(DispatchedRun { id, html_url, conclusion }))
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        spec: &DispatchSpec,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        self.github.cancel_run(cx, &spec.repository, id.as_str()).await
+    }
+
+    /// Always empty: runs end by themselves and go with their repository.
+    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+        Ok(Vec::new())
+    }
+
+    fn timing(&self) -> Timing {
+        Timing {
+            late_window: LATE_WINDOW,
+            listing_lag: LISTING_LAG,
+            key_lifetime: Duration::ZERO,
+            // A job may run for six hours.
+            ready_within: Duration::from_secs(6 * 3_600),
+        }
+    }
+
+    fn facts(&self, _: &DispatchSpec) -> Facts {
+        Facts { account: Some(self.github.account().login().to_owned()), ..Facts::default() }
+    }
+}
+
+/// The conclusion as a short word: it comes from the provider, and is stored.
+fn ended(conclusion: Option<&str>) -> String {
+    let word: String = conclusion
+        .unwrap_or("unknown")
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || *c == '_')
+        .take(40)
+        .collect();
+    format!("run_{word}")
+}
+
+fn candidate(run: &RunBody) -> Candidate {
+    Candidate {
+        id: run.id.to_string().into(),
+        marked: true,
+        created_at: run.created_at.as_deref().and_then(parse_rfc3339),
+    }
+}
+
+pub(super) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+    Timestamp::from_millis(at.as_millis().saturating_sub(by))
+}
+
+/// Every run of an event since a moment that shows `key` in its title.
+pub(super) async fn runs_with_key(
+    github: &GitHub,
+    cx: &StepContext,
+    (repository, event): (&str, &str),
+    (key, since): (&str, Timestamp),
+) -> Result<Vec<RunBody>, StepError> {
+    let since = format_rfc3339(since);
+    let mut runs = Vec::new();
+    for page in 1..=PAGES_MAX {
+        let listed = github.runs_page(cx, repository, (event, &since), page).await?;
+        let Some((listed, more)) = listed else { return Ok(runs) };
+        runs.extend(listed.into_iter().filter(|run| run.display_title.contains(key)));
+        if !more {
+            return Ok(runs);
+        }
+    }
+    Err(StepError::permanent("list the runs").with_code("listing_too_long"))
+}

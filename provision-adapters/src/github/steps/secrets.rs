@@ -1,0 +1,221 @@
+//! Secrets of a repository, sealed for its public key before they leave.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use crypto_box::{PublicKey as BoxKey, aead::OsRng};
+use provision_core::{
+    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, Secret, SecretRef,
+    StepContext, StepError, Timing,
+};
+use serde::{Deserialize, Serialize};
+
+use super::values::{Values, check_names, check_value, found, id_of, without_repository};
+use crate::github::{
+    CONTENT_WITHIN, LATE_WINDOW, LISTING_LAG, PAGES_MAX, SECRETS_MAX,
+    client::GitHub,
+    model::{PublicKey, SealedValue},
+};
+
+const SEAL: &str = "seal the secret";
+
+/// The secrets that are wanted in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SecretsSpec {
+    /// The repository, as `owner/name`.
+    pub repository: String,
+    /// Names and where their values come from; at least one, at most 100.
+    pub secrets: BTreeMap<String, SecretRef>,
+}
+
+impl SecretsSpec {
+    /// Wants secrets in a repository.
+    #[must_use]
+    pub fn new(repository: impl Into<String>) -> Self {
+        Self { repository: repository.into(), secrets: BTreeMap::new() }
+    }
+
+    /// Adds a secret.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: SecretRef) -> Self {
+        self.secrets.insert(name.into(), value);
+        self
+    }
+}
+
+/// A set of Actions secrets, as one resource.
+///
+/// Names that were there before are not overwritten: the set is then foreign.
+#[derive(Debug, Clone)]
+pub struct RepoSecrets {
+    github: GitHub,
+}
+
+impl RepoSecrets {
+    /// Sets secrets with the token of `github`.
+    #[must_use]
+    pub fn new(github: &GitHub) -> Self {
+        Self { github: github.clone() }
+    }
+
+    async fn names(
+        &self,
+        cx: &StepContext,
+        repository: &str,
+    ) -> Result<Option<Vec<String>>, StepError> {
+        let mut names = Vec::new();
+        for page in 1..=PAGES_MAX {
+            let Some((listed, more)) = self.github.secrets_page(cx, repository, page).await? else {
+                return Ok(None);
+            };
+            names.extend(listed);
+            if !more {
+                return Ok(Some(names));
+            }
+        }
+        Err(StepError::permanent("list the secrets").with_code("listing_too_long"))
+    }
+
+    async fn put(
+        &self,
+        cx: &StepContext,
+        spec: &SecretsSpec,
+        key: &PublicKey,
+        name: &str,
+    ) -> Result<(), StepError> {
+        let Some(reference) = spec.secrets.get(name) else { return Ok(()) };
+        let value = cx.reveal(reference).await?;
+        check_value(value.expose())?;
+        let sealed = seal(key, &value)?;
+        let body = SealedValue { encrypted_value: &sealed, key_id: &key.key_id };
+        self.github.put_secret(cx, &spec.repository, name, &body).await
+    }
+}
+
+impl Resource for RepoSecrets {
+    const KIND: &'static str = "github.repo_secrets";
+    type Spec = SecretsSpec;
+    type Output = Values;
+
+    fn identity(&self, spec: &SecretsSpec) -> Identity {
+        // A name within a repository exists once, and a repeated PUT replaces.
+        Identity::Named(id_of(&spec.repository, spec.secrets.keys()).as_str().to_owned())
+    }
+
+    async fn find(&self, cx: &StepContext, spec: &SecretsSpec) -> Result<Found, StepError> {
+        check_names(spec.secrets.keys(), SECRETS_MAX)?;
+        let id = id_of(&spec.repository, spec.secrets.keys());
+        match self.names(cx, &spec.repository).await? {
+            Some(there) => {
+                let wanted: BTreeSet<&String> = spec.secrets.keys().collect();
+                Ok(found(id, &wanted, &there))
+            }
+            None => without_repository(&self.github, cx, &spec.repository).await,
+        }
+    }
+
+    /// Sets the first one; `ready` sets the rest, so that each call's end says one thing.
+    async fn create(
+        &self,
+        cx: &StepContext,
+        spec: &SecretsSpec,
+        _: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        check_names(spec.secrets.keys(), SECRETS_MAX)?;
+        if let Some(first) = spec.secrets.keys().next() {
+            let key = self.github.public_key(cx, &spec.repository).await?;
+            self.put(cx, spec, &key, first).await?;
+        }
+        Ok(id_of(&spec.repository, spec.secrets.keys()))
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        spec: &SecretsSpec,
+        _: &ExternalId,
+    ) -> Result<Readiness<Values>, StepError> {
+        let there = self.names(cx, &spec.repository).await?.ok_or_else(|| {
+            StepError::retry("list the secrets").with_code("repository_not_visible")
+        })?;
+        let missing: Vec<_> = spec.secrets.keys().filter(|name| !there.contains(name)).collect();
+        if !missing.is_empty() {
+            let key = self.github.public_key(cx, &spec.repository).await?;
+            for name in missing {
+                self.put(cx, spec, &key, name).await?;
+            }
+        }
+        let names = spec.secrets.keys().cloned().collect();
+        Ok(Readiness::Ready(Values { repository: spec.repository.clone(), names }))
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        spec: &SecretsSpec,
+        _: &ExternalId,
+    ) -> Result<(), StepError> {
+        for name in spec.secrets.keys() {
+            self.github.delete_secret(cx, &spec.repository, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Always empty: secrets carry no mark, and go with their repository, which does.
+    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+        Ok(Vec::new())
+    }
+
+    fn timing(&self) -> Timing {
+        let (late_window, listing_lag) = (LATE_WINDOW, LISTING_LAG);
+        Timing { late_window, listing_lag, ready_within: CONTENT_WITHIN, ..Timing::default() }
+    }
+
+    fn facts(&self, spec: &SecretsSpec) -> Facts {
+        let name = id_of(&spec.repository, spec.secrets.keys()).as_str().to_owned();
+        let account = Some(self.github.account().login().to_owned());
+        Facts { account, name: Some(name), ..Facts::default() }
+    }
+}
+
+/// Seals a value for a repository's key: libsodium's `crypto_box_seal`, then base64.
+fn seal(key: &PublicKey, value: &Secret) -> Result<String, StepError> {
+    let unusable = || StepError::retry(SEAL).with_code("bad_public_key");
+    let bytes = STANDARD.decode(key.key.as_bytes()).map_err(|_| unusable())?;
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| unusable())?;
+    let sealed = BoxKey::from(bytes)
+        .seal(&mut OsRng, value.expose().as_bytes())
+        .map_err(|_| StepError::permanent(SEAL).with_code("seal_failed"))?;
+    Ok(STANDARD.encode(sealed))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use crypto_box::SecretKey;
+    use provision_core::Secret;
+
+    use super::{PublicKey, seal};
+
+    #[test]
+    fn a_sealed_value_opens_with_the_repositorys_key_alone() {
+        let key = SecretKey::from([7; 32]);
+        let public =
+            PublicKey { key_id: "1".to_owned(), key: STANDARD.encode(key.public_key().as_bytes()) };
+        let value = Secret::new("s3cret ü");
+        let sealed = seal(&public, &value).unwrap();
+        assert_ne!(sealed, seal(&public, &value).unwrap(), "each box has its own key");
+        let bytes = STANDARD.decode(sealed).unwrap();
+        assert_eq!(key.unseal(&bytes).unwrap(), "s3cret ü".as_bytes());
+        assert!(SecretKey::from([8; 32]).unseal(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_worth_another_look() {
+        for key in ["", "????", "c2hvcnQ="] {
+            let public = PublicKey { key_id: "1".to_owned(), key: key.to_owned() };
+            assert_eq!(seal(&public, &Secret::new("x")).unwrap_err().code(), "bad_public_key");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What is wanted of a project, and what its dependents get.
+
+use provision_core::SecretRef;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    migrate::Migration,
+    statements::{Refusal, check},
+};
+use crate::supabase::{
+    MIGRATIONS_MAX, REGION_GROUPS, SPEC_NAME_MAX, SQL_BYTES_MAX, verify::Openings,
+};
+
+/// A project to be there. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectSpec {
+    pub(crate) name: String,
+    pub(crate) region: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance_size: Option<String>,
+    #[serde(default)]
+    pub(crate) schema: SchemaSpec,
+}
+
+impl ProjectSpec {
+    /// Wants a project of this name in a region or group of regions.
+    ///
+    /// Make the name from what is unique to the client, such as its id: no two live projects of
+    /// one organization may have the same. The owner mark of the run is added to it.
+    #[must_use]
+    pub fn new(name: impl Into<String>, region: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            region: region.into(),
+            instance_size: None,
+            schema: SchemaSpec::default(),
+        }
+    }
+
+    /// Sets the size of the machine, such as `"small"`. Default: the smallest of the
+    /// organization's plan. Larger ones cost more.
+    #[must_use]
+    pub fn with_instance_size(mut self, size: impl Into<String>) -> Self {
+        self.instance_size = Some(size.into());
+        self
+    }
+
+    /// Sets the schema that is applied and verified before any key is given out.
+    #[must_use]
+    pub fn with_schema(mut self, schema: SchemaSpec) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Looks whether it can be asked for at all, before anything is sent.
+    pub(crate) fn check(&self, regions: &[String]) -> Result<(), SpecError> {
+        let long = self.name.chars().count() > SPEC_NAME_MAX;
+        // A name that looks like a mark could pass for another run's.
+        let marked = self.name.contains("[provision:");
+        if self.name.trim().is_empty() || long || marked || self.name.chars().any(char::is_control)
+        {
+            return Err(SpecError::Name);
+        }
+        let known = regions.contains(&self.region) || REGION_GROUPS.contains(&&*self.region);
+        if !known {
+            let mut valid = regions.join(", ");
+            for group in REGION_GROUPS {
+                valid.push_str(", ");
+                valid.push_str(group);
+            }
+            return Err(SpecError::UnknownRegion { region: self.region.clone(), valid });
+        }
+        self.schema.check()
+    }
+}
+
+/// The schema of a project: migrations in their order, and what is open on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SchemaSpec {
+    #[serde(default)]
+    pub(crate) migrations: Vec<Migration>,
+    #[serde(default)]
+    pub(crate) openings: Openings,
+}
+
+impl SchemaSpec {
+    /// An empty schema.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a migration: tables with their row-level security, policies and grants.
+    ///
+    /// All migrations run in one transaction, each once; a migration that is recorded under this
+    /// name with other SQL is refused.
+    #[must_use]
+    pub fn with_migration(mut self, name: impl Into<String>, sql: impl Into<String>) -> Self {
+        self.migrations.push(Migration::new(name, sql));
+        self
+    }
+
+    /// Names what anonymous readers may reach. Default: nothing.
+    #[must_use]
+    pub fn with_openings(mut self, openings: Openings) -> Self {
+        self.openings = openings;
+        self
+    }
+
+    fn check(&self) -> Result<(), SpecError> {
+        let bytes: usize = self.migrations.iter().map(|migration| migration.sql.len()).sum();
+        if self.migrations.len() > MIGRATIONS_MAX || bytes > SQL_BYTES_MAX {
+            return Err(SpecError::TooLarge);
+        }
+        for (place, migration) in self.migrations.iter().enumerate() {
+            let name = migration.name.clone();
+            let earlier = self.migrations.iter().take(place);
+            // X5: it is written into a statement.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
+                return Err(SpecError::MigrationName { name });
+            }
+            if earlier.into_iter().any(|other| other.name == name) {
+                return Err(SpecError::MigrationTwice { name });
+            }
+            check(&migration.sql).map_err(|refusal| match refusal {
+                Refusal::Transaction(word) => SpecError::Transaction { name, word },
+                Refusal::ClientCommand => SpecError::ClientCommand { name },
+                Refusal::Unfinished => SpecError::Unfinished { name },
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a project cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// The name is empty, too long, or holds what it must not.
+    #[error(
+        "the name must have 1 to {SPEC_NAME_MAX} characters, without control characters or marks"
+    )]
+    Name,
+    /// The region is none of the list.
+    #[error("unknown region `{region}`; valid are {valid}")]
+    UnknownRegion {
+        /// What was asked for.
+        region: String,
+        /// What may be asked for.
+        valid: String,
+    },
+    /// There are too many migrations, or too much SQL.
+    #[error("at most {MIGRATIONS_MAX} migrations and {SQL_BYTES_MAX} bytes of sql")]
+    TooLarge,
+    /// A migration's name has other characters than letters, digits, `.`, `_` and `-`.
+    #[error("migration name `{name}` must be 1 to 128 of letters, digits, `.`, `_`, `-`")]
+    MigrationName {
+        /// The name.
+        name: String,
+    },
+    /// Two migrations have the same name.
+    #[error("two migrations are called `{name}`")]
+    MigrationTwice {
+        /// The name.
+        name: String,
+    },
+    /// A migration has a statement that would end the transaction it runs in.
+    #[error("migration `{name}` has the statement `{word}`; all migrations run in one transaction")]
+    Transaction {
+        /// The migration.
+        name: String,
+        /// The first word of the statement.
+        word: String,
+    },
+    /// A migration has a command of the terminal client.
+    #[error("migration `{name}` has a command of psql")]
+    ClientCommand {
+        /// The migration.
+        name: String,
+    },
+    /// A quote or comment of a migration does not end.
+    #[error("migration `{name}` has a quote or comment that does not end")]
+    Unfinished {
+        /// The migration.
+        name: String,
+    },
+}
+
+impl SpecError {
+    /// Short stable word.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Name => "bad_name",
+            Self::UnknownRegion { .. } => "unknown_region",
+            Self::TooLarge => "schema_too_large",
+            Self::MigrationName { .. } | Self::MigrationTwice { .. } => "bad_migration_name",
+            Self::Transaction { .. } | Self::ClientCommand { .. } | Self::Unfinished { .. } => {
+                "bad_migration"
+            }
+        }
+    }
+}
+
+/// A project that is up, locked down and verified. Keys are references, never values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// The provider's id of the project.
+    pub project_ref: String,
+    /// Address of the project's own APIs.
+    pub url: String,
+    /// The region it lives in.
+    pub region: String,
+    /// Host of the database.
+    pub db_host: String,
+    /// Key for clients; whoever holds it is anonymous.
+    pub anon_key: SecretRef,
+    /// Key for servers; row-level security does not hold it.
+    pub service_key: SecretRef,
+    /// Password of the database's owner.
+    pub db_password: SecretRef,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ProjectSpec, SchemaSpec, SpecError};
+    use crate::supabase::REGIONS;
+
+    fn check(spec: &ProjectSpec) -> Result<(), SpecError> {
+        spec.check(&REGIONS.map(str::to_owned))
+    }
+
+    // covers: R1-26
+    #[test]
+    fn an_unknown_region_is_refused_with_the_valid_list() {
+        assert_eq!(check(&ProjectSpec::new("c-1", "eu-west-1")), Ok(()));
+        assert_eq!(check(&ProjectSpec::new("c-1", "emea")), Ok(()));
+        let error = check(&ProjectSpec::new("c-1", "af-south-1")).unwrap_err();
+        assert_eq!(error.code(), "unknown_region");
+        let text = error.to_string();
+        assert!(text.contains("`af-south-1`") && text.contains("eu-west-1"), "{text}");
+        assert!(text.contains("sa-east-1") && text.contains("emea"), "{text}");
+    }
+
+    #[test]
+    fn names_and_migrations_are_checked_before_anything_is_sent() {
+        let spec = |name: &str| ProjectSpec::new(name, "eu-west-1");
+        for name in ["", "  ", "a\nb", &"x".repeat(121), "a [provision:1/2]"] {
+            assert_eq!(check(&spec(name)), Err(SpecError::Name), "{name}");
+        }
+        let schema = |list: &[(&str, &str)]| {
+            let add =
+                |schema: SchemaSpec, (name, sql): &(&str, &str)| schema.with_migration(*name, *sql);
+            check(&spec("c").with_schema(list.iter().fold(SchemaSpec::new(), add)))
+        };
+        assert_eq!(schema(&[("0001_init.sql", "select 1"), ("0002", "")]), Ok(()));
+        let code = |result: Result<(), SpecError>| result.unwrap_err().code();
+        assert_eq!(code(schema(&[("a'b", "")])), "bad_migration_name");
+        assert_eq!(code(schema(&[("a", ""), ("a", "")])), "bad_migration_name");
+        assert_eq!(code(schema(&[("a", "select 1; commit;")])), "bad_migration");
+    }
+}

@@ -1,0 +1,94 @@
+//! Proves that whoever holds the anonymous key of a database reads and writes nothing that was not
+//! opened by name.
+//!
+//! Row-level security that is switched on still lets the anonymous role read through views,
+//! materialized views and functions that run with their owner's rights, so trusting a script or
+//! one flag in the catalog is not enough. [`verify`] asks the catalog, evaluates every policy for
+//! an anonymous request, and then reads as the anonymous role itself. It differs from the steps
+//! around it in that it knows no provider: SQL goes to any [`Executor`], and what comes back is
+//! judged here.
+
+mod catalog;
+mod finding;
+mod judge;
+mod names;
+mod policy;
+mod probe;
+
+use std::future::Future;
+
+pub use finding::{Finding, Rule};
+pub use names::{Openings, Relation as RelationName, quote_identifier};
+
+/// Most relations and functions that are read one by one as the anonymous role. Each is one query,
+/// and a project answers 120 of them a minute (providers page, 2026-08-21).
+pub const PROBES_MAX: usize = 80;
+
+/// Rows of one answer: names and values in their order, every value as text.
+pub type Row = Vec<(String, Option<String>)>;
+
+/// What a database says to one batch of SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The rows of the batch's only statement that has rows.
+    Rows(Vec<Row>),
+    /// It refused, with this SQLSTATE; the whole batch had no effect.
+    Refused {
+        /// Five characters.
+        sqlstate: String,
+    },
+}
+
+/// Sends a batch of statements as one transaction, with the rights of the database's owner.
+pub trait Executor: Sync {
+    /// What goes wrong when no answer comes.
+    type Error: Send;
+
+    /// Runs one batch.
+    fn run(&self, batch: String) -> impl Future<Output = Result<Answer, Self::Error>> + Send;
+}
+
+/// Why nothing could be said about a database.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble<E> {
+    /// The executor had no answer.
+    Executor(E),
+    /// The database refused a question about its catalog.
+    Refused {
+        /// Which question.
+        question: &'static str,
+        /// What it said.
+        sqlstate: String,
+    },
+    /// An answer lacked a column, or had a value of another form.
+    Unreadable {
+        /// Which question.
+        question: &'static str,
+    },
+    /// More than [`PROBES_MAX`] relations and functions are open to the anonymous role.
+    TooMany {
+        /// How many.
+        open: usize,
+    },
+}
+
+/// Looks for everything an anonymous reader could reach that `openings` does not name.
+///
+/// An empty answer is the proof that keys may be given out. Every batch is read-only and leaves
+/// nothing behind, so a look that was cut is simply repeated.
+///
+/// # Errors
+/// [`Trouble`]; it never means that the database is closed.
+pub async fn verify<E: Executor>(
+    executor: &E,
+    openings: &Openings,
+) -> Result<Vec<Finding>, Trouble<E::Error>> {
+    let seen = catalog::look(executor).await?;
+    let mut findings = judge::judge(&seen, openings);
+    findings.extend(policy::evaluate(executor, &seen, openings).await?);
+    findings.extend(probe::read(executor, &seen, openings).await?);
+    findings.sort();
+    findings.dedup();
+    Ok(findings)
+}

@@ -1,0 +1,142 @@
+//! Reads as the anonymous role itself.
+//!
+//! A fresh database has no rows, so counting them proves little. With `row_security = off` the
+//! server refuses a query that row-level security would have filtered, whether there are rows or
+//! not: a read that goes through in that mode went around the policies.
+
+use super::{
+    Answer, Executor, PROBES_MAX, Trouble,
+    catalog::{Function, Kind, Relation, Seen, text},
+    finding::{Finding, Rule},
+    names::{Openings, quote_literal},
+};
+
+/// Whether row-level security filters a read, or refuses one that it would have filtered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Filter {
+    On,
+    Refuse,
+}
+
+/// Makes the rest of a batch an anonymous request that changes nothing.
+pub(super) fn preamble(filter: Filter) -> String {
+    let row_security = match filter {
+        Filter::On => "on",
+        Filter::Refuse => "off",
+    };
+    format!(
+        "set transaction read only;\n\
+         set local statement_timeout = '10s';\n\
+         set local search_path = public, extensions;\n\
+         set local \"request.jwt.claims\" = '{{\"role\":\"anon\"}}';\n\
+         set local role anon;\n\
+         set local row_security = {row_security};\n"
+    )
+}
+
+pub(super) async fn read<E: Executor>(
+    executor: &E,
+    seen: &Seen,
+    openings: &Openings,
+) -> Result<Vec<Finding>, Trouble<E::Error>> {
+    let relations: Vec<_> =
+        seen.relations.iter().filter(|r| r.anon.selects && !openings.reads(&r.name)).collect();
+    let functions: Vec<_> = seen
+        .functions
+        .iter()
+        .filter(|f| f.callable_bare && f.returns_set && !openings.calls(&f.name))
+        .collect();
+    let views = relations.iter().filter(|r| r.kind == Kind::View).count();
+    let open = relations.len() + views + functions.len();
+    if open > PROBES_MAX {
+        return Err(Trouble::TooMany { open });
+    }
+    let mut findings = Vec::new();
+    for relation in &relations {
+        if unfiltered(executor, relation).await? {
+            findings.push(Finding::new(relation.name.to_string(), Rule::ReadUnfiltered));
+        }
+    }
+    findings.extend(rows(executor, &relations).await?);
+    for function in functions {
+        findings.extend(call(executor, function).await?);
+    }
+    Ok(findings)
+}
+
+/// Whether a read goes through although row-level security was told to refuse what it filters.
+async fn unfiltered<E: Executor>(
+    executor: &E,
+    relation: &Relation,
+) -> Result<bool, Trouble<E::Error>> {
+    let batch = format!("{}{}", preamble(Filter::Refuse), count(relation));
+    let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
+    refused_or("read as anon", &answer).map(|rows| rows.is_some())
+}
+
+/// Relations that show a row. Tables are read together; a view can be refused for what lies
+/// under it, and would hide the others, so each is read alone.
+async fn rows<E: Executor>(
+    executor: &E,
+    relations: &[&Relation],
+) -> Result<Vec<Finding>, Trouble<E::Error>> {
+    let (views, tables): (Vec<&Relation>, Vec<&Relation>) =
+        relations.iter().copied().partition(|relation| relation.kind == Kind::View);
+    let mut groups: Vec<&[&Relation]> = views.chunks(1).collect();
+    groups.extend((!tables.is_empty()).then_some(tables.as_slice()));
+    let mut findings = Vec::new();
+    for group in groups {
+        let selects: Vec<String> = group.iter().map(|relation| count(relation)).collect();
+        let batch = format!("{}{}", preamble(Filter::On), selects.join("\nunion all\n"));
+        let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
+        for row in refused_or("rows as anon", &answer)?.into_iter().flatten() {
+            let (Some(name), Some(count)) = (text(row, "name"), text(row, "shown")) else {
+                return Err(Trouble::Unreadable { question: "rows as anon" });
+            };
+            if count != "0" {
+                findings.push(Finding::new(name, Rule::ReadRows));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Calls a function that needs no arguments; rows it gives past row-level security are a finding.
+async fn call<E: Executor>(
+    executor: &E,
+    function: &Function,
+) -> Result<Option<Finding>, Trouble<E::Error>> {
+    let select = format!(
+        "select count(*)::text as shown from (select 1 from {}() limit 1) as probe",
+        function.name.quoted()
+    );
+    let batch = format!("{}{select}", preamble(Filter::Refuse));
+    let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
+    let Some(rows) = refused_or("call as anon", &answer)? else { return Ok(None) };
+    let gave = rows.iter().any(|row| text(row, "shown").is_some_and(|count| count != "0"));
+    let subject = format!("{}({})", function.name, function.arguments);
+    Ok((gave || function.definer).then(|| Finding::new(subject, Rule::FunctionRows)))
+}
+
+fn count(relation: &Relation) -> String {
+    format!(
+        "select {}::text as name, count(*)::text as shown from (select 1 from {} limit 1) as probe",
+        quote_literal(&relation.name.to_string()),
+        relation.name.quoted()
+    )
+}
+
+/// The rows, or none where the read was refused. A refusal that says our statement was not
+/// understood proves nothing and is trouble.
+fn refused_or<'a, E>(
+    question: &'static str,
+    answer: &'a Answer,
+) -> Result<Option<&'a [super::Row]>, Trouble<E>> {
+    match answer {
+        Answer::Rows(rows) => Ok(Some(rows)),
+        Answer::Refused { sqlstate } if sqlstate.starts_with("0A") || sqlstate == "42601" => {
+            Err(Trouble::Refused { question, sqlstate: sqlstate.clone() })
+        }
+        Answer::Refused { .. } => Ok(None),
+    }
+}

@@ -1,0 +1,11 @@
+-- Row-level security without a policy, and a view that reads as its owner.
+-- finds: owners_view public.all_notes
+-- finds: read_unfiltered public.all_notes
+create table public.notes (
+    id uuid primary key default gen_random_uuid(),
+    owner uuid not null,
+    body text not null
+);
+alter table public.notes enable row level security;
+create view public.all_notes as select id, body from public.notes;
+grant select on public.all_notes to anon;

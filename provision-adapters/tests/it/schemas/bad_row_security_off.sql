@@ -1,0 +1,9 @@
+-- A table that is granted and has no row-level security.
+-- finds: row_security_off public.notes
+-- finds: read_unfiltered public.notes
+create table public.notes (
+    id uuid primary key default gen_random_uuid(),
+    owner uuid not null,
+    body text not null
+);
+grant select on public.notes to anon;
