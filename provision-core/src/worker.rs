@@ -243,12 +243,7 @@ async fn lease(
 pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
     let ttl = WorkerConfig::default().lease;
     let (shared, serve) = shared(engine, ttl);
-    let acquire = Acquire {
-        limit: 1,
-        runs: None,
-        queues: Vec::new(),
-        code: shared.plans.refs(),
-    };
+    let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code: shared.plans.refs() };
     let grant = lease(&shared, ttl, Some(acquire), Vec::new(), false).await?;
     let Some(leased) = grant.leased.into_iter().next() else {
         lease(&shared, ttl, None, Vec::new(), true).await?;
@@ -355,10 +350,7 @@ impl Loop {
     fn drive(&mut self, leased: Leased) {
         let run = leased.record.head.id;
         let lost = Arc::new(Notify::new());
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(run, Arc::clone(&lost));
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Arc::clone(&lost));
         let shared = Arc::clone(&self.shared);
         self.drives.spawn(async move {
             if Drive::run(shared, leased, lost).await == Left::Lost {
@@ -376,11 +368,8 @@ impl Loop {
 
     /// Waits for something to do: a proposal, a free slot, a stop.
     async fn rest(&mut self, free: usize) {
-        let claim = Claim {
-            limit: free,
-            queues: self.config.queues.clone(),
-            wait: self.config.poll,
-        };
+        let claim =
+            Claim { limit: free, queues: self.config.queues.clone(), wait: self.config.poll };
         let changes = Arc::clone(&self.engine.inner.changes);
         let queue = Arc::clone(&self.engine.inner.queue);
         let ended = tokio::select! {

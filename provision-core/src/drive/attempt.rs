@@ -113,7 +113,9 @@ impl Attempt {
                 let cx = StepContext::new(facts, Arc::new(host));
                 match command.dir {
                     Direction::Forward => Box::pin(async move { action.run(cx, input).await }),
-                    Direction::Undo => Box::pin(async move { action.undo(cx, input, output).await }),
+                    Direction::Undo => {
+                        Box::pin(async move { action.undo(cx, input, output).await })
+                    }
                 }
             }
             (_, None) => Box::pin(async { Ok(Flow::Done(Payload::null())) }),

@@ -102,11 +102,7 @@ impl ContextHost for AttemptHost {
         noted
     }
 
-    async fn intend(
-        &self,
-        intent: IntentRecord,
-        draw: &[SecretSpec],
-    ) -> Result<Intent, StepError> {
+    async fn intend(&self, intent: IntentRecord, draw: &[SecretSpec]) -> Result<Intent, StepError> {
         let (node, intent, draw) = (self.node, Box::new(intent), draw.to_vec());
         self.ask(|reply| Message::Intend { node, intent, draw, reply }).await
     }

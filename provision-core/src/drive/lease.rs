@@ -48,9 +48,9 @@ impl LeaseView {
     /// How long calls may still last (S6).
     pub(crate) fn left(&self) -> Duration {
         let view = *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = view.until.map_or(Duration::ZERO, |until| {
-            until.saturating_duration_since(clock::moment())
-        });
+        let left = view
+            .until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(clock::moment()));
         left.saturating_sub(self.margin)
     }
 

@@ -161,8 +161,8 @@ impl Drive {
         }
         let wait = self.state.next_due().map(|due| due.since(self.shared.lease.now()));
         let stop = self.shared.stop.notified();
-        let must_stop = self.shared.is_cutting()
-            || (self.shared.is_stopping() && self.attempts.is_empty());
+        let must_stop =
+            self.shared.is_cutting() || (self.shared.is_stopping() && self.attempts.is_empty());
         tokio::select! {
             biased;
             () = self.lost.notified() => Turn::Lost,
@@ -187,7 +187,7 @@ impl Drive {
     }
 
     /// A pause that a step reports by itself is shared with all workers.
-    async fn tell_limiter(&self, end: &AttemptEnd) {
+    async fn tell_limiter(&mut self, end: &AttemptEnd) {
         let AttemptEnd::Failed(error) = end else { return };
         let Verdict::Throttled { bucket, after } = error.verdict() else { return };
         if error.code().starts_with("held_by_") {
@@ -314,8 +314,8 @@ impl Drive {
             self.state.nodes.iter().map(|n| n.quiet_start).enumerate().collect();
         let loaded = self.shared.store.load(&[self.state.run]).await.map_err(|_| Left::Lost)?;
         let record = loaded.into_iter().next().flatten().ok_or(Left::Lost)?;
-        self.state = fold(&record.head, &record.frames, &self.shared.plans)
-            .map_err(|_| Left::Lost)?;
+        self.state =
+            fold(&record.head, &record.frames, &self.shared.plans).map_err(|_| Left::Lost)?;
         for (number, quiet) in open {
             if let Some(node) = self.state.nodes.get_mut(number) {
                 node.quiet_start = quiet;

@@ -1,6 +1,6 @@
 //! Intents and sealed values: what has to be committed before a byte goes out.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::{Drive, Driven, Event};
 use crate::{
@@ -34,7 +34,11 @@ impl Drive {
         Binding::new(&*self.shared.namespace, tenant, key)
     }
 
-    async fn opened(&self, vault: &Vault, key: &SecretKey) -> Result<Option<Secret>, StepError> {
+    async fn opened(
+        &mut self,
+        vault: &Vault,
+        key: &SecretKey,
+    ) -> Result<Option<Secret>, StepError> {
         let stored = self.shared.secrets.get(key).await.map_err(|error| {
             StepError::retry("read a sealed value").with_code("store").with_source(error)
         })?;
@@ -71,13 +75,14 @@ impl Drive {
     }
 
     async fn drawn(
-        &self,
+        &mut self,
         node: usize,
         draw: &[SecretSpec],
     ) -> Result<(Vec<(String, Secret)>, Vec<(SecretKey, Sealed)>), StepError> {
         let (mut values, mut fresh) = (Vec::new(), Vec::new());
         for spec in draw {
-            let vault = self.shared.vault()?;
+            let shared = Arc::clone(&self.shared);
+            let vault = shared.vault()?;
             let key = self.secret_key(node, spec.name);
             let value = match self.opened(vault, &key).await? {
                 Some(value) => value,
@@ -103,7 +108,8 @@ impl Drive {
     ) -> Driven<Result<SecretRef, StepError>> {
         let key = self.secret_key(node, name);
         let reference = SecretRef::sealed(&key);
-        let vault = match self.shared.vault() {
+        let shared = Arc::clone(&self.shared);
+        let vault = match shared.vault() {
             Ok(vault) => vault,
             Err(error) => return Ok(Err(error)),
         };
@@ -125,7 +131,8 @@ impl Drive {
         let Some(kept) = self.kept.remove(&node) else { return Ok(()) };
         let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
         for (key, value) in kept {
-            let vault = self.shared.vault()?;
+            let shared = Arc::clone(&self.shared);
+            let vault = shared.vault()?;
             let sealed = vault.seal(&self.binding(&key), &value).await.map_err(cannot_seal)?;
             self.outcome_seals.push((key, sealed));
         }

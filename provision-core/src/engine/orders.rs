@@ -110,8 +110,7 @@ impl Engine {
         value: &T,
     ) -> Result<(), Error> {
         let value = Payload::encode(value).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "not_serializable", "encode a signal")
-                .with_source(error)
+            Error::new(ErrorKind::Invalid, "not_serializable", "encode a signal").with_source(error)
         })?;
         self.request(run, RequestBody::Signal { name: signal.name().to_owned(), value }).await
     }
@@ -179,9 +178,7 @@ impl Engine {
     /// Checks a request on a copy of the state, then stores it; the run is due at once.
     async fn request(&self, run: &RunId, body: RequestBody) -> Result<(), Error> {
         let record = self.load(run).await?;
-        if let Ok(mut state) =
-            crate::drive::fold(&record.head, &record.frames, &self.inner.plans)
-        {
+        if let Ok(mut state) = crate::drive::fold(&record.head, &record.frames, &self.inner.plans) {
             let moment = Moment { now: state.at, draw: 0, hold: true };
             match decide(&mut state, Event::Request(body.clone()), moment) {
                 Ok(_) | Err(Halt::Stopped) => {}
@@ -190,7 +187,9 @@ impl Engine {
                         .with_context(refusal.message)
                         .with_hint(refusal.hint));
                 }
-                Err(Halt::Illegal(illegal)) => return Err(super::outcome::damaged(illegal.to_string())),
+                Err(Halt::Illegal(illegal)) => {
+                    return Err(super::outcome::damaged(illegal.to_string()));
+                }
             }
         }
         let body = Payload::encode(&body).map_err(|error| {

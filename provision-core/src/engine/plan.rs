@@ -187,9 +187,10 @@ impl Engine {
         };
         let memory = state.memory(number);
         let adopted = node.noted.iter().any(|(_, o)| *o == crate::ledger::Origin::Adopted);
-        let cx = self.looking(state.run, &node.path, tenant, memory).await.map_err(|error| {
-            StepError::retry("read the store's clock").with_source(error)
-        })?;
+        let cx = self
+            .looking(state.run, &node.path, tenant, memory)
+            .await
+            .map_err(|error| StepError::retry("read the store's clock").with_source(error))?;
         Ok(match action.look(cx, input).await? {
             None if node.phase == Phase::Succeeded => Change::Unchanged { id: None },
             None => Change::Run,

@@ -222,12 +222,8 @@ impl<O> StartRun<O> {
         };
         let new = Submission::Run(Box::new(NewRun { head, lease_to: None }));
         let submitted = engine.store.submit(&[new]).await?.pop();
-        let handle = |id, fresh| RunHandle {
-            engine: self.engine.clone(),
-            id,
-            fresh,
-            output: PhantomData,
-        };
+        let handle =
+            |id, fresh| RunHandle { engine: self.engine.clone(), id, fresh, output: PhantomData };
         match submitted {
             Some(Submitted::Created(_)) => {
                 engine.offer(id).await;

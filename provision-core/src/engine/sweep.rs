@@ -206,11 +206,7 @@ impl Engine {
     async fn live_ids(&self, row: &LedgerRow) -> Result<Vec<ExternalId>, Error> {
         let query = LedgerQuery {
             run: Some(row.run),
-            states: vec![
-                ResourceState::Alive,
-                ResourceState::Unknown,
-                ResourceState::LeftBehind,
-            ],
+            states: vec![ResourceState::Alive, ResourceState::Unknown, ResourceState::LeftBehind],
             ..LedgerQuery::default()
         };
         let rows = self.ledger(&query).await?;

@@ -87,7 +87,8 @@ impl Machine<'_> {
         if let Undo::Waiting {
             reason: WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. },
             ..
-        } = node.undo {
+        } = node.undo
+        {
             self.state.node_mut(number).quiet_start = true;
             self.perform(number, Direction::Undo);
             return Ok(());
