@@ -212,6 +212,19 @@ impl Machine<'_> {
         Ok(())
     }
 
+    /// A claim may be the wake of a child that has ended: parents ask at every claim.
+    pub(super) fn ask_children(&mut self) {
+        let now = self.moment.now;
+        for node in &mut self.state.nodes {
+            if let Phase::Waiting { due, reason: WaitReason::Child { .. } } = &mut node.phase {
+                *due = now;
+            }
+            if let Undo::Waiting { due, reason: WaitReason::Child { .. } } = &mut node.undo {
+                *due = now;
+            }
+        }
+    }
+
     pub(super) fn start_due(&mut self, number: usize, reason: WaitReason) -> Halted {
         match reason {
             WaitReason::Sleep => {

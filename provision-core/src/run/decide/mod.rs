@@ -76,6 +76,8 @@ pub(crate) struct Command {
 pub(crate) struct Moment {
     pub(crate) now: Timestamp,
     pub(crate) draw: u64,
+    /// The worker stops: nothing new starts here; the next owner goes on.
+    pub(crate) hold: bool,
 }
 
 /// What an event leads to.
@@ -89,6 +91,16 @@ pub(crate) struct Decision {
     pub(crate) touched: Vec<usize>,
     /// Generations that this append closes, with what remains of them: nothing.
     pub(crate) closed: Vec<LedgerRow>,
+}
+
+impl Decision {
+    /// Joins what another event of the same append leads to.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.append.extend(other.append);
+        self.perform.extend(other.perform);
+        self.touched.extend(other.touched);
+        self.closed.extend(other.closed);
+    }
 }
 
 /// Why an event was not taken.
@@ -129,6 +141,7 @@ impl Machine<'_> {
         match event {
             Event::Claimed { died_at } => {
                 self.interrupted(died_at)?;
+                self.ask_children();
                 self.due()
             }
             Event::Due => self.due(),
@@ -433,7 +446,7 @@ impl Machine<'_> {
 
     /// Nothing starts while the run is paused, parked, or waits for a person.
     fn is_held(&self) -> bool {
-        self.state.paused || self.state.parked.is_some()
+        self.moment.hold || self.state.paused || self.state.parked.is_some()
     }
 }
 

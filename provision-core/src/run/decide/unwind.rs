@@ -84,7 +84,11 @@ impl Machine<'_> {
 
     pub(super) fn start_undo(&mut self, number: usize) -> Halted {
         let node = self.state.node(number);
-        if let Undo::Waiting { reason: WaitReason::Poll | WaitReason::Quiet, .. } = node.undo {
+        if let Undo::Waiting {
+            reason: WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. },
+            ..
+        } = node.undo
+        {
             self.state.node_mut(number).quiet_start = true;
             self.perform(number, Direction::Undo);
             return Ok(());

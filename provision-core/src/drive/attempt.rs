@@ -1,0 +1,150 @@
+//! One open attempt: the author's future, caught when it panics and cut when it takes too long.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tracing::Instrument;
+
+use super::{AttemptHost, Kept, Message, Shared, child};
+use crate::{
+    clock,
+    context::{Attempt as Facts, StepContext},
+    error::{Effect, StepError, Verdict},
+    id::Payload,
+    protocol::Flow,
+    run::{
+        decide::{AttemptEnd, Command, State},
+        journal::Direction,
+    },
+    saga::graph::Kind,
+    store::RunHead,
+};
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) node: usize,
+    pub(crate) dir: Direction,
+    pub(crate) end: AttemptEnd,
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Flow, StepError>> + Send>>;
+
+/// An open attempt; dropping it cuts it.
+pub(crate) struct Attempt {
+    node: usize,
+    dir: Direction,
+    work: Pin<Box<dyn Future<Output = AttemptEnd> + Send>>,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Future for Attempt {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        let (node, dir) = (self.node, self.dir);
+        self.work.as_mut().poll(cx).map(|end| Finished { node, dir, end })
+    }
+}
+
+impl Attempt {
+    pub(crate) fn place(&self) -> (usize, Direction) {
+        (self.node, self.dir)
+    }
+
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        state: &State,
+        head: &RunHead,
+        command: Command,
+        driver: mpsc::UnboundedSender<Message>,
+        kept: Kept,
+    ) -> Self {
+        let node = state.node(command.node);
+        let def = node.def();
+        let number = match command.dir {
+            Direction::Forward => node.forward.begun,
+            Direction::Undo => node.backward.begun,
+        };
+        let facts = Facts {
+            run: state.run,
+            tenant: head.tenant.clone(),
+            path: node.path.to_string(),
+            number,
+            generation: node.generation,
+            memory: state.memory(command.node),
+        };
+        let host = AttemptHost {
+            shared: Arc::clone(shared),
+            node: command.node,
+            run: state.run,
+            tenant: head.tenant.clone(),
+            path: Arc::clone(&node.path),
+            generation: node.generation,
+            driver,
+            kept,
+        };
+        let input = node.input.clone().unwrap_or_else(Payload::null);
+        let output = node.output.clone();
+        let span = tracing::info_span!(
+            "attempt", run = %state.run, saga = %head.saga.name, step = %node.path, number,
+            dir = ?command.dir, context = ?head.context
+        );
+        let work: Work = match (&def.kind, def.action()) {
+            (Kind::Saga { child }, _) => {
+                let parent = child::Parent::of(state, head, command.node);
+                Box::pin(child::run(Arc::clone(shared), parent, child.clone(), input, command.dir))
+            }
+            (_, Some(action)) => {
+                let action = Arc::clone(action);
+                let cx = StepContext::new(facts, Arc::new(host));
+                match command.dir {
+                    Direction::Forward => Box::pin(async move { action.run(cx, input).await }),
+                    Direction::Undo => {
+                        Box::pin(async move { action.undo(cx, input, output).await })
+                    }
+                }
+            }
+            (_, None) => Box::pin(async { Ok(Flow::Done(Payload::null())) }),
+        };
+        let timeout = def.attempt_timeout;
+        let work = async move { finish(clock::within(timeout, caught(work)).await) };
+        Self { node: command.node, dir: command.dir, work: Box::pin(work.instrument(span)) }
+    }
+}
+
+/// S21: a panic hurts only its attempt, whose end is then unknown.
+async fn caught(work: Work) -> Result<Flow, StepError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        Err(StepError::new(Effect::Unknown, Verdict::Retry { after: None }, "run the step")
+            .with_code("panic")
+            .with_message("the step panicked"))
+    })
+}
+
+fn finish(end: Option<Result<Flow, StepError>>) -> AttemptEnd {
+    match end {
+        Some(Ok(Flow::Done(output))) => AttemptEnd::Done(output),
+        Some(Ok(Flow::NotYet { after, reason })) => AttemptEnd::NotYet { after, reason },
+        Some(Ok(Flow::Renew)) => AttemptEnd::Renew,
+        Some(Err(error)) => AttemptEnd::Failed(error),
+        None => AttemptEnd::Failed(
+            StepError::unknown("run the step")
+                .with_code("attempt_timeout")
+                .with_message("the attempt took longer than its step allows"),
+        ),
+    }
+}

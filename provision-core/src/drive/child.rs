@@ -1,0 +1,191 @@
+//! Sub-sagas: runs of their own, started once per generation of their parent's step, waited for by
+//! wake and by asking, cancelled or torn down when the parent unwinds.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Plans, Shared, fold};
+use crate::{
+    context::idempotency_key,
+    error::{Effect, StepError, StoreError, Verdict},
+    id::{Payload, RunId, Timestamp},
+    protocol::Flow,
+    run::{
+        RunStatus, RunSummary,
+        decide::State,
+        journal::{Direction, Order, RequestBody, WaitReason},
+    },
+    store::{NewRun, RunHead, RunRecord, SagaRef, Submission, Submitted},
+};
+
+/// How often a parent asks by itself; the child's end wakes it earlier.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+
+/// What a child inherits.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    run: RunId,
+    path: String,
+    generation: u32,
+    tenant: Option<String>,
+    queue: String,
+    priority: i32,
+    context: std::collections::BTreeMap<String, String>,
+}
+
+impl Parent {
+    pub(crate) fn of(state: &State, head: &RunHead, node: usize) -> Self {
+        let node = state.node(node);
+        Self {
+            run: state.run,
+            path: node.path.to_string(),
+            generation: node.generation,
+            tenant: head.tenant.clone(),
+            queue: head.queue.clone(),
+            priority: head.priority,
+            context: head.context.clone(),
+        }
+    }
+
+    /// The child's own id: the same for every attempt of a generation.
+    pub(crate) fn child(&self) -> RunId {
+        RunId::from_uuid(idempotency_key(&self.run, &self.path, self.generation, "child"))
+    }
+}
+
+fn store_trouble(error: StoreError) -> StepError {
+    StepError::retry("drive a sub-saga").with_code("store").with_source(error)
+}
+
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    parent: Parent,
+    saga: SagaRef,
+    input: Payload,
+    dir: Direction,
+) -> Result<Flow, StepError> {
+    let child = parent.child();
+    match dir {
+        Direction::Forward => forward(&shared, &parent, saga, input).await,
+        Direction::Undo => match load(&shared, child).await? {
+            Some(record) => undo(&shared, record).await,
+            None => Ok(Flow::Done(Payload::null())),
+        },
+    }
+}
+
+async fn load(shared: &Shared, run: RunId) -> Result<Option<RunRecord>, StepError> {
+    let mut records = shared.store.load(&[run]).await.map_err(store_trouble)?;
+    Ok(records.pop().flatten())
+}
+
+async fn forward(
+    shared: &Shared,
+    parent: &Parent,
+    saga: SagaRef,
+    input: Payload,
+) -> Result<Flow, StepError> {
+    let child = parent.child();
+    if let Some(record) = load(shared, child).await? {
+        return judge(&shared.plans, &record);
+    }
+    let head = new_head(shared, parent, saga, input);
+    let new = Submission::Run(Box::new(NewRun { head, lease_to: None }));
+    let answers = shared.store.submit(&[new]).await.map_err(store_trouble)?;
+    match answers.first() {
+        Some(Submitted::Created(_) | Submitted::Known(_)) => {
+            shared.changes.notify_waiters();
+            Ok(wait(child))
+        }
+        _ => Err(StepError::permanent("start a sub-saga").with_code("child_refused")),
+    }
+}
+
+fn wait(child: RunId) -> Flow {
+    Flow::NotYet { after: ASK_EVERY, reason: WaitReason::Child { run: child } }
+}
+
+fn judge(plans: &Plans, record: &RunRecord) -> Result<Flow, StepError> {
+    let head = &record.head;
+    let failed = |verdict: Verdict, effect: Effect, code: &'static str| {
+        let mut error = StepError::new(effect, verdict, "run a sub-saga").with_code(code);
+        if let Some(failure) = &head.summary.failure {
+            error = error.with_message(failure.to_string());
+        }
+        Err(error)
+    };
+    match head.status {
+        RunStatus::Succeeded | RunStatus::PartlySucceeded => {
+            let state = fold(head, &record.frames, plans).map_err(|damage| {
+                StepError::new(Effect::Applied, Verdict::Operator, "read a sub-saga")
+                    .with_code("damaged_journal")
+                    .with_message(damage)
+            })?;
+            Ok(Flow::Done(state.output.unwrap_or_else(Payload::null)))
+        }
+        RunStatus::RolledBack | RunStatus::TornDown => {
+            failed(Verdict::Permanent, Effect::None, "child_rolled_back")
+        }
+        RunStatus::RolledBackKeeping => {
+            failed(Verdict::Permanent, Effect::Applied, "child_rolled_back_keeping")
+        }
+        _ => Ok(wait(head.id)),
+    }
+}
+
+async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
+    let head = &record.head;
+    let order = match head.status {
+        RunStatus::RolledBack | RunStatus::TornDown | RunStatus::RolledBackKeeping => {
+            return Ok(Flow::Done(Payload::null()));
+        }
+        RunStatus::Succeeded | RunStatus::PartlySucceeded => Order::TearDown,
+        RunStatus::Unwinding | RunStatus::Parked => return Ok(wait(head.id)),
+        RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => Order::Cancel,
+    };
+    let pending = record.requests.iter().any(|request| {
+        matches!(request.body.decode(), Ok(RequestBody::Order { order: asked, .. }) if asked == order)
+    });
+    if !pending {
+        let body = RequestBody::Order {
+            order,
+            who: "parent run".to_owned(),
+            why: "the parent is being undone".to_owned(),
+        };
+        let body = Payload::encode(&body)
+            .map_err(|e| StepError::permanent("order a sub-saga").with_source(e))?;
+        let request = Submission::Request { run: head.id, body };
+        shared.store.submit(&[request]).await.map_err(store_trouble)?;
+        shared.changes.notify_waiters();
+    }
+    Ok(wait(head.id))
+}
+
+fn new_head(shared: &Shared, parent: &Parent, saga: SagaRef, input: Payload) -> RunHead {
+    let now = shared.lease.now();
+    RunHead {
+        id: parent.child(),
+        saga,
+        tenant: parent.tenant.clone(),
+        queue: parent.queue.clone(),
+        priority: parent.priority,
+        key: Some(format!("child:{}:{}:{}", parent.run, parent.path, parent.generation)),
+        guard: None,
+        input_hash: crate::engine::input_hash(&input),
+        input,
+        parent: Some(crate::store::Parent { run: parent.run, path: parent.path.clone() }),
+        context: parent.context.clone(),
+        status: RunStatus::Running,
+        due: now,
+        polls: Default::default(),
+        seq: 0,
+        epoch: 0,
+        owner: None,
+        requests: 0,
+        consumed: 0,
+        open: false,
+        deaths: 0,
+        summary: RunSummary::default(),
+        created_at: now,
+        updated_at: Timestamp::ZERO,
+    }
+}

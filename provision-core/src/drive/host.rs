@@ -1,0 +1,214 @@
+//! The engine's side of a step's context: messages to the driver, and the services it may use.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use crate::{
+    context::{Call, ContextHost, Seam},
+    error::{Effect, StepError, Verdict},
+    id::{ExternalId, RunId, Timestamp},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, Origin, ResourceState},
+    limit::{Admission, Ask, HeldBy, Observed},
+    resource::{Intent, IntentRecord},
+    secret::{Secret, SecretKey, SecretRef, SecretSpec},
+    vault::Binding,
+};
+
+/// What an open attempt asks of its driver.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Note { node: usize, id: ExternalId, origin: Origin, reply: Reply<()> },
+    Intend { node: usize, intent: Box<IntentRecord>, draw: Vec<SecretSpec>, reply: Reply<Intent> },
+    Seal { node: usize, name: &'static str, value: Secret, reply: Reply<SecretRef> },
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StepError>>;
+
+/// Values that the append of the outcome seals.
+pub(crate) type Kept = Arc<Mutex<Vec<(SecretKey, Secret)>>>;
+
+/// The host of one attempt.
+#[derive(Debug)]
+pub(crate) struct AttemptHost {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: usize,
+    pub(crate) run: RunId,
+    pub(crate) tenant: Option<String>,
+    pub(crate) path: Arc<str>,
+    pub(crate) generation: u32,
+    pub(crate) driver: mpsc::UnboundedSender<Message>,
+    pub(crate) kept: Kept,
+}
+
+/// What a step is told when nothing new may begin in it.
+pub(crate) fn stopped() -> StepError {
+    StepError::retry("go on").with_code("stopped").with_message("the attempt was told to stop")
+}
+
+fn store_trouble(operation: &'static str, error: crate::error::StoreError) -> StepError {
+    StepError::retry(operation).with_code("store").with_source(error)
+}
+
+impl AttemptHost {
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, StepError> {
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(message(reply)).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    fn key(&self, name: &str) -> SecretKey {
+        SecretKey {
+            scope: self.run.to_string(),
+            generation: self.generation,
+            name: name.to_owned(),
+            path: self.path.to_string(),
+        }
+    }
+
+    async fn unseal(&self, key: &SecretKey) -> Result<Secret, StepError> {
+        let stored = self.shared.secrets.get(key).await;
+        let stored = stored.map_err(|error| store_trouble("open a sealed value", error))?;
+        let cannot = |code: &'static str| {
+            StepError::new(Effect::None, Verdict::Operator, "open a sealed value")
+                .with_code(code)
+                .with_message(format!("`{}` of `{}`", key.name, key.path))
+        };
+        let sealed = stored.ok_or_else(|| {
+            cannot("secret_missing").with_hint("it was erased, or shown once and lost: rotate it")
+        })?;
+        let vault = self.shared.vault()?;
+        let binding = Binding::new(&*self.shared.namespace, self.tenant.as_deref(), key);
+        vault.open(&binding, &sealed).await.map_err(|_| {
+            cannot("secret_unreadable").with_hint("give the vault the key it was sealed under")
+        })
+    }
+}
+
+#[async_trait]
+impl ContextHost for AttemptHost {
+    async fn note(&self, id: ExternalId, origin: Origin) -> Result<(), StepError> {
+        let node = self.node;
+        let seen = id.clone();
+        let noted = self.ask(|reply| Message::Note { node, id, origin, reply }).await;
+        if noted.is_err() {
+            self.shared.sight(self.run, &self.path, &seen).await;
+        }
+        noted
+    }
+
+    async fn intend(&self, intent: IntentRecord, draw: &[SecretSpec]) -> Result<Intent, StepError> {
+        let (node, intent, draw) = (self.node, Box::new(intent), draw.to_vec());
+        self.ask(|reply| Message::Intend { node, intent, draw, reply }).await
+    }
+
+    async fn seal(&self, name: &'static str, value: Secret) -> Result<SecretRef, StepError> {
+        let node = self.node;
+        self.ask(|reply| Message::Seal { node, name, value, reply }).await
+    }
+
+    fn keep(&self, name: &'static str, value: Secret) -> SecretRef {
+        let key = self.key(name);
+        let reference = SecretRef::sealed(&key);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((key, value));
+        reference
+    }
+
+    async fn reveal(&self, secret: &SecretRef) -> Result<Secret, StepError> {
+        if let Some(key) = secret.key() {
+            let kept = {
+                let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.iter().find(|(k, _)| *k == key).map(|(_, value)| value.clone())
+            };
+            return match kept {
+                Some(value) => Ok(value),
+                None => self.unseal(&key).await,
+            };
+        }
+        let name = secret.name().unwrap_or_default();
+        let found = self.shared.resolver.resolve(name).await;
+        let found = found.map_err(|error| {
+            StepError::retry("resolve a secret").with_code("resolver").with_source(error)
+        })?;
+        found.ok_or_else(|| {
+            StepError::permanent("resolve a secret")
+                .with_code("secret_missing")
+                .with_message(format!("`{name}` is not set"))
+                .with_hint(format!("set `{name}` where the host's resolver looks"))
+        })
+    }
+
+    async fn admit(&self, call: &Call) -> Result<(), StepError> {
+        let Some(profile) = &call.limit else { return Ok(()) };
+        let ask = Ask {
+            profile: profile.clone(),
+            calls: 1,
+            worker: self.shared.worker,
+            slot: profile.concurrency.is_some(),
+        };
+        let admission = self.shared.limiter.admit(&ask).await;
+        // The limiter guards the provider's patience, not correctness: without it calls go on.
+        let Ok(Admission::At { at, reason }) = admission else { return Ok(()) };
+        let after = at.since(self.now());
+        let code = match reason {
+            HeldBy::Rate => "held_by_rate",
+            HeldBy::Pause => "held_by_pause",
+            HeldBy::Concurrency => "held_by_concurrency",
+            HeldBy::Breaker => "held_by_breaker",
+        };
+        let verdict = Verdict::Throttled { bucket: profile.bucket.clone(), after };
+        Err(StepError::new(Effect::None, verdict, call.operation).with_code(code))
+    }
+
+    async fn observe(&self, bucket: &str, seen: Observed) {
+        if let Err(error) = self.shared.limiter.observe(bucket, self.shared.worker, &seen).await {
+            tracing::debug!(%error, bucket, "the limiter could not be told");
+        }
+    }
+
+    fn deadline(&self, call: &Call) -> Result<Duration, StepError> {
+        let left = self.shared.lease.left();
+        if left.is_zero() {
+            return Err(StepError::retry(call.operation)
+                .with_code("lease_over")
+                .with_message("the lease does not allow a call"));
+        }
+        Ok(left.min(call.timeout))
+    }
+
+    async fn pass(&self, call: &Call, seam: Seam) {
+        if let (Seam::Answered, Some(profile)) = (seam, &call.limit)
+            && profile.concurrency.is_some()
+        {
+            let seen = Observed { slot_freed: true, ..Observed::default() };
+            self.observe(&profile.bucket, seen).await;
+        }
+        self.shared.probe.call(&self.run, &self.path, call, seam).await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.lease.now()
+    }
+
+    async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError> {
+        let query = LedgerQuery {
+            external_id: Some(id.clone()),
+            states: vec![ResourceState::Alive],
+            ..LedgerQuery::default()
+        };
+        let replies = self.shared.store.ledger(&[LedgerOp::Query(query)]).await;
+        let replies = replies.map_err(|error| store_trouble("look for adopters", error))?;
+        let rows = replies.into_iter().flat_map(|reply| match reply {
+            LedgerReply::Rows(rows) => rows,
+            LedgerReply::Sightings(_) | LedgerReply::Changed(_) => Vec::new(),
+        });
+        let adopter =
+            rows.filter(|row| row.origin == Origin::Adopted && row.run != self.run).map(|r| r.run);
+        Ok(adopter.last())
+    }
+}

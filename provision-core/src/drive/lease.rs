@@ -1,0 +1,62 @@
+//! What a worker knows of its lease and of the store's clock.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    clock::{self, Moment},
+    id::Timestamp,
+};
+
+/// The worker's view; one per incarnation, shared by all its runs.
+#[derive(Debug)]
+pub(crate) struct LeaseView {
+    inner: Mutex<View>,
+    margin: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct View {
+    /// Counted from before the claim or renewal was sent.
+    until: Option<Moment>,
+    store_now: Timestamp,
+    read_at: Moment,
+}
+
+impl LeaseView {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        let view = View { until: None, store_now: Timestamp::ZERO, read_at: clock::moment() };
+        Self { inner: Mutex::new(view), margin: ttl / 10 }
+    }
+
+    /// A claim or renewal that was sent at `sent` was granted.
+    pub(crate) fn renewed(&self, sent: Moment, ttl: Duration, store_now: Timestamp) {
+        let mut view = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = sent + ttl;
+        view.until = Some(view.until.map_or(until, |old| old.max(until)));
+        view.store_now = store_now;
+        view.read_at = clock::moment();
+    }
+
+    /// The incarnation is dead: nothing may be sent any more.
+    pub(crate) fn lost(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).until = None;
+    }
+
+    /// How long calls may still last (S6).
+    pub(crate) fn left(&self) -> Duration {
+        let view = *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = view
+            .until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(clock::moment()));
+        left.saturating_sub(self.margin)
+    }
+
+    /// The store's clock, carried on by the local monotonic one.
+    pub(crate) fn now(&self) -> Timestamp {
+        let view = *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        view.store_now.plus(view.read_at.elapsed())
+    }
+}

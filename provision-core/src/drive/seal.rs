@@ -1,0 +1,141 @@
+//! Intents and sealed values: what has to be committed before a byte goes out.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Drive, Driven, Event};
+use crate::{
+    error::{Effect, StepError, Verdict},
+    mark::OwnerMark,
+    resource::{Intent, IntentRecord},
+    secret::{Sealed, Secret, SecretKey, SecretRef, SecretSpec},
+    vault::{Binding, Vault},
+};
+
+fn cannot_seal(error: impl std::error::Error + Send + Sync + 'static) -> StepError {
+    StepError::new(Effect::None, Verdict::Operator, "seal a value")
+        .with_code("cannot_seal")
+        .with_hint("look at the vault's keys")
+        .with_source(error)
+}
+
+impl Drive {
+    fn secret_key(&self, node: usize, name: &str) -> SecretKey {
+        let node = self.state.node(node);
+        SecretKey {
+            scope: self.state.run.to_string(),
+            generation: node.generation,
+            name: name.to_owned(),
+            path: node.path.to_string(),
+        }
+    }
+
+    fn binding(&self, key: &SecretKey) -> Binding {
+        let tenant = self.leased.record.head.tenant.as_deref();
+        Binding::new(&*self.shared.namespace, tenant, key)
+    }
+
+    async fn opened(
+        &mut self,
+        vault: &Vault,
+        key: &SecretKey,
+    ) -> Result<Option<Secret>, StepError> {
+        let stored = self.shared.secrets.get(key).await.map_err(|error| {
+            StepError::retry("read a sealed value").with_code("store").with_source(error)
+        })?;
+        match stored {
+            None => Ok(None),
+            // X9: what cannot be opened parks; it is never drawn anew.
+            Some(sealed) => {
+                vault.open(&self.binding(key), &sealed).await.map(Some).map_err(cannot_seal)
+            }
+        }
+    }
+
+    /// Draws what is not drawn yet, and writes intent and sealed values in one append. A repeated
+    /// intent of the same generation answers with what was recorded first (S10).
+    pub(super) async fn intend(
+        &mut self,
+        node: usize,
+        intent: IntentRecord,
+        draw: &[SecretSpec],
+    ) -> Driven<Result<Intent, StepError>> {
+        let (values, sealed) = match self.drawn(node, draw).await {
+            Ok(drawn) => drawn,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Err(error) = self.small(Event::Intent { node, intent }, sealed).await? {
+            return Ok(Err(error));
+        }
+        let node = self.state.node(node);
+        let mark = OwnerMark::new(self.state.run, &node.path);
+        Ok(match node.intent.clone() {
+            Some(record) => Ok(Intent::new(record, mark, values)),
+            None => Err(super::host::stopped()),
+        })
+    }
+
+    async fn drawn(
+        &mut self,
+        node: usize,
+        draw: &[SecretSpec],
+    ) -> Result<(Vec<(String, Secret)>, Vec<(SecretKey, Sealed)>), StepError> {
+        let (mut values, mut fresh) = (Vec::new(), Vec::new());
+        for spec in draw {
+            let shared = Arc::clone(&self.shared);
+            let vault = shared.vault()?;
+            let key = self.secret_key(node, spec.name);
+            let value = match self.opened(vault, &key).await? {
+                Some(value) => value,
+                None => {
+                    let value = crate::draw::draw(spec, &*self.shared.entropy);
+                    let value = value.map_err(cannot_seal)?;
+                    let sealed = vault.seal(&self.binding(&key), &value).await;
+                    fresh.push((key, sealed.map_err(cannot_seal)?));
+                    value
+                }
+            };
+            values.push((spec.name.to_owned(), value));
+        }
+        Ok((values, fresh))
+    }
+
+    /// Seals a value that a step drew itself; an earlier one of that name wins.
+    pub(super) async fn seal(
+        &mut self,
+        node: usize,
+        name: &'static str,
+        value: Secret,
+    ) -> Driven<Result<SecretRef, StepError>> {
+        let key = self.secret_key(node, name);
+        let reference = SecretRef::sealed(&key);
+        let shared = Arc::clone(&self.shared);
+        let vault = match shared.vault() {
+            Ok(vault) => vault,
+            Err(error) => return Ok(Err(error)),
+        };
+        match self.opened(vault, &key).await {
+            Ok(Some(_)) => return Ok(Ok(reference)),
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        let sealed = match vault.seal(&self.binding(&key), &value).await {
+            Ok(sealed) => vec![(key, sealed)],
+            Err(error) => return Ok(Err(cannot_seal(error))),
+        };
+        let event = Event::Sealed { node, name: name.to_owned() };
+        Ok(self.small(event, sealed).await?.map(|()| reference))
+    }
+
+    /// Seals what an attempt kept for the append of its outcome.
+    pub(super) async fn seal_kept(&mut self, node: usize) -> Result<(), StepError> {
+        let Some(kept) = self.kept.remove(&node) else { return Ok(()) };
+        let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+        for (key, value) in kept {
+            let shared = Arc::clone(&self.shared);
+            let vault = shared.vault()?;
+            let sealed = vault.seal(&self.binding(&key), &value).await.map_err(cannot_seal)?;
+            self.outcome_seals.push((key, sealed));
+        }
+        Ok(())
+    }
+}

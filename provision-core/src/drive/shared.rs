@@ -1,0 +1,135 @@
+//! What all runs of one worker incarnation share.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{commit::Committer, lease::LeaseView};
+use crate::{
+    draw::Entropy,
+    error::{Effect, StepError, Verdict},
+    id::{ExternalId, RunId},
+    ledger::{LedgerOp, Sighting},
+    limit::Limiter,
+    probe::Probe,
+    resolver::SecretResolver,
+    saga::Plan,
+    secret::SecretStore,
+    store::{Incarnation, SagaRef, StateStore},
+    vault::Vault,
+};
+
+/// Sagas by name, version and fingerprint.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Plans {
+    plans: HashMap<SagaRef, Arc<Plan>>,
+}
+
+impl Plans {
+    pub(crate) fn insert(&mut self, plan: Arc<Plan>) -> Option<Arc<Plan>> {
+        self.plans.insert(plan.saga.clone(), plan)
+    }
+
+    pub(crate) fn get(&self, saga: &SagaRef) -> Option<&Arc<Plan>> {
+        self.plans.get(saga)
+    }
+
+    pub(crate) fn named(&self, name: &str, version: u32) -> Option<&Arc<Plan>> {
+        self.plans.values().find(|plan| plan.saga.name == name && plan.saga.version == version)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.values()
+    }
+
+    pub(crate) fn refs(&self) -> Vec<SagaRef> {
+        let mut refs: Vec<_> = self.plans.keys().cloned().collect();
+        refs.sort();
+        refs
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) worker: Incarnation,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) limiter: Arc<dyn Limiter>,
+    pub(crate) secrets: Arc<dyn SecretStore>,
+    pub(crate) resolver: Arc<dyn SecretResolver>,
+    pub(crate) vault: Option<Vault>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) plans: Arc<Plans>,
+    pub(crate) committer: Committer,
+    pub(crate) lease: LeaseView,
+    /// Set when the worker takes no more runs and lets go of what it holds.
+    pub(crate) stopping: AtomicBool,
+    /// Woken when `stopping` is set, and again at the hard deadline.
+    pub(crate) stop: Notify,
+    /// Set at the hard deadline: open calls are cut.
+    pub(crate) cutting: AtomicBool,
+    /// Wakes whoever waits for a change of a run, in this process.
+    pub(crate) changes: Arc<Notify>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn vault(&self) -> Result<&Vault, StepError> {
+        self.vault.as_ref().ok_or_else(|| {
+            StepError::new(Effect::None, Verdict::Operator, "seal a value")
+                .with_code("no_vault")
+                .with_hint("give the engine keys: `Engine::builder(..).keys(..)`")
+        })
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn draw(&self) -> u64 {
+        crate::draw::number(&*self.entropy).unwrap_or_default()
+    }
+
+    /// S5: a stale owner may still say what it saw; the next look-up and the sweep read it.
+    pub(crate) async fn sight(&self, run: RunId, path: &str, id: &ExternalId) {
+        let Some((provider, kind)) = self.kind_of(path) else { return };
+        let sighting = Sighting {
+            run,
+            path: path.to_owned(),
+            provider,
+            kind,
+            external_id: id.clone(),
+            epoch: 0,
+            at: self.lease.now(),
+        };
+        if let Err(error) = self.store.ledger(&[LedgerOp::Sight(sighting)]).await {
+            tracing::warn!(%error, %run, path, "a sighting could not be recorded");
+        }
+    }
+
+    fn kind_of(&self, path: &str) -> Option<(String, String)> {
+        let last = path.rsplit('/').next()?;
+        let node = self.plans.all().find_map(|plan| {
+            let mut actions = plan.graph.actions().into_iter();
+            actions.find(|(def, _)| &*def.path == last).map(|(def, _)| def.kind_name().to_owned())
+        })?;
+        let (provider, kind) = node.split_once('.').unwrap_or(("", &node));
+        Some((provider.to_owned(), kind.to_owned()))
+    }
+}

@@ -1,0 +1,175 @@
+//! Putting an engine together.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Engine, Inner};
+use crate::{
+    clock::{Clock, SystemClock},
+    draw::{Entropy, SystemEntropy},
+    drive::Plans,
+    error::{Error, ErrorKind},
+    id::Data,
+    limit::Limiter,
+    probe::{NoProbe, Probe},
+    queue::Queue,
+    resolver::{EnvResolver, SecretResolver},
+    saga::{Plan, Saga},
+    secret::SecretStore,
+    store::{RunFilter, StateStore},
+    vault::{KeyProvider, Vault},
+};
+
+/// A store that is everything in one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a backend",
+    label = "expected a type that implements `StateStore`, `Queue`, `Limiter` and `SecretStore`",
+    note = "implement the missing one, or pass parts with `.queue(..)`, `.limiter(..)`"
+)]
+pub trait Backend: StateStore + Queue + Limiter + SecretStore {}
+impl<T: StateStore + Queue + Limiter + SecretStore> Backend for T {}
+
+/// Collects what an engine is made of.
+#[must_use = "`.build().await` makes the engine"]
+pub struct EngineBuilder {
+    inner: Inner,
+    plans: Vec<Arc<Plan>>,
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder").field("plans", &self.plans).finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    pub(super) fn new(backend: impl Backend) -> Self {
+        let backend = Arc::new(backend);
+        let inner = Inner {
+            store: Arc::<_>::clone(&backend) as Arc<dyn StateStore>,
+            queue: Arc::<_>::clone(&backend) as Arc<dyn Queue>,
+            own_queue: false,
+            limiter: Arc::<_>::clone(&backend) as Arc<dyn Limiter>,
+            secrets: backend as Arc<dyn SecretStore>,
+            resolver: Arc::new(EnvResolver::default()),
+            vault: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            probe: Arc::new(NoProbe),
+            plans: Arc::default(),
+            namespace: Arc::from("default"),
+            changes: Arc::new(Notify::new()),
+        };
+        Self { inner, plans: Vec::new() }
+    }
+
+    /// Registers a saga; workers of this engine claim its runs.
+    pub fn register<I: Data, O: Data>(mut self, saga: Saga<I, O>) -> Self {
+        self.plans.push(Arc::clone(&saga.plan));
+        self
+    }
+
+    /// Uses another system as the queue; the store stays the truth.
+    pub fn queue(mut self, queue: impl Queue) -> Self {
+        self.inner.queue = Arc::new(queue);
+        self.inner.own_queue = true;
+        self
+    }
+
+    /// Uses another limiter.
+    pub fn limiter(mut self, limiter: impl Limiter) -> Self {
+        self.inner.limiter = Arc::new(limiter);
+        self
+    }
+
+    /// Seals secrets under these keys. Without keys, a step that seals parks with a hint.
+    pub fn keys(mut self, keys: impl KeyProvider) -> Self {
+        self.inner.vault = Some(Vault::new(Arc::new(keys)));
+        self
+    }
+
+    /// Resolves named secrets here; default: environment variables.
+    pub fn resolver(mut self, resolver: impl SecretResolver) -> Self {
+        self.inner.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Names the namespace that sealed values are bound to; default `"default"`.
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.inner.namespace = Arc::from(namespace);
+        self
+    }
+
+    /// Replaces the wall clock, for tests.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.inner.clock = Arc::new(clock);
+        self
+    }
+
+    /// Replaces the random source, for tests that replay.
+    pub fn entropy(mut self, entropy: impl Entropy) -> Self {
+        self.inner.entropy = Arc::new(entropy);
+        self
+    }
+
+    /// Watches the seams: recorders and crash tests.
+    pub fn probe(mut self, probe: impl Probe) -> Self {
+        self.inner.probe = Arc::new(probe);
+        self
+    }
+
+    /// Makes the engine, after comparing fingerprints with what is stored.
+    ///
+    /// # Errors
+    /// `fingerprint`: a saga of the same name and version is stored or registered with another
+    /// shape (kind `Conflict`); or the store cannot be read.
+    pub async fn build(mut self) -> Result<Engine, Error> {
+        let mut plans = Plans::default();
+        for plan in self.plans {
+            let known = plans.named(&plan.saga.name, plan.saga.version);
+            if known.is_some_and(|known| known.saga.fingerprint != plan.saga.fingerprint) {
+                return Err(changed(&plan, "registered twice with different shapes"));
+            }
+            check_stored(&*self.inner.store, &plan).await?;
+            plans.insert(plan);
+        }
+        self.inner.plans = Arc::new(plans);
+        Ok(Engine { inner: Arc::new(self.inner) })
+    }
+}
+
+/// The newest stored run of the same name and version tells the shape that version has.
+async fn check_stored(store: &dyn StateStore, plan: &Plan) -> Result<(), Error> {
+    let mut after = None;
+    for _ in 0..PAGES_MAX {
+        let filter = RunFilter {
+            saga: Some(plan.saga.name.clone()),
+            after,
+            limit: 20,
+            ..RunFilter::default()
+        };
+        let page = store.list(&filter).await?;
+        let same = page.runs.iter().find(|head| head.saga.version == plan.saga.version);
+        match same {
+            Some(head) if head.saga.fingerprint != plan.saga.fingerprint => {
+                return Err(changed(plan, "stored with another shape"));
+            }
+            Some(_) => return Ok(()),
+            None => after = page.next,
+        }
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Pages of runs looked through for one of the same version.
+const PAGES_MAX: usize = 5;
+
+fn changed(plan: &Plan, what: &str) -> Error {
+    Error::new(ErrorKind::Conflict, "fingerprint", "register a saga")
+        .with_context(format!("`{}` version {} is {what}", plan.saga.name, plan.saga.version))
+        .with_hint("give the changed saga a new version; keep the old one until its runs are over")
+}

@@ -1,0 +1,140 @@
+//! A context for looking without consequences: plan, preflight, sweep. It journals nothing, so
+//! nothing that needs a journal is allowed in it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::Engine;
+use crate::{
+    context::{Attempt, Call, ContextHost, Memory, Seam, StepContext},
+    error::{Effect, StepError, Verdict},
+    id::{ExternalId, RunId, Timestamp},
+    ledger::Origin,
+    limit::{Admission, Ask, Observed},
+    resource::{Intent, IntentRecord},
+    secret::{Secret, SecretRef, SecretSpec},
+    store::Incarnation,
+    vault::Binding,
+};
+
+struct Looker {
+    engine: Engine,
+    tenant: Option<String>,
+    now: Timestamp,
+}
+
+fn refused(operation: &'static str) -> StepError {
+    StepError::permanent(operation)
+        .with_code("look_only")
+        .with_message("nothing is changed while only looking")
+}
+
+impl Engine {
+    /// A context of a run and step in which only looking is allowed.
+    pub(super) async fn looking(
+        &self,
+        run: RunId,
+        path: &str,
+        tenant: Option<String>,
+        memory: Memory,
+    ) -> Result<StepContext, crate::error::Error> {
+        let now = self.inner.store.now().await?;
+        let attempt = Attempt {
+            run,
+            tenant: tenant.clone(),
+            path: path.to_owned(),
+            number: 0,
+            generation: 1,
+            memory,
+        };
+        let host = Looker { engine: self.clone(), tenant, now };
+        Ok(StepContext::new(attempt, Arc::new(host)))
+    }
+}
+
+#[async_trait]
+impl ContextHost for Looker {
+    async fn note(&self, _: ExternalId, _: Origin) -> Result<(), StepError> {
+        Err(refused("note an id"))
+    }
+
+    async fn intend(&self, _: IntentRecord, _: &[SecretSpec]) -> Result<Intent, StepError> {
+        Err(refused("record an intent"))
+    }
+
+    async fn seal(&self, _: &'static str, _: Secret) -> Result<SecretRef, StepError> {
+        Err(refused("seal a value"))
+    }
+
+    fn keep(&self, _: &'static str, _: Secret) -> SecretRef {
+        SecretRef::named("")
+    }
+
+    async fn reveal(&self, secret: &SecretRef) -> Result<Secret, StepError> {
+        let inner = &self.engine.inner;
+        let missing = |name: &str| {
+            StepError::permanent("resolve a secret")
+                .with_code("secret_missing")
+                .with_message(format!("`{name}` is not set"))
+        };
+        if let Some(key) = secret.key() {
+            let stored = inner.secrets.get(&key).await.map_err(|error| {
+                StepError::retry("open a sealed value").with_code("store").with_source(error)
+            })?;
+            let (Some(sealed), Some(vault)) = (stored, &inner.vault) else {
+                return Err(missing(&key.name));
+            };
+            let binding = Binding::new(&*inner.namespace, self.tenant.as_deref(), &key);
+            return vault.open(&binding, &sealed).await.map_err(|error| {
+                StepError::new(Effect::None, Verdict::Operator, "open a sealed value")
+                    .with_code("secret_unreadable")
+                    .with_source(error)
+            });
+        }
+        let name = secret.name().unwrap_or_default();
+        let found = inner.resolver.resolve(name).await.map_err(|error| {
+            StepError::retry("resolve a secret").with_code("resolver").with_source(error)
+        })?;
+        found.ok_or_else(|| missing(name))
+    }
+
+    async fn admit(&self, call: &Call) -> Result<(), StepError> {
+        let Some(profile) = &call.limit else { return Ok(()) };
+        let ask = Ask {
+            profile: profile.clone(),
+            calls: 1,
+            worker: Incarnation(uuid::Uuid::nil()),
+            slot: false,
+        };
+        match self.engine.inner.limiter.admit(&ask).await {
+            Ok(Admission::At { at, .. }) => {
+                let bucket = profile.bucket.clone();
+                let verdict = Verdict::Throttled { bucket, after: at.since(self.now) };
+                Err(StepError::new(Effect::None, verdict, call.operation))
+            }
+            Ok(Admission::Now { .. }) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn observe(&self, bucket: &str, seen: Observed) {
+        let worker = Incarnation(uuid::Uuid::nil());
+        if let Err(error) = self.engine.inner.limiter.observe(bucket, worker, &seen).await {
+            tracing::debug!(%error, bucket, "the limiter could not be told");
+        }
+    }
+
+    fn deadline(&self, call: &Call) -> Result<Duration, StepError> {
+        Ok(call.timeout)
+    }
+
+    async fn pass(&self, _: &Call, _: Seam) {}
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn adopter_of(&self, _: &ExternalId) -> Result<Option<RunId>, StepError> {
+        Ok(None)
+    }
+}

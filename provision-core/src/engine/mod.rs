@@ -1,0 +1,182 @@
+//! The engine as a host sees it: registered sagas over a store, runs to start, to watch, to order.
+
+mod builder;
+mod inspect;
+mod look;
+mod orders;
+mod outcome;
+mod plan;
+mod start;
+mod sweep;
+mod watch;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+pub use builder::{Backend, EngineBuilder};
+pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
+pub use orders::{By, Resolution};
+pub use outcome::Outcome;
+pub use plan::{Change, Plan, PlannedStep, Preflight};
+pub use start::{RunHandle, Start, StartRun};
+pub use sweep::{Stray, SweepReport};
+pub use watch::{Progress, ProgressStream, What};
+
+use crate::{
+    clock::Clock,
+    draw::Entropy,
+    drive::Plans,
+    error::{Error, ErrorKind},
+    id::{Payload, RunId},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow},
+    limit::Limiter,
+    probe::Probe,
+    queue::{Queue, QueueStats},
+    resolver::SecretResolver,
+    secret::SecretStore,
+    store::{RunFilter, RunHead, RunPage, RunRecord, StateStore},
+    vault::Vault,
+    worker::{Worker, WorkerConfig},
+};
+
+/// Runs sagas over a store. Cheap to clone; holds no task of its own.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) queue: Arc<dyn Queue>,
+    /// Whether the queue is another system than the store.
+    pub(crate) own_queue: bool,
+    pub(crate) limiter: Arc<dyn Limiter>,
+    pub(crate) secrets: Arc<dyn SecretStore>,
+    pub(crate) resolver: Arc<dyn SecretResolver>,
+    pub(crate) vault: Option<Vault>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) plans: Arc<Plans>,
+    pub(crate) namespace: Arc<str>,
+    /// Woken at every commit of a worker in this process, and at every submission.
+    pub(crate) changes: Arc<Notify>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("sagas", &self.inner.plans.refs()).finish_non_exhaustive()
+    }
+}
+
+/// Hash of an input, for "same key, same input".
+pub(crate) fn input_hash(input: &Payload) -> String {
+    let canonical = serde_json::from_str::<serde_json::Value>(input.as_str())
+        .map_or_else(|_| input.as_str().to_owned(), |value| value.to_string());
+    let digest = Sha256::digest(canonical.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Engine {
+    /// Builds an engine over a store that is state store, queue, limiter and secret store in one.
+    pub fn builder(backend: impl Backend) -> EngineBuilder {
+        EngineBuilder::new(backend)
+    }
+
+    /// Spawns a worker on the current tokio runtime.
+    #[must_use]
+    pub fn spawn_worker(&self, config: WorkerConfig) -> Worker {
+        Worker::spawn(self, config)
+    }
+
+    /// Leases one due run, drives it until it lets go, and says which it was: for hosts that own
+    /// their loop. `None` when nothing is due.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    pub async fn run_one(&self) -> Result<Option<RunId>, Error> {
+        crate::worker::run_one(self).await
+    }
+
+    /// Reads a run's row.
+    ///
+    /// # Errors
+    /// There is no such run, or the store cannot be read.
+    pub async fn run(&self, run: &RunId) -> Result<RunHead, Error> {
+        self.load(run).await.map(|record| record.head)
+    }
+
+    /// Lists runs, newest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn runs(&self, filter: &RunFilter) -> Result<RunPage, Error> {
+        Ok(self.inner.store.list(filter).await?)
+    }
+
+    /// Lists dead letters: runs that need a person, and failed ones nobody has looked at.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn dead_letters(&self) -> Result<RunPage, Error> {
+        self.runs(&RunFilter { dead_letters: true, ..RunFilter::default() }).await
+    }
+
+    /// Reads rows of the ledger.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn ledger(&self, query: &LedgerQuery) -> Result<Vec<LedgerRow>, Error> {
+        let replies = self.inner.store.ledger(&[LedgerOp::Query(query.clone())]).await?;
+        Ok(replies
+            .into_iter()
+            .flat_map(|reply| match reply {
+                LedgerReply::Rows(rows) => rows,
+                LedgerReply::Sightings(_) | LedgerReply::Changed(_) => Vec::new(),
+            })
+            .collect())
+    }
+
+    /// Sums what resources that exist, or may, cost per month, by currency, in thousandths.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn monthly_cost(&self, tenant: Option<&str>) -> Result<BTreeMap<String, u64>, Error> {
+        use crate::ledger::{CostPer, ResourceState as S};
+        let query = LedgerQuery {
+            tenant: tenant.map(str::to_owned),
+            states: vec![S::Alive, S::Unknown, S::LeftBehind],
+            ..LedgerQuery::default()
+        };
+        let mut sums = BTreeMap::new();
+        for cost in self.ledger(&query).await?.into_iter().filter_map(|row| row.cost) {
+            let month = match cost.per {
+                CostPer::Hour => cost.milli.saturating_mul(730),
+                CostPer::Month => cost.milli,
+                CostPer::Once => continue,
+            };
+            let sum: &mut u64 = sums.entry(cost.currency).or_default();
+            *sum = sum.saturating_add(month);
+        }
+        Ok(sums)
+    }
+
+    /// Figures of the queue.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub async fn queue_stats(&self) -> Result<QueueStats, Error> {
+        Ok(self.inner.queue.stats().await?)
+    }
+
+    pub(crate) async fn load(&self, run: &RunId) -> Result<RunRecord, Error> {
+        let mut records = self.inner.store.load(&[*run]).await?;
+        records.pop().flatten().ok_or_else(|| no_such_run(run))
+    }
+}
+
+pub(crate) fn no_such_run(run: &RunId) -> Error {
+    Error::new(ErrorKind::NotFound, "no_such_run", "look up a run").with_context(run.to_string())
+}

@@ -1,0 +1,207 @@
+//! Orders: what a person, or another system, asks of a run. Each is checked against the journal,
+//! stored beside it, and applied by whoever holds the run next.
+
+use serde::Serialize;
+
+use super::{Engine, no_such_run};
+use crate::{
+    error::{Error, ErrorKind},
+    id::{Data, ExternalId, Payload, RunId},
+    run::{
+        decide::{Event, Halt, Moment, decide},
+        journal::{Finding, Order, RequestBody},
+    },
+    saga::SignalId,
+    store::{Submission, Submitted},
+};
+
+/// Who gives an order, and why; both are journaled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    who: String,
+    why: String,
+}
+
+impl By {
+    /// Names who and why.
+    #[must_use]
+    pub fn new(who: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { who: who.into(), why: why.into() }
+    }
+}
+
+impl Default for By {
+    fn default() -> Self {
+        Self::new("host", "")
+    }
+}
+
+/// A person's answer about one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resolution {
+    /// The resource does not exist: the next generation begins, or its undo is done.
+    Absent {
+        /// The step.
+        path: String,
+    },
+    /// The resource exists with this id, and is ours.
+    Exists {
+        /// The step.
+        path: String,
+        /// Its id.
+        id: ExternalId,
+    },
+    /// The step counts as succeeded with this output.
+    Succeeded {
+        /// The step.
+        path: String,
+        /// Its output as JSON.
+        output: Payload,
+    },
+    /// The step is not wanted.
+    Skip {
+        /// The step.
+        path: String,
+    },
+    /// The undo is given up: what may remain is left behind, with its cost, in the ledger.
+    Abandon {
+        /// The step.
+        path: String,
+    },
+    /// The dead letter has been looked at.
+    Acknowledge,
+}
+
+impl Resolution {
+    /// Treats a step as succeeded with a typed output.
+    ///
+    /// # Errors
+    /// The output cannot be encoded.
+    pub fn succeeded<T: Serialize>(path: impl Into<String>, output: &T) -> Result<Self, Error> {
+        let output = Payload::encode(output).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "not_serializable", "encode an output")
+                .with_source(error)
+        })?;
+        Ok(Self::Succeeded { path: path.into(), output })
+    }
+
+    fn order(self) -> Order {
+        match self {
+            Self::Absent { path } => Order::Found { path, finding: Finding::Absent },
+            Self::Exists { path, id } => Order::Found { path, finding: Finding::Ours(id) },
+            Self::Succeeded { path, output } => Order::ResolveAs { path, output },
+            Self::Skip { path } => Order::Skip { path },
+            Self::Abandon { path } => Order::Abandon { path },
+            Self::Acknowledge => Order::Acknowledge,
+        }
+    }
+}
+
+impl Engine {
+    /// Sends a signal; one that comes before the run waits for it is kept.
+    ///
+    /// # Errors
+    /// There is no such run, it is over, or the store cannot be reached.
+    pub async fn signal<T: Data>(
+        &self,
+        run: &RunId,
+        signal: SignalId<T>,
+        value: &T,
+    ) -> Result<(), Error> {
+        let value = Payload::encode(value).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "not_serializable", "encode a signal").with_source(error)
+        })?;
+        self.request(run, RequestBody::Signal { name: signal.name().to_owned(), value }).await
+    }
+
+    /// Asks a run to undo everything and end.
+    ///
+    /// # Errors
+    /// The run is over, or past its point of no return (kind `Conflict`).
+    pub async fn cancel(&self, run: &RunId, by: By) -> Result<(), Error> {
+        self.order(run, Order::Cancel, by).await
+    }
+
+    /// Asks a run to start nothing more.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub async fn pause(&self, run: &RunId, by: By) -> Result<(), Error> {
+        self.order(run, Order::Pause, by).await
+    }
+
+    /// Lets a paused run go on.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub async fn resume(&self, run: &RunId, by: By) -> Result<(), Error> {
+        self.order(run, Order::Resume, by).await
+    }
+
+    /// Tries again what gave up, forward or undo, keeping what exists.
+    ///
+    /// # Errors
+    /// Nothing has given up.
+    pub async fn retry(&self, run: &RunId, by: By) -> Result<(), Error> {
+        self.order(run, Order::Retry, by).await
+    }
+
+    /// Drives a rolled back run forward again: finished steps stay, undone ones begin anew.
+    ///
+    /// # Errors
+    /// The run is not rolled back.
+    pub async fn redrive(&self, run: &RunId, by: By) -> Result<(), Error> {
+        self.order(run, Order::Redrive, by).await
+    }
+
+    /// Removes what a succeeded run made.
+    ///
+    /// # Errors
+    /// The run has not succeeded.
+    pub async fn tear_down(&self, run: &RunId, by: By) -> Result<(), Error> {
+        self.order(run, Order::TearDown, by).await
+    }
+
+    /// Answers what a run asks of a person.
+    ///
+    /// # Errors
+    /// The answer does not fit the step's state.
+    pub async fn resolve(&self, run: &RunId, answer: Resolution, by: By) -> Result<(), Error> {
+        self.order(run, answer.order(), by).await
+    }
+
+    async fn order(&self, run: &RunId, order: Order, by: By) -> Result<(), Error> {
+        self.request(run, RequestBody::Order { order, who: by.who, why: by.why }).await
+    }
+
+    /// Checks a request on a copy of the state, then stores it; the run is due at once.
+    async fn request(&self, run: &RunId, body: RequestBody) -> Result<(), Error> {
+        let record = self.load(run).await?;
+        if let Ok(mut state) = crate::drive::fold(&record.head, &record.frames, &self.inner.plans) {
+            let moment = Moment { now: state.at, draw: 0, hold: true };
+            match decide(&mut state, Event::Request(body.clone()), moment) {
+                Ok(_) | Err(Halt::Stopped) => {}
+                Err(Halt::Refused(refusal)) => {
+                    return Err(Error::new(ErrorKind::Conflict, refusal.code, "give an order")
+                        .with_context(refusal.message)
+                        .with_hint(refusal.hint));
+                }
+                Err(Halt::Illegal(illegal)) => {
+                    return Err(super::outcome::damaged(illegal.to_string()));
+                }
+            }
+        }
+        let body = Payload::encode(&body).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "not_serializable", "encode an order").with_source(error)
+        })?;
+        let request = Submission::Request { run: *run, body };
+        match self.inner.store.submit(&[request]).await?.pop() {
+            Some(Submitted::Requested(_)) => {
+                self.inner.offer(*run).await;
+                Ok(())
+            }
+            _ => Err(no_such_run(run)),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Starting runs, and the handle a starter keeps.
+
+use std::{
+    collections::BTreeMap,
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{Engine, Outcome, input_hash};
+use crate::{
+    clock,
+    error::{Error, ErrorKind},
+    id::{Data, Payload, RunId, Timestamp},
+    run::{RunStatus, RunSummary},
+    saga::{Plan, Saga, SagaId},
+    store::{Guard, GuardUntil, NewRun, RunHead, Submission, Submitted},
+};
+
+/// Largest input, in bytes.
+const INPUT_BYTES_MAX: usize = 1 << 20;
+/// Longest start key, business key, tenant or queue name.
+const KEY_MAX: usize = 256;
+
+/// Names what to start: a [`SagaId`] or a [`Saga`] by reference.
+pub trait Start {
+    /// The saga's input.
+    type Input: Data;
+    /// The saga's output.
+    type Output: Data;
+    /// Durable name.
+    fn name(&self) -> &str;
+    /// Version.
+    fn version(&self) -> u32;
+}
+
+impl<I: Data, O: Data> Start for SagaId<I, O> {
+    type Input = I;
+    type Output = O;
+
+    fn name(&self) -> &str {
+        Self::name(self)
+    }
+
+    fn version(&self) -> u32 {
+        Self::version(self)
+    }
+}
+
+impl<I: Data, O: Data> Start for &Saga<I, O> {
+    type Input = I;
+    type Output = O;
+
+    fn name(&self) -> &str {
+        &self.saga_ref().name
+    }
+
+    fn version(&self) -> u32 {
+        self.saga_ref().version
+    }
+}
+
+/// A start under construction; awaiting it stores the run.
+#[must_use = "the run is started by `.await`"]
+#[derive(Debug)]
+pub struct StartRun<O> {
+    engine: Engine,
+    plan: Result<Arc<Plan>, Error>,
+    input: Result<Payload, Error>,
+    key: Option<String>,
+    guard: Option<Guard>,
+    tenant: Option<String>,
+    queue: String,
+    priority: i32,
+    delay: Duration,
+    context: BTreeMap<String, String>,
+    output: PhantomData<fn() -> O>,
+}
+
+impl Engine {
+    pub(crate) fn plan_of(&self, name: &str, version: u32) -> Result<Arc<Plan>, Error> {
+        self.inner.plans.named(name, version).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "no_such_saga", "start a run")
+                .with_context(format!("`{name}` version {version} is not registered"))
+                .with_hint("register it on the engine's builder")
+        })
+    }
+
+    /// Starts a run, or finds the one that was started with the same key.
+    ///
+    /// Only validates and stores; no provider is called before it returns.
+    pub fn start<S: Start>(&self, saga: S, input: &S::Input) -> StartRun<S::Output> {
+        StartRun {
+            engine: self.clone(),
+            plan: self.plan_of(saga.name(), saga.version()),
+            input: encode_input(input),
+            key: None,
+            guard: None,
+            tenant: None,
+            queue: "default".to_owned(),
+            priority: 0,
+            delay: Duration::ZERO,
+            context: BTreeMap::new(),
+            output: PhantomData,
+        }
+    }
+
+    /// The handle of a run whose id is known.
+    #[must_use]
+    pub fn handle<O>(&self, run: RunId) -> RunHandle<O> {
+        RunHandle { engine: self.clone(), id: run, fresh: false, output: PhantomData }
+    }
+}
+
+fn encode_input<T: Serialize>(input: &T) -> Result<Payload, Error> {
+    let payload = Payload::encode(input).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "not_serializable", "encode the input").with_source(error)
+    })?;
+    if payload.as_str().len() > INPUT_BYTES_MAX {
+        return Err(Error::new(ErrorKind::Limit, "input_too_large", "encode the input")
+            .with_context(format!("{} bytes, at most {INPUT_BYTES_MAX}", payload.as_str().len()))
+            .with_hint("store the blob elsewhere and pass a reference"));
+    }
+    Ok(payload)
+}
+
+impl<O> StartRun<O> {
+    /// Sets the start key: the same key and input always answer with the same run.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Takes a business key that only one run may hold; freed by `RolledBack` or `TornDown`.
+    pub fn unique(mut self, key: impl Into<String>) -> Self {
+        self.guard = Some(Guard { key: key.into(), until: GuardUntil::Gone });
+        self
+    }
+
+    /// Takes a business key that is freed by every end.
+    pub fn unique_while_running(mut self, key: impl Into<String>) -> Self {
+        self.guard = Some(Guard { key: key.into(), until: GuardUntil::Ended });
+        self
+    }
+
+    /// Sets the tenant, for fairness, cost and isolation.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Sets the named queue; default `"default"`.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// Sets the priority; higher is claimed earlier, default 0.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Delays the first claim.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Adds a field that every span and error of the run carries.
+    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.context.insert(name.into(), value.into());
+        self
+    }
+
+    async fn submit(self) -> Result<RunHandle<O>, Error> {
+        let (plan, input) = (self.plan?, self.input?);
+        for text in [self.key.as_deref(), self.tenant.as_deref(), Some(&*self.queue)]
+            .into_iter()
+            .chain([self.guard.as_ref().map(|guard| &*guard.key)])
+            .flatten()
+        {
+            if text.is_empty() || text.len() > KEY_MAX {
+                return Err(Error::new(ErrorKind::Invalid, "bad_key", "start a run")
+                    .with_context(format!("keys have 1 to {KEY_MAX} bytes")));
+            }
+        }
+        let engine = &self.engine.inner;
+        let now = engine.store.now().await?;
+        let id = crate::draw::run_id(&*engine.entropy, now).map_err(|error| {
+            Error::new(ErrorKind::Internal, "no_randomness", "draw a run id").with_source(error)
+        })?;
+        let head = RunHead {
+            id,
+            saga: plan.saga.clone(),
+            tenant: self.tenant,
+            queue: self.queue,
+            priority: self.priority,
+            key: self.key,
+            guard: self.guard,
+            input_hash: input_hash(&input),
+            input,
+            parent: None,
+            context: self.context,
+            status: RunStatus::Running,
+            due: now.plus(self.delay),
+            polls: BTreeMap::new(),
+            seq: 0,
+            epoch: 0,
+            owner: None,
+            requests: 0,
+            consumed: 0,
+            open: false,
+            deaths: 0,
+            summary: RunSummary::default(),
+            created_at: now,
+            updated_at: Timestamp::ZERO,
+        };
+        let new = Submission::Run(Box::new(NewRun { head, lease_to: None }));
+        let submitted = engine.store.submit(&[new]).await?.pop();
+        let handle =
+            |id, fresh| RunHandle { engine: self.engine.clone(), id, fresh, output: PhantomData };
+        match submitted {
+            Some(Submitted::Created(_)) => {
+                engine.offer(id).await;
+                Ok(handle(id, true))
+            }
+            Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, false)),
+            Some(Submitted::KeyTaken(head)) => {
+                Err(Error::new(ErrorKind::Conflict, "key_taken", "start a run")
+                    .with_context(format!("run {} has this key with another input", head.id))
+                    .with_hint("use another key, or the input of that run"))
+            }
+            Some(Submitted::Requested(_) | Submitted::NoSuchRun) | None => {
+                Err(Error::new(ErrorKind::Internal, "store_answer", "start a run"))
+            }
+        }
+    }
+}
+
+impl super::Inner {
+    /// Tells claimants about a run that is due; polling would find it as well.
+    pub(super) async fn offer(&self, run: RunId) {
+        self.changes.notify_waiters();
+        if let Err(error) = self.queue.wake(&[run]).await {
+            tracing::debug!(%error, "the queue could not be woken");
+        }
+    }
+}
+
+impl<O: Data> IntoFuture for StartRun<O> {
+    type Output = Result<RunHandle<O>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.submit())
+    }
+}
+
+/// Knows a run and the type of its output.
+#[derive(Debug, Clone)]
+pub struct RunHandle<O> {
+    engine: Engine,
+    id: RunId,
+    fresh: bool,
+    output: PhantomData<fn() -> O>,
+}
+
+/// How often a handle asks the store when no worker of this process tells it of a change.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+impl<O: Data> RunHandle<O> {
+    /// The run.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Whether this start created the run, or found one that was there.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.fresh
+    }
+
+    /// Waits until the run is over or parked, and says how.
+    ///
+    /// Safe to cancel; the run goes on without it.
+    ///
+    /// # Errors
+    /// The run is unknown, its journal cannot be read, or the store cannot be reached.
+    pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
+        loop {
+            let changed = self.engine.inner.changes.notified();
+            let head = self.engine.head(&self.id).await?;
+            if head.status.is_end() || head.status == RunStatus::Parked {
+                let record = self.engine.load(&self.id).await?;
+                if let Some(outcome) = self.engine.outcome_of(&record).await? {
+                    return Ok(outcome);
+                }
+            }
+            clock::within(ASK_EVERY, changed).await;
+        }
+    }
+
+    /// Waits for the output; every end but success is an error that says what happened.
+    ///
+    /// # Errors
+    /// As [`Self::outcome`], and kind `Unsuccessful` when the run did not succeed.
+    pub async fn output(&self) -> Result<O, Error> {
+        let failed = |code: &'static str, what: String, hint: &'static str| {
+            Err(Error::new(ErrorKind::Unsuccessful, code, "wait for a run's output")
+                .with_context(format!("run {}: {what}", self.id))
+                .with_hint(hint))
+        };
+        let why = |failure: Option<crate::error::Failure>| {
+            failure.map_or_else(|| "cancelled".to_owned(), |failure| failure.to_string())
+        };
+        match self.outcome().await? {
+            Outcome::Succeeded(output) | Outcome::PartlySucceeded(output, _) => Ok(output),
+            Outcome::RolledBack(failure) => {
+                failed("rolled_back", why(failure), "mend the cause, then redrive the run")
+            }
+            Outcome::RolledBackKeeping(failure, _) => {
+                failed("rolled_back_keeping", why(failure), "look at the ledger for what is left")
+            }
+            Outcome::Parked(failure, _) => {
+                let what = failure.to_string();
+                failed("parked", what, "resolve what it asks for, then retry the run")
+            }
+            Outcome::TornDown => failed("torn_down", "removed by order".to_owned(), "start anew"),
+        }
+    }
+}

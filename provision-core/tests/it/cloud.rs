@@ -1,0 +1,239 @@
+//! A small cloud in memory, and the steps and resources the journeys use.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use provision_core::{
+    Call, Compensator, Effect, ExternalId, Foreign, Found, Identity, Intent, Owned, OwnerMark,
+    Readiness, Resource, Step, StepContext, StepError, Timing, Undo, Verdict,
+};
+
+/// What one call does besides its ordinary work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Fails before the effect, and it is worth repeating.
+    Before,
+    /// Has its effect, and the answer is lost.
+    After,
+    /// Is refused for good.
+    Refuse,
+    /// Asks for time.
+    Throttle,
+    /// Panics.
+    Panic,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) things: BTreeMap<String, (String, Option<OwnerMark>)>,
+    pub(crate) log: Vec<String>,
+    pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
+    next: u32,
+    pub(crate) polls: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cloud(pub(crate) Arc<Mutex<World>>);
+
+impl Cloud {
+    pub(crate) fn fault(&self, call: &str, faults: &[Fault]) {
+        let mut world = self.0.lock().unwrap();
+        world.faults.entry(call.into()).or_default().extend(faults);
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.lock().unwrap().things.values().map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.0.lock().unwrap().log.clone()
+    }
+
+    pub(crate) fn calls(&self, call: &str) -> usize {
+        self.log().iter().filter(|line| *line == call).count()
+    }
+
+    pub(crate) fn put_foreign(&self, name: &str) {
+        self.0.lock().unwrap().things.insert(format!("f-{name}"), (name.into(), None));
+    }
+
+    async fn act<T>(
+        &self,
+        cx: &StepContext,
+        call: String,
+        work: impl FnOnce(&mut World) -> T + Send,
+    ) -> Result<T, StepError> {
+        cx.call(&Call::mutate("act"), async {
+            let mut world = self.0.lock().unwrap();
+            let fault = world.faults.get_mut(&call).and_then(VecDeque::pop_front);
+            match fault {
+                Some(Fault::Before) => return Err(StepError::retry("act")),
+                Some(Fault::Refuse) => return Err(StepError::permanent("act").with_code("no")),
+                Some(Fault::Throttle) => {
+                    let bucket = "cloud".to_owned();
+                    let verdict = Verdict::Throttled { bucket, after: Duration::from_secs(7) };
+                    return Err(StepError::new(Effect::None, verdict, "act"));
+                }
+                Some(Fault::Panic) => {
+                    drop(world);
+                    panic!("as planned");
+                }
+                Some(Fault::After) | None => {}
+            }
+            world.log.push(call);
+            let done = work(&mut world);
+            if fault == Some(Fault::After) { Err(StepError::unknown("act")) } else { Ok(done) }
+        })
+        .await
+    }
+}
+
+/// A resource named by its spec.
+#[derive(Debug, Clone)]
+pub(crate) struct Thing {
+    pub(crate) cloud: Cloud,
+    pub(crate) identity: fn(&str) -> Identity,
+    pub(crate) polls: u32,
+}
+
+impl Thing {
+    pub(crate) fn new(cloud: &Cloud) -> Self {
+        Self { cloud: cloud.clone(), identity: |name| Identity::Named(name.into()), polls: 0 }
+    }
+
+    pub(crate) fn labelled(mut self) -> Self {
+        self.identity = |_| Identity::Label;
+        self
+    }
+
+    pub(crate) fn slow(mut self, polls: u32) -> Self {
+        self.polls = polls;
+        self
+    }
+}
+
+impl Resource for Thing {
+    const KIND: &'static str = "cloud.thing";
+    type Spec = String;
+    type Output = String;
+
+    fn identity(&self, spec: &String) -> Identity {
+        (self.identity)(spec)
+    }
+
+    async fn find(&self, cx: &StepContext, name: &String) -> Result<Found, StepError> {
+        let cloud = self.cloud.clone();
+        cx.call(&Call::read("find"), async {
+            let world = cloud.0.lock().unwrap();
+            let ours: Vec<_> = world
+                .things
+                .iter()
+                .filter(|(_, (n, m))| n == name && *m == Some(cx.mark()))
+                .collect();
+            if let Some((id, _)) = ours.first() {
+                return Ok(Found::Ours(ExternalId::new(id.as_str())));
+            }
+            Ok(match world.things.iter().find(|(_, (n, _))| n == name) {
+                Some((id, _)) if matches!(self.identity(name), Identity::Named(_)) => {
+                    Found::Foreign(Foreign::unmarked(id.as_str()))
+                }
+                _ => Found::Absent,
+            })
+        })
+        .await
+    }
+
+    async fn create(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        intent: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        let mark = intent.mark().clone();
+        let name = name.clone();
+        self.cloud
+            .act(cx, format!("create {name}"), move |world| {
+                world.next += 1;
+                let id = format!("t-{}", world.next);
+                world.things.insert(id.clone(), (name, Some(mark)));
+                ExternalId::new(id)
+            })
+            .await
+    }
+
+    async fn ready(
+        &self,
+        _: &StepContext,
+        name: &String,
+        id: &ExternalId,
+    ) -> Result<Readiness<String>, StepError> {
+        let mut world = self.cloud.0.lock().unwrap();
+        world.polls += 1;
+        if world.polls <= self.polls {
+            return Ok(Readiness::NotYet { again_in: Duration::from_secs(10) });
+        }
+        Ok(Readiness::Ready(format!("{name}@{id}")))
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        let id = id.to_string();
+        self.cloud
+            .act(cx, format!("delete {name}"), move |world| {
+                world.things.remove(&id);
+            })
+            .await
+    }
+
+    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+        let world = self.cloud.0.lock().unwrap();
+        let marked = world.things.iter().filter(|(_, (_, mark))| mark.is_some());
+        Ok(marked
+            .map(|(id, (n, m))| Owned::new(id.as_str()).with_name(n).with_mark(m.clone()))
+            .collect())
+    }
+
+    fn timing(&self) -> Timing {
+        Timing {
+            late_window: Duration::from_secs(20),
+            listing_lag: Duration::ZERO,
+            ..Timing::default()
+        }
+    }
+}
+
+/// A plain step that writes its name into the world's log.
+#[derive(Debug, Clone)]
+pub(crate) struct Do(pub(crate) Cloud);
+
+impl Step for Do {
+    const KIND: &'static str = "cloud.do";
+    type Input = String;
+    type Output = String;
+
+    async fn run(&self, cx: &StepContext, name: String) -> Result<String, StepError> {
+        self.0.act(cx, format!("do {name}"), |_| ()).await?;
+        Ok(name)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct UndoIt(pub(crate) Cloud);
+
+impl Compensator<Do> for UndoIt {
+    async fn compensate(
+        &self,
+        cx: &StepContext,
+        name: String,
+        _: Undo<String>,
+    ) -> Result<(), StepError> {
+        self.0.act(cx, format!("undo {name}"), |_| ()).await
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine over the memory store, as a host uses it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod cloud;
+mod journeys;
