@@ -112,7 +112,8 @@ async fn an_undo_that_fails_parks_and_goes_on_after_an_order() {
     let engine = engine(line(&cloud)).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(LINE, &"x".into()).await.unwrap();
-    let Outcome::Parked(failure, left) = run.outcome().await.unwrap() else { panic!() };
+    let outcome = run.outcome().await.unwrap();
+    let Outcome::Parked(failure, left) = outcome else { panic!("{outcome:?}") };
     assert_eq!((failure.path.as_str(), left.len()), ("b", 1));
     assert_eq!(engine.dead_letters().await.unwrap().runs.len(), 1);
     engine.retry(run.id(), By::new("ann", "the provider is back")).await.unwrap();
@@ -238,7 +239,8 @@ async fn signals_sleeps_conditions_and_children() {
     assert_eq!(run.output().await.unwrap(), "c xtrue-a@t-1");
     engine.tear_down(run.id(), By::default()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!(engine.run(run.id()).await.unwrap().status, RunStatus::TornDown);
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!(head.status, RunStatus::TornDown, "{:?}", head.summary);
     assert!(cloud.names().is_empty(), "{:?}", cloud.log());
     worker.stop().await;
 }

@@ -189,7 +189,7 @@ impl Machine<'_> {
 
     /// Starts what was waiting for a time that has come.
     pub(super) fn due(&mut self) -> Halted {
-        if self.is_held() {
+        if self.is_held() || self.state.ended.is_some() {
             return Ok(());
         }
         for number in 0..self.state.nodes.len() {

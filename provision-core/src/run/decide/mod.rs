@@ -172,16 +172,17 @@ impl Machine<'_> {
 
     /// Everything that follows from the event, until nothing more does.
     fn advance(&mut self) -> Halted {
-        loop {
+        while self.state.ended.is_none() {
             let before = self.out.append.len();
             self.step_unwinds()?;
             self.start_ready()?;
             self.close_fan_outs()?;
             self.conclude()?;
             if self.out.append.len() == before {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     fn emit(&mut self, node: usize, record: Record) -> Halted {
@@ -240,9 +241,10 @@ impl Machine<'_> {
         if !self.state.node(node).quiet_start {
             return Ok(());
         }
+        let undo = self.state.node(node).undo_is_open();
         self.state.node_mut(node).quiet_start = false;
         let n = self.state.node(node);
-        let dir = if n.undo_is_open() { Direction::Undo } else { Direction::Forward };
+        let dir = if undo { Direction::Undo } else { Direction::Forward };
         let attempt = match dir {
             Direction::Forward => n.forward.begun,
             Direction::Undo => n.backward.begun,

@@ -435,8 +435,10 @@ impl State {
             }
             Order::Retry => {
                 self.parked = None;
-                for node in &mut self.nodes {
-                    super::table::retry(node);
+                for number in 0..self.nodes.len() {
+                    // What an unwinding has ended stays ended; only its undo is tried again.
+                    let forward = !self.is_unwound(number);
+                    super::table::retry(self.node_mut(number), forward);
                 }
             }
             Order::Redrive => self.redrive(),

@@ -292,12 +292,16 @@ pub(super) fn close(node: &mut Node, wanted: bool) {
 }
 
 /// A person says: try again what gave up.
-pub(super) fn retry(node: &mut Node) {
+pub(super) fn retry(node: &mut Node, forward: bool) {
     if node.undo == Undo::GaveUp {
         node.undo = Undo::Due;
         node.backward.counted = 0;
         node.backward.since = None;
-    } else if node.phase == Phase::GaveUp && node.undo == Undo::None && !node.def().optional {
+    } else if forward
+        && node.phase == Phase::GaveUp
+        && node.undo == Undo::None
+        && !node.def().optional
+    {
         node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
         node.forward.counted = 0;
         node.forward.since = None;
