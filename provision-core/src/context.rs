@@ -121,7 +121,10 @@ pub trait ContextHost: Send + Sync + 'static {
     async fn admit(&self, call: &Call) -> Result<(), StepError>;
     /// Tells the limiter what an answer said.
     async fn observe(&self, bucket: &str, seen: Observed);
-    /// How long a call may last from now on; an error when the lease does not allow one.
+    /// How long a call may last from now on.
+    ///
+    /// # Errors
+    /// The lease does not allow a call.
     fn deadline(&self, call: &Call) -> Result<Duration, StepError>;
     /// Passes a point at which tests stop the world.
     async fn pass(&self, call: &Call, seam: Seam);

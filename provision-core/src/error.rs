@@ -53,6 +53,11 @@ pub enum Verdict {
 /// `Display` prints operation, code, effect and verdict on one line and never the source.
 #[derive(Debug)]
 pub struct StepError {
+    inner: Box<StepErrorInner>,
+}
+
+#[derive(Debug)]
+struct StepErrorInner {
     effect: Effect,
     verdict: Verdict,
     operation: Cow<'static, str>,
@@ -73,7 +78,7 @@ impl StepError {
             Verdict::Permanent => "permanent",
             Verdict::Operator => "operator",
         };
-        Self {
+        let inner = StepErrorInner {
             effect,
             verdict,
             operation: operation.into(),
@@ -82,7 +87,8 @@ impl StepError {
             hint: None,
             broken: false,
             source: None,
-        }
+        };
+        Self { inner: Box::new(inner) }
     }
 
     /// Creates an error of effect `None` that is worth repeating.
@@ -106,96 +112,96 @@ impl StepError {
     /// Keeps the cause for `source()`; it is never printed nor journaled.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Box::new(source));
+        self.inner.source = Some(Box::new(source));
         self
     }
 
     /// Names the class of the failure with a short stable word, such as `name_taken`.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
-        self.code = code.into();
+        self.inner.code = code.into();
         self
     }
 
     /// Adds one line for people; must hold no secret, provider body or full URL.
     #[must_use]
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
-        self.message = Some(message.into());
+        self.inner.message = Some(message.into());
         self
     }
 
     /// Adds what a person can do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        self.inner.hint = Some(hint.into());
         self
     }
 
     /// Replaces the effect, for a caller that knows better than the callee.
     #[must_use]
     pub fn with_effect(mut self, effect: Effect) -> Self {
-        self.effect = effect;
+        self.inner.effect = effect;
         self
     }
 
     /// Says that the resource exists but can never become ready: a retry undoes it first.
     #[must_use]
     pub fn broken(mut self) -> Self {
-        self.broken = true;
-        self.effect = self.effect.max(Effect::Applied);
+        self.inner.broken = true;
+        self.inner.effect = self.inner.effect.max(Effect::Applied);
         self
     }
 
     /// What may have happened.
     #[must_use]
     pub fn effect(&self) -> Effect {
-        self.effect
+        self.inner.effect
     }
 
     /// What to do next.
     #[must_use]
     pub fn verdict(&self) -> &Verdict {
-        &self.verdict
+        &self.inner.verdict
     }
 
     /// The operation that failed.
     #[must_use]
     pub fn operation(&self) -> &str {
-        &self.operation
+        &self.inner.operation
     }
 
     /// The short stable word for the class of the failure.
     #[must_use]
     pub fn code(&self) -> &str {
-        &self.code
+        &self.inner.code
     }
 
     /// The line for people, if there is one.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
+        self.inner.message.as_deref()
     }
 
     /// What a person can do about it, if known.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.inner.hint.as_deref()
     }
 
     /// Whether the resource must be undone before the next attempt.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.inner.broken
     }
 }
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.operation, self.code)?;
-        if let Some(message) = &self.message {
+        write!(f, "{}: {}", self.inner.operation, self.inner.code)?;
+        if let Some(message) = &self.inner.message {
             write!(f, ": {message}")?;
         }
-        let effect = match self.effect {
+        let effect = match self.inner.effect {
             Effect::None => "nothing happened",
             Effect::Applied => "it was applied",
             Effect::Unknown => "whether it happened is unknown",
@@ -206,7 +212,7 @@ impl fmt::Display for StepError {
 
 impl StdError for StepError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+        self.inner.source.as_deref().map(|e| e as &(dyn StdError + 'static))
     }
 }
 

@@ -28,6 +28,13 @@ use crate::{
     store::RunHead,
 };
 
+/// What an attempt sends back to its driver: messages while it runs, values kept for its end.
+#[derive(Debug)]
+pub(crate) struct Back {
+    pub(crate) driver: mpsc::UnboundedSender<Message>,
+    pub(crate) kept: Kept,
+}
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -70,9 +77,9 @@ impl Attempt {
         state: &State,
         head: &RunHead,
         command: Command,
-        driver: mpsc::UnboundedSender<Message>,
-        kept: Kept,
+        back: Back,
     ) -> Self {
+        let Back { driver, kept } = back;
         let node = state.node(command.node);
         let def = node.def();
         let number = match command.dir {

@@ -207,8 +207,8 @@ impl ContextHost for AttemptHost {
             LedgerReply::Rows(rows) => rows,
             LedgerReply::Sightings(_) | LedgerReply::Changed(_) => Vec::new(),
         });
-        let adopter =
+        let mut adopters =
             rows.filter(|row| row.origin == Origin::Adopted && row.run != self.run).map(|r| r.run);
-        Ok(adopter.last())
+        Ok(adopters.next())
     }
 }

@@ -20,6 +20,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{Notify, mpsc};
 
+use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
 pub(crate) use host::{AttemptHost, Kept, Message};
 pub(crate) use shared::{Plans, Shared};
@@ -479,8 +480,7 @@ impl Drive {
                 &self.state,
                 &self.leased.record.head,
                 *command,
-                self.sender.clone(),
-                Arc::clone(&kept),
+                Back { driver: self.sender.clone(), kept: Arc::clone(&kept) },
             );
             self.kept.insert(command.node, kept);
             self.attempts.push(attempt);

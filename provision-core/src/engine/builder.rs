@@ -66,7 +66,7 @@ impl EngineBuilder {
 
     /// Registers a saga; workers of this engine claim its runs.
     pub fn register<I: Data, O: Data>(mut self, saga: Saga<I, O>) -> Self {
-        self.plans.push(Arc::clone(&saga.plan));
+        self.plans.push(saga.plan);
         self
     }
 

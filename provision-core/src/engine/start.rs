@@ -93,6 +93,7 @@ impl Engine {
     /// Starts a run, or finds the one that was started with the same key.
     ///
     /// Only validates and stores; no provider is called before it returns.
+    #[allow(clippy::needless_pass_by_value, reason = "an id, or a reference to a saga: both Copy")]
     pub fn start<S: Start>(&self, saga: S, input: &S::Input) -> StartRun<S::Output> {
         StartRun {
             engine: self.clone(),

@@ -68,7 +68,10 @@ impl Engine {
             match action.list_owned(cx).await {
                 Ok(listed) => {
                     let listed = listed.unwrap_or_default();
-                    self.sweep_kind(&kind, &**action, listed, delete, &mut report).await?;
+                    let part = self.sweep_kind(&kind, &**action, listed, delete).await?;
+                    report.wanted += part.wanted;
+                    report.strays.extend(part.strays);
+                    report.missing.extend(part.missing);
                 }
                 Err(error) => report.failures.push(Failure::of(path, 0, &error)),
             }
@@ -82,8 +85,8 @@ impl Engine {
         action: &dyn Action,
         listed: Vec<Owned>,
         delete: bool,
-        report: &mut SweepReport,
-    ) -> Result<(), Error> {
+    ) -> Result<SweepReport, Error> {
+        let mut report = SweepReport::default();
         let (provider, kind) = full.split_once('.').unwrap_or(("", full));
         let query = LedgerQuery {
             provider: Some(provider.to_owned()),
@@ -115,7 +118,7 @@ impl Engine {
                 && !listed.iter().any(|owned| Some(&owned.id) == row.external_id.as_ref())
         };
         report.missing.extend(rows.into_iter().filter(gone));
-        Ok(())
+        Ok(report)
     }
 
     /// Deletes a stray with the input of the step whose mark it carries.

@@ -28,8 +28,11 @@ pub struct SagaBuilder<'s, I> {
     pub(super) error: Option<SagaError>,
     phase: Option<&'static str>,
     paths: BTreeSet<String>,
-    brand: PhantomData<(fn(&'s ()) -> &'s (), fn(I))>,
+    brand: Brand<'s, I>,
 }
+
+/// Invariant in the saga's lifetime: a builder never stands in for one of another lifetime.
+type Brand<'s, I> = PhantomData<(fn(&'s ()) -> &'s (), fn(I))>;
 
 impl<I> SagaBuilder<'_, I> {
     pub(super) fn root() -> Self {
@@ -192,6 +195,7 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Waits for all members; succeeds with the outputs of those that did, if at least `k` did.
+    #[allow(clippy::needless_pass_by_value, reason = "reads like the members of `deps`")]
     pub fn at_least<T: Data>(
         &mut self,
         path: impl Into<String>,
@@ -203,6 +207,7 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Waits for all members; succeeds with the output of the first that did, in journal order.
+    #[allow(clippy::needless_pass_by_value, reason = "reads like the members of `deps`")]
     pub fn any<T: Data>(
         &mut self,
         path: impl Into<String>,

@@ -191,7 +191,7 @@ impl fmt::Debug for NodeDef {
 
 /// The nodes of one scope.
 #[derive(Clone)]
-pub struct Graph {
+pub(crate) struct Graph {
     pub(crate) depth: u16,
     pub(crate) nodes: Vec<NodeDef>,
     /// For every node, the nodes of the same scope that depend on it.

@@ -15,8 +15,11 @@ pub struct Handle<'s, T> {
     /// Whether the stored output is the handle's value as it is.
     pub(crate) plain: bool,
     pub(crate) decode: fn(ValueOf<'_>) -> Result<T, StepError>,
-    pub(crate) brand: PhantomData<(&'s (), fn() -> T)>,
+    pub(crate) brand: Brand<'s, T>,
 }
+
+/// Covariant in the saga's lifetime: outer handles may be used in a fan-out's body.
+type Brand<'s, T> = PhantomData<(&'s (), fn() -> T)>;
 
 impl<T> Clone for Handle<'_, T> {
     fn clone(&self) -> Self {

@@ -16,6 +16,13 @@ use crate::{
 /// Largest number of items of one fan-out.
 const ITEMS_MAX: usize = 10_000;
 
+/// Why a series of attempts is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Over<'a> {
+    pub(super) why: &'static str,
+    pub(super) verdict: &'a Verdict,
+}
+
 /// Runs an author's pure closure; a panic in it is the node's failure, not the worker's (S21).
 fn guarded<T>(call: impl FnOnce() -> Result<T, StepError>) -> Result<T, StepError> {
     std::panic::catch_unwind(AssertUnwindSafe(call))
@@ -388,9 +395,9 @@ impl Machine<'_> {
         number: usize,
         dir: Direction,
         mut failure: Failure,
-        why: &'static str,
-        verdict: &Verdict,
+        over: Over<'_>,
     ) -> Halted {
+        let Over { why, verdict } = over;
         if why != "final" && failure.hint.is_none() {
             failure.hint = Some(format!("no further attempt: {why}"));
         }

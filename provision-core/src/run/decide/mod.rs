@@ -17,8 +17,8 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use node::{Node, Phase, Undo};
-pub use orders::Refusal;
-pub use state::IllegalRecord;
+use orders::Refusal;
+use state::IllegalRecord;
 pub(crate) use state::State;
 
 use crate::{
@@ -383,7 +383,10 @@ impl Machine<'_> {
         }
         match self.next_attempt(node, dir, error, cut.is_some()) {
             Ok((due, reason)) => self.wait_for_retry(node, dir, due, reason),
-            Err(code) => self.gave_up(node, dir, failure, code, error.verdict()),
+            Err(why) => {
+                let over = forward::Over { why, verdict: error.verdict() };
+                self.gave_up(node, dir, failure, over)
+            }
         }
     }
 

@@ -64,6 +64,10 @@ pub(crate) struct Tries {
 
 /// One instance of a node.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one node, each folded alone"
+)]
 pub(crate) struct Node {
     pub(crate) graph: Arc<Graph>,
     /// Index in its graph.

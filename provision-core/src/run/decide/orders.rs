@@ -12,7 +12,7 @@ use crate::{
 /// Why an order was not taken. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Short stable word.
     pub code: &'static str,
     /// What stands against it.

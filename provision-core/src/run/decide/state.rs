@@ -55,7 +55,7 @@ pub(crate) struct Unwind {
 /// A record that the transition table does not allow: the journal is damaged, or there is a bug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("illegal record for `{path}`: {what}")]
-pub struct IllegalRecord {
+pub(crate) struct IllegalRecord {
     /// The step or scope.
     pub path: String,
     /// What was wrong.
