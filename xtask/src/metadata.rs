@@ -1,7 +1,7 @@
 //! What `cargo metadata` says about the workspace, as far as the checks need it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -20,8 +20,6 @@ pub(crate) struct Package {
     /// Where it comes from; none is a path.
     pub(crate) source: Option<String>,
     pub(crate) features: Vec<String>,
-    /// Names of the packages that depend on it, in any way.
-    pub(crate) dependents: BTreeSet<String>,
     pub(crate) member: bool,
     pub(crate) has_library: bool,
 }
@@ -51,23 +49,11 @@ impl Metadata {
     fn from_value(value: &Value) -> Self {
         let members: BTreeSet<&str> =
             list(value, "workspace_members").iter().filter_map(Value::as_str).collect();
-        let names: BTreeMap<&str, &str> = list(value, "packages")
-            .iter()
-            .filter_map(|package| Some((package["id"].as_str()?, package["name"].as_str()?)))
-            .collect();
-        let mut dependents: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-        for node in list(&value["resolve"], "nodes") {
-            let Some(from) = node["id"].as_str().and_then(|id| names.get(id)) else { continue };
-            for to in list(node, "dependencies").iter().filter_map(Value::as_str) {
-                dependents.entry(to).or_default().insert((*from).to_owned());
-            }
-        }
         let packages = list(value, "packages")
             .iter()
             .map(|package| {
                 let id = package["id"].as_str().unwrap_or_default();
-                let found = dependents.get(id).cloned().unwrap_or_default();
-                read_package(package, found, members.contains(id))
+                read_package(package, members.contains(id))
             })
             .collect();
         let target = PathBuf::from(value["target_directory"].as_str().unwrap_or("target"));
@@ -79,7 +65,7 @@ impl Metadata {
     }
 }
 
-fn read_package(value: &Value, dependents: BTreeSet<String>, member: bool) -> Package {
+fn read_package(value: &Value, member: bool) -> Package {
     let text = |key: &str| value[key].as_str().map(str::to_owned);
     let features = value["features"].as_object().map(|map| map.keys().cloned().collect());
     let kinds = list(value, "targets").iter().flat_map(|target| list(target, "kind"));
@@ -89,7 +75,6 @@ fn read_package(value: &Value, dependents: BTreeSet<String>, member: bool) -> Pa
         licence: text("license"),
         source: text("source"),
         features: features.unwrap_or_default(),
-        dependents,
         member,
         has_library: kinds.filter_map(Value::as_str).any(|kind| kind == "lib"),
     }
@@ -105,7 +90,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn dependents_features_and_members_are_read() {
+    fn features_and_members_are_read() {
         let value = json!({
             "packages": [
                 {"id": "a", "name": "ours", "version": "1.0.0", "license": "MIT",
@@ -114,13 +99,11 @@ mod tests {
                  "source": "registry+https://example.org", "features": {}, "targets": []},
             ],
             "workspace_members": ["a"],
-            "resolve": {"nodes": [{"id": "a", "dependencies": ["b"]}]},
             "target_directory": "/elsewhere",
         });
         let metadata = Metadata::from_value(&value);
         let ours = metadata.members().next().unwrap();
         assert!(ours.has_library && ours.features == ["x"]);
         assert_eq!(metadata.members().count(), 1);
-        assert!(metadata.packages[1].dependents.contains("ours"));
     }
 }
