@@ -19,6 +19,7 @@ use provision_core::{
     limit::Observed,
     resource::IntentRecord,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Everything a lone host was told, in its order.
@@ -106,8 +107,7 @@ impl SoloHost {
     pub fn attempt(&self, run: RunId, path: &str, number: u32, memory: Memory) -> StepContext {
         let attempt =
             Attempt { run, tenant: None, path: path.to_owned(), number, generation: 1, memory };
-        let host = Soloist { state: Arc::clone(&self.state), run, path: path.to_owned() };
-        StepContext::new(attempt, Arc::new(host))
+        StepContext::new(attempt, Arc::new(self.soloist(run, path)))
     }
 
     /// Records the intent that the engine would record for this resource, after an "absent".
@@ -132,12 +132,12 @@ impl SoloHost {
             absent_seen: true,
             at: cx.now(),
         };
-        let host = Soloist {
-            state: Arc::clone(&self.state),
-            run: *cx.run_id(),
-            path: cx.path().to_owned(),
-        };
-        host.record(record, &specs)
+        self.soloist(*cx.run_id(), cx.path()).record(record, &specs)
+    }
+
+    fn soloist(&self, run: RunId, path: &str) -> Soloist {
+        let (state, path) = (Arc::clone(&self.state), path.to_owned());
+        Soloist { state, run, path, sending: Mutex::new(None) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,6 +150,8 @@ struct Soloist {
     state: Arc<Mutex<State>>,
     run: RunId,
     path: String,
+    /// When the latest call began.
+    sending: Mutex<Option<Instant>>,
 }
 
 impl Soloist {
@@ -237,10 +239,17 @@ impl ContextHost for Soloist {
     }
 
     fn deadline(&self, call: &Call) -> Result<Duration, StepError> {
-        Ok(self.state().call_max.map_or(call.timeout, |most| most.min(call.timeout)))
+        // Asked again during a call, like a lease: what is left of it.
+        let began = *self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = began.map(|at| at.elapsed()).unwrap_or_default();
+        let most = self.state().call_max;
+        Ok(most.map_or(call.timeout, |most| most.saturating_sub(spent).min(call.timeout)))
     }
 
-    async fn pass(&self, _: &Call, _: Seam) {}
+    async fn pass(&self, _: &Call, seam: Seam) {
+        let began = (seam == Seam::Sending).then(Instant::now);
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
 
     fn now(&self) -> Timestamp {
         self.state().now.unwrap_or_else(|| SystemClock.wall())
