@@ -53,15 +53,25 @@ pub(super) fn check(verify: &mut Verify) -> Outcome {
 /// off, and shows crates that no build has.
 fn users(verify: &Verify, name: &str) -> Outcome<Vec<String>> {
     let mut command = verify.cargo(&["tree", "--locked", "--workspace", "--all-features"]);
-    command.args(["--target", "all", "-e", "all", "--prefix", "none", "--depth", "1"]);
+    command.args(["--target", "all", "-e", "normal,build,dev", "--prefix", "none", "--depth", "1"]);
     let done = verify.finish(&format!("users-of-{name}"), command.args(["-i", name]))?;
     if !done.success {
         let absent = done.output.contains("did not match any packages");
         return if absent { Ok(Vec::new()) } else { Err(done.output) };
     }
-    let lines = done.output.lines().filter_map(|line| line.split_once(' '));
-    let names = lines.filter(|(_, rest)| rest.starts_with('v')).map(|(name, _)| name);
-    Ok(names.filter(|user| *user != name).map(str::to_owned).collect())
+    read_users(&done.output, name)
+}
+
+/// Reads the names below the first; a crate that is there without a user means that the form of
+/// the output is not the one known here, and is no proof of anything.
+fn read_users(output: &str, name: &str) -> Outcome<Vec<String>> {
+    let lines = output.lines().filter_map(|line| line.split_once(' '));
+    let named = lines.filter(|(_, rest)| rest.starts_with('v')).map(|(found, _)| found);
+    let (own, users): (Vec<&str>, Vec<&str>) = named.partition(|found| *found == name);
+    if !own.is_empty() && users.is_empty() {
+        return Err(format!("{name} is there, and nobody seems to use it:\n{output}"));
+    }
+    Ok(users.into_iter().map(str::to_owned).collect())
 }
 
 fn is_installed(verify: &Verify) -> bool {
@@ -154,7 +164,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::{PUBLIC_REGISTRY, Policy};
+    use super::{PUBLIC_REGISTRY, Policy, read_users};
     use crate::metadata::Package;
 
     const TEXT: &str = r#"
@@ -205,5 +215,13 @@ deny = [
         assert_eq!(broken("backoff", "provision-core"), 0);
         assert_eq!(broken("backoff", "provision-adapters"), 1);
         assert_eq!(broken("ring", "provision-core"), 1);
+    }
+
+    #[test]
+    fn users_are_read_and_a_strange_output_is_no_proof() {
+        let output = "ring v0.17.0\nrustls v0.23.0\nouter v0.1.0 (/somewhere)\n";
+        assert_eq!(read_users(output, "ring").unwrap(), ["rustls", "outer"]);
+        assert!(read_users("warning: nothing to print.\n", "ring").unwrap().is_empty());
+        assert!(read_users("ring v0.17.0\nring feature \"std\"\n", "ring").is_err());
     }
 }
