@@ -4,6 +4,7 @@
 //! driver writes `append` before it performs anything, and drops the state when the write fails.
 
 mod forward;
+mod legal;
 mod node;
 mod orders;
 mod state;

@@ -307,22 +307,17 @@ impl State {
     fn step_record(&mut self, number: usize, record: &Record) -> Result<(), IllegalRecord> {
         let unwinding = self.unwinding(number).is_some();
         let path = Arc::clone(&self.node(number).path);
+        super::legal::check(self.node(number), record, unwinding)
+            .map_err(|what| illegal(&path, what))?;
         match record {
             Record::Started { dir: Direction::Forward, .. } => {
                 self.starts += 1;
                 let order = self.starts;
-                let unwound = self.is_unwound(number);
                 let node = self.node_mut(number);
                 if node.start_order == 0 {
                     node.start_order = order;
                 }
-                if unwound && unwinding {
-                    return Err(illegal(&path, "started forward while unwinding"));
-                }
                 self.phase = self.node(number).def().phase.or(self.phase);
-            }
-            Record::Started { dir: Direction::Undo, .. } if !unwinding => {
-                return Err(illegal(&path, "undo started without an unwinding"));
             }
             Record::Succeeded { dir: Direction::Forward, .. } => {
                 self.ends += 1;
