@@ -1,1 +1,52 @@
-fn main() {}
+//! Workloads of the engine, measured beside the raw limit of the same run.
+//!
+//! `cargo run --release -p benches -- [--runs N] [memory|sqlite|steno|recovery]..`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    reason = "a measuring program: it reads real clocks and prints"
+)]
+
+mod measure;
+mod peer;
+mod saga;
+mod workloads;
+
+use std::alloc::System;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let runs = args
+        .iter()
+        .position(|arg| arg == "--runs")
+        .and_then(|at| args.get(at + 1))
+        .map_or(2_000, |n| n.parse().expect("--runs takes a number"));
+    let chosen = |name: &str| {
+        let named: Vec<_> =
+            args.iter().filter(|arg| !arg.starts_with("--") && arg.parse::<u32>().is_err()).collect();
+        named.is_empty() || named.iter().any(|arg| *arg == name)
+    };
+    println!("{}", measure::machine());
+    measure::heading();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        if chosen("memory") {
+            workloads::memory(runs).await;
+        }
+        if chosen("steno") {
+            peer::steno_in_memory(runs).await;
+        }
+    });
+}

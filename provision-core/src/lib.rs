@@ -4,6 +4,7 @@
 pub mod api_key;
 pub mod breaker;
 pub mod bucket;
+mod changes;
 pub mod clock;
 pub mod context;
 pub mod draw;

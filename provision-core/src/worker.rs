@@ -132,7 +132,7 @@ struct Loop {
 
 impl Worker {
     pub(crate) fn spawn(engine: &Engine, config: WorkerConfig) -> Self {
-        let (shared, serve) = shared(engine, config.lease);
+        let shared = shared(engine, config.lease);
         let grace = config.grace;
         let lock = config.lock_dir.as_deref().and_then(|dir| {
             LifeLock::take(dir, shared.worker)
@@ -147,11 +147,7 @@ impl Worker {
             held: Held::default(),
             lock,
         };
-        let main = spawn(async move {
-            let mut committer = JoinSet::new();
-            committer.spawn(serve);
-            main.run().await;
-        });
+        let main = spawn(main.run());
         Self { shared, grace, main }
     }
 
@@ -166,7 +162,7 @@ impl Worker {
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.stop.notify_waiters();
-        self.shared.changes.notify_waiters();
+        self.shared.changes.work.notify_waiters();
         if clock::within(self.grace, &mut self.main).await.is_some() {
             return;
         }
@@ -187,18 +183,14 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(future)
 }
 
-/// What the runs of a new incarnation share, and the task that writes their appends.
-fn shared(
-    engine: &Engine,
-    ttl: Duration,
-) -> (Arc<Shared>, impl Future<Output = ()> + Send + 'static) {
+/// What the runs of a new incarnation share.
+fn shared(engine: &Engine, ttl: Duration) -> Arc<Shared> {
     let inner = &engine.inner;
     let worker = crate::draw::uuid_v4(&*inner.entropy).unwrap_or_else(|error| {
         tracing::error!(%error, "no randomness: an incarnation is named by the time");
         uuid::Uuid::now_v7()
     });
-    let (committer, serve) = Committer::new(Arc::clone(&inner.store));
-    let shared = Arc::new(Shared {
+    Arc::new(Shared {
         worker: Incarnation(worker),
         namespace: Arc::clone(&inner.namespace),
         store: Arc::clone(&inner.store),
@@ -209,14 +201,13 @@ fn shared(
         entropy: Arc::clone(&inner.entropy),
         probe: Arc::clone(&inner.probe),
         plans: Arc::clone(&inner.plans),
-        committer,
+        committer: Committer::new(Arc::clone(&inner.store)),
         lease: LeaseView::new(ttl),
         stopping: AtomicBool::new(false),
         stop: Notify::new(),
         cutting: AtomicBool::new(false),
         changes: Arc::clone(&inner.changes),
-    });
-    (shared, serve)
+    })
 }
 
 /// Asks for leases; counts them from before the request was sent.
@@ -242,7 +233,7 @@ async fn lease(
 /// Leases one due run and drives it until it lets go.
 pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
     let ttl = WorkerConfig::default().lease;
-    let (shared, serve) = shared(engine, ttl);
+    let shared = shared(engine, ttl);
     let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code: shared.plans.refs() };
     let grant = lease(&shared, ttl, Some(acquire), Vec::new(), false).await?;
     let Some(leased) = grant.leased.into_iter().next() else {
@@ -252,7 +243,6 @@ pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
     let run = leased.record.head.id;
     let drive = Drive::run(Arc::clone(&shared), leased, Arc::new(Notify::new()));
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve);
     tasks.spawn(heartbeat(Arc::clone(&shared), ttl, Held::default()));
     drive.await;
     lease(&shared, ttl, None, Vec::new(), true).await?;
@@ -377,7 +367,7 @@ impl Loop {
             () = self.shared.stop.notified() => None,
             Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => ended.ok(),
             _ = queue.claim(&claim), if free > 0 => None,
-            () = changes.notified(), if free > 0 => None,
+            () = changes.work.notified(), if free > 0 => None,
         };
         self.forget(ended);
     }

@@ -93,7 +93,7 @@ async fn forward(
     let answers = shared.store.submit(&[new]).await.map_err(store_trouble)?;
     match answers.first() {
         Some(Submitted::Created(_) | Submitted::Known(_)) => {
-            shared.changes.notify_waiters();
+            shared.changes.work.notify_waiters();
             Ok(wait(child))
         }
         _ => Err(StepError::permanent("start a sub-saga").with_code("child_refused")),
@@ -155,7 +155,7 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
             .map_err(|e| StepError::permanent("order a sub-saga").with_source(e))?;
         let request = Submission::Request { run: head.id, body };
         shared.store.submit(&[request]).await.map_err(store_trouble)?;
-        shared.changes.notify_waiters();
+        shared.changes.work.notify_waiters();
     }
     Ok(wait(head.id))
 }

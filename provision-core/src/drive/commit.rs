@@ -1,11 +1,15 @@
 //! Group commit: appends of all runs that wait at the same time go out in one call of the store.
 //!
-//! One batch is under way at a time and the next takes whatever has come meanwhile, never on a
-//! timer: alone it is one append per call, under load the batch grows by itself.
+//! One batch is under way at a time, written by one of those who wait for it; the next takes
+//! whatever has come meanwhile, never on a timer. Alone it is one append per call without a detour
+//! through another task; under load the batch grows by itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     clock,
@@ -20,75 +24,90 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-type Answer = oneshot::Sender<Result<Appended, Arc<StoreError>>>;
+type Written = Result<Appended, Arc<StoreError>>;
+type Waiting = (Append, oneshot::Sender<Written>);
 
-/// The sending side; cheap to clone.
-#[derive(Debug, Clone)]
+/// Writes appends in groups; one per worker incarnation.
+#[derive(Debug)]
 pub(crate) struct Committer {
-    sender: mpsc::UnboundedSender<(Append, Answer)>,
+    store: Arc<dyn StateStore>,
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by whoever writes. A tokio mutex, because it is held across the write.
+    writer: tokio::sync::Mutex<()>,
 }
 
 impl Committer {
-    /// Makes a committer and the task that serves it until all senders are gone.
-    pub(crate) fn new(store: Arc<dyn StateStore>) -> (Self, impl Future<Output = ()> + Send) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender }, serve(store, receiver))
+    pub(crate) fn new(store: Arc<dyn StateStore>) -> Self {
+        Self { store, waiting: Mutex::default(), writer: tokio::sync::Mutex::new(()) }
     }
 
-    /// Writes one append.
+    /// Writes one append, together with those of others that wait now.
     ///
     /// S18: trouble of the store is waited out here; an error means that this very append can
-    /// never be written.
-    pub(crate) async fn append(&self, append: Append) -> Result<Appended, Arc<StoreError>> {
-        let (answer, reply) = oneshot::channel();
-        let gone = || Arc::new(StoreError::unavailable("append").with_context("the worker ended"));
-        self.sender.send((append, answer)).map_err(|_| gone())?;
-        reply.await.map_err(|_| gone())?
+    /// never be written. Whoever writes for others must not be dropped while they wait: drives
+    /// end only together, with their worker.
+    pub(crate) async fn append(&self, append: Append) -> Written {
+        let (answer, mut reply) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((append, answer));
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut reply => return written.unwrap_or_else(|_| Err(gone())),
+                _turn = self.writer.lock() => self.write_next().await,
+            }
+        }
     }
-}
 
-async fn serve(store: Arc<dyn StateStore>, mut inbox: mpsc::UnboundedReceiver<(Append, Answer)>) {
-    let mut batch = Vec::new();
-    let mut answers = Vec::new();
-    while let Some(first) = inbox.recv().await {
+    async fn write_next(&self) {
+        let group = self.take();
+        if group.is_empty() {
+            return;
+        }
+        let (batch, answers): (Vec<Append>, Vec<_>) = group.into_iter().unzip();
+        match persist(&*self.store, &batch).await {
+            Ok(replies) => {
+                for (answer, reply) in answers.into_iter().zip(replies) {
+                    // A receiver that is gone belongs to a run that was given up meanwhile.
+                    let _ = answer.send(Ok(reply));
+                }
+            }
+            // One append that can never be written must not stop its neighbours.
+            Err(_) if batch.len() > 1 => {
+                for (append, answer) in batch.iter().zip(answers) {
+                    let alone = persist(&*self.store, std::slice::from_ref(append)).await;
+                    let reply = alone.map(|mut replies| replies.pop().unwrap_or(Appended::Stale));
+                    let _ = answer.send(reply.map_err(Arc::new));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for answer in answers {
+                    let _ = answer.send(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+
+    /// What waits now, up to the limits of a batch.
+    fn take(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some((append, answer)) = next.take() {
-            bytes += append.frame.as_ref().map_or(0, |frame| frame.len());
-            batch.push(append);
-            answers.push(answer);
-            if batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
-                next = inbox.try_recv().ok();
-            }
-        }
-        write(&*store, &batch, &mut answers).await;
-        batch.clear();
-        answers.clear();
+        let fits = waiting
+            .iter()
+            .take(BATCH_MAX)
+            .take_while(|(append, _)| {
+                let fits = bytes < BATCH_BYTES_MAX;
+                bytes += append.frame.as_ref().map_or(0, |frame| frame.len());
+                fits
+            })
+            .count();
+        let rest = waiting.split_off(fits);
+        std::mem::replace(&mut waiting, rest)
     }
 }
 
-async fn write(store: &dyn StateStore, batch: &[Append], answers: &mut Vec<Answer>) {
-    match persist(store, batch).await {
-        Ok(replies) => {
-            for (answer, reply) in answers.drain(..).zip(replies) {
-                // A receiver that is gone belongs to a run that was given up meanwhile.
-                let _ = answer.send(Ok(reply));
-            }
-        }
-        // One append that can never be written must not stop its neighbours.
-        Err(_) if batch.len() > 1 => {
-            for (append, answer) in batch.iter().zip(answers.drain(..)) {
-                let alone = persist(store, std::slice::from_ref(append)).await;
-                let reply = alone.map(|mut replies| replies.pop().unwrap_or(Appended::Stale));
-                let _ = answer.send(reply.map_err(Arc::new));
-            }
-        }
-        Err(error) => {
-            if let Some(answer) = answers.pop() {
-                let _ = answer.send(Err(Arc::new(error)));
-            }
-        }
-    }
+fn gone() -> Arc<StoreError> {
+    Arc::new(StoreError::unavailable("append").with_context("the worker ended"))
 }
 
 /// Repeats the very same batch until the store gives a definite answer (S18, S19).

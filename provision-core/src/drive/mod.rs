@@ -378,7 +378,8 @@ impl Drive {
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
         self.shared.probe.appended(&self.state.run, &decision.append).await;
-        self.shared.changes.notify_waiters();
+        let still = self.state.ended.is_some() || self.state.parked.is_some();
+        self.shared.changes.changed(&self.state.run, still);
         if lease_lost {
             return Err(Left::Lost);
         }
@@ -391,8 +392,8 @@ impl Drive {
 
     /// Waits for the store's answer; attempts go on meanwhile.
     async fn write(&mut self, append: Append) -> Driven<Appended> {
-        let committer = self.shared.committer.clone();
-        let mut answer = std::pin::pin!(committer.append(append));
+        let shared = Arc::clone(&self.shared);
+        let mut answer = std::pin::pin!(shared.committer.append(append));
         loop {
             tokio::select! {
                 biased;

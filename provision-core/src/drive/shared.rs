@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::{commit::Committer, lease::LeaseView};
 use crate::{
+    changes::Changes,
     draw::Entropy,
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId},
@@ -76,7 +77,7 @@ pub(crate) struct Shared {
     /// Set at the hard deadline: open calls are cut.
     pub(crate) cutting: AtomicBool,
     /// Wakes whoever waits for a change of a run, in this process.
-    pub(crate) changes: Arc<Notify>,
+    pub(crate) changes: Arc<Changes>,
 }
 
 impl fmt::Debug for Shared {

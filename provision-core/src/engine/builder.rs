@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::{Engine, Inner};
 use crate::{
     clock::{Clock, SystemClock},
@@ -59,7 +57,7 @@ impl EngineBuilder {
             probe: Arc::new(NoProbe),
             plans: Arc::default(),
             namespace: Arc::from("default"),
-            changes: Arc::new(Notify::new()),
+            changes: Arc::default(),
         };
         Self { inner, plans: Vec::new() }
     }

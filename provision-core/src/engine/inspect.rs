@@ -112,10 +112,6 @@ pub struct Snapshot {
 }
 
 impl Engine {
-    pub(crate) async fn head(&self, run: &RunId) -> Result<RunHead, Error> {
-        self.load(run).await.map(|record| record.head)
-    }
-
     /// Looks at a run: its row, its steps, and how long the rest may take.
     ///
     /// # Errors

@@ -12,19 +12,18 @@ mod watch;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
-
 pub use builder::{Backend, EngineBuilder};
 pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
 pub use plan::{Change, Plan, PlannedStep, Preflight};
+use sha2::{Digest, Sha256};
 pub use start::{RunHandle, Start, StartRun};
 pub use sweep::{Stray, SweepReport};
 pub use watch::{Progress, ProgressStream, What};
 
 use crate::{
+    changes::Changes,
     clock::Clock,
     draw::Entropy,
     drive::Plans,
@@ -61,8 +60,7 @@ pub(crate) struct Inner {
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) namespace: Arc<str>,
-    /// Woken at every commit of a worker in this process, and at every submission.
-    pub(crate) changes: Arc<Notify>,
+    pub(crate) changes: Arc<Changes>,
 }
 
 impl fmt::Debug for Engine {

@@ -246,7 +246,7 @@ impl<O> StartRun<O> {
 impl super::Inner {
     /// Tells claimants about a run that is due; polling would find it as well.
     pub(super) async fn offer(&self, run: RunId) {
-        self.changes.notify_waiters();
+        self.changes.work.notify_waiters();
         if let Err(error) = self.queue.wake(&[run]).await {
             tracing::debug!(%error, "the queue could not be woken");
         }
@@ -294,14 +294,12 @@ impl<O: Data> RunHandle<O> {
     /// # Errors
     /// The run is unknown, its journal cannot be read, or the store cannot be reached.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
+        let watcher = self.engine.inner.changes.watch(self.id);
         loop {
-            let changed = self.engine.inner.changes.notified();
-            let head = self.engine.head(&self.id).await?;
-            if head.status.is_end() || head.status == RunStatus::Parked {
-                let record = self.engine.load(&self.id).await?;
-                if let Some(outcome) = self.engine.outcome_of(&record).await? {
-                    return Ok(outcome);
-                }
+            let changed = watcher.wakes.still.notified();
+            let record = self.engine.load(&self.id).await?;
+            if let Some(outcome) = self.engine.outcome_of(&record).await? {
+                return Ok(outcome);
             }
             clock::within(ASK_EVERY, changed).await;
         }

@@ -120,6 +120,7 @@ impl ProgressStream {
     /// # Errors
     /// The run is unknown, its journal is damaged, or the store cannot be read.
     pub async fn next(&mut self) -> Result<Option<Progress>, Error> {
+        let watcher = self.engine.inner.changes.watch(self.run);
         loop {
             if let Some(progress) = self.ready.pop_front() {
                 return Ok(Some(progress));
@@ -127,8 +128,7 @@ impl ProgressStream {
             if self.over {
                 return Ok(None);
             }
-            let changes = std::sync::Arc::clone(&self.engine.inner.changes);
-            let changed = changes.notified();
+            let changed = watcher.wakes.each.notified();
             self.read().await?;
             if self.ready.is_empty() && !self.over {
                 clock::within(ASK_EVERY, changed).await;

@@ -4,6 +4,8 @@
 //! every attempt ends, and holds the machine against a model of its own.
 
 mod fixture;
+mod graphs;
+mod model;
 
 mod table;
-
+mod walk;

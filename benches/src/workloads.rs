@@ -1,0 +1,72 @@
+//! W1 (seven steps), W4 (fail at the seventh, undo six), on memory and SQLite.
+
+use std::time::{Duration, Instant};
+
+use provision_core::{
+    Engine, MemoryStore, Outcome, WorkerConfig, engine::Backend, saga::SagaId,
+};
+
+use crate::{
+    measure::Watch,
+    saga::{FAILING, SEVEN, seven},
+};
+
+async fn engine(store: impl Backend) -> Engine {
+    Engine::builder(store)
+        .register(seven(SEVEN, false))
+        .register(seven(FAILING, true))
+        .build()
+        .await
+        .expect("an engine")
+}
+
+/// Starts `runs` runs, `in_flight` at a time, and waits for all of them.
+async fn drive(engine: &Engine, id: SagaId<u64, u64>, runs: usize, in_flight: usize) -> Vec<Duration> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in 0..in_flight {
+        let engine = engine.clone();
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            for n in (lane..runs).step_by(in_flight) {
+                let began = Instant::now();
+                let run = engine.start(id, &(n as u64)).await.expect("a start");
+                match run.outcome().await.expect("an outcome") {
+                    Outcome::Succeeded(out) => assert_eq!(out, n as u64 + 7),
+                    Outcome::RolledBack(_) => assert_eq!(id.name(), FAILING.name()),
+                    other => panic!("{other:?}"),
+                }
+                times.push(began.elapsed());
+            }
+            times
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+async fn w1(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
+    let worker = engine.spawn_worker(WorkerConfig::default().with_slots(in_flight));
+    drive(engine, SEVEN, runs / 10, in_flight).await;
+    let watch = Watch::start();
+    let times = drive(engine, SEVEN, runs, in_flight).await;
+    let rate = watch.stop(&format!("{name} W1"), in_flight, runs as u64 * 7, times).print();
+    worker.stop().await;
+    rate
+}
+
+async fn w4(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
+    let worker = engine.spawn_worker(WorkerConfig::default().with_slots(in_flight));
+    drive(engine, FAILING, runs / 10, in_flight).await;
+    let watch = Watch::start();
+    let times = drive(engine, FAILING, runs, in_flight).await;
+    let rate = watch.stop(&format!("{name} W4"), in_flight, runs as u64 * 13, times).print();
+    worker.stop().await;
+    rate
+}
+
+pub(crate) async fn memory(runs: usize) {
+    for in_flight in [1, 32, 256] {
+        let engine = engine(MemoryStore::new()).await;
+        w1("memory", &engine, runs, in_flight).await;
+        w4("memory", &engine, runs, in_flight).await;
+    }
+}

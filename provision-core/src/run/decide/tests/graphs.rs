@@ -1,0 +1,105 @@
+//! Random graphs, random ends, random interruptions.
+
+use std::collections::BTreeMap;
+
+use proptest::{
+    collection::vec,
+    option, prop_oneof,
+    strategy::{Just, Strategy},
+    test_runner::{Config, TestRunner},
+};
+
+use super::{
+    fixture::{Spec, What},
+    walk::Walk,
+};
+use crate::run::{RunStatus, journal::Order};
+
+fn plain() -> impl Strategy<Value = What> {
+    prop_oneof![
+        4 => Just(What::Step),
+        5 => Just(What::Resource),
+        1 => Just(What::Value),
+        1 => Just(What::Sleep),
+        1 => Just(What::Signal),
+        1 => Just(What::Child),
+    ]
+}
+
+fn spec(what: impl Strategy<Value = What>) -> impl Strategy<Value = Spec> {
+    let flags = (
+        option::weighted(0.2, proptest::bool::weighted(0.6)),
+        proptest::bool::weighted(0.25),
+        proptest::bool::weighted(0.04),
+        proptest::bool::weighted(0.1),
+        proptest::bool::weighted(0.1),
+    );
+    (what, 0_u16..64, 0_u16..8, flags, 1_u32..4).prop_map(|(what, deps, outer, flags, attempts)| {
+        let (when, optional, pivot, irreversible, park) = flags;
+        let free = matches!(what, What::Join(_) | What::Each { .. });
+        let step = matches!(what, What::Step);
+        Spec {
+            deps,
+            outer,
+            when: when.filter(|_| !free),
+            optional: optional && !free,
+            pivot: pivot && !free,
+            irreversible: irreversible && step,
+            park: park && step,
+            attempts,
+            what,
+        }
+    })
+}
+
+fn nodes() -> impl Strategy<Value = Vec<Spec>> {
+    let each = (0_usize..4, option::of(0_usize..3), vec(spec(plain()), 1..4))
+        .prop_map(|(items, at_least, body)| What::Each { items, at_least, body });
+    let join = (0_usize..2).prop_map(What::Join);
+    vec(spec(prop_oneof![10 => plain(), 2 => each, 1 => join]), 1..8)
+}
+
+fn cases() -> Config {
+    Config { cases: 3_000, failure_persistence: None, ..Config::default() }
+}
+
+/// Runs random cases; proptest prints the smallest one that fails.
+fn check(test: impl Fn(&[Spec], Vec<u16>) -> RunStatus) -> BTreeMap<RunStatus, u32> {
+    let ends = std::cell::RefCell::new(BTreeMap::new());
+    let input = (nodes(), vec(0_u16..10_000, 0..120));
+    let done = TestRunner::new(cases()).run(&input, |(specs, choices)| {
+        let end = test(&specs, choices);
+        *ends.borrow_mut().entry(end).or_insert(0) += 1;
+        Ok(())
+    });
+    if let Err(error) = done {
+        panic!("{error}");
+    }
+    ends.into_inner()
+}
+
+// covers: S3, S4, S8, S10, S12, S13, S15, S16, S17, L1, L5
+#[test]
+fn random_runs_come_to_a_clean_end() {
+    let ends = check(|specs, choices| Walk::new(specs, choices).run());
+    for end in [RunStatus::Succeeded, RunStatus::RolledBack, RunStatus::PartlySucceeded] {
+        assert!(ends.get(&end).is_some_and(|count| *count > 50), "{ends:?}");
+    }
+    assert!(ends.contains_key(&RunStatus::RolledBackKeeping), "{ends:?}");
+}
+
+// covers: S8, S10, S12, S13, S17, L5
+#[test]
+fn what_ended_can_be_torn_down_or_driven_again() {
+    let ends = check(|specs, choices| {
+        let mut walk = Walk::new(specs, choices);
+        match walk.run() {
+            RunStatus::Succeeded | RunStatus::PartlySucceeded => walk.order(Order::TearDown),
+            _ => walk.order(Order::Redrive),
+        }
+        assert_eq!(walk.state.ended, None, "the order was not taken");
+        walk.run_on()
+    });
+    assert!(ends.get(&RunStatus::TornDown).is_some_and(|count| *count > 200), "{ends:?}");
+    assert!(ends.get(&RunStatus::Succeeded).is_some_and(|count| *count > 200), "{ends:?}");
+}
