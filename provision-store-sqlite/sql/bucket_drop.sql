@@ -1,0 +1,1 @@
+DELETE FROM provision_buckets WHERE namespace = ?1 AND bucket = ?2

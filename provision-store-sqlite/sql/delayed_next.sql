@@ -1,0 +1,1 @@
+SELECT due FROM provision_heads WHERE ns = ?1 AND lane = ?2 AND place = 1 ORDER BY due LIMIT 1

@@ -1,0 +1,1 @@
+DELETE FROM provision_incarnations WHERE ns = ?1 AND dead_at < ?2

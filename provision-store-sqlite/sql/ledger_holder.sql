@@ -1,0 +1,4 @@
+SELECT * FROM provision_ledger
+WHERE ns = ?1 AND provider = ?2 AND account = ?3 AND kind = ?4 AND name = ?5
+    AND origin = 'created' AND state IN ('unknown', 'alive') AND run <> ?6
+LIMIT 1

@@ -1,0 +1,8 @@
+SELECT * FROM provision_ledger
+WHERE ns = ?1 AND (run, path, generation, idx) > (?2, ?3, ?4, ?5) AND run <= ?6
+    AND (?7 IS NULL OR tenant = ?7)
+    AND (?8 IS NULL OR provider = ?8)
+    AND (?9 IS NULL OR kind = ?9)
+    AND (?10 IS NULL OR external_id = ?10)
+    AND (?11 = '[]' OR state IN (SELECT value FROM json_each(?11)))
+ORDER BY run, path, generation, idx LIMIT ?12

@@ -1,0 +1,1 @@
+SELECT version, checksum FROM provision_migrations ORDER BY version

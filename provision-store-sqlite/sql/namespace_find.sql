@@ -1,0 +1,1 @@
+SELECT ns FROM provision_namespaces WHERE name = ?1

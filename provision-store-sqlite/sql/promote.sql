@@ -1,0 +1,1 @@
+UPDATE provision_heads SET place = 2 WHERE ns = ?1 AND lane = ?2 AND place = 1 AND due <= ?3

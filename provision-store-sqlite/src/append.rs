@@ -1,0 +1,187 @@
+//! Appends: one fenced write, and everything that hangs on it.
+
+use provision_core::{
+    ledger::LedgerRow,
+    run::RunStatus,
+    store::{Append, Appended, Release},
+};
+use rusqlite::params;
+
+use crate::{
+    error::Fault,
+    rows::{blob, json, moment, signed, unsigned},
+    sql,
+    submit::is_dead_letter,
+    unit::{Unit, place},
+};
+
+impl Unit<'_> {
+    pub(crate) fn append(&mut self, ns: i64, append: &Append) -> Result<Appended, Fault> {
+        if !append.ledger.is_empty() {
+            // The fence comes first: who has no lease learns nothing but that.
+            if !self.is_next(ns, append)? {
+                return self.repeated(ns, append);
+            }
+            for row in &append.ledger {
+                if let Some(holder) = self.conflict(ns, row)? {
+                    return Ok(Appended::Conflict(Box::new(holder)));
+                }
+            }
+        }
+        let Some(requests) = self.keep(ns, append)? else { return self.repeated(ns, append) };
+        self.hang_on(ns, append)?;
+        self.count_append();
+        Ok(Appended::Applied { requests, lease_lost: false })
+    }
+
+    fn is_next(&self, ns: i64, append: &Append) -> Result<bool, Fault> {
+        let fence = &append.fence;
+        let values = params![
+            ns,
+            blob(&append.run),
+            fence.owner.0.as_bytes(),
+            signed(fence.epoch),
+            signed(fence.nonce),
+            signed(seq_before(append)),
+        ];
+        Ok(append.seq >= seq_least(append)
+            && self.first(sql::APPEND_CHECK, values, |_| Ok(()))?.is_some())
+    }
+
+    /// S5: owner, epoch, nonce and sequence are compared by the very statement that writes.
+    fn keep(&self, ns: i64, append: &Append) -> Result<Option<u64>, Fault> {
+        if append.seq < seq_least(append) {
+            return Ok(None);
+        }
+        let (fence, now) = (&append.fence, self.wall());
+        let owner = fence.owner.0.as_bytes();
+        let (epoch, nonce) = (signed(fence.epoch), signed(fence.nonce));
+        let (status, summary) = (append.status.as_str(), json(&append.summary)?);
+        let dead_letter = is_dead_letter(append.status, &append.summary);
+        let (before, seq) = (signed(seq_before(append)), signed(append.seq));
+        let (run, consumed) = (blob(&append.run), signed(append.consumed));
+        let read = |row: &rusqlite::Row<'_>| Ok(unsigned(row.get(0)?));
+        match &append.release {
+            None => self.first(
+                sql::APPEND_KEEP,
+                params![
+                    ns,
+                    run,
+                    owner,
+                    epoch,
+                    nonce,
+                    before,
+                    seq,
+                    status,
+                    summary,
+                    append.open,
+                    consumed,
+                    dead_letter,
+                    moment(now),
+                ],
+                read,
+            ),
+            Some(Release { due, polls }) => self.first(
+                sql::APPEND_RELEASE,
+                params![
+                    ns,
+                    run,
+                    owner,
+                    epoch,
+                    nonce,
+                    before,
+                    seq,
+                    status,
+                    summary,
+                    append.open,
+                    consumed,
+                    dead_letter,
+                    moment(now),
+                    json(polls)?,
+                    can_wake(append.status),
+                    moment(*due),
+                    place(*due, now),
+                ],
+                read,
+            ),
+        }
+    }
+
+    /// The frame, and what belongs to it: the fence has been compared.
+    fn hang_on(&mut self, ns: i64, append: &Append) -> Result<(), Fault> {
+        let run = blob(&append.run);
+        if let Some(body) = &append.frame {
+            let (seq, epoch) = (signed(append.seq), signed(append.fence.epoch));
+            self.run(sql::FRAME_ADD, (ns, run, seq, epoch, moment(append.at), &**body))?;
+        }
+        if append.consumed > 0 {
+            self.run(sql::REQUESTS_CONSUME, (ns, run, signed(append.consumed)))?;
+        }
+        if append.free_guard {
+            self.run(sql::GUARD_FREE, (ns, run))?;
+        }
+        for row in &append.ledger {
+            self.put_row(ns, row)?;
+        }
+        for (key, sealed) in &append.sealed {
+            self.put_sealed(ns, key, sealed)?;
+        }
+        for other in &append.wakes {
+            self.run(sql::WAKE, (ns, blob(other), moment(self.wall())))?;
+            self.stir();
+        }
+        if append.release.is_some() {
+            self.stir();
+        }
+        Ok(())
+    }
+
+    /// S19: an earlier try of this very append is success; anything else is a lost lease.
+    fn repeated(&self, ns: i64, append: &Append) -> Result<Appended, Fault> {
+        let Some(body) = &append.frame else { return Ok(Appended::Stale) };
+        let fence = &append.fence;
+        let values = params![
+            ns,
+            blob(&append.run),
+            signed(append.seq),
+            signed(fence.epoch),
+            &**body,
+            fence.owner.0.as_bytes(),
+            signed(fence.nonce),
+        ];
+        let found = self.first(sql::FRAME_SAME, values, |row| {
+            Ok((row.get::<_, bool>(0)?, unsigned(row.get(1)?), row.get::<_, bool>(2)?))
+        })?;
+        Ok(match found {
+            Some((true, requests, current)) => Appended::Applied { requests, lease_lost: !current },
+            _ => Appended::Stale,
+        })
+    }
+
+    fn conflict(&self, ns: i64, row: &LedgerRow) -> Result<Option<LedgerRow>, Fault> {
+        let Some(holder) = self.holder(ns, row)? else { return Ok(None) };
+        // A row that has the name already keeps it, whatever the watch has entered since.
+        let own = self.row(ns, row)?;
+        let kept = own.is_some_and(|own| {
+            crate::ledger::claims(&own)
+                && (&own.provider, &own.account, &own.kind, &own.name)
+                    == (&row.provider, &row.account, &row.kind, &row.name)
+        });
+        Ok((!kept).then_some(holder))
+    }
+}
+
+/// The sequence number the row must have before the append.
+fn seq_before(append: &Append) -> u64 {
+    append.seq.saturating_sub(seq_least(append))
+}
+
+/// Frames are numbered from 1.
+fn seq_least(append: &Append) -> u64 {
+    u64::from(append.frame.is_some())
+}
+
+/// Whether another run's end may wake a run of this status.
+fn can_wake(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Running | RunStatus::Waiting | RunStatus::Unwinding)
+}

@@ -1,0 +1,209 @@
+//! The one place where leases are granted, renewed and ended.
+
+use provision_core::{
+    id::{RunId, Timestamp},
+    store::{Acquire, Fence, Incarnation, LeaseGrant, LeaseRequest, Leased, Release},
+};
+use rusqlite::params;
+use std::time::Duration;
+use uuid::Uuid;
+
+use crate::{
+    error::Fault,
+    pick::{self, Lane},
+    rows::{at, blob, json, moment, record, signed, unsigned},
+    sql,
+    unit::{Unit, boot_after, place},
+};
+
+/// Dead incarnations are remembered so long, so that none of them is ever renewed.
+const DEAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+impl Unit<'_> {
+    pub(crate) fn lease(&mut self, ns: i64, request: &LeaseRequest) -> Result<LeaseGrant, Fault> {
+        let (worker, now) = (request.worker, self.wall());
+        for who in request.dead.iter().filter(|who| **who != worker) {
+            self.bury(ns, *who, Some(now))?;
+        }
+        if !self.renew(ns, worker, request.ttl)? {
+            return Ok(LeaseGrant {
+                now,
+                alive: false,
+                leased: Vec::new(),
+                held: Vec::new(),
+                peers: Vec::new(),
+                next_due: None,
+            });
+        }
+        self.bury_expired(ns, worker)?;
+        for (run, fence, release) in &request.release {
+            self.release(ns, run, fence, release)?;
+        }
+        let mut lanes = pick::lanes(self.tx, ns)?;
+        let mut leased = Vec::new();
+        if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {
+            lanes.retain(|lane| lane.fits(&acquire.queues) && acquire.code.contains(&lane.saga));
+            leased = self.acquire(ns, acquire, &lanes, worker)?;
+        }
+        if request.retire {
+            self.bury(ns, worker, None)?;
+        }
+        let id = worker.0.as_bytes();
+        Ok(LeaseGrant {
+            now,
+            alive: !request.retire,
+            leased,
+            held: self.all(sql::HELD, (ns, id), |row| {
+                let run = RunId::from_uuid(Uuid::from_bytes(row.get(0)?));
+                Ok((run, unsigned(row.get(1)?)))
+            })?,
+            peers: self.all(sql::INCARNATIONS_ALIVE, (ns, id), |row| {
+                Ok(Incarnation(Uuid::from_bytes(row.get(0)?)))
+            })?,
+            next_due: pick::next_due(self.tx, ns, &lanes)?,
+        })
+    }
+
+    /// Renews an incarnation, or registers it. A dead one is never renewed: no row is touched.
+    fn renew(&self, ns: i64, worker: Incarnation, ttl: Duration) -> Result<bool, Fault> {
+        let expires = boot_after(&self.now, ttl);
+        let expires_at = moment(self.wall().plus(ttl));
+        let values = (ns, worker.0.as_bytes(), &self.now.boot, expires, expires_at);
+        Ok(self.run(sql::INCARNATION_RENEW, values)? > 0)
+    }
+
+    /// Marks incarnations dead whose lease is over by the boot clock, or of an earlier boot.
+    fn bury_expired(&mut self, ns: i64, worker: Incarnation) -> Result<(), Fault> {
+        let boot_now = signed(self.now.boot_ms);
+        let values = (ns, worker.0.as_bytes(), &self.now.boot, boot_now);
+        let expired = self.all(sql::INCARNATIONS_EXPIRED, values, |row| {
+            let who = Incarnation(Uuid::from_bytes(row.get(0)?));
+            let same_boot: bool = row.get(1)?;
+            Ok((who, same_boot, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+        })?;
+        for (who, same_boot, expires, expires_at) in &expired {
+            let wall = self.wall();
+            let died_at = if *same_boot {
+                let ago = unsigned(boot_now.saturating_sub(*expires));
+                Timestamp::from_millis(wall.as_millis().saturating_sub(ago))
+            } else {
+                // It was dead when this boot began; the later of the two bounds is the safe one.
+                let boot_began = wall.as_millis().saturating_sub(self.now.boot_ms);
+                at(*expires_at).max(Timestamp::from_millis(boot_began)).min(wall)
+            };
+            self.bury(ns, *who, Some(died_at))?;
+        }
+        if !expired.is_empty() {
+            let long_ago = self
+                .wall()
+                .as_millis()
+                .saturating_sub(u64::try_from(DEAD_KEPT.as_millis()).unwrap_or(u64::MAX));
+            self.run(sql::INCARNATIONS_FORGET, (ns, signed(long_ago)))?;
+        }
+        Ok(())
+    }
+
+    /// Marks an incarnation dead and makes its runs due. `died_at` is `None` for one that retired.
+    fn bury(&mut self, ns: i64, who: Incarnation, died_at: Option<Timestamp>) -> Result<(), Fault> {
+        let now = moment(self.wall());
+        let id = who.0.as_bytes();
+        if self.run(sql::INCARNATION_BURY, (ns, id, now))? > 0 {
+            self.run(sql::RUNS_FREE, (ns, id, now, died_at.map(moment)))?;
+            self.stir();
+        }
+        Ok(())
+    }
+
+    fn release(
+        &mut self,
+        ns: i64,
+        run: &RunId,
+        fence: &Fence,
+        release: &Release,
+    ) -> Result<(), Fault> {
+        let now = self.wall();
+        let values = params![
+            ns,
+            blob(run),
+            fence.owner.0.as_bytes(),
+            signed(fence.epoch),
+            signed(fence.nonce),
+            json(&release.polls)?,
+            moment(now),
+            moment(release.due),
+            place(release.due, now),
+        ];
+        if self.run(sql::RELEASE, values)? > 0 {
+            self.stir();
+        }
+        Ok(())
+    }
+
+    fn acquire(
+        &mut self,
+        ns: i64,
+        acquire: &Acquire,
+        lanes: &[Lane],
+        worker: Incarnation,
+    ) -> Result<Vec<Leased>, Fault> {
+        let now = moment(self.wall());
+        for lane in lanes {
+            self.run(sql::PROMOTE, (ns, lane.id, now))?;
+        }
+        let runs = match &acquire.runs {
+            Some(proposed) => self.proposed(ns, proposed, lanes, acquire.limit)?,
+            None => {
+                let due = pick::due(self.tx, ns, lanes, acquire.limit, &mut self.caches.turns)?;
+                due.into_iter().map(|(_, run)| run).collect()
+            }
+        };
+        let mut leased = Vec::new();
+        for run in runs {
+            leased.extend(self.grant(ns, &run, worker)?);
+        }
+        Ok(leased)
+    }
+
+    /// Those of the proposed runs that are due, unowned and in these lanes.
+    fn proposed(
+        &self,
+        ns: i64,
+        proposed: &[RunId],
+        lanes: &[Lane],
+        limit: usize,
+    ) -> Result<Vec<RunId>, Fault> {
+        let now = moment(self.wall());
+        let mut runs = Vec::new();
+        for run in proposed {
+            if runs.len() >= limit {
+                break;
+            }
+            let lane =
+                self.first(sql::PROPOSED, (ns, blob(run), now), |row| Ok(row.get::<_, i64>(0)?))?;
+            let fits = lane.is_some_and(|lane| lanes.iter().any(|known| known.id == lane));
+            if fits && !runs.contains(run) {
+                runs.push(*run);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Leases a run that nobody holds.
+    pub(crate) fn grant(
+        &self,
+        ns: i64,
+        run: &RunId,
+        worker: Incarnation,
+    ) -> Result<Option<Leased>, Fault> {
+        let Some((mut record, died_at)) = record(self.tx, ns, run)? else { return Ok(None) };
+        let (nonce, now) = (self.draw_nonce()?, self.wall());
+        let values = params![ns, blob(run), worker.0.as_bytes(), nonce, moment(now)];
+        let epoch = self.first(sql::GRANT, values, |row| Ok(unsigned(row.get(0)?)))?;
+        let Some(epoch) = epoch else { return Ok(None) };
+        record.head.epoch = epoch;
+        record.head.owner = Some(worker);
+        record.head.updated_at = now;
+        let fence = Fence { owner: worker, epoch, nonce: unsigned(nonce) };
+        Ok(Some(Leased { record, fence, died_at }))
+    }
+}

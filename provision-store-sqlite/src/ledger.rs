@@ -1,0 +1,204 @@
+//! The ledger: rows, names, sightings, the watch.
+
+use provision_core::{
+    id::{ExternalId, RunId, Timestamp},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
+    run::RunStatus,
+};
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use crate::{
+    error::Fault,
+    rows::{all, at, blob, json, ledger_row, moment, origin, signed, state, unsigned},
+    sql,
+    unit::Unit,
+};
+
+/// Rows a query answers when it names no limit, and the most it ever answers.
+const ROWS_DEFAULT: usize = 1_000;
+const ROWS_MAX: usize = 10_000;
+const FIRST_RUN: [u8; 16] = [0; 16];
+const LAST_RUN: [u8; 16] = [0xff; 16];
+
+/// Whether a row claims its name for its run: only what the run created, and what may exist.
+pub(crate) fn claims(row: &LedgerRow) -> bool {
+    let live = matches!(row.state, ResourceState::Unknown | ResourceState::Alive);
+    live && row.origin == Origin::Created && row.name.is_some()
+}
+
+/// Answers what needs no write.
+pub(crate) fn read(conn: &Connection, ns: i64, op: &LedgerOp) -> Result<LedgerReply, Fault> {
+    match op {
+        LedgerOp::Query(query) => Ok(LedgerReply::Rows(self::query(conn, ns, query)?)),
+        LedgerOp::Sightings(run) => Ok(LedgerReply::Sightings(sightings(conn, ns, *run)?)),
+        LedgerOp::Sight(_)
+        | LedgerOp::ClaimWatch { .. }
+        | LedgerOp::EndWatch { .. }
+        | LedgerOp::Enter(_) => Ok(LedgerReply::Changed(false)),
+    }
+}
+
+/// Whether an operation only reads.
+pub(crate) fn is_read(op: &LedgerOp) -> bool {
+    matches!(op, LedgerOp::Query(_) | LedgerOp::Sightings(_))
+}
+
+fn query(conn: &Connection, ns: i64, query: &LedgerQuery) -> Result<Vec<LedgerRow>, Fault> {
+    let limit = if query.limit == 0 { ROWS_DEFAULT } else { query.limit.min(ROWS_MAX) };
+    let first = query.run.map_or(FIRST_RUN, |run| *run.as_uuid().as_bytes());
+    let last = query.run.map_or(LAST_RUN, |run| *run.as_uuid().as_bytes());
+    // Below every row of the first run, whose numbers are never negative.
+    let (run, path, generation, index) = match &query.after {
+        Some((run, path, generation, index)) => {
+            (*run.as_uuid().as_bytes(), path.as_str(), i64::from(*generation), i64::from(*index))
+        }
+        None => (first, "", -1, -1),
+    };
+    let states: Vec<_> = query.states.iter().map(|known| state(*known)).collect();
+    let values = params![
+        ns,
+        run.max(first),
+        path,
+        generation,
+        index,
+        last,
+        query.tenant,
+        query.provider,
+        query.kind,
+        query.external_id.as_ref().map(ExternalId::as_str),
+        json(&states)?,
+        signed(limit as u64),
+    ];
+    all(conn, sql::LEDGER_QUERY, values, ledger_row)
+}
+
+fn sightings(conn: &Connection, ns: i64, run: Option<RunId>) -> Result<Vec<Sighting>, Fault> {
+    let first = run.map_or(FIRST_RUN, |run| *run.as_uuid().as_bytes());
+    let last = run.map_or(LAST_RUN, |run| *run.as_uuid().as_bytes());
+    all(conn, sql::SIGHTINGS, (ns, first, last), |row| {
+        Ok(Sighting {
+            run: RunId::from_uuid(Uuid::from_bytes(row.get(0)?)),
+            path: row.get(1)?,
+            provider: row.get(2)?,
+            kind: row.get(3)?,
+            external_id: ExternalId::new(row.get::<_, String>(4)?),
+            epoch: unsigned(row.get(5)?),
+            at: at(row.get(6)?),
+        })
+    })
+}
+
+impl Unit<'_> {
+    pub(crate) fn ledger_op(&self, ns: i64, op: &LedgerOp) -> Result<LedgerReply, Fault> {
+        match op {
+            LedgerOp::Sight(sighting) => Ok(LedgerReply::Changed(self.sight(ns, sighting)?)),
+            LedgerOp::ClaimWatch { hold, limit, .. } => {
+                let until = self.wall().plus(*hold);
+                Ok(LedgerReply::Rows(self.claim_watch(ns, until, *limit)?))
+            }
+            LedgerOp::EndWatch { row, next } => {
+                Ok(LedgerReply::Changed(self.set_watch(ns, row, *next)?))
+            }
+            LedgerOp::Enter(row) => Ok(LedgerReply::Changed(self.enter(ns, row)?)),
+            LedgerOp::Query(_) | LedgerOp::Sightings(_) => read(self.tx, ns, op),
+        }
+    }
+
+    pub(crate) fn put_row(&self, ns: i64, row: &LedgerRow) -> Result<(), Fault> {
+        let cost = row.cost.as_ref().map(json).transpose()?;
+        let values = params![
+            ns,
+            blob(&row.run),
+            row.path,
+            row.generation,
+            row.index,
+            row.tenant,
+            row.provider,
+            row.account,
+            row.kind,
+            row.name,
+            row.external_id.as_ref().map(ExternalId::as_str),
+            origin(row.origin),
+            state(row.state),
+            row.region,
+            row.template,
+            cost,
+            row.suspect,
+            row.watch_at.map(moment),
+            moment(row.since),
+            row.until.map(moment),
+        ];
+        self.run(sql::LEDGER_PUT, values)?;
+        Ok(())
+    }
+
+    /// Another run's live created row of the same name.
+    pub(crate) fn holder(&self, ns: i64, row: &LedgerRow) -> Result<Option<LedgerRow>, Fault> {
+        let Some(name) = row.name.as_ref().filter(|_| claims(row)) else { return Ok(None) };
+        let values = (ns, &row.provider, &row.account, &row.kind, name, blob(&row.run));
+        self.first(sql::LEDGER_HOLDER, values, ledger_row)
+    }
+
+    /// The stored row of the same run, path, generation and index.
+    pub(crate) fn row(&self, ns: i64, row: &LedgerRow) -> Result<Option<LedgerRow>, Fault> {
+        let values = (ns, blob(&row.run), &row.path, row.generation, row.index);
+        self.first(sql::LEDGER_ONE, values, ledger_row)
+    }
+
+    fn sight(&self, ns: i64, seen: &Sighting) -> Result<bool, Fault> {
+        let values = params![
+            ns,
+            blob(&seen.run),
+            seen.path,
+            seen.provider,
+            seen.kind,
+            seen.external_id.as_str(),
+            signed(seen.epoch),
+            moment(seen.at),
+        ];
+        Ok(self.run(sql::SIGHT, values)? > 0)
+    }
+
+    fn claim_watch(
+        &self,
+        ns: i64,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, Fault> {
+        let values = (ns, moment(self.wall()), signed(limit.min(ROWS_MAX) as u64));
+        let mut rows = self.all(sql::LEDGER_WATCH_DUE, values, ledger_row)?;
+        for row in &mut rows {
+            self.set_watch(ns, row, Some(until))?;
+            row.watch_at = Some(until);
+        }
+        Ok(rows)
+    }
+
+    /// Moves the watch of a row, if it still is where `row` says.
+    fn set_watch(&self, ns: i64, row: &LedgerRow, next: Option<Timestamp>) -> Result<bool, Fault> {
+        let values = params![
+            ns,
+            blob(&row.run),
+            row.path,
+            row.generation,
+            row.index,
+            row.watch_at.map(moment),
+            next.map(moment),
+        ];
+        Ok(self.run(sql::LEDGER_WATCH_SET, values)? > 0)
+    }
+
+    /// S17: rows of a run under way are written by its own appends only.
+    fn enter(&self, ns: i64, row: &LedgerRow) -> Result<bool, Fault> {
+        let status = self.first(sql::RUN_STATUS, (ns, blob(&row.run)), |row| {
+            Ok(RunStatus::parse(&row.get::<_, String>(0)?))
+        })?;
+        let under_way = status.is_some_and(|status| !status.is_some_and(RunStatus::is_end));
+        if under_way || self.row(ns, row)?.as_ref() == Some(row) {
+            return Ok(false);
+        }
+        self.put_row(ns, row)?;
+        Ok(true)
+    }
+}

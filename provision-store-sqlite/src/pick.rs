@@ -1,0 +1,213 @@
+//! Which ready runs come next: higher priority first, tenants in turn, oldest first.
+//!
+//! Every pick is one seek in an index that holds ready runs only, so a claim costs the same
+//! however many runs are finished, delayed, or belong to sagas that this worker does not know.
+
+use std::collections::HashMap;
+
+use provision_core::{
+    id::{RunId, Timestamp},
+    store::SagaRef,
+};
+use rusqlite::Connection;
+use uuid::Uuid;
+
+use crate::{
+    error::Fault,
+    rows::{all, at},
+    sql,
+};
+
+/// Tenants looked at in one claim, at most.
+const TENANTS_MAX: usize = 256;
+
+/// Where each namespace, lane and priority goes on: the tenant to serve first.
+pub(crate) type Turns = HashMap<(i64, i64, i32), String>;
+
+/// The runs of one named queue and saga.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) id: i64,
+    pub(crate) queue: String,
+    pub(crate) saga: SagaRef,
+}
+
+impl Lane {
+    /// Whether the lane belongs to one of these queues; none named means all.
+    pub(crate) fn fits(&self, queues: &[String]) -> bool {
+        queues.is_empty() || queues.contains(&self.queue)
+    }
+}
+
+/// All lanes of a namespace; there are as many as queues times registered sagas.
+pub(crate) fn lanes(conn: &Connection, ns: i64) -> Result<Vec<Lane>, Fault> {
+    all(conn, sql::LANES, [ns], |row| {
+        let saga = SagaRef { name: row.get(2)?, version: row.get(3)?, fingerprint: row.get(4)? };
+        Ok(Lane { id: row.get(0)?, queue: row.get(1)?, saga })
+    })
+}
+
+/// The earliest due time in these lanes.
+pub(crate) fn next_due(
+    conn: &Connection,
+    ns: i64,
+    lanes: &[Lane],
+) -> Result<Option<Timestamp>, Fault> {
+    let mut next: Option<Timestamp> = None;
+    for lane in lanes {
+        for text in [sql::READY_ANY, sql::DELAYED_NEXT] {
+            let due = all(conn, text, (ns, lane.id), |row| Ok(at(row.get(0)?)))?.pop();
+            next = due.into_iter().chain(next).min();
+        }
+    }
+    Ok(next)
+}
+
+/// One tenant's runs in one lane, at one priority.
+#[derive(Debug)]
+struct Queue {
+    lane: i64,
+    tenant: String,
+    next: Option<(i64, [u8; 16])>,
+    served: bool,
+}
+
+/// Up to `limit` ready runs with their priorities; `turns` remembers where the tenants go on.
+pub(crate) fn due(
+    conn: &Connection,
+    ns: i64,
+    lanes: &[Lane],
+    limit: usize,
+    turns: &mut Turns,
+) -> Result<Vec<(i32, RunId)>, Fault> {
+    let mut found = Vec::new();
+    let mut below = i64::MAX;
+    while found.len() < limit {
+        let mut tops = Vec::new();
+        for lane in lanes {
+            let top = all(conn, sql::READY_PRIORITY, (ns, lane.id, below), |row| {
+                Ok(row.get::<_, i32>(0)?)
+            })?;
+            tops.extend(top.into_iter().map(|priority| (priority, lane.id)));
+        }
+        let Some(priority) = tops.iter().map(|(priority, _)| *priority).max() else { break };
+        let lanes = tops.iter().filter(|(top, _)| *top == priority).map(|(_, lane)| *lane);
+        let band = Band { conn, ns, priority };
+        band.serve(lanes, limit, &mut found, turns)?;
+        below = i64::from(priority);
+    }
+    Ok(found)
+}
+
+struct Band<'a> {
+    conn: &'a Connection,
+    ns: i64,
+    priority: i32,
+}
+
+impl Band<'_> {
+    /// Goes round the tenants, one run each, until the limit is reached or nothing is left.
+    fn serve(
+        &self,
+        lanes: impl Iterator<Item = i64>,
+        limit: usize,
+        found: &mut Vec<(i32, RunId)>,
+        turns: &mut Turns,
+    ) -> Result<(), Fault> {
+        let wanted = limit.saturating_sub(found.len()).min(TENANTS_MAX);
+        let mut queues = Vec::new();
+        for lane in lanes {
+            self.tenants(lane, wanted, turns, &mut queues)?;
+        }
+        queues.sort_by_key(|queue| queue.next);
+        let mut left = queues.len();
+        while left > 0 && found.len() < limit {
+            left = 0;
+            for queue in &mut queues {
+                if found.len() >= limit {
+                    break;
+                }
+                let Some((due, run)) = queue.next else { continue };
+                found.push((self.priority, RunId::from_uuid(Uuid::from_bytes(run))));
+                queue.served = true;
+                queue.next = self.after(queue.lane, &queue.tenant, due, &run)?;
+                left = left.saturating_add(1);
+            }
+        }
+        self.remember(&queues, turns);
+        Ok(())
+    }
+
+    /// Up to `wanted` tenants of a lane that have ready runs, from the one whose turn it is.
+    fn tenants(
+        &self,
+        lane: i64,
+        wanted: usize,
+        turns: &Turns,
+        queues: &mut Vec<Queue>,
+    ) -> Result<(), Fault> {
+        let start = turns.get(&(self.ns, lane, self.priority)).cloned().unwrap_or_default();
+        let (mut from, mut wrapped, mut count) = (start.clone(), start.is_empty(), 0_usize);
+        while count < wanted {
+            let values = (self.ns, lane, self.priority, &from);
+            let tenant =
+                all(self.conn, sql::READY_TENANT, values, |row| Ok(row.get::<_, String>(0)?))?
+                    .pop();
+            match tenant {
+                Some(tenant) if !(wrapped && !start.is_empty() && tenant >= start) => {
+                    let next = self.after(lane, &tenant, -1, &[])?;
+                    from = successor(&tenant);
+                    queues.push(Queue { lane, tenant, next, served: false });
+                    count = count.saturating_add(1);
+                }
+                None if !wrapped => {
+                    wrapped = true;
+                    from = String::new();
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next ready run of a tenant after (due, run).
+    fn after(
+        &self,
+        lane: i64,
+        tenant: &str,
+        due: i64,
+        run: &[u8],
+    ) -> Result<Option<(i64, [u8; 16])>, Fault> {
+        let values = (self.ns, lane, self.priority, tenant, due, run);
+        let next = all(self.conn, sql::READY_RUN, values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(next.into_iter().next())
+    }
+
+    /// The first tenant that was not served comes first next time; after all of them, the next.
+    fn remember(&self, queues: &[Queue], turns: &mut Turns) {
+        let mut last: HashMap<i64, &Queue> = HashMap::new();
+        for queue in queues.iter().filter(|queue| queue.served) {
+            last.entry(queue.lane)
+                .and_modify(|known| {
+                    if queue.tenant > known.tenant {
+                        *known = queue;
+                    }
+                })
+                .or_insert(queue);
+        }
+        for (lane, queue) in last {
+            turns.insert((self.ns, lane, self.priority), successor(&queue.tenant));
+        }
+        for queue in queues.iter().filter(|queue| !queue.served) {
+            let next = turns.entry((self.ns, queue.lane, self.priority)).or_default();
+            if queue.tenant < *next {
+                next.clone_from(&queue.tenant);
+            }
+        }
+    }
+}
+
+/// The text that follows `tenant` immediately in SQLite's order of bytes.
+fn successor(tenant: &str) -> String {
+    format!("{tenant}\0")
+}

@@ -1,0 +1,194 @@
+//! Opening connections: settings that are read back, and versioned migrations.
+
+use std::path::Path;
+
+use provision_core::error::{StoreError, StoreErrorKind};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::{
+    config::SqliteConfig,
+    error::{Fault, sorted},
+    sql,
+};
+
+const OPEN: &str = "open the store";
+/// Statements kept prepared on each connection; more than the store has.
+const STATEMENTS_KEPT: usize = 128;
+const PAGE_BYTES: u64 = 4_096;
+
+/// One step of the schema. The text is fixed for ever once released.
+struct Migration {
+    version: u32,
+    name: &'static str,
+    text: &'static str,
+}
+
+const STATE: &[Migration] =
+    &[Migration { version: 1, name: "first", text: include_str!("../migrations/0001_first.sql") }];
+
+const LIMITS: &[Migration] = &[Migration {
+    version: 1,
+    name: "first",
+    text: include_str!("../migrations/limits_0001_first.sql"),
+}];
+
+/// Opens the connection that writes runs, and brings the schema up to date.
+pub(crate) fn open_state(config: &SqliteConfig) -> Result<Connection, StoreError> {
+    let mut conn = connect(&config.path, config, false)?;
+    if let Some(bytes) = config.bytes_max {
+        let pages = i64::try_from(bytes / PAGE_BYTES).unwrap_or(i64::MAX);
+        pragma(&conn, "max_page_count", pages)?;
+    }
+    pragma(&conn, "synchronous", "FULL")?;
+    pragma(&conn, "wal_autocheckpoint", 4_000)?;
+    verify(&conn)?;
+    migrate(&mut conn, STATE).map_err(|fault| fault.into_store("migrate the store"))?;
+    Ok(conn)
+}
+
+/// Opens the connection that writes limits: never synced, losing it costs at most one burst.
+pub(crate) fn open_limits(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
+    let mut conn = connect(path, config, false)?;
+    pragma(&conn, "synchronous", "OFF")?;
+    migrate(&mut conn, LIMITS).map_err(|fault| fault.into_store("migrate the limits"))?;
+    Ok(conn)
+}
+
+/// Opens a connection that cannot write.
+pub(crate) fn open_reader(config: &SqliteConfig) -> Result<Connection, StoreError> {
+    connect(&config.path, config, true)
+}
+
+fn connect(path: &Path, config: &SqliteConfig, read: bool) -> Result<Connection, StoreError> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if !read {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| sorted(&e, OPEN))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    conn.busy_timeout(config.busy).map_err(|e| sorted(&e, OPEN))?;
+    pragma(&conn, "foreign_keys", "OFF")?;
+    pragma(&conn, "temp_store", "MEMORY")?;
+    if read {
+        pragma(&conn, "query_only", "ON")?;
+    } else {
+        let mode = conn.query_row("PRAGMA journal_mode = WAL", (), |row| row.get::<_, String>(0));
+        mode.map_err(|e| sorted(&e, OPEN))?;
+    }
+    Ok(conn)
+}
+
+fn pragma(conn: &Connection, name: &str, value: impl rusqlite::ToSql) -> Result<(), StoreError> {
+    conn.pragma_update(None, name, value).map_err(|e| sorted(&e, OPEN))
+}
+
+/// Reads back what was set: a file system or build without WAL ignores the order silently.
+fn verify(conn: &Connection) -> Result<(), StoreError> {
+    let read = |name: &str| {
+        conn.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+            .map_err(|e| sorted(&e, OPEN))
+    };
+    let (mode, sync) = (read("journal_mode")?, read("synchronous")?);
+    let wal = matches!(&mode, rusqlite::types::Value::Text(mode) if mode == "wal");
+    let full = matches!(sync, rusqlite::types::Value::Integer(2..));
+    if wal && full {
+        return Ok(());
+    }
+    Err(StoreError::new(StoreErrorKind::Unsuitable, "sqlite_unsafe_settings", OPEN)
+        .with_context(format!("journal_mode is {mode:?}, synchronous is {sync:?}"))
+        .with_hint("use a file on a local disk, where SQLite can keep a write-ahead log"))
+}
+
+fn migrate(conn: &mut Connection, migrations: &[Migration]) -> Result<(), Fault> {
+    // One transaction: a migration that fails leaves the file as it was.
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute(sql::MIGRATIONS_TABLE, ())?;
+    let applied = applied(&tx)?;
+    for (version, checksum) in &applied {
+        let known = migrations.iter().find(|m| m.version == *version);
+        let Some(known) = known else { return Err(newer(*version).into()) };
+        if checksum_of(known.text) != *checksum {
+            return Err(changed(*version).into());
+        }
+    }
+    for migration in migrations {
+        if applied.iter().all(|(version, _)| *version != migration.version) {
+            tx.execute_batch(migration.text)?;
+            let checksum = checksum_of(migration.text);
+            tx.execute(sql::MIGRATION_ADD, (migration.version, migration.name, checksum))?;
+        }
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+fn applied(tx: &Transaction<'_>) -> Result<Vec<(u32, String)>, Fault> {
+    let mut statement = tx.prepare(sql::MIGRATIONS_APPLIED)?;
+    let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect::<Result<_, _>>().map_err(Fault::from)
+}
+
+fn newer(version: u32) -> StoreError {
+    StoreError::new(StoreErrorKind::Damaged, "schema_newer", OPEN)
+        .with_context(format!("the file has schema version {version}"))
+        .with_hint("the file was written by a newer version of this library: upgrade this program")
+}
+
+fn changed(version: u32) -> StoreError {
+    StoreError::new(StoreErrorKind::Damaged, "schema_changed", OPEN)
+        .with_context(format!("schema version {version} is not the one this library made"))
+        .with_hint("restore the file from a backup, or open it with the program that changed it")
+}
+
+/// FNV-1a over the text of a migration: it notices accidents, not attacks.
+fn checksum_of(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Connection, Migration, STATE, checksum_of, migrate};
+
+    const TWO: &[Migration] = &[
+        Migration { version: 1, name: "a", text: "CREATE TABLE a (x); INSERT INTO a VALUES (1)" },
+        Migration { version: 2, name: "b", text: "CREATE TABLE b (x)" },
+    ];
+
+    // covers: R3-36
+    #[test]
+    fn each_migration_runs_once_and_later_ones_are_added() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, &TWO[..1]).unwrap();
+        migrate(&mut conn, &TWO[..1]).unwrap();
+        migrate(&mut conn, TWO).unwrap();
+        let count: u32 = conn.query_row("SELECT count(*) FROM a, b", (), |r| r.get(0)).unwrap();
+        assert_eq!(count, 0, "both tables are there");
+        let rows: u32 = conn.query_row("SELECT count(*) FROM a", (), |r| r.get(0)).unwrap();
+        assert_eq!(rows, 1, "the first ran once");
+    }
+
+    // covers: R3-36
+    #[test]
+    fn a_failing_migration_leaves_the_old_version() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, &TWO[..1]).unwrap();
+        let bad = [
+            Migration { ..TWO[0] },
+            Migration { version: 2, name: "bad", text: "CREATE TABLE c (x); NONSENSE" },
+        ];
+        assert!(migrate(&mut conn, &bad).is_err());
+        assert!(conn.prepare("SELECT * FROM c").is_err());
+        migrate(&mut conn, TWO).unwrap();
+    }
+
+    // Released migrations never change; a new version is a new file.
+    #[test]
+    fn released_migrations_are_fixed() {
+        let versions: Vec<_> = STATE.iter().map(|m| m.version).collect();
+        assert_eq!(versions, [1]);
+        assert_eq!(checksum_of("a"), "af63dc4c8601ec8c");
+    }
+}

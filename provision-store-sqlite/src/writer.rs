@@ -1,0 +1,317 @@
+//! The one thread that writes: it takes whatever is pending, writes it in one transaction, and
+//! answers each caller after the commit.
+//!
+//! It never waits for more work to come: alone, a call is one commit; under load batches grow by
+//! themselves while the previous one is being synced. A call that fails does not fail its
+//! neighbours: the batch is rolled back and each call is tried in a transaction of its own.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError, RwLock},
+    thread,
+};
+
+use provision_core::error::{StoreError, StoreErrorKind};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    clock::{Anchor, Reading, StoreClock},
+    counters::Tally,
+    error::{Fault, sorted},
+    host::EndHandlers,
+    rows::{moment, signed, unsigned},
+    sql,
+    turn::Turn,
+    unit::{Caches, Unit},
+};
+
+/// One call, as the thread sees it.
+trait Work: Send {
+    /// Does the work inside a transaction. May be called again after a roll-back.
+    fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), Fault>;
+    /// Answers the caller: with what `run` found, or with the error.
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
+    /// What the error of this call says was tried.
+    fn operation(&self) -> &'static str;
+    /// Whether the call must have a transaction of its own, and can run only once.
+    fn is_alone(&self) -> bool;
+}
+
+struct Call<T, F> {
+    operation: &'static str,
+    alone: bool,
+    work: F,
+    found: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Work for Call<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Unit<'_>) -> Result<T, Fault> + Send,
+{
+    fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), Fault> {
+        self.found = Some((self.work)(unit)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { operation, found, reply, .. } = *self;
+        let found = outcome.and_then(|()| found.ok_or_else(|| gone(operation)));
+        // A caller that has gone away does not want to know.
+        let _ = reply.send(found);
+    }
+
+    fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    fn is_alone(&self) -> bool {
+        self.alone
+    }
+}
+
+fn gone(operation: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "sqlite_writer_gone", operation)
+}
+
+/// The thread's outside: sends calls in and waits for answers.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    calls: Option<mpsc::Sender<Box<dyn Work>>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What the thread works with.
+pub(crate) struct Setup {
+    pub(crate) name: &'static str,
+    pub(crate) conn: Connection,
+    pub(crate) turn: Turn,
+    pub(crate) clock: Arc<StoreClock>,
+    pub(crate) keeps_clock: bool,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) handlers: Arc<RwLock<EndHandlers>>,
+    pub(crate) stirred: Arc<Notify>,
+    pub(crate) batch_max: usize,
+    pub(crate) queue_max: usize,
+}
+
+impl Writer {
+    /// Starts the thread; it ends when the writer is dropped, after what is pending.
+    pub(crate) fn start(setup: Setup) -> Result<Self, StoreError> {
+        let (calls, pending) = mpsc::channel(setup.queue_max);
+        let thread = thread::Builder::new().name(setup.name.to_owned());
+        let desk = Desk { pending, waiting: VecDeque::new(), caches: Caches::default(), setup };
+        let thread = thread
+            .spawn(move || desk.serve())
+            .map_err(|error| StoreError::unavailable("start the writer").with_source(error))?;
+        Ok(Self { calls: Some(calls), thread: Some(thread) })
+    }
+
+    /// Does `work` in a transaction shared with others; it may run more than once.
+    pub(crate) async fn shared<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnMut(&mut Unit<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call(operation, false, work).await
+    }
+
+    /// Does `work` once, in a transaction of its own.
+    pub(crate) async fn alone<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Unit<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut work = Some(work);
+        let once = move |unit: &mut Unit<'_>| match work.take() {
+            Some(work) => work(unit),
+            None => Err(gone(operation).into()),
+        };
+        self.call(operation, true, once).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        alone: bool,
+        work: impl FnMut(&mut Unit<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(Call { operation, alone, work, found: None, reply });
+        let calls = self.calls.as_ref().ok_or_else(|| gone(operation))?;
+        calls.send(call).await.map_err(|_closed| gone(operation))?;
+        answer.await.map_err(|_gone| gone(operation))?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.calls = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // A thread that panicked has nothing left to write.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's inside.
+struct Desk {
+    pending: mpsc::Receiver<Box<dyn Work>>,
+    /// Calls taken from the channel that belong to a later turn.
+    waiting: VecDeque<Box<dyn Work>>,
+    caches: Caches,
+    setup: Setup,
+}
+
+/// Why a turn wrote nothing.
+enum Failed {
+    /// One of the calls failed; the others may not.
+    Call(StoreError),
+    /// The transaction as a whole could not begin or end.
+    All(Fault),
+}
+
+impl Desk {
+    fn serve(mut self) {
+        while let Some(first) = self.waiting.pop_front().or_else(|| self.pending.blocking_recv()) {
+            let mut batch = vec![first];
+            match self.turn(&mut batch, true) {
+                Ok(()) => answer(batch),
+                Err(Failed::All(fault)) => answer_all(batch, &fault),
+                Err(Failed::Call(error)) if batch.len() == 1 => answer_one(batch, error),
+                Err(Failed::Call(_)) => self.one_by_one(batch),
+            }
+        }
+    }
+
+    /// One call of a batch failed: each gets a transaction of its own.
+    fn one_by_one(&mut self, batch: Vec<Box<dyn Work>>) {
+        for call in batch {
+            let mut one = vec![call];
+            match self.turn(&mut one, false) {
+                Ok(()) => answer(one),
+                Err(Failed::All(fault)) => answer_all(one, &fault),
+                Err(Failed::Call(error)) => answer_one(one, error),
+            }
+        }
+    }
+
+    /// One bounded batch; the turn is given back after it, so that other processes come in.
+    fn turn(&mut self, batch: &mut Vec<Box<dyn Work>>, gather: bool) -> Result<(), Failed> {
+        let Self { pending, waiting, caches, setup } = self;
+        let turn = setup.turn.take().map_err(|error| Failed::All(Fault::Store(error)))?;
+        if gather {
+            fill(batch, waiting, pending, setup.batch_max);
+        }
+        let conn = &mut setup.conn;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let tx = conn
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(|error| Failed::All(error.into()))?;
+            let now = now(&tx, &setup.clock, setup.keeps_clock).map_err(Failed::All)?;
+            let handlers = setup.handlers.read().unwrap_or_else(PoisonError::into_inner);
+            let mut unit = Unit::new(&tx, now, caches, &setup.tally, &handlers);
+            for call in batch.iter_mut() {
+                let operation = call.operation();
+                call.run(&mut unit).map_err(|fault| Failed::Call(fault.into_store(operation)))?;
+            }
+            let done = unit.done();
+            tx.commit().map_err(|error| Failed::All(error.into()))?;
+            Ok(done)
+        }));
+        drop(turn);
+        match outcome.unwrap_or_else(|panic| Err(Failed::Call(panicked(panic.as_ref())))) {
+            Ok(done) => {
+                setup.tally.committed(done.appends);
+                if done.stirred {
+                    setup.stirred.notify_waiters();
+                }
+                Ok(())
+            }
+            Err(failed) => {
+                // What was looked up inside a transaction that is gone may be gone with it.
+                caches.forget();
+                Err(failed)
+            }
+        }
+    }
+}
+
+/// Takes what is pending, without waiting, up to a call that must be alone.
+fn fill(
+    batch: &mut Vec<Box<dyn Work>>,
+    waiting: &mut VecDeque<Box<dyn Work>>,
+    pending: &mut mpsc::Receiver<Box<dyn Work>>,
+    most: usize,
+) {
+    if batch.iter().any(|call| call.is_alone()) {
+        return;
+    }
+    while batch.len() < most {
+        let Some(next) = waiting.pop_front().or_else(|| pending.try_recv().ok()) else { return };
+        if next.is_alone() {
+            waiting.push_front(next);
+            return;
+        }
+        batch.push(next);
+    }
+}
+
+/// Reads the clock; the file keeps the reading when it ran ahead of the last one kept (S20).
+fn now(tx: &Transaction<'_>, clock: &StoreClock, keeps: bool) -> Result<Reading, Fault> {
+    if !keeps {
+        return Ok(clock.read(None));
+    }
+    let kept = tx
+        .prepare_cached(sql::CLOCK_READ)?
+        .query_row((), |row| {
+            let (boot, boot_ms, wall_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Anchor { boot, boot_ms: unsigned(boot_ms), wall_ms: unsigned(wall_ms) })
+        })
+        .optional()?;
+    let now = clock.read(kept.as_ref());
+    if kept.is_none_or(|kept| kept.lags(&now)) {
+        let values = (&now.boot, signed(now.boot_ms), moment(now.wall));
+        tx.prepare_cached(sql::CLOCK_KEEP)?.execute(values)?;
+    }
+    Ok(now)
+}
+
+fn answer(batch: Vec<Box<dyn Work>>) {
+    for call in batch {
+        call.answer(Ok(()));
+    }
+}
+
+fn answer_one(batch: Vec<Box<dyn Work>>, error: StoreError) {
+    let mut error = Some(error);
+    for call in batch {
+        let operation = call.operation();
+        call.answer(Err(error.take().unwrap_or_else(|| gone(operation))));
+    }
+}
+
+fn answer_all(batch: Vec<Box<dyn Work>>, fault: &Fault) {
+    for call in batch {
+        let error = match fault {
+            Fault::Sql(error) => sorted(error, call.operation()),
+            Fault::Store(error) => StoreError::new(error.kind(), error.code(), call.operation())
+                .with_context(error.to_string()),
+        };
+        call.answer(Err(error));
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> StoreError {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    StoreError::new(StoreErrorKind::Invalid, "sqlite_call_panicked", "write")
+        .with_context(text)
+        .with_hint("a function of the host panicked inside the transaction")
+}

@@ -1,0 +1,78 @@
+//! A machine whose clocks a test can move, and fixtures on files in their own directory.
+
+use std::{
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use provision_core::id::Timestamp;
+use provision_store_sqlite::{Boot, Machine, SqliteConfig, SqliteStore, ThisMachine};
+use provision_testkit::conformance::{Fixture, Handle};
+
+/// This machine, with its clocks moved on or aside.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    machine: ThisMachine,
+    on_ms: AtomicU64,
+    wall_back_ms: AtomicU64,
+    boots: AtomicU64,
+}
+
+impl Moved {
+    /// Lets time pass.
+    pub(crate) fn pass(&self, by: Duration) {
+        self.on_ms.fetch_add(u64::try_from(by.as_millis()).unwrap(), Relaxed);
+    }
+
+    /// Sets the wall clock back, and nothing else.
+    pub(crate) fn set_wall_back(&self, by: Duration) {
+        self.wall_back_ms.store(u64::try_from(by.as_millis()).unwrap(), Relaxed);
+    }
+
+    /// Starts the machine anew.
+    pub(crate) fn reboot(&self) {
+        self.boots.fetch_add(1, Relaxed);
+    }
+}
+
+impl Machine for Moved {
+    fn wall(&self) -> Timestamp {
+        let wall = self.machine.wall().as_millis() + self.on_ms.load(Relaxed);
+        Timestamp::from_millis(wall - self.wall_back_ms.load(Relaxed))
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let boot = self.machine.boot()?;
+        let id = format!("{}-{}", boot.id, self.boots.load(Relaxed));
+        Some(Boot { id, elapsed: boot.elapsed + Duration::from_millis(self.on_ms.load(Relaxed)) })
+    }
+}
+
+/// Opens a file with these clocks.
+pub(crate) async fn open(path: &Path, machine: &Arc<Moved>) -> SqliteStore {
+    let machine = Arc::<Moved>::clone(machine);
+    SqliteConfig::new(path).with_machine(machine).open().await.unwrap()
+}
+
+/// A fresh file seen by two handles with a writer each, as if by two processes.
+pub(crate) async fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("provision.db");
+    let machine = Arc::new(Moved::default());
+    let main = open(&path, &machine).await;
+    let again = open(&path, &machine).await;
+    let elsewhere = main.in_namespace("elsewhere").await.unwrap();
+    let handles =
+        [Handle::of(Arc::new(main)), Handle::of(Arc::new(again)), Handle::of(Arc::new(elsewhere))];
+    let advance = Arc::new(move |by: Duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        machine.pass(by);
+        Box::pin(tokio::task::yield_now())
+    });
+    Fixture::new(handles, Duration::from_secs(15), advance, directory)
+}
