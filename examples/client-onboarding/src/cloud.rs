@@ -1,0 +1,234 @@
+//! The simulated cloud: four providers over real HTTP on loopback, in this process.
+//!
+//! Each commits its state to the data folder before it answers, so a killed process takes the
+//! cloud down with it and the next one finds it as it was.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use provision_adapters::{
+    github::{Account, GitHub, GitHubConfig, sim::GitHubSim},
+    http::{BaseUrl, ConfigError},
+    n8n::{
+        N8n, N8nConfig,
+        sim::{KEY, N8nSim},
+    },
+    sim::{
+        self, Fault, FaultPlan, FaultRule, Inventory, InventoryItem, RetryAfterForm, SimOptions,
+        SimServer,
+    },
+    supabase::{
+        Supabase, SupabaseConfig,
+        sim::{ORGANIZATION, SupabaseSim, TOKEN as SUPABASE_TOKEN},
+    },
+    vercel::{
+        Vercel, VercelConfig,
+        sim::{TOKEN as VERCEL_TOKEN, VercelSim},
+    },
+};
+use provision_core::{Cost, CostPer, SecretRef, clock, resolver::MapResolver};
+
+use crate::{
+    exit::Trouble,
+    providers::{Providers, token},
+};
+
+const GITHUB_TOKEN: &str = "ghp_simulated";
+/// Domain below which simulated clients get their own; its DNS is always right.
+const ZONE: &str = "clients.example";
+/// How long a command waits for another one to leave the cloud.
+const WAIT_FOR_CLOUD: Duration = Duration::from_secs(2);
+
+/// One of the providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Databases.
+    Supabase,
+    /// Repositories.
+    GitHub,
+    /// Sites.
+    Vercel,
+    /// Workflows.
+    N8n,
+}
+
+/// The running cloud. It goes down when dropped; what is in it stays in the data folder.
+#[derive(Debug)]
+pub struct Cloud {
+    supabase: SimServer<SupabaseSim>,
+    github: SimServer<GitHubSim>,
+    vercel: SimServer<VercelSim>,
+    n8n: SimServer<N8nSim>,
+    speed: f64,
+    // Held while the cloud runs: two of them would overwrite each other's state.
+    _lock: File,
+}
+
+impl Cloud {
+    /// Starts the cloud of a data folder.
+    ///
+    /// # Errors
+    /// Another process runs it, or the folder cannot be used.
+    pub async fn start(data_dir: &Path, speed: f64) -> Result<Self, Trouble> {
+        let folder = folder(data_dir);
+        let lock = lock(&folder).await?;
+        let options =
+            |name: &str| SimOptions::default().with_persist(file(&folder, name)).with_speed(speed);
+        let failed = |error: io::Error| unusable(&folder, &error);
+        let cloud = Self {
+            supabase: SimServer::start(SupabaseSim::new(), options("supabase")).map_err(failed)?,
+            github: SimServer::start(GitHubSim::acme(GITHUB_TOKEN), options("github"))
+                .map_err(failed)?,
+            vercel: SimServer::start(VercelSim::new(), options("vercel")).map_err(failed)?,
+            n8n: SimServer::start(N8nSim::new(), options("n8n")).map_err(failed)?,
+            speed,
+            _lock: lock,
+        };
+        // One refusal that people can see: the first repository of a process is asked for twice.
+        let retry_after = RetryAfterForm::Seconds(1);
+        let busy = FaultRule::new(Fault::RateLimited { retry_after });
+        cloud.github.faults().add(busy.method("POST").path_contains("/generate").once());
+        Ok(cloud)
+    }
+
+    /// Says that the DNS of a client's domain is right.
+    pub fn set_dns(&self, app: &str) {
+        self.vercel.with(|vercel| vercel.set_dns(&format!("{app}.{ZONE}")));
+    }
+
+    /// What goes wrong at a provider.
+    #[must_use]
+    pub fn faults(&self, provider: Provider) -> &FaultPlan {
+        match provider {
+            Provider::Supabase => self.supabase.faults(),
+            Provider::GitHub => self.github.faults(),
+            Provider::Vercel => self.vercel.faults(),
+            Provider::N8n => self.n8n.faults(),
+        }
+    }
+
+    /// What runs have made and is there now, sorted.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        let (supabase, github) = (self.supabase.inventory(), self.github.inventory());
+        Inventory::merge([supabase, github, self.vercel.inventory(), self.n8n.inventory()])
+    }
+
+    /// Clients of this cloud.
+    ///
+    /// # Errors
+    /// Never for addresses on loopback; the type is the clients'.
+    pub fn providers(&self) -> Result<Providers, Trouble> {
+        let at = |url: String| BaseUrl::parse(&url).map_err(ConfigError::from);
+        let cost = Cost { milli: 10_000, currency: "USD".to_owned(), per: CostPer::Month };
+        let supabase = SupabaseConfig::at(
+            at(self.supabase.url())?,
+            SecretRef::named(token::SUPABASE),
+            ORGANIZATION,
+        )
+        .with_cost(cost);
+        let github = GitHubConfig::new(
+            Account::Organization("acme".to_owned()),
+            SecretRef::named(token::GITHUB),
+        )
+        .with_base(at(self.github.url())?);
+        let edge = at(self.vercel.url())?;
+        let vercel = VercelConfig::at(edge.clone(), SecretRef::named(token::VERCEL))
+            .with_edge(edge)
+            .with_probe_grace(Duration::from_secs(10).mul_f64(self.speed));
+        let n8n = N8nConfig::new(at(self.n8n.url())?, SecretRef::named(token::N8N));
+        Ok(Providers {
+            supabase: Supabase::new(supabase)?,
+            github: GitHub::new(github)?,
+            vercel: Vercel::new(vercel)?,
+            n8n: N8n::new(n8n)?,
+            template: "acme/template".to_owned(),
+            zone: ZONE.to_owned(),
+        })
+    }
+
+    /// The tokens this cloud accepts.
+    #[must_use]
+    pub fn tokens() -> MapResolver {
+        MapResolver::new()
+            .with(token::SUPABASE, SUPABASE_TOKEN)
+            .with(token::GITHUB, GITHUB_TOKEN)
+            .with(token::VERCEL, VERCEL_TOKEN)
+            .with(token::N8N, KEY)
+    }
+}
+
+/// Reads what runs have made in the cloud of a data folder, without starting it.
+///
+/// # Errors
+/// A file of it cannot be read.
+pub fn stored_inventory(data_dir: &Path) -> Result<Inventory, Trouble> {
+    let folder = folder(data_dir);
+    Ok(Inventory::merge([
+        stored(&folder, SupabaseSim::new())?,
+        stored(&folder, GitHubSim::acme(GITHUB_TOKEN))?,
+        stored(&folder, VercelSim::new())?,
+        stored(&folder, N8nSim::new())?,
+    ]))
+}
+
+fn stored(folder: &Path, mut provider: impl sim::Provider) -> Result<Vec<InventoryItem>, Trouble> {
+    let path = file(folder, provider.name());
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unusable(folder, &error)),
+    };
+    let damaged = |why: String| Trouble::unavailable("cloud_damaged", why, REMOVE);
+    let saved: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let state = saved.get("state").cloned().unwrap_or_default();
+    provider.restore(state).map_err(damaged)?;
+    Ok(provider.inventory())
+}
+
+const REMOVE: &str = "remove the data folder to begin with an empty cloud";
+
+fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("cloud")
+}
+
+fn file(folder: &Path, provider: &str) -> PathBuf {
+    folder.join(format!("{provider}.json"))
+}
+
+/// The kernel frees the lock when its holder dies, so a killed command leaves nothing behind.
+async fn lock(folder: &Path) -> Result<File, Trouble> {
+    let failed = |error: io::Error| unusable(folder, &error);
+    fs::create_dir_all(folder).map_err(failed)?;
+    let path = folder.join("in-use");
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = open.map_err(failed)?;
+    let free = async {
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => clock::sleep(Duration::from_millis(50)).await,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    };
+    match clock::within(WAIT_FOR_CLOUD, free).await {
+        Some(Ok(())) => Ok(file),
+        Some(Err(trouble)) => Err(trouble),
+        None => Err(Trouble::unavailable(
+            "cloud_in_use",
+            "another command runs the simulated cloud of this data folder",
+            "wait for it to end, or take another --data-dir",
+        )),
+    }
+}
+
+fn unusable(folder: &Path, error: &io::Error) -> Trouble {
+    let message = format!("the simulated cloud in {} cannot be used: {error}", folder.display());
+    Trouble::unavailable("cloud_unusable", message, REMOVE)
+}

@@ -1,0 +1,310 @@
+//! What a command does, from opening to the last line.
+
+use std::{sync::Arc, time::Duration};
+
+use provision_core::{
+    By, Outcome, RunId, RunStatus, clock,
+    clock::{Clock, SystemClock},
+    store::RunHead,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    cloud,
+    exit::{Exit, Trouble},
+    input::Client,
+    options::{Command, Mode, Options, Wanted},
+    plan,
+    progress::{RunView, Screen},
+    report::{FleetReport, RunReport, print_json},
+    saga::Site,
+    session::Session,
+};
+
+/// Runs of a fleet that are under way at the same time.
+const FLEET_OPEN_MAX: usize = 4;
+/// How long an order may take to be taken up by the worker.
+const ORDER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Carries a command out.
+///
+/// # Errors
+/// It could not be begun, or something it needs is out of reach.
+pub async fn carry_out(command: Command) -> Result<Exit, Trouble> {
+    match command {
+        Command::Inventory { data_dir, json } => {
+            let inventory = cloud::stored_inventory(&data_dir)?;
+            if json {
+                print_json(&inventory)?;
+            } else {
+                Screen::new(false, true).line(inventory.to_string().trim_end());
+            }
+            Ok(Exit::Done)
+        }
+        Command::Run(options) => runs(&options).await,
+    }
+}
+
+async fn runs(options: &Options) -> Result<Exit, Trouble> {
+    let began = SystemClock.wall();
+    let screen = Screen::new(options.json, options.fleet || options.mode == Mode::Plan);
+    screen.line(format!("data: {} (ignored by git)", options.data_dir.display()));
+    let session = Arc::new(Session::open(options).await?);
+    if options.mode == Mode::Plan {
+        let Some(wanted) = options.clients.first() else { return Ok(Exit::Done) };
+        return plan::show(&session, wanted, &screen, options.json).await;
+    }
+    // Nothing is started for any client before the options of all are known to agree.
+    for wanted in &options.clients {
+        stored(&session, wanted).await?;
+    }
+    let worker = session.worker();
+    let (stopped, mut stop) = interrupted();
+    let ended = fleet(&session, options, &screen, &stop).await;
+    screen.clear();
+    if *stop.borrow_and_update() {
+        screen.line("interrupted: open calls are awaited, and what is done stays recorded");
+    }
+    worker.stop().await;
+    drop(stopped);
+    let mut reports = Vec::new();
+    for run in ended? {
+        let elapsed = SystemClock.wall().since(began);
+        reports.push(RunReport::read(&session.engine, &session.clients, run, elapsed).await?);
+    }
+    reports.iter().for_each(|report| report.show(&screen));
+    let exit = reports.iter().map(RunReport::exit).fold(Exit::Done, Exit::or_worse);
+    if options.json {
+        match (options.fleet, reports.pop()) {
+            (false, Some(report)) => print_json(&report)?,
+            (_, last) => {
+                reports.extend(last);
+                print_json(&FleetReport::new(reports, SystemClock.wall().since(began)))?;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// Drives every client's run to its end, a few at a time; answers their ids in order.
+async fn fleet(
+    session: &Arc<Session>,
+    options: &Options,
+    screen: &Screen,
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<RunId>, Trouble> {
+    let open = Arc::new(Semaphore::new(FLEET_OPEN_MAX));
+    let mut tasks = JoinSet::new();
+    for (place, wanted) in options.clients.iter().cloned().enumerate() {
+        let one = One {
+            session: Arc::clone(session),
+            screen: screen.clone(),
+            label: if options.fleet { format!("{:<14} ", wanted.id) } else { String::new() },
+            stop: stop.clone(),
+        };
+        let (open, mode) = (Arc::clone(&open), options.mode);
+        tasks.spawn(async move {
+            // The semaphore is never closed.
+            let _turn = open.acquire_owned().await;
+            (place, one.drive(&wanted, mode).await)
+        });
+    }
+    let mut ended = Vec::new();
+    while let Some(task) = tasks.join_next().await {
+        let (place, run) = task.map_err(|error| Trouble::bug("task", error.to_string()))?;
+        ended.extend(run?.map(|run| (place, run)));
+    }
+    ended.sort_unstable();
+    Ok(ended.into_iter().map(|(_, run)| run).collect())
+}
+
+/// The client of the run that is there, checked against what was typed.
+async fn stored(session: &Session, wanted: &Wanted) -> Result<Option<(RunHead, Client)>, Trouble> {
+    let Some(head) = session.current(&wanted.id).await? else { return Ok(None) };
+    let client = head.input.decode().map_err(|e| Trouble::bug("input", e.to_string()))?;
+    Ok(Some((head, wanted.agreeing_with(client)?)))
+}
+
+/// One run and whoever watches it.
+struct One {
+    session: Arc<Session>,
+    screen: Screen,
+    label: String,
+    stop: watch::Receiver<bool>,
+}
+
+impl One {
+    /// Drives one client's run; `None` when the command was interrupted before it began.
+    async fn drive(self, wanted: &Wanted, mode: Mode) -> Result<Option<RunId>, Trouble> {
+        if *self.stop.borrow() {
+            return Ok(None);
+        }
+        let there = stored(&self.session, wanted).await?;
+        // What earlier commands have shown is not shown again.
+        let seen = there.as_ref().map_or(0, |(head, _)| head.seq);
+        let run = match (mode, there) {
+            (Mode::TearDown, Some((head, _))) => self.tear_down(&head).await?,
+            (Mode::TearDown, None) => return self.nothing_left(wanted).await.map(Some),
+            (_, Some((head, _))) => self.go_on(&head).await?,
+            (_, None) => self.begin(&wanted.fresh()?).await?,
+        };
+        self.follow(run, seen).await?;
+        Ok(Some(run))
+    }
+
+    fn say(&self, text: impl AsRef<str>) {
+        self.screen.line(format!("{}{}", self.label, text.as_ref()));
+    }
+
+    async fn begin(&self, client: &Client) -> Result<RunId, Trouble> {
+        let run = *self.session.start(client).await?.id();
+        self.say(format!("run {run} of client `{}`, tier {}", client.id, client.tier));
+        Ok(run)
+    }
+
+    /// What is open goes on by itself; what needs a person gets the order that typing it again is.
+    async fn go_on(&self, head: &RunHead) -> Result<RunId, Trouble> {
+        let run = head.id;
+        match head.status {
+            RunStatus::Parked => {
+                self.say(format!("run {run} is parked: trying again what gave up"));
+                self.session.engine.retry(&run, by("typed again")).await?;
+                self.taken_up(&run).await?;
+            }
+            RunStatus::Paused => {
+                self.session.engine.resume(&run, by("typed again")).await?;
+                self.taken_up(&run).await?;
+            }
+            status if status.is_end() => self.say(format!("run {run} has ended already")),
+            _ => self.say(format!("run {run} goes on where it was")),
+        }
+        Ok(run)
+    }
+
+    /// A run that succeeded is torn down; an open one is cancelled, which undoes it as well.
+    async fn tear_down(&self, head: &RunHead) -> Result<RunId, Trouble> {
+        let (run, engine) = (head.id, &self.session.engine);
+        let order = by("--tear-down");
+        match head.status {
+            RunStatus::Succeeded | RunStatus::PartlySucceeded => {
+                engine.tear_down(&run, order).await?;
+            }
+            // Some of it is left behind and named; there is nothing more to undo.
+            status if status.is_end() => return Ok(run),
+            RunStatus::Parked => {
+                engine.cancel(&run, order.clone()).await?;
+                // Parked while it was being undone: the cancel changed nothing, this goes on.
+                engine.retry(&run, order).await?;
+            }
+            _ => engine.cancel(&run, order).await?,
+        }
+        self.taken_up(&run).await?;
+        Ok(run)
+    }
+
+    /// Tearing down twice is tearing down once.
+    async fn nothing_left(&self, wanted: &Wanted) -> Result<RunId, Trouble> {
+        let newest = self.session.newest(&wanted.id).await?.ok_or_else(|| {
+            let message = format!("client `{}` has no run here", wanted.id);
+            Trouble::usage("no_such_client", message, "check --client, --store and --data-dir")
+        })?;
+        self.say("nothing is left to tear down");
+        Ok(newest.id)
+    }
+
+    /// An order is stored at once and followed by whoever drives the run next.
+    async fn taken_up(&self, run: &RunId) -> Result<(), Trouble> {
+        let taken = async {
+            loop {
+                let head = self.session.engine.run(run).await?;
+                if head.consumed >= head.requests {
+                    return Ok::<_, Trouble>(());
+                }
+                clock::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        clock::within(ORDER_WITHIN, taken).await.unwrap_or_else(|| {
+            Err(Trouble::unavailable(
+                "order_waits",
+                format!("the order to run {run} is stored and was not followed yet"),
+                "another process may hold the run: type the command again",
+            ))
+        })
+    }
+
+    /// Shows a run until it is over, parked, or the command is interrupted.
+    async fn follow(mut self, run: RunId, seen: u64) -> Result<(), Trouble> {
+        let engine = &self.session.engine;
+        let mut view = RunView::new(&self.screen, &self.label, &engine.snapshot(&run).await?);
+        let mut events = engine.watch(&run, seen);
+        loop {
+            tokio::select! {
+                event = events.next() => match event? {
+                    Some(event) => view.show(&event),
+                    None => break,
+                },
+                stopped = self.stop.wait_for(|stopped| *stopped) => {
+                    // An error means that nobody listens for interrupts any more.
+                    if stopped.is_ok() { return Ok(()); }
+                }
+            }
+        }
+        self.remember(run).await
+    }
+
+    /// A store in memory has no transaction to write the host's row in.
+    async fn remember(&self, run: RunId) -> Result<(), Trouble> {
+        let handle = self.session.engine.handle::<Site>(run);
+        let status = self.session.engine.run(&run).await?.status;
+        let site = match handle.outcome().await? {
+            Outcome::Succeeded(site) | Outcome::PartlySucceeded(site, _) => Some(site),
+            _ => None,
+        };
+        self.session.clients.ended(run, status, site);
+        Ok(())
+    }
+}
+
+fn by(why: &str) -> By {
+    By::new("command line", why)
+}
+
+/// Becomes true at the first Ctrl-C or SIGTERM; a second one ends the process the usual way.
+fn interrupted() -> (JoinSet<()>, watch::Receiver<bool>) {
+    let (sender, receiver) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        signal().await;
+        let _ = sender.send(true);
+        signal().await;
+        end_now();
+    });
+    (tasks, receiver)
+}
+
+#[allow(clippy::exit, reason = "asked twice; what is done is recorded, what is open is looked up")]
+fn end_now() {
+    std::process::exit(5);
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}

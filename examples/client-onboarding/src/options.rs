@@ -1,0 +1,275 @@
+//! What the command line means, checked before anything is opened.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    cli::{Cli, ClientArgs, ModeArgs, Other, PlaceArgs},
+    exit::Trouble,
+    input::{Client, REGION_DEFAULT, Tier, check_id},
+    saga,
+};
+
+/// Most clients of a fleet.
+pub const FLEET_MAX: u32 = 100;
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Print what the simulated cloud holds.
+    Inventory {
+        /// Folder it is kept in.
+        data_dir: PathBuf,
+        /// As JSON.
+        json: bool,
+    },
+    /// Everything that concerns runs.
+    Run(Box<Options>),
+}
+
+/// Where runs are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAt {
+    /// In this process only.
+    Memory,
+    /// In this SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// What to do with the clients' runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Start, or go on.
+    Run,
+    /// Look only.
+    Plan,
+    /// Remove.
+    TearDown,
+}
+
+/// A client as it was typed: what was left out is as it was at its start, or a default.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its id.
+    pub id: String,
+    name: Option<String>,
+    tier: Option<Tier>,
+    region: Option<String>,
+}
+
+impl Wanted {
+    /// The client to start a run for.
+    ///
+    /// # Errors
+    /// Something of it cannot be used.
+    pub fn fresh(&self) -> Result<Client, Trouble> {
+        let name = self.name.clone().unwrap_or_else(|| self.id.clone());
+        let region = self.region.as_deref().unwrap_or(REGION_DEFAULT);
+        Client::new(self.id.clone(), name, self.tier.unwrap_or(Tier::Professional), region)
+    }
+
+    /// The client of a run that is there already, if what was typed agrees with it.
+    ///
+    /// # Errors
+    /// Code `other_options`, naming what differs; nothing was changed.
+    pub fn agreeing_with(&self, stored: Client) -> Result<Client, Trouble> {
+        let typed = Client {
+            id: stored.id.clone(),
+            name: self.name.clone().unwrap_or_else(|| stored.name.clone()),
+            tier: self.tier.unwrap_or(stored.tier),
+            region: self.region.clone().unwrap_or_else(|| stored.region.clone()),
+        };
+        let differ = stored.differences(&typed);
+        if differ.is_empty() {
+            return Ok(stored);
+        }
+        Err(Trouble::usage(
+            "other_options",
+            format!("the run of client `{}` has other options: {}", stored.id, differ.join("; ")),
+            "leave these options out to go on, or --tear-down the run first",
+        ))
+    }
+}
+
+/// Checked options of everything that concerns runs.
+#[derive(Debug)]
+pub struct Options {
+    /// The clients; one, unless there is a fleet.
+    pub clients: Vec<Wanted>,
+    /// Whether the answer is that of a fleet.
+    pub fleet: bool,
+    /// What to do with them.
+    pub mode: Mode,
+    /// Step whose last call is refused.
+    pub fail_at: Option<String>,
+    /// Step after which this process dies.
+    pub crash_at: Option<String>,
+    /// Use the real providers.
+    pub live: bool,
+    /// Folder of store, keys and cloud.
+    pub data_dir: PathBuf,
+    /// Where runs are stored.
+    pub store: StoreAt,
+    /// One JSON object on the last line of stdout.
+    pub json: bool,
+    /// Factor of the simulated cloud's times.
+    pub speed: f64,
+}
+
+/// Checks a command line.
+///
+/// # Errors
+/// What cannot be used, with what would do.
+pub fn command(cli: Cli) -> Result<Command, Trouble> {
+    let Cli { command, client, mode, place } = cli;
+    if let Some(Other::Inventory) = command {
+        return Ok(Command::Inventory { data_dir: place.data_dir, json: place.json });
+    }
+    check_combination(&client, &mode, &place)?;
+    for step in [&mode.fail_at, &mode.crash_at].into_iter().flatten() {
+        check_step(step)?;
+    }
+    let clients = clients(&client)?;
+    for wanted in &clients {
+        wanted.fresh()?;
+    }
+    let store = store_at(&place.store, &place.data_dir)?;
+    let do_what = match (mode.plan, mode.tear_down) {
+        (true, _) => Mode::Plan,
+        (_, true) => Mode::TearDown,
+        _ => Mode::Run,
+    };
+    Ok(Command::Run(Box::new(Options {
+        clients,
+        fleet: client.fleet.is_some(),
+        mode: do_what,
+        fail_at: mode.fail_at,
+        crash_at: mode.crash_at,
+        live: mode.live,
+        data_dir: place.data_dir,
+        store,
+        json: place.json,
+        speed: place.speed,
+    })))
+}
+
+fn check_combination(
+    client: &ClientArgs,
+    mode: &ModeArgs,
+    place: &PlaceArgs,
+) -> Result<(), Trouble> {
+    let refuse = |what: &str, hint: &str| Err(Trouble::usage("usage", what, hint));
+    if mode.plan && mode.tear_down {
+        return refuse("--plan and --tear-down do not go together", "choose one of them");
+    }
+    if mode.plan && client.fleet.is_some() {
+        return refuse("--plan looks at one client", "leave out --fleet");
+    }
+    if mode.live && (mode.fail_at.is_some() || mode.crash_at.is_some()) {
+        return refuse(
+            "--fail-at and --crash-at are for the simulated cloud",
+            "leave out --live: real things would be made to fail",
+        );
+    }
+    if !(place.speed.is_finite() && (0.0..=10.0).contains(&place.speed)) {
+        return refuse("--speed is a factor from 0 to 10", "1 is as slow as the real providers");
+    }
+    Ok(())
+}
+
+/// # Errors
+/// There is no such step; the hint lists them.
+fn check_step(step: &str) -> Result<(), Trouble> {
+    if saga::STEPS.contains(&step) {
+        return Ok(());
+    }
+    let steps = saga::STEPS.join(", ");
+    let message = format!("there is no step `{step}`; the steps are {steps}");
+    Err(Trouble::usage("unknown_step", message, "name one of the listed steps"))
+}
+
+fn clients(args: &ClientArgs) -> Result<Vec<Wanted>, Trouble> {
+    check_id(&args.client)?;
+    let wanted = Wanted {
+        id: args.client.clone(),
+        name: args.name.clone(),
+        tier: args.tier.as_deref().map(str::parse).transpose()?,
+        region: args.region.clone(),
+    };
+    match args.fleet {
+        None => Ok(vec![wanted]),
+        Some(size @ 1..=FLEET_MAX) => {
+            let of = |number| Wanted { id: format!("{}-{number}", wanted.id), ..wanted.clone() };
+            Ok((1..=size).map(of).collect())
+        }
+        Some(_) => Err(Trouble::usage(
+            "bad_fleet",
+            "this size of a fleet cannot be used",
+            format!("1 to {FLEET_MAX} clients"),
+        )),
+    }
+}
+
+fn store_at(url: &str, data_dir: &Path) -> Result<StoreAt, Trouble> {
+    if url == "memory:" {
+        return Ok(StoreAt::Memory);
+    }
+    let Some(path) = url.strip_prefix("sqlite:") else {
+        return Err(Trouble::usage(
+            "unknown_store",
+            "this store URL cannot be used",
+            "valid are `memory:`, `sqlite:` and `sqlite:PATH`",
+        ));
+    };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    Ok(StoreAt::Sqlite(match path {
+        "" => data_dir.join("provision.db"),
+        path => PathBuf::from(path),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Cli, Command, Options, StoreAt, command};
+    use crate::{exit::Trouble, input::Tier};
+
+    fn options(arguments: &[&str]) -> Result<Options, Trouble> {
+        let cli = Cli::try_parse_from(["client-onboarding"].iter().chain(arguments)).unwrap();
+        match command(cli)? {
+            Command::Run(options) => Ok(*options),
+            Command::Inventory { .. } => panic!("an inventory"),
+        }
+    }
+
+    #[test]
+    fn what_was_left_out_is_a_default_or_as_it_was() {
+        let plain = options(&[]).unwrap();
+        let client = plain.clients[0].fresh().unwrap();
+        assert_eq!((client.id.as_str(), client.tier), ("demo", Tier::Professional));
+        let stored = crate::input::Client { tier: Tier::Starter, ..client };
+        assert_eq!(plain.clients[0].agreeing_with(stored.clone()).unwrap(), stored);
+        let typed = options(&["--tier", "enterprise"]).unwrap();
+        let refused = typed.clients[0].agreeing_with(stored).unwrap_err();
+        assert_eq!(refused.code(), "other_options");
+    }
+
+    #[test]
+    fn a_fleet_is_numbered_and_each_of_its_ids_is_checked() {
+        let fleet = options(&["--client", "acme", "--fleet", "3"]).unwrap();
+        let ids: Vec<_> = fleet.clients.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(ids, ["acme-1", "acme-2", "acme-3"]);
+        for (id, size) in [("acme", "0"), ("acme", "101"), (&*"x".repeat(40), "3")] {
+            assert!(options(&["--client", id, "--fleet", size]).is_err(), "{id} {size}");
+        }
+    }
+
+    #[test]
+    fn stores_are_told_apart() {
+        let at = |url| options(&["--data-dir", "d", "--store", url]).map(|options| options.store);
+        assert_eq!(at("memory:").unwrap(), StoreAt::Memory);
+        assert_eq!(at("sqlite:").unwrap(), StoreAt::Sqlite("d/provision.db".into()));
+        assert_eq!(at("sqlite:x.db").unwrap(), StoreAt::Sqlite("x.db".into()));
+        assert_eq!(at("postgres://x").unwrap_err().code(), "unknown_store");
+    }
+}

@@ -1,0 +1,274 @@
+//! What stands at the end: for programs as one JSON object, for people as a table.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use provision_core::{
+    CostPer, Engine, LedgerQuery, LedgerRow, Origin, ResourceState, RunId, RunStatus, Timestamp,
+    engine::{Snapshot, StepStatus},
+};
+use serde::Serialize;
+
+use crate::{
+    exit::Exit,
+    exit::Trouble,
+    host_row::{ClientRow, Clients},
+    progress::Screen,
+};
+
+/// One step in brief.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepLine {
+    path: String,
+    status: &'static str,
+    attempts: u32,
+}
+
+/// One resource in brief.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ResourceLine {
+    provider: String,
+    kind: String,
+    id: Option<String>,
+    name: Option<String>,
+    origin: &'static str,
+    state: &'static str,
+}
+
+/// How one run stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunReport {
+    run: String,
+    status: &'static str,
+    steps: Vec<StepLine>,
+    resources: Vec<ResourceLine>,
+    elapsed_ms: u64,
+    #[serde(skip)]
+    exit: Option<Exit>,
+    #[serde(skip)]
+    table: Vec<String>,
+}
+
+impl RunReport {
+    /// Reads how a run stands.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn read(
+        engine: &Engine,
+        clients: &Clients,
+        run: RunId,
+        elapsed: Duration,
+    ) -> Result<Self, Trouble> {
+        let snapshot = engine.snapshot(&run).await?;
+        let query = LedgerQuery { run: Some(run), ..LedgerQuery::default() };
+        let rows = engine.ledger(&query).await?;
+        let row = clients.of_run(run).await?;
+        let mut resources: Vec<_> = rows.iter().map(line).collect();
+        resources.extend(row.as_ref().map(client_line));
+        let status = snapshot.head.status;
+        let failed = snapshot.head.summary.failure.is_some();
+        Ok(Self {
+            run: run.to_string(),
+            status: status.as_str(),
+            steps: snapshot.steps.iter().map(step).collect(),
+            resources,
+            elapsed_ms: millis(elapsed),
+            exit: Some(Exit::of(status, failed)),
+            table: table(&snapshot, &rows, row.as_ref()),
+        })
+    }
+
+    /// The exit code that its status means.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit.unwrap_or(Exit::Bug)
+    }
+
+    /// Shows people what exists, where, since when and at what cost.
+    pub fn show(&self, screen: &Screen) {
+        self.table.iter().for_each(|line| screen.line(line));
+    }
+}
+
+/// How the runs of a fleet stand.
+#[derive(Debug, Serialize)]
+pub struct FleetReport {
+    runs: Vec<RunReport>,
+    elapsed_ms: u64,
+}
+
+impl FleetReport {
+    /// Puts reports together.
+    #[must_use]
+    pub fn new(runs: Vec<RunReport>, elapsed: Duration) -> Self {
+        Self { runs, elapsed_ms: millis(elapsed) }
+    }
+}
+
+/// Prints one JSON object as the last line of stdout.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn print_json(value: &impl Serialize) -> Result<(), Trouble> {
+    let text = serde_json::to_string(value);
+    let text = text.map_err(|error| Trouble::bug("json", error.to_string()))?;
+    // A reader that has gone away is no reason to fail.
+    let _ = writeln!(io::stdout(), "{text}");
+    Ok(())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn step(view: &provision_core::engine::StepView) -> StepLine {
+    let status = match view.status {
+        StepStatus::Succeeded => "succeeded",
+        StepStatus::Failed => "failed",
+        StepStatus::Unknown => "unknown",
+        StepStatus::Skipped => "skipped",
+        StepStatus::Compensated => "compensated",
+        StepStatus::Parked => "parked",
+        // What is neither over nor stuck waits: for its turn, its time, or the next command.
+        _ => "waiting",
+    };
+    StepLine { path: view.path.clone(), status, attempts: view.attempts }
+}
+
+const fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Created => "created",
+        Origin::Adopted => "adopted",
+    }
+}
+
+const fn state(state: ResourceState) -> &'static str {
+    match state {
+        ResourceState::Unknown => "unknown",
+        ResourceState::Alive => "alive",
+        ResourceState::Gone => "gone",
+        ResourceState::LeftBehind => "left_behind",
+    }
+}
+
+fn line(row: &LedgerRow) -> ResourceLine {
+    ResourceLine {
+        provider: row.provider.clone(),
+        kind: row.kind.clone(),
+        id: row.external_id.as_ref().map(ToString::to_string),
+        name: row.name.clone(),
+        origin: origin(row.origin),
+        state: state(row.state),
+    }
+}
+
+fn client_line(row: &ClientRow) -> ResourceLine {
+    ResourceLine {
+        provider: "internal".to_owned(),
+        kind: "client".to_owned(),
+        id: Some(row.id.clone()),
+        name: Some(row.name.clone()),
+        origin: "created",
+        state: if row.is_alive() { "alive" } else { "gone" },
+    }
+}
+
+fn table(snapshot: &Snapshot, rows: &[LedgerRow], client: Option<&ClientRow>) -> Vec<String> {
+    let head = &snapshot.head;
+    let mut lines = vec![String::new(), format!("run {}: {}", head.id, head.status.as_str())];
+    if let Some(failure) = &head.summary.failure {
+        lines.push(format!("because {failure}"));
+        lines.extend(failure.hint.as_ref().map(|hint| format!("hint: {hint}")));
+    }
+    let there: Vec<_> = rows.iter().filter(|row| row.state != ResourceState::Gone).collect();
+    let client = client.filter(|row| row.is_alive());
+    if there.is_empty() && client.is_none() {
+        lines.push("nothing of it exists".to_owned());
+    } else {
+        let head = ("what", "name or id", "where", "since", "cost");
+        lines.push(columns(head.0, head.1, head.2, head.3, head.4));
+    }
+    for row in there {
+        let what = format!("{}.{}", row.provider, row.kind);
+        let id = row.external_id.as_ref().map(ToString::to_string);
+        let name = row.name.clone().or(id).unwrap_or_else(|| "?".to_owned());
+        let place = row.region.as_deref().unwrap_or(&row.account).to_owned();
+        lines.push(columns(&what, &name, &place, &moment(row.since), &cost(row)));
+    }
+    if let Some(row) = client {
+        lines.push(columns("internal.client", &row.id, &row.url, &moment(head.updated_at), "-"));
+    }
+    lines.extend(next(head.status).map(str::to_owned));
+    lines
+}
+
+fn columns(what: &str, name: &str, place: &str, since: &str, cost: &str) -> String {
+    let name = match name.char_indices().nth(42) {
+        Some((end, _)) => format!("{}..", name.get(..end).unwrap_or(name)),
+        None => name.to_owned(),
+    };
+    let line = format!("  {what:<21} {name:<44} {place:<34} {since:<20} {cost}");
+    line.trim_end().to_owned()
+}
+
+fn cost(row: &LedgerRow) -> String {
+    let Some(cost) = &row.cost else { return "-".to_owned() };
+    let per = match cost.per {
+        CostPer::Hour => "/h",
+        CostPer::Month => "/month",
+        CostPer::Once => "",
+    };
+    format!("{}.{:02} {}{per}", cost.milli / 1000, cost.milli % 1000 / 10, cost.currency)
+}
+
+/// What a person may do next.
+const fn next(status: RunStatus) -> Option<&'static str> {
+    match status {
+        RunStatus::Succeeded | RunStatus::PartlySucceeded => {
+            Some("next: --plan looks whether it is still so, --tear-down removes it")
+        }
+        RunStatus::Parked => Some("next: mend the cause and type the command again"),
+        RunStatus::RolledBack | RunStatus::TornDown => None,
+        _ => Some("next: type the command again to go on, or --tear-down to undo it"),
+    }
+}
+
+/// `2026-11-21 10:05:07Z`.
+fn moment(at: Timestamp) -> String {
+    let seconds = at.as_millis() / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970, with years that begin in March.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use provision_core::Timestamp;
+
+    use super::moment;
+
+    #[test]
+    fn moments_are_shown_as_dates() {
+        let cases = [
+            (0, "1970-01-01 00:00:00Z"),
+            (1_709_210_096_789, "2024-02-29 12:34:56Z"),
+            (1_767_225_599_000, "2025-12-31 23:59:59Z"),
+            (1_767_225_600_000, "2026-01-01 00:00:00Z"),
+        ];
+        for (ms, expected) in cases {
+            assert_eq!(moment(Timestamp::from_millis(ms)), expected);
+        }
+    }
+}

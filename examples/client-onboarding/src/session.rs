@@ -1,0 +1,136 @@
+//! Everything that is open while a command works: store, cloud, engine, worker.
+
+use std::{fs, path::Path, sync::Arc};
+
+use provision_core::{
+    Engine, EngineBuilder, MemoryStore, RunHandle, Worker, WorkerConfig,
+    store::{RunFilter, RunHead},
+    vault::LocalKeys,
+};
+use provision_store_sqlite::SqliteStore;
+
+use crate::{
+    cloud::Cloud,
+    crash::CrashAt,
+    exit::Trouble,
+    host_row::Clients,
+    input::{Client, Tier, business_key, queue},
+    live,
+    options::{Options, StoreAt},
+    saga::{ONBOARD, Site, onboarding},
+    stage::Stage,
+};
+
+/// What is open.
+#[derive(Debug)]
+pub struct Session {
+    /// The engine over the chosen store.
+    pub engine: Engine,
+    /// The host's own rows.
+    pub clients: Clients,
+    /// Ids of the clients this command is about.
+    ids: Vec<String>,
+    data_dir: std::path::PathBuf,
+    // Last: the cloud goes down after everything that talks to it.
+    _cloud: Option<Arc<Cloud>>,
+}
+
+impl Session {
+    /// Opens everything; nothing of a run is done yet.
+    ///
+    /// # Errors
+    /// Something cannot be opened, or a variable for `--live` is missing.
+    pub async fn open(options: &Options) -> Result<Self, Trouble> {
+        let tier = match options.clients.first() {
+            Some(wanted) => wanted.fresh()?.tier,
+            None => Tier::Professional,
+        };
+        // Before the first file: a command that cannot work leaves nothing behind.
+        let real = if options.live { Some(live::providers(tier).await?) } else { None };
+        create(&options.data_dir)?;
+        let (builder, clients) = store(&options.store).await?;
+        let keys = LocalKeys::file(options.data_dir.join("keys"))?;
+        let builder = builder.keys(keys);
+        let (saga, builder, cloud) = match real {
+            Some(providers) => {
+                let saga = onboarding(&providers, &Stage::live());
+                (saga, builder.resolver(live::resolver()), None)
+            }
+            None => {
+                let cloud = Arc::new(Cloud::start(&options.data_dir, options.speed).await?);
+                for wanted in &options.clients {
+                    cloud.set_dns(&wanted.fresh()?.app());
+                }
+                let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
+                let saga = onboarding(&cloud.providers()?, &stage);
+                (saga, builder.resolver(Cloud::tokens()), Some(cloud))
+            }
+        };
+        let saga = saga.map_err(|error| Trouble::bug("saga", error.to_string()))?;
+        let builder = match &options.crash_at {
+            Some(step) => builder.probe(CrashAt::new(step.as_str())),
+            None => builder,
+        };
+        let engine = builder.register(saga).build().await?;
+        let ids = options.clients.iter().map(|wanted| wanted.id.clone()).collect();
+        let data_dir = options.data_dir.clone();
+        Ok(Self { engine, clients, ids, data_dir, _cloud: cloud })
+    }
+
+    /// Spawns the worker. It drives the runs of this command's clients and no others.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        let config = WorkerConfig::default()
+            // A command that was killed and is typed again goes on at once.
+            .with_lock_dir(self.data_dir.join("workers"))
+            .with_queues(self.ids.iter().map(|id| queue(id)));
+        self.engine.spawn_worker(config)
+    }
+
+    /// The run that holds a client's business key: open, parked, or ended with something left.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn current(&self, id: &str) -> Result<Option<RunHead>, Trouble> {
+        let filter = RunFilter { guard: Some(business_key(id)), limit: 1, ..RunFilter::default() };
+        Ok(self.engine.runs(&filter).await?.runs.pop())
+    }
+
+    /// The newest run of a client, whatever its end.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn newest(&self, id: &str) -> Result<Option<RunHead>, Trouble> {
+        let filter = RunFilter { tenant: Some(id.to_owned()), limit: 1, ..RunFilter::default() };
+        Ok(self.engine.runs(&filter).await?.runs.pop())
+    }
+
+    /// Starts the run of a client, or finds the one that holds its business key.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    pub async fn start(&self, client: &Client) -> Result<RunHandle<Site>, Trouble> {
+        let start = self.engine.start(ONBOARD, client).unique(business_key(&client.id));
+        Ok(start.tenant(client.id.as_str()).queue(queue(&client.id)).await?)
+    }
+}
+
+async fn store(at: &StoreAt) -> Result<(EngineBuilder, Clients), Trouble> {
+    match at {
+        StoreAt::Memory => Ok((Engine::builder(MemoryStore::new()), Clients::in_memory())),
+        StoreAt::Sqlite(path) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            create(folder.unwrap_or_else(|| Path::new(".")))?;
+            let store = SqliteStore::open(path).await?;
+            let clients = Clients::in_sqlite(&store).await?;
+            Ok((Engine::builder(store), clients))
+        }
+    }
+}
+
+fn create(folder: &Path) -> Result<(), Trouble> {
+    fs::create_dir_all(folder).map_err(|error| {
+        let message = format!("the folder {} cannot be made: {error}", folder.display());
+        Trouble::unavailable("data_dir", message, "choose another --data-dir or --store")
+    })
+}

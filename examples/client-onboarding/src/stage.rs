@@ -1,0 +1,218 @@
+//! What a simulated cloud changes about a resource: its times are short, and at a chosen step the
+//! provider refuses the last call for good.
+//!
+//! Real providers take minutes, and their adapters look every few seconds. [`OnStage`] shortens
+//! these times by the same factor as the simulators' own; over real providers it changes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use provision_adapters::sim::{Fault, FaultRule};
+use provision_core::{
+    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, SecretSpec,
+    StepContext, StepError, Timing, Verdict,
+};
+
+use crate::cloud::{Cloud, Provider};
+
+/// Decides what happens to the steps of a saga. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Stage {
+    scene: Option<Arc<Scene>>,
+}
+
+#[derive(Debug)]
+struct Scene {
+    cloud: Arc<Cloud>,
+    speed: f64,
+    fail_at: Option<String>,
+}
+
+impl Stage {
+    /// Real providers: nothing is changed.
+    #[must_use]
+    pub fn live() -> Self {
+        Self::default()
+    }
+
+    /// A simulated cloud whose times are multiplied by `speed`; it refuses `fail_at`.
+    #[must_use]
+    pub fn simulated(cloud: &Arc<Cloud>, speed: f64, fail_at: Option<String>) -> Self {
+        Self { scene: Some(Arc::new(Scene { cloud: Arc::clone(cloud), speed, fail_at })) }
+    }
+
+    /// Puts a resource on this stage.
+    pub fn on<R: Resource>(&self, resource: R) -> OnStage<R> {
+        OnStage { resource, stage: self.clone() }
+    }
+
+    /// Lets a step without calls go on, or fails it.
+    ///
+    /// # Errors
+    /// Permanent, when this step was chosen to fail.
+    pub fn allow(&self, cx: &StepContext) -> Result<(), StepError> {
+        if self.refuses(cx).is_some() { Err(refused()) } else { Ok(()) }
+    }
+
+    fn refuses(&self, cx: &StepContext) -> Option<&Scene> {
+        self.scene.as_deref().filter(|scene| scene.fail_at.as_deref() == Some(cx.path()))
+    }
+
+    fn scaled(&self, time: Duration) -> Duration {
+        match &self.scene {
+            Some(scene) => time.mul_f64(scene.speed).max(SHORTEST),
+            None => time,
+        }
+    }
+
+    /// What an adapter asks to wait is shortened like the cloud that makes it wait; what a
+    /// provider's answer asks for (a throttled call) never is.
+    fn sooner(&self, error: StepError) -> StepError {
+        let Verdict::Retry { after: Some(after) } = error.verdict() else { return error };
+        if self.scene.is_none() {
+            return error;
+        }
+        let verdict = Verdict::Retry { after: Some(self.scaled(*after)) };
+        let mut sooner = StepError::new(error.effect(), verdict, error.operation().to_owned())
+            .with_code(error.code().to_owned());
+        if let Some(message) = error.message() {
+            sooner = sooner.with_message(message.to_owned());
+        }
+        if let Some(hint) = error.hint() {
+            sooner = sooner.with_hint(hint.to_owned());
+        }
+        if error.is_broken() { sooner.broken() } else { sooner }
+    }
+}
+
+/// Below this a wait is no wait.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+fn refused() -> StepError {
+    StepError::permanent("go on").with_code("refused_by_order").with_message("--fail-at names it")
+}
+
+/// A resource on a [`Stage`]; the same kind, found, created and deleted as ever.
+#[derive(Debug, Clone)]
+pub struct OnStage<R> {
+    resource: R,
+    stage: Stage,
+}
+
+impl<R: Resource> Resource for OnStage<R> {
+    const KIND: &'static str = R::KIND;
+    const REVISION: u32 = R::REVISION;
+    type Spec = R::Spec;
+    type Output = R::Output;
+
+    fn identity(&self, spec: &R::Spec) -> Identity {
+        self.resource.identity(spec)
+    }
+
+    async fn find(&self, cx: &StepContext, spec: &R::Spec) -> Result<Found, StepError> {
+        let found = self.resource.find(cx, spec).await.map_err(|error| self.stage.sooner(error))?;
+        Ok(match found {
+            Found::Going { again_in } => Found::Going { again_in: self.stage.scaled(again_in) },
+            found => found,
+        })
+    }
+
+    async fn create(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        intent: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        let made = self.resource.create(cx, spec, intent).await;
+        made.map_err(|error| self.stage.sooner(error))
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        id: &ExternalId,
+    ) -> Result<Readiness<R::Output>, StepError> {
+        let refusal = self.stage.refuses(cx).map(|scene| Refusal::arm(&scene.cloud, cx.path(), id));
+        let ready = self.resource.ready(cx, spec, id).await;
+        let refuses = refusal.is_some();
+        drop(refusal);
+        match ready.map_err(|error| self.stage.sooner(error))? {
+            Readiness::NotYet { again_in } => {
+                Ok(Readiness::NotYet { again_in: self.stage.scaled(again_in) })
+            }
+            // An earlier attempt had made the call that is refused: nothing was left to call.
+            Readiness::Ready(_) if refuses => Err(refused()),
+            ready => Ok(ready),
+        }
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        let gone = self.resource.delete(cx, spec, id).await;
+        gone.map_err(|error| self.stage.sooner(error))
+    }
+
+    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+        self.resource.list_owned(cx).await
+    }
+
+    fn secrets(&self, spec: &R::Spec) -> Vec<SecretSpec> {
+        self.resource.secrets(spec)
+    }
+
+    fn timing(&self) -> Timing {
+        let times = self.resource.timing();
+        Timing {
+            late_window: self.stage.scaled(times.late_window),
+            listing_lag: self.stage.scaled(times.listing_lag),
+            ..times
+        }
+    }
+
+    fn facts(&self, spec: &R::Spec) -> Facts {
+        self.resource.facts(spec)
+    }
+}
+
+/// While it lives, the provider refuses the last call of one step.
+struct Refusal<'a> {
+    cloud: &'a Cloud,
+    provider: Provider,
+}
+
+impl<'a> Refusal<'a> {
+    fn arm(cloud: &'a Cloud, path: &str, id: &ExternalId) -> Self {
+        let (provider, method, part) = last_call(path, id.as_str());
+        let rule = FaultRule::new(Fault::Status(403)).method(method).path_contains(part);
+        cloud.faults(provider).add(rule);
+        Self { cloud, provider }
+    }
+}
+
+impl Drop for Refusal<'_> {
+    fn drop(&mut self) {
+        self.cloud.faults(self.provider).clear();
+    }
+}
+
+/// The last call of each step, by its method and a part of its path: what `ready` of the adapter
+/// ends with.
+fn last_call(path: &str, id: &str) -> (Provider, &'static str, String) {
+    match path {
+        "supabase" => (Provider::Supabase, "GET", format!("/projects/{id}/api-keys")),
+        "repo" => (Provider::GitHub, "PUT", "/topics".to_owned()),
+        "repo-secrets" => (Provider::GitHub, "PUT", "/secrets/SUPABASE_SERVICE_KEY".to_owned()),
+        "repo-variables" => (Provider::GitHub, "POST", "/actions/variables".to_owned()),
+        "site" => (Provider::Vercel, "GET", format!("/projects/{id}")),
+        "env" => (Provider::Vercel, "GET", "/env".to_owned()),
+        "deployment" => (Provider::Vercel, "GET", crate::saga::HEALTH.to_owned()),
+        "domain" => (Provider::Vercel, "GET", "/config".to_owned()),
+        "webhook-key" => (Provider::N8n, "GET", "/credentials".to_owned()),
+        "workflow" => (Provider::N8n, "GET", format!("/workflows/{id}")),
+        _ => (Provider::N8n, "GET", "/webhook/".to_owned()),
+    }
+}
