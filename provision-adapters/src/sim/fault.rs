@@ -248,7 +248,7 @@ impl FaultPlan {
     }
 }
 
-/// Next number in [0, 1) of the SplitMix64 sequence.
+/// Next number in [0, 1) of the `SplitMix64` sequence.
 fn unit(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;

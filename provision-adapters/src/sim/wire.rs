@@ -68,13 +68,14 @@ impl Wire {
 
     async fn read_head(&mut self) -> Result<Vec<u8>, Trouble> {
         loop {
-            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+            let end = find(&self.buffer, b"\r\n\r\n");
+            if end.unwrap_or(self.buffer.len()) > HEAD_BYTES_MAX {
+                return Err(Trouble::Malformed("head too large"));
+            }
+            if let Some(end) = end {
                 let mut head = self.take(end + 4);
                 head.truncate(end);
                 return Ok(head);
-            }
-            if self.buffer.len() > HEAD_BYTES_MAX {
-                return Err(Trouble::Malformed("head too large"));
             }
             if self.fill().await? == 0 {
                 return Err(match self.buffer.is_empty() {
@@ -192,7 +193,7 @@ impl Wire {
         let status = if answer.body.is_empty() { 200 } else { answer.status };
         let endless = SimResponse { status, ..answer.clone() };
         self.stream.write_all(&head(&endless, None)).await?;
-        let piece = [b' '; 16 << 10];
+        let piece = vec![b' '; 16 << 10];
         let mut sent: u64 = 0;
         while sent < limit {
             self.stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await?;

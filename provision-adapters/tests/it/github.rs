@@ -1,6 +1,6 @@
 //! GitHub: the happy path, whose a repository is, limits, and the simulator's own checklist.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use provision_adapters::{
     github::{
@@ -18,7 +18,10 @@ use provision_core::{
 use provision_testkit::solo::SoloHost;
 use uuid::Uuid;
 
-use crate::spec::{SpecSet, check_exchanges};
+use crate::{
+    github_sim::raw,
+    spec::{SpecSet, check_exchanges},
+};
 
 /// A token that must never be seen in any text we produce.
 pub(crate) const CANARY: &str = "ghp_CANARY0token0that0must0never0show";
@@ -157,52 +160,56 @@ async fn every_exchange_fits_the_providers_specification() {
 
 /// One call of everything, from nothing to nothing.
 async fn everything(world: &World) {
-    let cx = world.cx("repo");
-    let repos = world.repos();
+    let (cx, repos) = (world.cx("repo"), world.repos());
     repos.find(&cx, &spec()).await.unwrap();
     let id = world.site().await;
-
-    let (cx, secrets) = (world.cx("secrets"), RepoSecrets::new(&world.github));
+    let secrets = RepoSecrets::new(&world.github);
     let wanted = SecretsSpec::new("acme/site")
         .with("DB_URL", SecretRef::named("DB_URL"))
         .with("API_KEY", SecretRef::named("DB_URL"));
-    assert_eq!(secrets.find(&cx, &wanted).await.unwrap(), Found::Absent);
-    let intent = world.host.intend(&cx, &secrets, &wanted);
-    let set = secrets.create(&cx, &wanted, &intent).await.unwrap();
-    assert_eq!(ready(&secrets, &cx, &wanted, &set).await.names, ["API_KEY", "DB_URL"]);
-    let value = world.server.with(|sim| sim.secret_value("acme/site", "DB_URL"));
-    assert_eq!(value.as_deref(), Some(CANARY_VALUE));
-
-    let (vcx, variables) = (world.cx("variables"), RepoVariables::new(&world.github));
-    let wanted_variables = VariablesSpec::new("acme/site").with("REGION", "eu").with("TIER", "2");
-    assert_eq!(variables.find(&vcx, &wanted_variables).await.unwrap(), Found::Absent);
-    let intent = world.host.intend(&vcx, &variables, &wanted_variables);
-    let group = variables.create(&vcx, &wanted_variables, &intent).await.unwrap();
-    ready(&variables, &vcx, &wanted_variables, &group).await;
-    let value = world.server.with(|sim| sim.variable_value("acme/site", "TIER"));
-    assert_eq!(value.as_deref(), Some("2"));
-
-    let (dcx, dispatch) = (world.cx("deploy"), Dispatch::new(&world.github));
-    let wanted_run = deploy();
-    let intent = world.host.intend(&dcx, &dispatch, &wanted_run);
-    let started = dispatch.create(&dcx, &wanted_run, &intent).await.unwrap();
-    let over = ready(&dispatch, &dcx, &wanted_run, &started).await;
-    assert_eq!(over.conclusion.as_deref(), Some("success"));
-    dispatch.delete(&dcx, &wanted_run, &started).await.unwrap();
-
-    let ecx = world.cx("event");
-    let event = Event::new("acme/site", "provisioned").with("client", 7.into());
-    SendEvent::new(&world.github).run(&ecx, event.clone()).await.unwrap();
-    StopRuns::new(&world.github).compensate(&ecx, event, Undo::Unknown(vec![])).await.unwrap();
-
-    variables.delete(&vcx, &wanted_variables, &group).await.unwrap();
-    secrets.delete(&cx, &wanted, &set).await.unwrap();
-    secrets.delete(&cx, &wanted, &set).await.unwrap();
+    round(world, "secrets", secrets, wanted, || {
+        let value = world.server.with(|sim| sim.secret_value("acme/site", "API_KEY"));
+        assert_eq!(value.as_deref(), Some(CANARY_VALUE));
+    })
+    .await;
+    let variables = RepoVariables::new(&world.github);
+    let wanted = VariablesSpec::new("acme/site").with("REGION", "eu").with("TIER", "2");
+    round(world, "variables", variables, wanted, || {
+        let value = world.server.with(|sim| sim.variable_value("acme/site", "TIER"));
+        assert_eq!(value.as_deref(), Some("2"));
+    })
+    .await;
+    round(world, "deploy", Dispatch::new(&world.github), deploy(), || {
+        assert_eq!(world.server.with(|sim| sim.runs("acme/site")).len(), 1);
+    })
+    .await;
+    let (cx, event) = (world.cx("event"), Event::new("acme/site", "provisioned"));
+    let event = event.with("client", 7.into());
+    SendEvent::new(&world.github).run(&cx, event.clone()).await.unwrap();
+    StopRuns::new(&world.github).compensate(&cx, event, Undo::Unknown(vec![])).await.unwrap();
     let cx = world.cx("repo");
     repos.list_owned(&cx).await.unwrap();
     repos.delete(&cx, &spec(), &id).await.unwrap();
     repos.delete(&cx, &spec(), &id).await.unwrap();
     assert!(world.server.inventory().is_empty());
+}
+
+/// Finds nothing, creates, waits, checks, and deletes twice.
+async fn round<R: Resource>(
+    world: &World,
+    path: &str,
+    resource: R,
+    wanted: R::Spec,
+    check: impl FnOnce(),
+) {
+    let cx = world.cx(path);
+    assert_eq!(resource.find(&cx, &wanted).await.unwrap(), Found::Absent);
+    let intent = world.host.intend(&cx, &resource, &wanted);
+    let id = resource.create(&cx, &wanted, &intent).await.unwrap();
+    ready(&resource, &cx, &wanted, &id).await;
+    check();
+    resource.delete(&cx, &wanted, &id).await.unwrap();
+    resource.delete(&cx, &wanted, &id).await.unwrap();
 }
 
 pub(crate) fn deploy() -> DispatchSpec {
@@ -441,187 +448,22 @@ async fn an_exhausted_window_is_a_wait_until_its_reset() {
     }
 }
 
-/// A request without our client: status, head and body.
-fn raw(world: &World, method: &str, path: &str, body: &str) -> (u16, String, String) {
-    let auth = format!("Authorization: Bearer {CANARY}\r\nUser-Agent: raw\r\n");
-    raw_with(&world.server.url(), method, path, &auth, body)
-}
-
-pub(crate) fn raw_with(
-    url: &str,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &str,
-) -> (u16, String, String) {
-    use std::io::{Read, Write};
-    let address = url.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut text = Vec::new();
-    stream.read_to_end(&mut text).unwrap();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    (status, head.to_lowercase(), body.to_owned())
-}
-
+// covers: S14
 #[tokio::test]
-async fn the_simulator_refuses_known_bad_requests_in_the_providers_words() {
-    let world = World::new();
-    world.site().await;
-    let generate = "/repos/acme/template/generate";
-    let actions = "/repos/acme/site/actions";
-    let deploy = format!("{actions}/workflows/deploy.yml/dispatches");
-    let keys: BTreeSet<String> = (0..11).map(|n| format!("\"k{n}\":{n}")).collect();
-    let eleven = keys.into_iter().collect::<Vec<_>>().join(",");
-    let long = "d".repeat(351);
-    let cases = [
-        ("POST", generate.to_owned(), "{}".to_owned(), 422, "name"),
-        ("POST", generate.to_owned(), "not json".to_owned(), 422, "name"),
-        (
-            "POST",
-            generate.to_owned(),
-            r#"{"owner":"acme","name":"SITE"}"#.to_owned(),
-            422,
-            "Could not clone: Name already exists on this account",
-        ),
-        (
-            "POST",
-            generate.to_owned(),
-            format!(r#"{{"owner":"acme","name":"x","description":"{long}"}}"#),
-            422,
-            "description",
-        ),
-        (
-            "POST",
-            "/orgs/acme/repos".to_owned(),
-            r#"{"name":"site"}"#.to_owned(),
-            422,
-            "name already exists on this account",
-        ),
-        ("GET", "/repos/acme/none".to_owned(), String::new(), 404, "Not Found"),
-        ("PATCH", "/repos/acme/none".to_owned(), "{}".to_owned(), 404, "Not Found"),
-        ("DELETE", "/repos/acme/none".to_owned(), String::new(), 404, "Not Found"),
-        (
-            "PUT",
-            "/repos/acme/site/topics".to_owned(),
-            r#"{"names":["Not Good"]}"#.to_owned(),
-            422,
-            "A topic must start",
-        ),
-        ("PUT", format!("{actions}/secrets/A"), "{}".to_owned(), 422, "encrypted_value"),
-        (
-            "PUT",
-            format!("{actions}/secrets/A"),
-            r#"{"encrypted_value":"AAAA","key_id":"1"}"#.to_owned(),
-            422,
-            "key_id",
-        ),
-        ("POST", format!("{actions}/variables"), r#"{"name":"A"}"#.to_owned(), 422, "required"),
-        (
-            "POST",
-            format!("{actions}/variables"),
-            r#"{"name":"GITHUB_A","value":"x"}"#.to_owned(),
-            422,
-            "names",
-        ),
-        ("DELETE", format!("{actions}/variables/NONE"), String::new(), 404, "Not Found"),
-        ("POST", deploy.clone(), "{}".to_owned(), 422, "ref"),
-        ("POST", deploy.clone(), r#"{"ref":"nope"}"#.to_owned(), 422, "No ref found"),
-        ("POST", deploy, r#"{"ref":"main","inputs":{"x":"1"}}"#.to_owned(), 422, "Unexpected"),
-        ("POST", "/repos/acme/site/dispatches".to_owned(), "{}".to_owned(), 422, "event_type"),
-        (
-            "POST",
-            "/repos/acme/site/dispatches".to_owned(),
-            format!(r#"{{"event_type":"e","client_payload":{{{eleven}}}}}"#),
-            422,
-            "properties",
-        ),
-        ("POST", format!("{actions}/runs/1/cancel"), String::new(), 404, "Not Found"),
-        (
-            "PUT",
-            "/repos/acme/site/contents/README.md".to_owned(),
-            r#"{"message":"m","content":"eA=="}"#.to_owned(),
-            422,
-            "sha",
-        ),
-        (
-            "PUT",
-            "/repos/acme/site/contents/README.md".to_owned(),
-            r#"{"message":"m","content":"eA==","sha":"0"}"#.to_owned(),
-            409,
-            "does not match",
-        ),
-        ("GET", "/repos/acme/site/pulls".to_owned(), String::new(), 501, "no route"),
-    ];
-    for (method, path, body, status, words) in cases {
-        let (got, head, text) = raw(&world, method, &path, &body);
-        assert_eq!(got, status, "{method} {path} {body}: {text}");
-        assert!(text.contains(words), "{method} {path}: {text}");
-        assert_eq!(head.contains("x-sim-unhandled"), status == 501);
-    }
-}
-
-#[tokio::test]
-async fn the_simulator_knows_who_asks() {
-    let world = World::new();
-    let url = world.server.url();
-    let agent = "User-Agent: raw\r\n";
-    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
-    let cases = [
-        (bearer(CANARY), 403, "User-Agent"),
-        (agent.to_owned(), 401, "Requires authentication"),
-        (format!("{agent}{}", bearer("wrong")), 401, "Bad credentials"),
-        (format!("{agent}{}X-GitHub-Api-Version: 1999-01-01\r\n", bearer(CANARY)), 400, "version"),
-        (format!("{agent}{}", bearer(CANARY)), 200, "acme"),
-    ];
-    for (headers, status, words) in cases {
-        let (got, _, text) = raw_with(&url, "GET", "/orgs/acme", &headers, "");
-        assert_eq!(got, status, "{headers}: {text}");
-        assert!(text.contains(words), "{headers}: {text}");
-    }
-}
-
-#[tokio::test]
-async fn a_generated_repository_is_empty_for_a_while() {
-    let world = World::with(SimOptions::default().with_speed(1_000.0));
-    let (cx, repos) = (world.cx("repo"), world.repos());
-    let intent = world.host.intend(&cx, &repos, &spec());
-    let id = repos.create(&cx, &spec(), &intent).await.unwrap();
-    let cases = [
-        ("GET", "/repos/acme/site/commits", "", 409, "Git Repository is empty."),
-        ("GET", "/repos/acme/site/git/ref/heads/main", "", 409, "Git Repository is empty."),
-        ("GET", "/repos/acme/site/branches/main", "", 404, "Branch not found"),
-        ("GET", "/repos/acme/site/contents/README.md", "", 404, "empty"),
-        ("PATCH", "/repos/acme/site", r#"{"default_branch":"main"}"#, 422, "empty repository"),
-        (
-            "POST",
-            "/repos/acme/site/actions/workflows/deploy.yml/dispatches",
-            r#"{"ref":"main"}"#,
-            404,
-            "Not Found",
-        ),
-        ("GET", "/repos/acme/site", "", 200, "\"default_branch\":\"main\""),
-    ];
-    for (method, path, body, status, words) in cases {
-        let (got, _, text) = raw(&world, method, path, body);
-        assert_eq!(got, status, "{method} {path}: {text}");
-        assert!(text.contains(words), "{method} {path}: {text}");
-    }
-    let state = repos.ready(&cx, &spec(), &id).await.unwrap();
+async fn a_run_is_cancelled_and_values_are_gone_after_their_undo() {
+    let world = World::with(SimOptions::default().with_speed(5.0));
+    let (cx, dispatch) = (world.cx("deploy"), Dispatch::new(&world.github));
+    let template = DispatchSpec::new("acme/template", "deploy.yml", "main");
+    let intent = world.host.intend(&cx, &dispatch, &template);
+    let id = dispatch.create(&cx, &template, &intent).await.unwrap();
+    let until = template.clone().until_succeeded();
+    let state = dispatch.ready(&cx, &until, &id).await.unwrap();
     assert!(matches!(state, Readiness::NotYet { .. }));
-    let dispatch = Dispatch::new(&world.github);
-    let intent = world.host.intend(&cx, &dispatch, &deploy());
-    let error = dispatch.create(&cx, &deploy(), &intent).await.unwrap_err();
-    assert_eq!((error.code(), error.effect()), ("workflow_not_ready", Effect::None));
-    assert_eq!(error.verdict(), &Verdict::Retry { after: None });
+    assert_eq!(ready(&dispatch, &cx, &template, &id).await.conclusion, None, "started is enough");
+    dispatch.delete(&cx, &template, &id).await.unwrap();
+    dispatch.delete(&cx, &template, &id).await.unwrap();
+    let state = dispatch.ready(&cx, &until, &id).await.unwrap();
+    assert_eq!(state, Readiness::Broken { code: "run_cancelled".to_owned() });
 }
 
 #[tokio::test]

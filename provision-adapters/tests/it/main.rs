@@ -11,6 +11,8 @@
 
 mod faults;
 mod github;
+mod github_faults;
+mod github_sim;
 mod spec;
 mod supabase_schemas;
 mod vercel;

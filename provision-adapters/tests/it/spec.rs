@@ -81,15 +81,14 @@ pub(crate) fn violations(spec: &SpecSet, exchange: &Exchange) -> Vec<String> {
     wrong
 }
 
+/// Path parameters, by name.
+type Bound = Vec<(String, String)>;
+
 /// The path item a path matches, and its parameters; literal segments win over templates.
 ///
 /// Some documents have one path under several templates, each with some of the methods: one that
 /// has this method wins.
-fn route<'a>(
-    document: &'a Value,
-    path: &[String],
-    method: &str,
-) -> Option<(&'a Value, Vec<(String, String)>)> {
+fn route<'a>(document: &'a Value, path: &[String], method: &str) -> Option<(&'a Value, Bound)> {
     let prefix: Vec<&str> = document["servers"][0]["url"]
         .as_str()
         .map(|url| url.split_once("://").map_or(url, |(_, rest)| rest))
@@ -99,7 +98,7 @@ fn route<'a>(
     let strips = path.len() >= prefix.len() && prefix.iter().zip(path).all(|(a, b)| a == b);
     let path = if strips { &path[prefix.len()..] } else { path };
     let paths = document["paths"].as_object()?;
-    let mut best: Option<((bool, usize), &Value, Vec<(String, String)>)> = None;
+    let mut best: Option<((bool, usize), &Value, Bound)> = None;
     for (template, item) in paths {
         let parts: Vec<&str> = template.trim_start_matches('/').split('/').collect();
         let Some(bound) = bind(&parts, path) else { continue };
@@ -111,7 +110,7 @@ fn route<'a>(
     best.map(|(_, item, bound)| (item, bound))
 }
 
-fn bind(parts: &[&str], path: &[String]) -> Option<Vec<(String, String)>> {
+fn bind(parts: &[&str], path: &[String]) -> Option<Bound> {
     if parts.len() != path.len() {
         return None;
     }

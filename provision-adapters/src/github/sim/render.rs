@@ -135,7 +135,7 @@ pub(super) fn full_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
         "description": repo.description, "html_url": page, "url": url, "fork": false,
         "git_url": format!("git://github.com/{full_name}.git"),
         "ssh_url": format!("git@github.com:{full_name}.git"), "mirror_url": null,
-        "default_branch": repo.default_branch, "archived": repo.archived, "disabled": false,
+        "default_branch": repo.default_branch, "archived": false, "disabled": false,
         "is_template": repo.is_template, "topics": repo.topics, "language": null,
         "license": null, "homepage": null, "size": size, "created_at": created(repo),
         "updated_at": created(repo), "pushed_at": created(repo),

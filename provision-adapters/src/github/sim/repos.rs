@@ -25,6 +25,20 @@ struct Wanted {
     include_all_branches: bool,
 }
 
+/// Wanted of a repository that is there.
+#[derive(Debug, Default, Deserialize)]
+struct Patch {
+    name: Option<String>,
+    description: Option<String>,
+    private: Option<bool>,
+    default_branch: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Topics {
+    names: Option<Vec<String>>,
+}
+
 impl GitHubSim {
     pub(super) fn rate_limit(&self, ask: &Ask<'_>) -> SimResponse {
         let window = ask.request.bearer().and_then(|token| self.windows.get(token));
@@ -118,27 +132,25 @@ impl GitHubSim {
     }
 
     fn patch_repo(&mut self, ask: &Ask<'_>, id: u64) -> Answer {
-        let patch: Value = ask.request.json().map_err(|_| trouble(400, "Problems parsing JSON"))?;
+        let patch: Patch = ask.request.json().map_err(|_| trouble(400, "Problems parsing JSON"))?;
         let repo = self.world.repos.get_mut(&id).ok_or_else(not_found)?;
-        if let Some(branch) = patch["default_branch"].as_str() {
+        if let Some(branch) = patch.default_branch {
             if !repo.has_commit(ask.now) {
-                let why = "Cannot update default branch for an empty repository. Please init the repository and push first";
+                let why = "Cannot update default branch for an empty repository. Please init the \
+                           repository and push first";
                 return Err(invalid("Validation Failed", "Repository", "default_branch", why));
             }
-            branch.clone_into(&mut repo.default_branch);
+            repo.default_branch = branch;
         }
-        if let Some(text) = patch["description"].as_str() {
-            text.clone_into(&mut repo.description);
+        if let Some(text) = patch.description {
+            repo.description = text;
         }
-        if let Some(private) = patch["private"].as_bool() {
+        if let Some(private) = patch.private {
             repo.private = private;
         }
-        if let Some(archived) = patch["archived"].as_bool() {
-            repo.archived = archived;
-        }
         let full_name = repo.full_name();
-        if let Some(name) = patch["name"].as_str() {
-            self.world.rename(&full_name, name);
+        if let Some(name) = patch.name {
+            self.world.rename(&full_name, &name);
         }
         self.repo_by_id(ask, &id.to_string())
     }
@@ -146,16 +158,15 @@ impl GitHubSim {
     pub(super) fn on_topics(&mut self, ask: &Ask<'_>, id: u64) -> Answer {
         let repo = self.world.repos.get_mut(&id).ok_or_else(not_found)?;
         if ask.request.method == "PUT" {
-            let wanted: Value =
-                ask.request.json().map_err(|_| trouble(400, "Problems parsing JSON"))?;
-            let names = wanted["names"].as_array().cloned().unwrap_or_default();
-            let names: Vec<String> =
-                names.iter().filter_map(|name| name.as_str().map(str::to_lowercase)).collect();
-            if wanted["names"].is_null() || names.len() > 20 || !names.iter().all(|n| is_topic(n)) {
+            let wanted: Topics = ask.request.json().unwrap_or_default();
+            let names = wanted.names.unwrap_or_else(|| vec![String::new()]);
+            let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+            if names.len() > 20 || !names.iter().all(|name| is_topic(name)) {
                 // The simple shape: errors are bare strings.
+                let why = "A topic must start with a lowercase letter or number, consist of 50 \
+                           characters or less, and can include hyphens.";
                 let body = json!({
-                    "message": "Validation Failed",
-                    "errors": ["A topic must start with a lowercase letter or number, consist of 50 characters or less, and can include hyphens."],
+                    "message": "Validation Failed", "errors": [why],
                     "documentation_url": "https://docs.github.com/rest",
                 });
                 return Err(SimResponse::json(422, &body));

@@ -23,6 +23,13 @@ struct Dispatch {
     return_run_details: bool,
 }
 
+#[derive(Debug, Deserialize)]
+struct Event {
+    event_type: String,
+    #[serde(default)]
+    client_payload: BTreeMap<String, Value>,
+}
+
 impl GitHubSim {
     pub(super) fn on_dispatch(&mut self, ask: &Ask<'_>, id: u64, file: &str) -> Answer {
         let wanted: Dispatch = ask.request.json().map_err(|_| {
@@ -46,7 +53,7 @@ impl GitHubSim {
         }
         let value = |input: &str| wanted.inputs.get(input).and_then(Value::as_str);
         let title = expand(&workflow.run_name, known, value, "");
-        let run_id = self.start(ask, id, &workflow, "workflow_dispatch", title);
+        let run_id = self.start(ask, id, &workflow, ("workflow_dispatch", title));
         if !wanted.return_run_details {
             return Ok(SimResponse::empty(204));
         }
@@ -63,16 +70,15 @@ impl GitHubSim {
         if ask.request.method != "POST" {
             return Err(SimResponse::unhandled(ask.request));
         }
-        let body: Value = ask.request.json().unwrap_or_default();
-        let event = body["event_type"].as_str().unwrap_or_default().to_owned();
-        let payload = &body["client_payload"];
-        let keys = payload.as_object().map_or(0, serde_json::Map::len);
-        let proper = payload.is_null() || payload.is_object();
-        if !(1..=100).contains(&event.chars().count()) || keys > 10 || !proper {
-            let why = "event_type is missing, or client_payload has more than 10 properties";
-            return Err(invalid("Invalid request.", "Dispatch", "event_type", why));
+        let why = "event_type is missing, or client_payload has more than 10 properties";
+        let wrong = || invalid("Invalid request.", "Dispatch", "event_type", why);
+        let body: Event = ask.request.json().map_err(|_| wrong())?;
+        let (event, payload) = (body.event_type, body.client_payload);
+        if !(1..=100).contains(&event.chars().count()) || payload.len() > 10 {
+            return Err(wrong());
         }
-        let key = payload["provision"]["key"].as_str().unwrap_or_default().to_owned();
+        let key = payload.get("provision").and_then(|ours| ours.get("key"));
+        let key = key.and_then(Value::as_str).unwrap_or_default().to_owned();
         let repo = self.writable(ask, id)?;
         let listening: Vec<Workflow> =
             repo.workflows.iter().filter(|w| w.event.as_ref() == Some(&event)).cloned().collect();
@@ -80,7 +86,7 @@ impl GitHubSim {
             for workflow in listening {
                 let inputs = workflow.inputs.clone().unwrap_or_default();
                 let title = expand(&workflow.run_name, &inputs, |_| None, &key);
-                self.start(ask, id, &workflow, "repository_dispatch", title);
+                self.start(ask, id, &workflow, ("repository_dispatch", title));
             }
         }
         Ok(SimResponse::empty(204))
@@ -91,8 +97,7 @@ impl GitHubSim {
         ask: &Ask<'_>,
         id: u64,
         workflow: &Workflow,
-        event: &str,
-        title: String,
+        (event, title): (&str, String),
     ) -> u64 {
         let run_id = self.world.fresh_id();
         let begins = ask.now.saturating_add(self.delay(RUN_MS.0));
