@@ -47,11 +47,7 @@ pub(crate) fn page(conn: &Connection, ns: i64, filter: &RunFilter) -> Result<Run
 type Bounds = ([u8; 16], [u8; 16]);
 
 /// First and last id that can match; `None` when none can. A key names one run at most.
-fn bounds(
-    conn: &Connection,
-    ns: i64,
-    filter: &RunFilter,
-) -> Result<Option<Bounds>, Fault> {
+fn bounds(conn: &Connection, ns: i64, filter: &RunFilter) -> Result<Option<Bounds>, Fault> {
     let (mut first, mut last) = (0_u128, u128::MAX);
     if let Some(after) = &filter.after {
         match after.as_uuid().as_u128().checked_sub(1) {

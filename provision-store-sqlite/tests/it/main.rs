@@ -3,10 +3,19 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "these are tests; some start processes and measure time"
 )]
 
+mod clock;
 mod conformance;
+mod crash;
+mod damage;
 mod given;
+mod group_commit;
+mod host;
+mod opening;
+mod processes;
+mod views;

@@ -1,0 +1,118 @@
+//! Damaged files: reported as what they are, never a panic, never an invented value.
+
+use std::{
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use provision_core::{
+    StoreError,
+    error::StoreErrorKind,
+    ledger::{LedgerOp, LedgerQuery},
+    store::{RunFilter, StateStore as _},
+};
+use provision_store_sqlite::SqliteStore;
+use provision_testkit::conformance::{
+    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+};
+use rusqlite::Connection;
+
+async fn filled(path: &Path) {
+    let store = SqliteStore::open(path).await.unwrap();
+    let handle = Handle::of(Arc::new(store));
+    for n in 0..30 {
+        let mut head = run_head();
+        head.key = Some(format!("order:{n}"));
+        handle.started(head).await;
+    }
+    let ttl = std::time::Duration::from_secs(15);
+    for leased in handle.lease(&acquire_any(new_worker(), ttl)).await.leased {
+        for seq in 1..=10 {
+            let mut append = append_of(&leased, seq);
+            append.ledger = vec![ledger_row(append.run, "vm", &append.run.to_string())];
+            handle.applied(append).await;
+        }
+    }
+}
+
+/// Opens and uses everything; the first error, if any.
+async fn use_it(path: &Path) -> Result<usize, StoreError> {
+    let store = SqliteStore::open(path).await?;
+    let page = store.list(&RunFilter::default()).await?;
+    let ids: Vec<_> = page.runs.iter().map(|head| head.id).collect();
+    let frames = store.load(&ids).await?.iter().flatten().map(|r| r.frames.len()).sum();
+    store.ledger(&[LedgerOp::Query(LedgerQuery::default())]).await?;
+    let ttl = std::time::Duration::from_secs(15);
+    store.lease(&acquire_any(new_worker(), ttl)).await?;
+    Ok(frames)
+}
+
+// covers: S3
+#[tokio::test]
+async fn random_damage_is_reported_and_never_panics() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = directory.path().join("whole.db");
+    filled(&whole).await;
+    assert_eq!(use_it(&whole).await.unwrap(), 300);
+    let (mut reported, mut dice) = (0, 0x5eed_u64);
+    let mut roll = |below: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 20) % below
+    };
+    for round in 0..40 {
+        let path = directory.path().join(format!("damaged{round}.db"));
+        std::fs::copy(&whole, &path).unwrap();
+        let mut file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let bytes = file.metadata().unwrap().len();
+        for _ in 0..40 {
+            let at = 100 + roll(bytes - 164);
+            let mut found = [0_u8; 64];
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.read_exact(&mut found).unwrap();
+            for byte in &mut found {
+                *byte ^= u8::try_from(roll(256)).unwrap();
+            }
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(&found).unwrap();
+        }
+        drop(file);
+        if let Err(error) = use_it(&path).await {
+            assert_eq!(error.kind(), StoreErrorKind::Damaged, "round {round}: {error:?}");
+            reported += 1;
+        }
+    }
+    assert!(reported >= 30, "only {reported} of 40 damaged files were noticed");
+}
+
+// covers: S3
+#[tokio::test]
+async fn a_value_this_version_cannot_read_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let run = Handle::of(Arc::new(store.clone())).started(run_head()).await;
+    for (table, column) in
+        [("heads", "summary"), ("heads", "polls"), ("runs", "context"), ("runs", "input")]
+    {
+        let conn = Connection::open(&path).unwrap();
+        let broken = format!("UPDATE provision_{table} SET {column} = '{{'");
+        conn.execute(&broken, ()).unwrap();
+        let error = store.load(&[run]).await.err().unwrap();
+        assert_eq!((error.kind(), error.code()), (StoreErrorKind::Damaged, "sqlite_bad_row"));
+        assert!(error.to_string().contains(column), "{error} names the column");
+        conn.execute(&format!("UPDATE provision_{table} SET {column} = '{{}}'"), ()).unwrap();
+    }
+    assert!(store.load(&[run]).await.is_ok());
+}
+
+// covers: R3-05
+#[tokio::test]
+async fn the_file_itself_refuses_a_status_that_does_not_exist() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    Handle::of(Arc::new(store)).started(run_head()).await;
+    let conn = Connection::open(&path).unwrap();
+    assert!(conn.execute("UPDATE provision_heads SET status = 'Doing'", ()).is_err());
+}

@@ -1,0 +1,154 @@
+//! The host's own rows: with the end of a run, with its start, on their own.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use provision_core::{
+    error::StoreErrorKind,
+    id::Timestamp,
+    run::RunStatus,
+    store::{Append, Appended, Leased, NewRun, Release, StateStore as _, Submission, Submitted},
+};
+use provision_store_sqlite::SqliteStore;
+use provision_testkit::conformance::{Handle, acquire_any, append_of, new_worker, run_head};
+
+async fn store(path: &Path) -> SqliteStore {
+    let store = SqliteStore::open(path).await.unwrap();
+    let made = store
+        .execute_host(|tx| tx.execute("CREATE TABLE IF NOT EXISTS clients (run TEXT UNIQUE)", ()));
+    made.await.unwrap();
+    store
+}
+
+async fn leased(store: &SqliteStore) -> Leased {
+    let handle = Handle::of(Arc::new(store.clone()));
+    handle.started(run_head()).await;
+    handle.lease(&acquire_any(new_worker(), Duration::from_secs(60))).await.leased.remove(0)
+}
+
+fn end(leased: &Leased, seq: u64) -> Append {
+    let mut append = append_of(leased, seq);
+    append.status = RunStatus::Succeeded;
+    append.release = Some(Release { due: Timestamp::NEVER, polls: Default::default() });
+    append
+}
+
+async fn clients(store: &SqliteStore) -> Vec<String> {
+    let found = store.query_host(|conn| {
+        let mut statement = conn.prepare("SELECT run FROM clients ORDER BY rowid")?;
+        statement.query_map((), |row| row.get(0))?.collect()
+    });
+    found.await.unwrap()
+}
+
+fn insert(store: &SqliteStore) {
+    store.on_end(|tx, append| {
+        tx.execute("INSERT INTO clients VALUES (?1)", [append.run.to_string()]).map(drop)
+    });
+}
+
+// covers: R1-80
+#[tokio::test]
+async fn the_hosts_row_is_written_with_the_end_and_only_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    insert(&store);
+    let leased = leased(&store).await;
+    store.append(&[append_of(&leased, 1)]).await.unwrap();
+    assert!(clients(&store).await.is_empty());
+    let mut stale = end(&leased, 2);
+    stale.fence.epoch += 1;
+    assert_eq!(store.append(&[stale]).await.unwrap(), [Appended::Stale]);
+    assert!(clients(&store).await.is_empty());
+    for lost in [false, true] {
+        let answers = store.append(&[end(&leased, 2)]).await.unwrap();
+        assert_eq!(answers, [Appended::Applied { requests: 0, lease_lost: lost }]);
+        assert_eq!(clients(&store).await, [leased.record.head.id.to_string()], "once");
+    }
+}
+
+// covers: R1-80
+#[tokio::test]
+async fn a_host_that_refuses_rolls_back_that_end_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let (bad, good) = (leased(&store).await, leased(&store).await);
+    let refused = bad.record.head.id;
+    store.on_end(move |tx, append| {
+        assert!(append.seq < 9, "the host panics");
+        let name = (append.run != refused).then(|| append.run.to_string());
+        tx.execute("INSERT INTO clients VALUES (?1)", [&name])?;
+        // Fails for the refused run after its first statement has been run.
+        tx.execute("INSERT INTO clients SELECT 'x' FROM no_such_table WHERE ?1", [name.is_none()])
+            .map(drop)
+            .or_else(|error| if name.is_none() { Err(error) } else { Ok(()) })
+    });
+    let batch = [end(&bad, 1), end(&good, 1)];
+    let error = store.append(&batch).await.err().unwrap();
+    assert_eq!((error.kind(), error.code()), (StoreErrorKind::Invalid, "host_write_failed"));
+    let handle = Handle::of(Arc::new(store.clone()));
+    assert_eq!(handle.head(refused).await.status, RunStatus::Running);
+    assert_eq!(handle.record(refused).await.frames.len(), 0);
+    assert_eq!(clients(&store).await, [good.record.head.id.to_string()], "the other one stands");
+    let again = store.append(&batch[1..]).await.unwrap();
+    assert!(matches!(again[..], [Appended::Applied { .. }]), "and its repeat finds it");
+    assert!(matches!(
+        store.append(&[append_of(&bad, 1)]).await.unwrap()[..],
+        [Appended::Applied { lease_lost: false, .. }]
+    ));
+}
+
+#[tokio::test]
+async fn a_host_that_panics_hurts_its_own_call_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let leased = leased(&store).await;
+    store.on_end(|_, _| panic!("as planned"));
+    assert_eq!(store.append(&[end(&leased, 1)]).await.err().unwrap().code(), "host_write_failed");
+    let failed = store.execute_host(|_| -> rusqlite::Result<()> { panic!("as planned") }).await;
+    assert_eq!(failed.err().unwrap().code(), "sqlite_call_panicked");
+    insert(&store);
+    store.append(&[end(&leased, 1)]).await.unwrap();
+    assert_eq!(clients(&store).await.len(), 1);
+}
+
+// covers: R3-14
+#[tokio::test]
+async fn a_start_and_the_hosts_row_are_one_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let run = || Submission::Run(Box::new(NewRun { head: run_head(), lease_to: None }));
+    let kept = store.submit_with_host(vec![run()], |tx, answers| {
+        assert!(matches!(answers, [Submitted::Created(_)]));
+        tx.execute("INSERT INTO clients VALUES ('paid')", ())
+    });
+    assert_eq!(kept.await.unwrap().1, 1);
+    let twice = store.submit_with_host(vec![run()], |tx, _| {
+        tx.execute("INSERT INTO clients VALUES ('paid')", ())
+    });
+    assert_eq!(twice.await.err().unwrap().code(), "host_write_failed");
+    assert_eq!(clients(&store).await, ["paid"]);
+    let runs = store.list(&provision_core::store::RunFilter::default()).await.unwrap().runs;
+    assert_eq!(runs.len(), 1, "neither the row nor the run");
+}
+
+// covers: S24
+#[tokio::test]
+async fn a_handler_belongs_to_its_namespace() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let other = store.in_namespace("other").await.unwrap();
+    insert(&other);
+    let leased = leased(&store).await;
+    store.append(&[end(&leased, 1)]).await.unwrap();
+    assert!(clients(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn queries_of_the_host_cannot_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let error = store.query_host(|conn| conn.execute("DELETE FROM clients", ())).await.err();
+    assert_eq!(error.unwrap().code(), "sqlite_read_only");
+    let error = store.execute_host(|tx| tx.execute("NONSENSE", ())).await.err().unwrap();
+    assert_eq!(error.code(), "host_write_failed");
+}
