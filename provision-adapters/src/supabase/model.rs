@@ -1,6 +1,5 @@
 //! Wire types of the Management API: only the fields that are used.
 
-use provision_core::Timestamp;
 use serde::Deserialize;
 
 /// Where a project is in its life. An unknown word is waited out like [`Self::Unknown`].
@@ -134,51 +133,9 @@ pub(crate) enum Message {
     Many(Vec<String>),
 }
 
-/// Reads a moment such as `2026-05-01T10:00:00.123Z` or `2026-05-01T10:00:00+00:00`.
-pub(crate) fn moment(text: &str) -> Option<Timestamp> {
-    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days since 1970, counting years from March so that a leap day is the last of its year.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days =
-        (365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day).checked_sub(719_469)?;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    let rest = text.get(19..)?;
-    let (millis, zone) = match rest.strip_prefix('.') {
-        Some(fraction) => {
-            let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
-            let digits: String =
-                fraction.get(..end)?.chars().chain("000".chars()).take(3).collect();
-            (digits.parse::<u64>().ok()?, fraction.get(end..)?)
-        }
-        None => (0, rest),
-    };
-    matches!(zone, "" | "Z" | "+00" | "+00:00")
-        .then(|| Timestamp::from_millis(seconds * 1000 + millis))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Status, moment};
-
-    #[test]
-    fn moments_are_read_in_the_providers_forms() {
-        for (text, expected) in [
-            ("1970-01-01T00:00:00Z", Some(0)),
-            ("2026-01-01T00:00:00.000Z", Some(1_767_225_600_000)),
-            ("2024-02-29T12:00:00.5+00:00", Some(1_709_208_000_500)),
-            ("2024-03-01T00:00:00.123456Z", Some(1_709_251_200_123)),
-            ("2024-13-01T00:00:00Z", None),
-            ("2024-03-01T00:00:00+02:00", None),
-            ("soon", None),
-        ] {
-            assert_eq!(moment(text).map(|at| at.as_millis()), expected, "{text}");
-        }
-    }
+    use super::Status;
 
     #[test]
     fn a_status_nobody_knows_is_waited_out() {

@@ -12,10 +12,11 @@ use super::{
     settle::{self, Phase, Services},
     spec::{Project, ProjectSpec},
 };
+use crate::http::parse_rfc3339;
 use crate::supabase::{
     LATE_WINDOW, LISTING_LAG, POLL, POLL_SERVICES, REGION_GROUPS,
     client::{NewProject, Supabase},
-    model::{ProjectShown, Status, moment},
+    model::{ProjectShown, Status},
     verify::{self, Answer, Executor, Finding, Trouble},
 };
 
@@ -269,7 +270,7 @@ impl Resource for SupabaseProject {
                 Owned::new(project.id.as_str())
                     .with_name(project.name.as_str())
                     .with_mark(Some(mark))
-                    .with_created_at(project.created_at.as_deref().and_then(moment))
+                    .with_created_at(project.created_at.as_deref().and_then(parse_rfc3339))
             })
             .collect())
     }
@@ -303,7 +304,7 @@ fn candidate(project: &ProjectShown) -> Candidate {
     Candidate {
         id: ExternalId::new(&project.id),
         marked: true,
-        created_at: project.created_at.as_deref().and_then(moment),
+        created_at: project.created_at.as_deref().and_then(parse_rfc3339),
     }
 }
 

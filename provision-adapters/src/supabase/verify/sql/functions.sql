@@ -8,7 +8,7 @@ select
     (p.pronargs - p.pronargdefaults)::text as arguments_required
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
-where p.prokind = 'f'
+where p.prokind in ('f', 'p')
     and has_function_privilege('anon', p.oid, 'EXECUTE')
     and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
     and (n.nspname = 'public' or has_schema_privilege('anon', n.oid, 'USAGE'))
