@@ -11,6 +11,7 @@ pub mod draw;
 mod drive;
 pub mod engine;
 pub mod error;
+pub mod executor;
 pub mod gcra;
 pub mod id;
 mod incarnation;

@@ -276,6 +276,9 @@ impl Loop {
         let mut helpers = JoinSet::new();
         let (ttl, held) = (self.config.lease, Arc::clone(&self.held));
         helpers.spawn(heartbeat(Arc::clone(&self.shared), ttl, held));
+        if !self.engine.inner.schedules.is_empty() {
+            helpers.spawn(fire(self.engine.clone()));
+        }
         helpers.spawn(maintain(self.engine.clone(), self.config.maintain_every));
         let mut dead = Vec::new();
         loop {
@@ -372,6 +375,26 @@ impl Loop {
         self.forget(ended);
     }
 }
+
+/// Starts scheduled runs as their time comes. A worker that begins looks back as far as each
+/// schedule's misfire rule says; the start key keeps a firing from starting twice.
+async fn fire(engine: Engine) {
+    let mut since = None;
+    loop {
+        let now = engine.inner.store.now().await;
+        match (engine.fire_schedules(since).await, &now) {
+            (Ok(_), Ok(now)) => since = Some(*now),
+            (Err(error), _) => tracing::warn!(%error, "scheduled runs could not be started"),
+            (Ok(_), Err(error)) => tracing::warn!(%error, "the store's clock could not be read"),
+        }
+        let now = since.unwrap_or_default();
+        let wait = engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
+        clock::sleep(wait.clamp(Duration::from_millis(10), FIRE_EVERY)).await;
+    }
+}
+
+/// How often schedules are looked at, at the latest.
+const FIRE_EVERY: Duration = Duration::from_secs(30);
 
 /// S15: any worker's maintenance looks after the watch.
 async fn maintain(engine: Engine, every: Duration) {

@@ -9,5 +9,6 @@
 )]
 
 pub mod conformance;
+pub mod executors;
 pub mod solo;
 pub mod suite;

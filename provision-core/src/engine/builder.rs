@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Inner};
+use super::{Engine, Inner, Start, schedules::Scheduled};
 use crate::{
     clock::{Clock, SystemClock},
     draw::{Entropy, SystemEntropy},
     drive::Plans,
     error::{Error, ErrorKind},
-    id::Data,
+    id::{Data, Timestamp},
     limit::Limiter,
     probe::{NoProbe, Probe},
     queue::Queue,
     resolver::{EnvResolver, SecretResolver},
     saga::{Plan, Saga},
+    schedule::Schedule,
     secret::SecretStore,
     store::{RunFilter, StateStore},
     vault::{KeyProvider, Vault},
@@ -57,6 +58,7 @@ impl EngineBuilder {
             probe: Arc::new(NoProbe),
             plans: Arc::default(),
             namespace: Arc::from("default"),
+            schedules: Vec::new(),
             changes: Arc::default(),
         };
         Self { inner, plans: Vec::new() }
@@ -65,6 +67,18 @@ impl EngineBuilder {
     /// Registers a saga; workers of this engine claim its runs.
     pub fn register<I: Data, O: Data>(mut self, saga: Saga<I, O>) -> Self {
         self.plans.push(saga.plan);
+        self
+    }
+
+    /// Starts runs of a saga by the clock; `input` makes the input of one firing from its planned
+    /// moment, and must give the same for the same moment.
+    pub fn schedule<S: Start + Clone + Send + Sync + 'static>(
+        mut self,
+        schedule: Schedule,
+        saga: S,
+        input: impl Fn(Timestamp) -> S::Input + Send + Sync + 'static,
+    ) -> Self {
+        self.inner.schedules.push(Scheduled::new(schedule, saga, input));
         self
     }
 

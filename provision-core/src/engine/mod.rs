@@ -1,11 +1,13 @@
 //! The engine as a host sees it: registered sagas over a store, runs to start, to watch, to order.
 
 mod builder;
+mod fleet;
 mod inspect;
 mod look;
 mod orders;
 mod outcome;
 mod plan;
+mod schedules;
 mod start;
 mod sweep;
 mod watch;
@@ -13,6 +15,7 @@ mod watch;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use builder::{Backend, EngineBuilder};
+pub use fleet::{Fleet, FleetReport};
 pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
@@ -60,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) namespace: Arc<str>,
+    pub(crate) schedules: Vec<schedules::Scheduled>,
     pub(crate) changes: Arc<Changes>,
 }
 

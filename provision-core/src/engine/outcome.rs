@@ -35,7 +35,9 @@ impl Engine {
         record: &RunRecord,
     ) -> Result<Option<Outcome<O>>, Error> {
         let head = &record.head;
-        if !head.status.is_end() && head.status != RunStatus::Parked {
+        let moves = !head.status.is_end() && head.status != RunStatus::Parked;
+        // An order that nobody has looked at yet may open the run again.
+        if moves || head.requests > head.consumed {
             return Ok(None);
         }
         let failure = head.summary.failure.clone();

@@ -9,4 +9,5 @@
 )]
 
 mod cloud;
+mod fleets;
 mod journeys;

@@ -1,4 +1,5 @@
 //! The test kit, tried on the store that is always there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod executors;
 mod memory_conformance;
