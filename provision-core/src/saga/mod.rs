@@ -1,5 +1,104 @@
 //! Sagas: typed graphs of steps, checked by the compiler where it can and by
 //! [`Saga::define`] where it cannot.
+//!
+//! A node reads from left to right: what it is (`step`, `resource`, `saga`, `value`, `sleep`,
+//! `signal`), its options (`retry`, `when`, `optional`, `pivot`, `after`, `on_unknown`, `adopt`),
+//! and then `.input(deps, map)`, the only call that adds it and gives a [`Handle`]. The handles in
+//! `deps` are the edges of the graph; nodes without a path between them run in parallel.
+//!
+//! ```
+//! use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
+//!
+//! struct Double;
+//! impl Step for Double {
+//!     const KIND: &'static str = "docs.double";
+//!     type Input = u32;
+//!     type Output = u32;
+//!     async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> { Ok(n * 2) }
+//! }
+//!
+//! let saga = Saga::define(SagaId::<u32, u32>::new("docs", 1), |s| {
+//!     let a = s.step("a", Double, NothingToUndo).input((), |n, ()| *n);
+//!     let big = s.step("big", Double, NothingToUndo).when(|n| *n > 10).input(a, |_, a| a);
+//!     let each = s.each("each", a, |_, a| vec![a, a + 1])
+//!         .body(|item| item.step("one", Double, NothingToUndo).input((), |n, ()| *n));
+//!     s.value("sum").input((big, each), |_, (big, each)| {
+//!         big.unwrap_or(0) + each.into_iter().sum::<u32>()
+//!     })
+//! })?;
+//! assert_eq!(saga.paths(), ["a", "big", "each", "each[]/one", "sum"]);
+//! # Ok::<(), provision_core::SagaError>(())
+//! ```
+//!
+//! What is wired wrongly does not compile. A forgotten undo:
+//!
+//! ```compile_fail,E0061
+//! # use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
+//! # struct Double;
+//! # impl Step for Double {
+//! #     const KIND: &'static str = "docs.double";
+//! #     type Input = u32;
+//! #     type Output = u32;
+//! #     async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> { Ok(n * 2) }
+//! # }
+//! let saga = Saga::define(SagaId::<u32, u32>::new("docs", 1), |s| {
+//!     s.step("a", Double).input((), |n, ()| *n)
+//! });
+//! ```
+//!
+//! An output of another type, or of a step that may be skipped, used as it is:
+//!
+//! ```compile_fail,E0308
+//! # use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
+//! # struct Double;
+//! # impl Step for Double {
+//! #     const KIND: &'static str = "docs.double";
+//! #     type Input = u32;
+//! #     type Output = u32;
+//! #     async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> { Ok(n * 2) }
+//! # }
+//! let saga = Saga::define(SagaId::<u32, u32>::new("docs", 1), |s| {
+//!     let a = s.step("a", Double, NothingToUndo).when(|n| *n > 10).input((), |n, ()| *n);
+//!     s.step("b", Double, NothingToUndo).input(a, |_, a| a)
+//! });
+//! ```
+//!
+//! A handle that leaves its fan-out:
+//!
+//! ```compile_fail
+//! # use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
+//! # struct Double;
+//! # impl Step for Double {
+//! #     const KIND: &'static str = "docs.double";
+//! #     type Input = u32;
+//! #     type Output = u32;
+//! #     async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> { Ok(n * 2) }
+//! # }
+//! let saga = Saga::define(SagaId::<u32, u32>::new("docs", 1), |s| {
+//!     let mut kept = None;
+//!     s.each("each", (), |_, ()| vec![1_u32]).body(|item| {
+//!         let one = item.step("one", Double, NothingToUndo).input((), |n, ()| *n);
+//!         kept = Some(one);
+//!         one
+//!     });
+//!     kept.unwrap()
+//! });
+//! ```
+//!
+//! A secret in an output:
+//!
+//! ```compile_fail
+//! # use provision_core::{Secret, Step, StepContext, StepError};
+//! struct Leak;
+//! impl Step for Leak {
+//!     const KIND: &'static str = "docs.leak";
+//!     type Input = u32;
+//!     type Output = Secret;
+//!     async fn run(&self, _: &StepContext, _: u32) -> Result<Secret, StepError> {
+//!         Ok(Secret::new("s"))
+//!     }
+//! }
+//! ```
 
 mod builder;
 mod each;
