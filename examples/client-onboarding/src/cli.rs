@@ -11,7 +11,7 @@ use crate::{
 
 /// Onboards a client into a simulated cloud, durably: kill it at any moment and type it again.
 #[derive(Debug, Parser)]
-#[command(name = "client-onboarding", version, max_term_width = 100)]
+#[command(name = "client-onboarding", version, max_term_width = 100, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Other>,
@@ -82,7 +82,8 @@ pub struct PlaceArgs {
     /// Print one JSON object on the last line of stdout, and everything else on stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How long the simulated cloud takes: 1 is as long as the real ones.
+    /// How long the simulated cloud takes: 1 is as long as the real ones. Below 0.01 it also
+    /// leaves out the refusal that every other command can be seen to wait for.
     #[arg(long, value_name = "FACTOR", default_value_t = 0.04)]
     pub(crate) speed: f64,
 }

@@ -1,0 +1,274 @@
+//! The program as people and other programs type it.
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use client_onboarding::saga::STEPS;
+use provision_adapters::{n8n, supabase, vercel};
+use serde_json::Value;
+
+use crate::place::Place;
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+// covers: R1-01, R1-21, R1-37
+#[test]
+fn a_run_without_options_succeeds_and_says_what_exists() {
+    let place = Place::new();
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.stdout.lines().count(), 1, "with --json nothing else is on stdout");
+    assert!(ran.stderr.starts_with("data: "), "{}", ran.stderr);
+    let report = ran.json();
+    let shape: BTreeSet<_> = keys(&report).into_iter().collect();
+    let expected = ["run", "status", "steps", "resources", "elapsed_ms"];
+    assert_eq!(shape, BTreeSet::from(expected));
+    assert_eq!(report["status"], "Succeeded");
+    let paths: Vec<_> = ran.steps().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, STEPS);
+    let resources = report["resources"].as_array().unwrap();
+    let of = |provider: &str| resources.iter().filter(|r| r["provider"] == provider).count();
+    let counts = ["supabase", "github", "vercel", "n8n", "internal"].map(of);
+    assert_eq!(counts, [1, 3, 3, 3, 1]);
+    assert!(resources.iter().all(|r| r["origin"] == "created" && r["state"] == "alive"));
+    let again = place.run(&[]);
+    assert_eq!((again.code, &again.json()["run"]), (Some(0), &report["run"]));
+}
+
+// covers: R1-23
+#[test]
+fn each_tier_has_its_own_steps() {
+    let skipped = |tier: &str| {
+        let ran = Place::new().run(&["--tier", tier]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let steps = ran.steps().into_iter().filter(|(_, status)| status == "skipped");
+        steps.map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    assert_eq!(skipped("starter"), ["domain", "webhook-key", "workflow", "activation"]);
+    assert_eq!(skipped("professional"), ["domain"]);
+    assert!(skipped("enterprise").is_empty());
+}
+
+#[test]
+fn progress_names_phases_waits_and_the_end_for_people() {
+    let place = Place::new();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_client-onboarding"))
+        .args(["--speed", "0.01", "--data-dir"])
+        .arg(place.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "data: ",
+        "database    supabase        begins",
+        "asked to slow down by github/acme/creates",
+        "is not ready yet, looks again in",
+        "10.00 USD/month",
+        "https://client-demo-app.vercel.app",
+        ": Succeeded",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_plan_looks_and_changes_nothing() {
+    let place = Place::new();
+    let before = place.run(&["--plan"]);
+    assert_eq!((before.code, &before.json()["format"]), (Some(2), &Value::from(1)));
+    assert!(place.inventory().is_empty());
+    assert_eq!(place.run(&[]).code, Some(0));
+    let things = place.inventory();
+    let after = place.run(&["--plan"]);
+    assert_eq!(after.code, Some(0), "{after:?}");
+    assert_eq!(place.inventory(), things);
+}
+
+// covers: R1-42
+#[test]
+fn what_was_torn_down_is_gone_and_can_be_made_again() {
+    let place = Place::new();
+    assert_eq!(place.run(&["--tear-down"]).code, Some(64), "there is nothing yet");
+    let made = place.run(&["--tier", "enterprise"]);
+    let gone = place.run(&["--tear-down"]);
+    assert_eq!(
+        (gone.code, &gone.json()["status"]),
+        (Some(0), &Value::from("TornDown")),
+        "{gone:?}"
+    );
+    let resources = gone.json()["resources"].as_array().unwrap().clone();
+    assert!(resources.iter().all(|r| r["state"] == "gone"), "{resources:?}");
+    assert!(resources.iter().any(|r| r["provider"] == "internal"));
+    assert!(place.inventory().is_empty());
+    let twice = place.run(&["--tear-down"]);
+    assert_eq!((twice.code, &twice.json()["run"]), (Some(0), &gone.json()["run"]));
+    let next = place.run(&["--tier", "starter"]);
+    assert_eq!(next.code, Some(0), "{next:?}");
+    assert_ne!(next.json()["run"], made.json()["run"]);
+}
+
+#[test]
+fn other_options_for_the_same_client_are_refused_and_change_nothing() {
+    let place = Place::new();
+    assert_eq!(place.run(&["--tier", "starter", "--name", "Acme"]).code, Some(0));
+    let things = place.inventory();
+    let cases = [
+        (["--tier", "enterprise"], "tier is `starter`, not `enterprise`"),
+        (["--name", "Other"], "name is `Acme`, not `Other`"),
+        (["--region", "eu-west-1"], "region is `eu-central-1`, not `eu-west-1`"),
+    ];
+    for (arguments, difference) in cases {
+        let ran = place.run(&arguments);
+        ran.refused(64, "other_options");
+        assert!(ran.stderr.contains(difference), "{ran:?}");
+    }
+    assert_eq!(place.inventory(), things);
+    assert_eq!(place.run(&[]).code, Some(0), "what is left out is as it was");
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_a_hint() {
+    let place = Place::new();
+    let cases: [(&[&str], &str, &str); 12] = [
+        (&["--client", "Not An Id"], "bad_client_id", "lower-case"),
+        (&["--client", "a--b"], "bad_client_id", "hyphens"),
+        (&["--tier", "gold"], "unknown_tier", "starter, professional, enterprise"),
+        (&["--region", "mars-1"], "unknown_region", "eu-central-1"),
+        (&["--fail-at", "nowhere"], "unknown_step", "repo-secrets"),
+        (&["--crash-at", "nowhere"], "unknown_step", "finalize"),
+        (&["--store", "postgres://x"], "unknown_store", "sqlite:"),
+        (&["--fleet", "0"], "bad_fleet", "1 to"),
+        (&["--fleet", "many"], "usage", "--fleet"),
+        (&["--name", ""], "bad_name", "characters"),
+        (&["--plan", "--tear-down"], "usage", "choose"),
+        (&["--wat"], "usage", "--wat"),
+    ];
+    for (arguments, code, part) in cases {
+        let ran = place.run(arguments);
+        ran.refused(64, code);
+        assert!(ran.stderr.contains(part), "{part}: {ran:?}");
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
+}
+
+// covers: R1-16
+#[test]
+fn missing_variables_of_the_real_providers_are_named_all_at_once() {
+    let place = Place::new();
+    let ran = place.run(&["--live", "--tier", "enterprise"]);
+    ran.refused(64, "secrets_missing");
+    for name in ["SUPABASE_ACCESS_TOKEN", "GITHUB_TOKEN", "VERCEL_TOKEN", "N8N_API_KEY"] {
+        assert!(ran.stderr.contains(name), "{name}: {ran:?}");
+    }
+    assert!(ran.stderr.contains("supabase.com/dashboard"), "{ran:?}");
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_out_of_reach() {
+    let place = Place::new();
+    let file = place.path().join("file");
+    fs::write(&file, "not a database, but long enough to look like something else").unwrap();
+    let ran = place.run(&["--store", &format!("sqlite:{}", file.display())]);
+    assert_eq!(ran.code, Some(69), "{ran:?}");
+    let ran = place.run(&["--store", &format!("sqlite:{}/below/x.db", file.display())]);
+    ran.refused(69, "data_dir");
+}
+
+// covers: R1-34, R1-91
+#[test]
+fn two_clients_called_alike_share_nothing() {
+    let place = Place::new();
+    for client in ["a-1", "a-2"] {
+        let ran = place.run(&["--client", client, "--name", "Acme", "--tier", "starter"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    let inventory = place.inventory();
+    let repos = inventory.iter().filter(|item| item["kind"] == "repo");
+    let names: Vec<_> = repos.map(|item| item["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["acme/client-a-1-app", "acme/client-a-2-app"]);
+}
+
+// covers: R1-57, R1-84
+#[test]
+fn a_fleet_is_onboarded_and_torn_down() {
+    let place = Place::new();
+    let ran = place.run(&["--fleet", "5", "--client", "f"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let runs = ran.json()["runs"].as_array().unwrap().clone();
+    assert_eq!(runs.len(), 5);
+    assert!(runs.iter().all(|run| run["status"] == "Succeeded"));
+    let projects = |place: &Place| {
+        place.things().iter().filter(|thing| thing.starts_with("supabase project")).count()
+    };
+    assert_eq!(projects(&place), 5);
+    let gone = place.run(&["--fleet", "5", "--client", "f", "--tear-down"]);
+    assert_eq!(gone.code, Some(0), "{gone:?}");
+    assert!(place.inventory().is_empty());
+}
+
+#[test]
+fn a_store_in_memory_serves_one_command() {
+    let place = Place::new();
+    let ran = place.run(&["--store", "memory:"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let internal = ran.json()["resources"].as_array().unwrap().last().cloned().unwrap();
+    assert_eq!((&internal["provider"], &internal["state"]), (&"internal".into(), &"alive".into()));
+    let other = place.run(&["--store", "memory:", "--client", "b", "--fail-at", "finalize"]);
+    assert_eq!(other.code, Some(1), "{other:?}");
+    assert!(place.things().iter().all(|thing| !thing.contains("client-b-app")));
+}
+
+#[test]
+fn an_interrupt_leaves_a_run_that_goes_on() {
+    let place = Place::new();
+    let child = place.spawn(&["--tier", "starter", "--speed", "0.05"]);
+    // Long enough to have begun, and far shorter than the run.
+    std::thread::sleep(Duration::from_millis(700));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ran = crate::place::Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.contains("interrupted"), "{ran:?}");
+    let again = place.run(&[]);
+    assert_eq!((again.code, &again.json()["run"]), (Some(0), &ran.json()["run"]), "{again:?}");
+}
+
+// covers: R1-08, R1-28, R1-30
+#[test]
+fn no_token_key_or_password_is_readable_outside_of_the_cloud() {
+    let place = Place::new();
+    let ran = place.run(&["--tier", "enterprise"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let cloud = fs::read_to_string(place.path().join("cloud/supabase.json")).unwrap();
+    let cloud: Value = serde_json::from_str(&cloud).unwrap();
+    let project = cloud["state"]["projects"].as_object().unwrap().values().next().unwrap().clone();
+    let mut secrets = vec![project["password"].as_str().unwrap().to_owned()];
+    let own = project["keys"].as_object().unwrap().values();
+    secrets.extend(own.map(|key| key.as_str().unwrap().to_owned()));
+    let tokens = [supabase::sim::TOKEN, vercel::sim::TOKEN, n8n::sim::KEY, "ghp_simulated"];
+    secrets.extend(tokens.map(str::to_owned));
+    let mut texts = vec![ran.stdout.into_bytes(), ran.stderr.into_bytes()];
+    for entry in fs::read_dir(place.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            texts.push(fs::read(path).unwrap());
+        }
+    }
+    assert!(texts.len() > 3);
+    for secret in secrets {
+        let needle = secret.as_bytes();
+        let found = texts.iter().any(|text| text.windows(needle.len()).any(|part| part == needle));
+        assert!(!found, "{secret}");
+    }
+}
+
+/// Every page and test that names a step has to know all of them.
+#[test]
+fn the_readme_lists_every_step() {
+    let readme = include_str!("../../README.md");
+    for step in STEPS {
+        assert!(readme.contains(&format!("`{step}`")), "{step}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Whatever step fails, and whenever the process dies: nothing is left over, nothing is there
+//! twice.
+
+use std::time::Duration;
+
+use client_onboarding::saga::STEPS;
+
+use crate::place::Place;
+
+/// What an undisturbed run leaves.
+fn undisturbed() -> Vec<String> {
+    let place = Place::new();
+    let ran = place.run(&["--tier", "enterprise"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    place.things()
+}
+
+// covers: R1-05, R1-40, R1-43, R1-53
+#[test]
+fn a_step_that_fails_for_good_leaves_nothing() {
+    for step in STEPS {
+        let place = Place::new();
+        let ran = place.run(&["--tier", "enterprise", "--fail-at", step]);
+        assert_eq!(ran.code, Some(1), "{step}: {ran:?}");
+        let report = ran.json();
+        assert_eq!(report["status"], "RolledBack", "{step}");
+        assert!(place.inventory().is_empty(), "{step}: {:?}", place.inventory());
+        let resources = report["resources"].as_array().unwrap();
+        assert!(resources.iter().all(|row| row["state"] == "gone"), "{step}: {resources:?}");
+        let because = format!("because {step}: ");
+        assert!(ran.stderr.contains(&because), "{step}: {ran:?}");
+        // A step with calls failed because its provider said so.
+        let said = ran.stderr.contains("403");
+        assert_eq!(said, step != "finalize", "{step}: {ran:?}");
+        let again = place.run(&["--tier", "enterprise"]);
+        assert_eq!(again.code, Some(0), "{step}: a new run begins: {again:?}");
+        assert_ne!(again.json()["run"], report["run"]);
+    }
+}
+
+// covers: R1-03, R1-25, R1-32, R1-45, R1-78, R1-80
+#[tokio::test]
+async fn a_crash_after_any_effect_is_made_up_for_by_typing_again() {
+    let expected = undisturbed();
+    for step in STEPS {
+        let place = Place::new();
+        let died = place.run(&["--tier", "enterprise", "--crash-at", step]);
+        assert_eq!(died.code, None, "{step}: killed by a signal: {died:?}");
+        assert_eq!(place.ended_and_written().await, (false, false), "{step}");
+        let again = place.run(&["--tier", "enterprise"]);
+        assert_eq!(again.code, Some(0), "{step}: {again:?}");
+        assert_eq!(place.things(), expected, "{step}");
+        assert_eq!(place.ended_and_written().await, (true, true), "{step}");
+    }
+}
+
+#[test]
+fn a_skipped_step_can_neither_fail_nor_crash() {
+    let place = Place::new();
+    let ran = place.run(&["--tier", "starter", "--crash-at", "workflow"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let place = Place::new();
+    let ran = place.run(&["--tier", "starter", "--fail-at", "workflow"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// Kills the process itself, from outside, after so many milliseconds.
+fn killed_after(place: &Place, arguments: &[&str], ms: u64) {
+    let mut child = place.spawn(arguments);
+    std::thread::sleep(Duration::from_millis(ms));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+// covers: R1-03, R1-53, R1-80
+#[tokio::test]
+async fn a_kill_at_any_moment_is_made_up_for_by_typing_again() {
+    let expected = undisturbed();
+    for ms in [0, 15, 40, 70, 110, 160, 220, 290, 370] {
+        let place = Place::new();
+        killed_after(&place, &["--tier", "enterprise"], ms);
+        // Killed again while it recovers.
+        killed_after(&place, &["--tier", "enterprise"], 370 - ms);
+        let (ended, written) = place.ended_and_written().await;
+        assert_eq!(ended, written, "{ms} ms: the row is there if and only if the end is");
+        let again = place.run(&["--tier", "enterprise"]);
+        assert_eq!(again.code, Some(0), "{ms} ms: {again:?}");
+        assert_eq!(place.things(), expected, "{ms} ms");
+    }
+}
+
+#[test]
+fn a_tear_down_that_is_killed_goes_on_when_it_is_typed_again() {
+    for ms in [30, 80, 140] {
+        let place = Place::new();
+        assert_eq!(place.run(&["--tier", "enterprise"]).code, Some(0));
+        killed_after(&place, &["--tear-down"], ms);
+        let again = place.run(&["--tear-down"]);
+        assert_eq!((again.code, &again.json()["status"]), (Some(0), &"TornDown".into()), "{ms} ms");
+        assert!(place.inventory().is_empty(), "{ms} ms: {:?}", place.inventory());
+    }
+}
+
+#[test]
+fn a_killed_run_can_be_undone_instead() {
+    let place = Place::new();
+    let died = place.run(&["--tier", "enterprise", "--crash-at", "env"]);
+    assert_eq!(died.code, None);
+    let undone = place.run(&["--tear-down"]);
+    assert_eq!((undone.code, &undone.json()["status"]), (Some(5), &"RolledBack".into()));
+    assert!(place.inventory().is_empty());
+}

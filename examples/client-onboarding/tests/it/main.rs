@@ -1,0 +1,14 @@
+//! The example from outside: as a program, and as a host's own test would see its saga.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and wait for processes"
+)]
+
+mod cli;
+mod crashes;
+mod host;
+mod place;

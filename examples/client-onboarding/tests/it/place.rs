@@ -1,0 +1,124 @@
+//! A data folder and the program that works in it.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use client_onboarding::host_row::Clients;
+use provision_core::{
+    RunStatus,
+    store::{RunFilter, StateStore},
+};
+use provision_store_sqlite::SqliteStore;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Fast, and still with times that can be interrupted.
+const SPEED: &str = "0.004";
+
+/// A data folder of its own.
+pub(crate) struct Place {
+    dir: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// The JSON object on the last line of stdout.
+    pub(crate) fn json(&self) -> Value {
+        let last = self.stdout.lines().last().unwrap_or_else(|| panic!("no output: {self:?}"));
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status of every step, in the order of the saga.
+    pub(crate) fn steps(&self) -> Vec<(String, String)> {
+        let steps = self.json()["steps"].as_array().unwrap().clone();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        steps.iter().map(|step| (text(&step["path"]), text(&step["status"]))).collect()
+    }
+
+    /// Asserts a refusal: its exit code, one line with this code, one line with a hint.
+    pub(crate) fn refused(&self, code: i32, word: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let mut lines = self.stderr.lines().rev();
+        let (hint, error) = (lines.next().unwrap(), lines.next().unwrap());
+        assert!(hint.starts_with("hint: ") && hint.len() > 8, "{self:?}");
+        assert!(error.starts_with(&format!("error[{word}]: ")), "{self:?}");
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_client-onboarding"));
+        command.args(arguments).arg("--data-dir").arg(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        self.spawn(arguments).wait_with_output().unwrap().into()
+    }
+
+    /// Begins a command.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let fixed = ["--json", "--speed", SPEED];
+        self.command(&[&fixed, arguments].concat()).spawn().unwrap()
+    }
+
+    /// What the simulated cloud holds.
+    pub(crate) fn inventory(&self) -> Vec<Value> {
+        let output = self.command(&["inventory", "--json"]).output().unwrap();
+        let ran = Ran::from(output);
+        assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
+        ran.json().as_array().unwrap().clone()
+    }
+
+    /// Whether the run of the client `demo` has succeeded, and whether the host has its row.
+    pub(crate) async fn ended_and_written(&self) -> (bool, bool) {
+        let store = SqliteStore::open(self.dir.path().join("provision.db")).await.unwrap();
+        let clients = Clients::in_sqlite(&store).await.unwrap();
+        let runs = store.list(&RunFilter::default()).await.unwrap().runs;
+        let Some(head) = runs.first() else { return (false, false) };
+        let row = clients.of_run(head.id).await.unwrap();
+        (head.status == RunStatus::Succeeded, row.is_some_and(|row| row.is_alive()))
+    }
+
+    /// The same without what differs from run to run: ids, marks and labels. Doubles show.
+    pub(crate) fn things(&self) -> Vec<String> {
+        let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
+        let thing = |item: &Value| {
+            let name = text(item, "name");
+            let name = name.split(" [prov").next().unwrap();
+            format!("{} {} {name}", text(item, "provider"), text(item, "kind"))
+        };
+        let mut things: Vec<_> = self.inventory().iter().map(thing).collect();
+        things.sort();
+        things
+    }
+}
