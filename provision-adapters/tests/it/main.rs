@@ -13,6 +13,8 @@ mod faults;
 mod github;
 mod github_faults;
 mod github_sim;
+mod n8n;
+mod n8n_faults;
 mod spec;
 mod supabase_schemas;
 mod vercel;

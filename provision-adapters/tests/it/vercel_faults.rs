@@ -152,8 +152,13 @@ async fn never_absent<R: Resource>(world: &World, resource: &R, spec: &R::Spec) 
         assert_clean(&error);
         world.server.faults().clear();
     }
-    assert!(world.server.requests().iter().all(|line| line.method == "GET" || line.status == 200
-        || line.status == 201));
+    assert!(
+        world
+            .server
+            .requests()
+            .iter()
+            .all(|line| line.method == "GET" || line.status == 200 || line.status == 201)
+    );
 }
 
 // covers: S7, S9

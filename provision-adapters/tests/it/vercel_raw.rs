@@ -83,7 +83,8 @@ async fn variables_conflict_fail_in_part_and_are_never_shown() {
     let raw = Raw::start();
     let id = raw.project("acme").await;
     let path = format!("/v10/projects/{id}/env");
-    let one = json!({ "key": "A", "value": "secret", "type": "sensitive", "target": ["production"] });
+    let one =
+        json!({ "key": "A", "value": "secret", "type": "sensitive", "target": ["production"] });
     let bad = [
         json!({ "key": "A", "value": "v", "target": ["production"] }),
         json!({ "key": "A", "value": "v", "type": "plain" }),
@@ -129,7 +130,8 @@ async fn deployments_are_deduplicated_checked_and_counted() {
     let raw = Raw::start();
     raw.project("acme").await;
     let git = json!({ "type": "github", "org": "acme", "repo": "site", "ref": "main" });
-    let good = json!({ "name": "acme", "project": "acme", "gitSource": git, "target": "production" });
+    let good =
+        json!({ "name": "acme", "project": "acme", "gitSource": git, "target": "production" });
     let path = "/v13/deployments";
     let (status, first) = raw.ask("POST", path, Some(good.clone())).await;
     assert_eq!(status, 200);

@@ -14,7 +14,7 @@ impl N8nSim {
                 let seen = seen.filter(|e| wanted.is_none_or(|id| e.workflow == id));
                 // Ids are text in lists, a number elsewhere.
                 let shown: Vec<Value> =
-                    seen.map(|e| show::execution(e, json!(e.id.to_string()))).collect();
+                    seen.map(|e| show::execution(e, &json!(e.id.to_string()))).collect();
                 show::paged(request, &shown)
             }
             ("DELETE", [id]) => {
@@ -22,7 +22,7 @@ impl N8nSim {
                 match place {
                     Some(at) => {
                         let gone = self.state.executions.remove(at);
-                        SimResponse::json(200, &show::execution(&gone, json!(gone.id)))
+                        SimResponse::json(200, &show::execution(&gone, &json!(gone.id)))
                     }
                     None => message(404, "Not Found"),
                 }

@@ -1,12 +1,16 @@
 //! How the simulated instance words its answers, and how it pages its listings.
 
+use provision_core::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
     message,
     state::{Credential, Execution, State, Tag, Workflow},
 };
-use crate::sim::{SimRequest, SimResponse};
+use crate::{
+    http::format_rfc3339,
+    sim::{SimRequest, SimResponse},
+};
 
 pub(super) fn workflow(workflow: &Workflow, state: &State) -> Value {
     let version = version_id(workflow);
@@ -56,7 +60,7 @@ pub(super) fn credential(credential: &Credential) -> Value {
     })
 }
 
-pub(super) fn execution(execution: &Execution, id: Value) -> Value {
+pub(super) fn execution(execution: &Execution, id: &Value) -> Value {
     let at = moment(execution.started);
     json!({
         "id": id, "finished": true, "mode": "webhook", "retryOf": null, "retrySuccessId": null,
@@ -87,19 +91,8 @@ pub(super) fn paged(request: &SimRequest, items: &[Value]) -> SimResponse {
 
 /// Writes `2026-11-21T09:00:00.000Z`.
 pub(super) fn moment(ms: u64) -> String {
-    let (seconds, millis) = (ms / 1000, ms % 1000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // The civil date of a day, in eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    let whole = format_rfc3339(Timestamp::from_millis(ms));
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), ms % 1000)
 }
 
 #[cfg(test)]
