@@ -105,8 +105,12 @@ fn parent_of(id: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Done, finish};
-    use std::{process::Command, time::Duration};
+    use super::{Done, POLL, finish};
+    use std::{
+        process::Command,
+        thread,
+        time::{Duration, Instant},
+    };
 
     fn shell(name: &str, script: &str, limit: Duration) -> Done {
         let file = format!("xtask-command-{name}-{}", std::process::id());
@@ -124,11 +128,15 @@ mod tests {
 
     #[test]
     fn a_command_that_never_ends_is_stopped_with_its_children() {
-        let limit = Duration::from_millis(300);
-        let done = shell("limit", "sleep 600 & echo $!; wait", limit);
+        let done = shell("limit", "sleep 600 & echo $!; wait", Duration::from_secs(2));
         assert!(!done.success && done.output.contains("stopped: not done"), "{done:?}");
         let child: u32 = done.output.lines().next().unwrap().parse().unwrap();
-        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "still there: {state}");
+        let stat = format!("/proc/{child}/stat");
+        let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z"));
+        let begun = Instant::now();
+        while lives() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "still there: {child}");
+            thread::sleep(POLL);
+        }
     }
 }

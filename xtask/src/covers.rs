@@ -1,7 +1,8 @@
 //! Reads `// covers: S3, R1-29` comments: which test shows which invariant or requirement.
 //!
 //! The comment stands above a test's attributes or as its first line. Cases of the public suites
-//! have no attribute of their own; there the function must be named in a suite macro.
+//! have no attribute of their own; there the function must be named in a suite macro. At the head
+//! of a file of tests the comment speaks for the file as a whole.
 
 use std::collections::BTreeMap;
 
@@ -38,28 +39,36 @@ impl Covers {
         let lines: Vec<&str> = file.text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let Some(ids) = line.trim_start().strip_prefix(MARK) else { continue };
-            let found = if is_ui_case(&file.path) {
-                Some(("compiles_or_not".to_owned(), true))
-            } else {
-                test_at(&lines, at)
+            let shown = match Self::shown_by(file, &lines, at, cases) {
+                Ok(shown) => shown,
+                Err(what) => {
+                    self.problem(file, at, &what);
+                    continue;
+                }
             };
-            let Some((test, attributed)) = found else {
-                self.problem(file, at, "stands at no test");
-                continue;
-            };
-            let in_suite = file.path.starts_with(SUITES) && names(cases, &test);
-            if !(attributed || in_suite) {
-                self.problem(file, at, &format!("`{test}` is no test and in no suite"));
-                continue;
-            }
             for id in ids.split(',').map(str::trim) {
                 if !is_id(id) {
                     self.problem(file, at, &format!("`{id}` is no id"));
                     continue;
                 }
                 let entry = self.tests.entry(id.to_owned()).or_default();
-                entry.push(format!("{}:{test}", file.path));
+                entry.push(shown.clone());
             }
+        }
+    }
+
+    /// The test that a comment stands at, as tables name it.
+    fn shown_by(file: &Source, lines: &[&str], at: usize, cases: &str) -> Result<String, String> {
+        let whole_file = is_ui_case(&file.path) || (is_head(lines, at) && has_tests(file));
+        if whole_file {
+            return Ok(file.path.clone());
+        }
+        let (test, attributed) = test_at(lines, at).ok_or("stands at no test")?;
+        let in_suite = file.path.starts_with(SUITES) && names(cases, &test);
+        if attributed || in_suite {
+            Ok(format!("{}:{test}", file.path))
+        } else {
+            Err(format!("stands at `{test}`, which is no test and in no suite"))
         }
     }
 
@@ -72,6 +81,17 @@ impl Covers {
 /// Files that a compile test feeds to the compiler whole.
 fn is_ui_case(path: &str) -> bool {
     path.contains("/tests/ui/")
+}
+
+/// Whether only comments stand before a line and a gap follows it.
+fn is_head(lines: &[&str], at: usize) -> bool {
+    let before = lines.get(..at).unwrap_or_default();
+    let comments = |line: &&str| line.trim().is_empty() || line.starts_with("//");
+    before.iter().all(comments) && lines.get(at + 1).is_none_or(|next| next.trim().is_empty())
+}
+
+fn has_tests(file: &Source) -> bool {
+    file.text.lines().any(|line| is_test_attribute(line) || line.contains("_suite!("))
 }
 
 /// The text of the suite macros, where each case must be named.
@@ -161,6 +181,13 @@ mod tests {
         assert_eq!(between.tests["S1"], ["a.rs:holds"]);
         let inside = read("a.rs", "#[test]\nfn holds() {\n    @ S1\n    let a = 1;\n}\n");
         assert_eq!(inside.tests["S1"], ["a.rs:holds"]);
+    }
+
+    #[test]
+    fn a_comment_at_the_head_speaks_for_the_file() {
+        let covers = read("a.rs", "//! Cases.\n@ L1\n\nkit::store_suite!(memory);\n");
+        assert_eq!(covers.tests["L1"], ["a.rs"]);
+        assert_eq!(read("a.rs", "//! Cases.\n@ L1\n\nfn a() {\n}\n").problems.len(), 1);
     }
 
     #[test]

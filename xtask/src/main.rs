@@ -24,7 +24,10 @@ mod tidy;
 mod tree;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// What a part of this tool answers with; the error is a sentence for a person.
 type Outcome<T = ()> = Result<T, String>;
@@ -44,21 +47,7 @@ cargo xtask bench ARGS          runs the benches in the release profile
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let root = root();
-    let outcome = match words.as_slice() {
-        ["verify", rest @ ..] => verify::run(&root, rest),
-        ["tidy"] => tidy::run(&root),
-        ["requirements"] => requirements::write(&root),
-        ["requirements", "--check"] => requirements::check(&root),
-        ["services", "run"] => services::stay(&root),
-        ["services", "run", "--", command @ ..] => services::run(&root, command),
-        ["bench", rest @ ..] => bench(&root, rest),
-        ["help" | "--help" | "-h"] => {
-            print!("{USAGE}");
-            Ok(())
-        }
-        _ => Err(format!("no such command\n{USAGE}")),
-    };
+    let outcome = root().and_then(|root| dispatch(&root, &words));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
@@ -68,7 +57,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(root: &std::path::Path, args: &[&str]) -> Outcome {
+fn dispatch(root: &Path, words: &[&str]) -> Outcome {
+    match words {
+        ["verify", rest @ ..] => verify::run(root, rest),
+        ["tidy"] => tidy::run(root),
+        ["requirements"] => requirements::write(root),
+        ["requirements", "--check"] => requirements::check(root),
+        ["services", "run"] => services::stay(root),
+        ["services", "run", "--", command @ ..] => services::run(root, command),
+        ["bench", rest @ ..] => bench(root, rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(format!("no such command\n{USAGE}")),
+    }
+}
+
+fn bench(root: &Path, args: &[&str]) -> Outcome {
     let status = command::cargo(root)
         .args(["run", "--release", "--locked", "-p", "benches", "--"])
         .args(args)
@@ -77,9 +83,15 @@ fn bench(root: &std::path::Path, args: &[&str]) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("bench: {status}")) }
 }
 
-/// The workspace, one folder above this crate.
-fn root() -> PathBuf {
-    let here = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    here.parent().map_or(here.clone(), PathBuf::from)
+/// The workspace around the working folder, or the one cargo runs this tool for.
+///
+/// Never the one it was compiled in: worktrees may share a target folder, and this tool writes.
+fn root() -> Outcome<PathBuf> {
+    if let Some(here) = std::env::var_os("CARGO_MANIFEST_DIR") {
+        let here = PathBuf::from(here);
+        return Ok(here.parent().map_or(here.clone(), PathBuf::from));
+    }
+    let here = std::env::current_dir().map_err(|error| format!("the working folder: {error}"))?;
+    let found = here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file());
+    found.map(PathBuf::from).ok_or_else(|| "not inside the workspace".to_owned())
 }

@@ -39,7 +39,7 @@ pub(super) fn tables(tree: &Tree, report: &mut Report) {
         }
     }
     for (id, tests) in covers.tests.iter().filter(|(id, _)| !known.contains(&id.as_str())) {
-        let path = tests.first().and_then(|test| test.split_once(':')).map_or("", |(path, _)| path);
+        let path = tests.first().and_then(|test| test.split(':').next()).unwrap_or_default();
         report.refuse(path, 0, format!("covers {id}, which no table has"));
     }
     own_invariants(tree, &known, report);

@@ -21,7 +21,7 @@ const ADAPTER_ROOMS: [&[&str]; 8] = [
     &["docs.md"],
 ];
 const STORE_ROOMS: [&str; 6] =
-    ["src/lib.rs", "src/config.rs", "src/store.rs", "src/queue.rs", "src/rows.rs", "docs.md"];
+    ["src/lib.rs", "src/config.rs", "src/store.rs", "src/queue.rs", "src/rows.rs", "src/docs.md"];
 
 pub(super) fn adapters(tree: &Tree, report: &mut Report) {
     let providers: BTreeSet<&str> = tree

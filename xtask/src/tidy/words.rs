@@ -22,7 +22,8 @@ const FORBIDDEN: [Forbidden; 19] = [
     Forbidden { word: "HACK", why: UNFINISHED, except: &[] },
     Forbidden { word: "/work/", why: MACHINE, except: &[] },
     Forbidden { word: "/root/", why: MACHINE, except: &[] },
-    Forbidden { word: "/home/", why: MACHINE, except: &[] },
+    // The store reads tables of mounts, and its tests hold one.
+    Forbidden { word: "/home/", why: MACHINE, except: &["provision-store-sqlite/src/place.rs"] },
     Forbidden { word: "/Users/", why: MACHINE, except: &[] },
     Forbidden { word: "C:\\", why: MACHINE, except: &[] },
     Forbidden { word: "/tmp/", why: MACHINE, except: &[] },
@@ -41,8 +42,7 @@ const FORBIDDEN: [Forbidden; 19] = [
 /// Numbered references to places outside the project, as in "issue 2".
 const NUMBERED: [&str; 3] = ["issue", "ticket", "milestone"];
 
-const NAMES: [&str; 8] =
-    ["util", "utils", "common", "helper", "helpers", "types", "misc", "shared"];
+const NAMES: [&str; 7] = ["util", "utils", "common", "helper", "helpers", "types", "misc"];
 
 /// This file has to name what it refuses.
 const SELF: &str = "xtask/src/tidy/words.rs";
@@ -52,7 +52,8 @@ pub(super) fn forbidden(tree: &Tree, report: &mut Report) {
         for (at, line) in file.lines() {
             for rule in &FORBIDDEN {
                 let excepted = rule.except.iter().any(|part| file.path.contains(part));
-                if !excepted && holds(line, rule.word) {
+                let looked_at = if rule.why == STORY { told(file, line) } else { line };
+                if !excepted && holds(looked_at, rule.word) {
                     report.refuse(&file.path, at, format!("`{}`: {}", rule.word, rule.why));
                 }
             }
@@ -61,6 +62,12 @@ pub(super) fn forbidden(tree: &Tree, report: &mut Report) {
             }
         }
     }
+}
+
+/// What a line tells a reader: in code its comment, elsewhere all of it. A variable may be called
+/// what it likes.
+fn told<'l>(file: &Source, line: &'l str) -> &'l str {
+    if file.is("rs") { line.split_once("//").map_or("", |(_, comment)| comment) } else { line }
 }
 
 /// Recorded provider data and notices of law are not our words.
@@ -119,9 +126,10 @@ mod tests {
 
     #[test]
     fn words_are_refused_and_identifiers_are_not() {
-        let text = "// TODO\nlet session_user = 1;\nthis session\n/home/me/x\nAMQP://homes/\n";
+        let text = "// TODO\nlet session = 1;\n// this session\n/home/me/x\nAMQP://homes/\n";
         assert_eq!(lines(&apply(forbidden, &[("a.rs", text)])), [1, 3, 4]);
-        assert!(apply(forbidden, &[("a/supabase/b.rs", "a session")]).problems.is_empty());
+        assert_eq!(lines(&apply(forbidden, &[("a.md", "session_user\nthis session")])), [2]);
+        assert!(apply(forbidden, &[("a/supabase/b.rs", "// a session")]).problems.is_empty());
     }
 
     #[test]
