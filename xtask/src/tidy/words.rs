@@ -52,8 +52,12 @@ pub(super) fn forbidden(tree: &Tree, report: &mut Report) {
         for (at, line) in file.lines() {
             for rule in &FORBIDDEN {
                 let excepted = rule.except.iter().any(|part| file.path.contains(part));
-                let looked_at = if rule.why == STORY { told(file, line) } else { line };
-                if !excepted && holds(looked_at, rule.word) {
+                let found = if rule.why == STORY {
+                    told(file, line).any(|part| holds(part, rule.word))
+                } else {
+                    holds(line, rule.word)
+                };
+                if found && !excepted {
                     report.refuse(&file.path, at, format!("`{}`: {}", rule.word, rule.why));
                 }
             }
@@ -64,10 +68,12 @@ pub(super) fn forbidden(tree: &Tree, report: &mut Report) {
     }
 }
 
-/// What a line tells a reader: in code its comment, elsewhere all of it. A variable may be called
-/// what it likes.
-fn told<'l>(file: &Source, line: &'l str) -> &'l str {
-    if file.is("rs") { line.split_once("//").map_or("", |(_, comment)| comment) } else { line }
+/// What a line tells a reader: in code its comment, elsewhere all of it, without what stands
+/// between backticks. A variable may be called what it likes.
+fn told<'l>(file: &Source, line: &'l str) -> impl Iterator<Item = &'l str> {
+    let text =
+        if file.is("rs") { line.split_once("//").map_or("", |(_, told)| told) } else { line };
+    text.split('`').step_by(2)
 }
 
 /// Recorded provider data and notices of law are not our words.
@@ -128,7 +134,13 @@ mod tests {
     fn words_are_refused_and_identifiers_are_not() {
         let text = "// TODO\nlet session = 1;\n// this session\n/home/me/x\nAMQP://homes/\n";
         assert_eq!(lines(&apply(forbidden, &[("a.rs", text)])), [1, 3, 4]);
-        assert_eq!(lines(&apply(forbidden, &[("a.md", "session_user\nthis session")])), [2]);
+        assert_eq!(
+            lines(&apply(
+                forbidden,
+                &[("a.md", "session_user\nthis session\n`session.rs` here\n")]
+            )),
+            [2]
+        );
         assert!(apply(forbidden, &[("a/supabase/b.rs", "// a session")]).problems.is_empty());
     }
 
