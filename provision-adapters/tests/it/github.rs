@@ -448,6 +448,28 @@ async fn an_exhausted_window_is_a_wait_until_its_reset() {
     }
 }
 
+// covers: S11
+#[tokio::test]
+async fn a_sweep_reads_every_page_and_lists_what_carries_a_mark() {
+    let world = World::new();
+    world.server.with(|sim| {
+        for n in 0..250 {
+            sim.add_foreign(&format!("acme/theirs-{n}"), "no mark of ours");
+        }
+    });
+    let id = world.site().await;
+    // A page of 100 repositories is larger than these tests allow an answer to be.
+    let large = config(&world.server.url()).with_body_bytes_max(8 << 20);
+    let repos = RepoFromTemplate::new(&GitHub::new(large).unwrap());
+    let owned = repos.list_owned(&world.cx("sweep")).await.unwrap();
+    assert_eq!(owned.iter().map(|one| &one.id).collect::<Vec<_>>(), [&id]);
+    // A page that is lost is an error, never a shorter list.
+    let lost = FaultRule::new(Fault::Status(502)).path_contains("/orgs/acme/repos").nth(2);
+    world.server.faults().add(lost);
+    let error = repos.list_owned(&world.cx("sweep")).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("server_error", Effect::None));
+}
+
 // covers: S14
 #[tokio::test]
 async fn a_run_is_cancelled_and_values_are_gone_after_their_undo() {
