@@ -90,6 +90,10 @@ const PREAMBLE: &str = "set transaction read only;\nset local search_path = '';\
 
 pub(super) async fn look<E: Executor>(executor: &E) -> Result<Seen, Trouble<E::Error>> {
     let roles: Vec<Role> = ask(executor, "roles", include_str!("sql/roles.sql"), role).await?;
+    // An executor that answers nothing to everything must not pass for a closed database.
+    if !roles.iter().any(|role| role.name == "anon" && role.anon_is_member) {
+        return Err(Trouble::Unreadable { question: "roles" });
+    }
     let relations = ask(executor, "relations", include_str!("sql/relations.sql"), relation).await?;
     let all = ask(executor, "policies", include_str!("sql/policies.sql"), policy).await?;
     let policies: Vec<Policy> = all

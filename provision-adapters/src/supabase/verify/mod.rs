@@ -14,6 +14,8 @@ mod judge;
 mod names;
 mod policy;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 

@@ -9,7 +9,7 @@ use super::{
     catalog::{Command, Policy, Seen, text},
     finding::{Finding, Rule},
     names::{Openings, Relation, quote_identifier, quote_literal},
-    probe::{Filter, preamble},
+    probe::{Asker, Filter, preamble},
 };
 
 /// One condition that decides about anonymous requests, and what it would open.
@@ -30,23 +30,50 @@ pub(super) async fn evaluate<E: Executor>(
         .flat_map(|policy| conditions(policy, openings))
         .partition(|condition| !asks_who(condition.expression));
     let mut findings: Vec<Finding> = open.iter().flat_map(findings_of).collect();
-    match run(executor, seen, &asking).await? {
-        Some(opens) => findings.extend(opens),
+    match run(executor, seen, &asking, Asker::Anonymous).await? {
+        Evaluated::Opens(opens) => findings.extend(opens),
         // One condition that raises an error hides the others: each alone, then.
-        None if asking.len() > PROBES_MAX => return Err(Trouble::TooMany { open: asking.len() }),
-        None => {
+        Evaluated::Refused(_) if asking.len() > PROBES_MAX => {
+            return Err(Trouble::TooMany { open: asking.len() });
+        }
+        Evaluated::Refused(_) => {
             for condition in asking.chunks(1) {
-                let opens = run(executor, seen, condition).await?;
-                findings.extend(opens.unwrap_or_default());
+                findings.extend(alone(executor, seen, condition).await?);
             }
         }
     }
     Ok(findings)
 }
 
+/// Evaluates one condition. The anonymous role may not be allowed to name what the condition
+/// names, such as a function in a closed schema; the condition itself reaches it all the same,
+/// since names in it were looked up when it was made. The owner then asks in its stead.
+async fn alone<E: Executor>(
+    executor: &E,
+    seen: &Seen,
+    condition: &[Condition<'_>],
+) -> Result<Vec<Finding>, Trouble<E::Error>> {
+    let mut evaluated = run(executor, seen, condition, Asker::Anonymous).await?;
+    if matches!(&evaluated, Evaluated::Refused(state) if state == "42501") {
+        evaluated = run(executor, seen, condition, Asker::Owner).await?;
+    }
+    Ok(match evaluated {
+        Evaluated::Opens(opens) => opens,
+        Evaluated::Refused(state) if unclear(&state) => condition
+            .iter()
+            .map(|condition| Finding::new(subject(condition), Rule::PolicyUnclear))
+            .collect(),
+        // The condition raised an error, as it will for every anonymous request.
+        Evaluated::Refused(_) => Vec::new(),
+    })
+}
+
+fn subject(condition: &Condition<'_>) -> String {
+    format!("{}/{}", condition.policy.table, condition.policy.name)
+}
+
 fn findings_of(condition: &Condition<'_>) -> Vec<Finding> {
-    let subject = format!("{}/{}", condition.policy.table, condition.policy.name);
-    condition.rules.iter().map(|rule| Finding::new(subject.clone(), *rule)).collect()
+    condition.rules.iter().map(|rule| Finding::new(subject(condition), *rule)).collect()
 }
 
 /// The conditions of one policy, with what each of them would open. A missing condition opens
@@ -77,48 +104,50 @@ fn conditions<'a>(policy: &'a Policy, openings: &Openings) -> Vec<Condition<'a>>
         .collect()
 }
 
-/// Evaluates all conditions in one statement; `None` when several were asked and one was refused.
+/// What came of evaluating conditions.
+enum Evaluated {
+    /// What those open that hold.
+    Opens(Vec<Finding>),
+    /// At least one was refused.
+    Refused(String),
+}
+
+/// Evaluates all conditions in one statement.
 async fn run<E: Executor>(
     executor: &E,
     seen: &Seen,
     conditions: &[Condition<'_>],
-) -> Result<Option<Vec<Finding>>, Trouble<E::Error>> {
+    asker: Asker,
+) -> Result<Evaluated, Trouble<E::Error>> {
     const QUESTION: &str = "policy conditions";
     if conditions.is_empty() {
-        return Ok(Some(Vec::new()));
+        return Ok(Evaluated::Opens(Vec::new()));
     }
     let statements: Vec<String> = conditions
         .iter()
         .enumerate()
         .map(|(place, condition)| statement(place, condition, seen))
         .collect();
-    let batch = format!("{}{}", preamble(Filter::On), statements.join("\nunion all\n"));
-    match executor.run(batch).await.map_err(Trouble::Executor)? {
-        Answer::Rows(rows) => {
-            let mut findings = Vec::new();
-            for row in &rows {
-                let place = text(row, "place").and_then(|place| place.parse::<usize>().ok());
-                let condition = place.and_then(|place| conditions.get(place));
-                match (condition, text(row, "opens")) {
-                    (Some(condition), Some("true" | "t")) => {
-                        findings.extend(findings_of(condition));
-                    }
-                    (Some(_), Some(_)) => {}
-                    _ => return Err(Trouble::Unreadable { question: QUESTION }),
-                }
-            }
-            Ok(Some(findings))
+    let batch = format!("{}{}", preamble(asker, Filter::On), statements.join("\nunion all\n"));
+    let rows = match executor.run(batch).await.map_err(Trouble::Executor)? {
+        Answer::Refused { sqlstate } => return Ok(Evaluated::Refused(sqlstate)),
+        Answer::Rows(rows) => rows,
+    };
+    let mut findings = Vec::new();
+    for row in &rows {
+        let place = text(row, "place").and_then(|place| place.parse::<usize>().ok());
+        let condition = place.and_then(|place| conditions.get(place));
+        match (condition, text(row, "opens")) {
+            (Some(condition), Some("true" | "t")) => findings.extend(findings_of(condition)),
+            (Some(_), Some(_)) => {}
+            _ => return Err(Trouble::Unreadable { question: QUESTION }),
         }
-        Answer::Refused { sqlstate } => Ok(match conditions {
-            [condition] if unclear(&sqlstate) => {
-                let subject = format!("{}/{}", condition.policy.table, condition.policy.name);
-                Some(vec![Finding::new(subject, Rule::PolicyUnclear)])
-            }
-            // The condition raised an error, as it will for every anonymous request.
-            [_] => Some(Vec::new()),
-            _ => None,
-        }),
     }
+    // A condition without an answer would pass for closed.
+    if rows.len() == conditions.len() {
+        return Ok(Evaluated::Opens(findings));
+    }
+    Err(Trouble::Unreadable { question: QUESTION })
 }
 
 /// Whether a refusal says that the statement was not understood, rather than that the condition

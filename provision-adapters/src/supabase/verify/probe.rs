@@ -18,19 +18,31 @@ pub(super) enum Filter {
     Refuse,
 }
 
+/// Who makes an anonymous request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// The anonymous role.
+    Anonymous,
+    /// The owner, in the place of the anonymous role.
+    Owner,
+}
+
 /// Makes the rest of a batch an anonymous request that changes nothing.
-pub(super) fn preamble(filter: Filter) -> String {
+pub(super) fn preamble(asker: Asker, filter: Filter) -> String {
     let row_security = match filter {
         Filter::On => "on",
         Filter::Refuse => "off",
+    };
+    let role = match asker {
+        Asker::Anonymous => "set local role anon;\n",
+        Asker::Owner => "",
     };
     format!(
         "set transaction read only;\n\
          set local statement_timeout = '10s';\n\
          set local search_path = public, extensions;\n\
          set local \"request.jwt.claims\" = '{{\"role\":\"anon\"}}';\n\
-         set local role anon;\n\
-         set local row_security = {row_security};\n"
+         {role}set local row_security = {row_security};\n"
     )
 }
 
@@ -69,7 +81,7 @@ async fn unfiltered<E: Executor>(
     executor: &E,
     relation: &Relation,
 ) -> Result<bool, Trouble<E::Error>> {
-    let batch = format!("{}{}", preamble(Filter::Refuse), count(relation));
+    let batch = format!("{}{}", preamble(Asker::Anonymous, Filter::Refuse), count(relation));
     let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
     refused_or("read as anon", &answer).map(|rows| rows.is_some())
 }
@@ -87,9 +99,14 @@ async fn rows<E: Executor>(
     let mut findings = Vec::new();
     for group in groups {
         let selects: Vec<String> = group.iter().map(|relation| count(relation)).collect();
-        let batch = format!("{}{}", preamble(Filter::On), selects.join("\nunion all\n"));
+        let batch =
+            format!("{}{}", preamble(Asker::Anonymous, Filter::On), selects.join("\nunion all\n"));
         let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
-        for row in refused_or("rows as anon", &answer)?.into_iter().flatten() {
+        let Some(rows) = refused_or("rows as anon", &answer)? else { continue };
+        if rows.len() != group.len() {
+            return Err(Trouble::Unreadable { question: "rows as anon" });
+        }
+        for row in rows {
             let (Some(name), Some(count)) = (text(row, "name"), text(row, "shown")) else {
                 return Err(Trouble::Unreadable { question: "rows as anon" });
             };
@@ -110,7 +127,7 @@ async fn call<E: Executor>(
         "select count(*)::text as shown from (select 1 from {}() limit 1) as probe",
         function.name.quoted()
     );
-    let batch = format!("{}{select}", preamble(Filter::Refuse));
+    let batch = format!("{}{select}", preamble(Asker::Anonymous, Filter::Refuse));
     let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
     let Some(rows) = refused_or("call as anon", &answer)? else { return Ok(None) };
     let gave = rows.iter().any(|row| text(row, "shown").is_some_and(|count| count != "0"));
