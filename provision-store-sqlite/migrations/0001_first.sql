@@ -80,7 +80,8 @@ CREATE TABLE provision_heads (
 CREATE INDEX provision_heads_ready
 ON provision_heads (ns, lane, priority DESC, tenant_lane, due, run) WHERE place = 2;
 CREATE INDEX provision_heads_delayed ON provision_heads (ns, lane, due) WHERE place = 1;
-CREATE INDEX provision_heads_owner ON provision_heads (ns, owner) WHERE owner IS NOT NULL;
+CREATE INDEX provision_heads_owner ON provision_heads (ns, owner, run)
+WHERE owner IS NOT NULL;
 CREATE INDEX provision_heads_dead ON provision_heads (ns, run) WHERE dead_letter = 1;
 CREATE UNIQUE INDEX provision_heads_guard ON provision_heads (ns, guard) WHERE guard IS NOT NULL;
 
@@ -113,7 +114,8 @@ CREATE TABLE provision_incarnations (
     dead_at INTEGER,
     PRIMARY KEY (ns, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX provision_incarnations_alive ON provision_incarnations (ns) WHERE dead_at IS NULL;
+CREATE INDEX provision_incarnations_alive ON provision_incarnations (ns, id)
+WHERE dead_at IS NULL;
 
 CREATE TABLE provision_ledger (
     ns INTEGER NOT NULL,

@@ -1,1 +1,2 @@
-SELECT run, epoch FROM provision_heads WHERE ns = ?1 AND owner = ?2 ORDER BY run
+SELECT run, epoch FROM provision_heads INDEXED BY provision_heads_owner
+WHERE ns = ?1 AND owner = ?2 ORDER BY run

@@ -1,5 +1,8 @@
 SELECT * FROM provision_run_rows
-WHERE ns = ?1 AND run BETWEEN ?2 AND ?3 AND dead_letter = 1
+WHERE ns = ?1 AND run IN (
+        SELECT run FROM provision_heads INDEXED BY provision_heads_dead
+        WHERE ns = ?1 AND dead_letter = 1
+    ) AND run BETWEEN ?2 AND ?3
     AND (?4 = '[]' OR status IN (SELECT value FROM json_each(?4)))
     AND (?5 IS NULL OR saga = ?5)
     AND (?6 IS NULL OR tenant = ?6)

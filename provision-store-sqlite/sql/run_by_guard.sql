@@ -1,1 +1,2 @@
-SELECT run FROM provision_heads WHERE ns = ?1 AND guard = ?2
+SELECT run FROM provision_heads INDEXED BY provision_heads_guard
+WHERE ns = ?1 AND guard = ?2

@@ -192,3 +192,94 @@ mod tests {
         assert_eq!(checksum_of("a"), "af63dc4c8601ec8c");
     }
 }
+
+#[cfg(test)]
+mod plans {
+    use super::{Connection, STATE, migrate, sql};
+
+    /// Statements that run at every step, claim, heartbeat or page.
+    const HOT: [&str; 33] = [
+        sql::RUN_READ,
+        sql::RUN_BY_KEY,
+        sql::RUN_BY_GUARD,
+        sql::FRAMES,
+        sql::FRAME_SAME,
+        sql::REQUESTS,
+        sql::REQUEST_COUNT,
+        sql::REQUESTS_CONSUME,
+        sql::APPEND_CHECK,
+        sql::APPEND_KEEP,
+        sql::APPEND_RELEASE,
+        sql::WAKE,
+        sql::OFFER,
+        sql::GRANT,
+        sql::RELEASE,
+        sql::HELD,
+        sql::INCARNATIONS_EXPIRED,
+        sql::INCARNATIONS_ALIVE,
+        sql::INCARNATION_BURY,
+        sql::RUNS_FREE,
+        sql::PROMOTE,
+        sql::READY_PRIORITY,
+        sql::READY_TENANT,
+        sql::READY_RUN,
+        sql::READY_ANY,
+        sql::DELAYED_NEXT,
+        sql::DELAYED_DUE,
+        sql::PROPOSED,
+        sql::LEDGER_HOLDER,
+        sql::LEDGER_WATCH_DUE,
+        sql::LEDGER_WATCH_SET,
+        sql::LIST_DEAD,
+        sql::LIST_CHILDREN,
+    ];
+
+    /// Those whose cost must not grow with the runs that are finished: the index they must use.
+    const PARTIAL: [(&str, &str); 13] = [
+        (sql::HELD, "provision_heads_owner"),
+        (sql::RUNS_FREE, "provision_heads_owner"),
+        (sql::PROMOTE, "provision_heads_delayed"),
+        (sql::DELAYED_NEXT, "provision_heads_delayed"),
+        (sql::READY_PRIORITY, "provision_heads_ready"),
+        (sql::READY_TENANT, "provision_heads_ready"),
+        (sql::READY_RUN, "provision_heads_ready"),
+        (sql::LIST_DEAD, "provision_heads_dead"),
+        (sql::READY_ANY, "provision_heads_ready"),
+        (sql::STATS, "provision_heads_owner"),
+        (sql::RUN_BY_GUARD, "provision_heads_guard"),
+        (sql::LEDGER_WATCH_DUE, "provision_ledger_watch"),
+        (sql::LEDGER_HOLDER, "provision_ledger_names"),
+    ];
+
+    fn plan(conn: &Connection, text: &str) -> Vec<String> {
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
+        let rows = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3));
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn no_hot_statement_scans_or_sorts_a_table() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, STATE).unwrap();
+        for text in HOT {
+            for line in plan(&conn, text) {
+                let scans = line.starts_with("SCAN") && !line.contains("json_each");
+                // All rows of a namespace are all runs it ever had.
+                let whole = line.ends_with("USING PRIMARY KEY (ns=?)");
+                let sorts = line.contains("TEMP B-TREE");
+                assert!(!scans && !whole && !sorts, "{line} in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn claims_and_heartbeats_use_indexes_of_the_living_only() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, STATE).unwrap();
+        for (text, index) in PARTIAL {
+            let plan = plan(&conn, text);
+            assert!(plan.iter().any(|line| line.contains(index)), "{plan:?} in\n{text}");
+        }
+    }
+}
