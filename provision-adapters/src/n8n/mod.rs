@@ -14,16 +14,15 @@ mod model;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod steps;
-mod template;
 
 pub use client::N8n;
 pub use config::N8nConfig;
 pub use steps::{
     activation::{Activated, ActivationSpec, WorkflowActivation},
     credential::{Credential, CredentialMade, CredentialSpec, CredentialValue},
+    template::{Node, Template, TemplateError},
     workflow::{Webhook, Workflow, WorkflowMade, WorkflowSpec},
 };
-pub use template::{Node, Template, TemplateError};
 
 /// Longest name of a workflow or credential, in characters.
 pub const NAME_MAX: usize = 128;

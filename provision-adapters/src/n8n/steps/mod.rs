@@ -7,6 +7,7 @@ use crate::http::parse_rfc3339;
 
 pub(crate) mod activation;
 pub(crate) mod credential;
+pub(crate) mod template;
 pub(crate) mod workflow;
 
 const NAME_PREFIX: &str = "[prov:";

@@ -9,11 +9,13 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{any_name_token, credential::CredentialMade, found, may_lag, moment, name_token};
+use super::{
+    any_name_token, credential::CredentialMade, found, may_lag, moment, name_token,
+    template::WEBHOOK,
+};
 use crate::n8n::{
     LISTING_LAG, N8n, NAME_MAX, Node, Template, TemplateError,
     model::{CredentialUse, NewNode, NewWorkflow, NodeShown, WorkflowShown},
-    template::WEBHOOK,
 };
 
 /// A wanted workflow.

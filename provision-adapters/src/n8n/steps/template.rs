@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::NODES_MAX;
+use crate::n8n::NODES_MAX;
 
 const OPEN: &str = "<<";
 const CLOSE: &str = ">>";
