@@ -99,7 +99,7 @@ impl GitHubConfig {
             Some(base) => base.clone(),
             None => BaseUrl::parse("https://api.github.com")?,
         };
-        let bucket = profile(format!("github/{}", self.account.login()), CALLS_PER_HOUR, 200);
+        let bucket = profile(format!("github/{}", self.account.login()), CALLS_PER_HOUR, 200, 80);
         Ok(HttpConfig::new("github", base, bucket)
             .with_body_bytes_max(self.body_bytes_max)
             .with_connect_timeout(self.connect_timeout))
@@ -107,11 +107,12 @@ impl GitHubConfig {
 
     /// The bucket of calls that create content, which GitHub limits much further.
     pub(super) fn creates(&self) -> Profile {
-        profile(format!("github/{}/creates", self.account.login()), CREATES_PER_HOUR, 60)
+        profile(format!("github/{}/creates", self.account.login()), CREATES_PER_HOUR, 60, 10)
     }
 }
 
-fn profile(bucket: String, per_hour: u32, burst: u32) -> Profile {
+/// Open calls of both buckets together stay below the documented 100.
+fn profile(bucket: String, per_hour: u32, burst: u32, open: u32) -> Profile {
     let rate = Rate { calls: per_hour, per: Duration::from_secs(3_600), burst };
-    Profile { bucket, rate: Some(rate), concurrency: None }
+    Profile { bucket, rate: Some(rate), concurrency: Some(open) }
 }
