@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -16,6 +19,8 @@ use crate::id::RunId;
 pub(crate) struct Wakes {
     pub(crate) each: Arc<Notify>,
     pub(crate) still: Arc<Notify>,
+    /// Whether it stood still since somebody watches.
+    pub(crate) stood: Arc<AtomicBool>,
 }
 
 /// Wake-ups of one engine.
@@ -42,6 +47,7 @@ impl Changes {
         if let Some((_, wakes)) = runs.get(run) {
             wakes.each.notify_waiters();
             if still {
+                wakes.stood.store(true, Ordering::Release);
                 wakes.still.notify_waiters();
             }
         }

@@ -84,6 +84,7 @@ mod incarnation;
 pub mod interop_backoff;
 pub mod ledger;
 pub mod limit;
+mod local;
 pub mod mark;
 pub mod memory;
 pub mod metric;

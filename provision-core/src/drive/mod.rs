@@ -161,7 +161,9 @@ impl Drive {
             return Turn::Finished(finished);
         }
         let wait = self.state.next_due().map(|due| due.since(self.shared.lease.now()));
-        let stop = self.shared.stop.notified();
+        let shared = Arc::clone(&self.shared);
+        let stop = shared.control.stop.notified();
+        let left = shared.left.notified();
         let must_stop =
             self.shared.is_cutting() || (self.shared.is_stopping() && self.attempts.is_empty());
         tokio::select! {
@@ -174,6 +176,7 @@ impl Drive {
             }
             () = clock::sleep(wait.unwrap_or_default()), if wait.is_some() => Turn::Due,
             () = stop => Turn::Stop,
+            () = left => Turn::Stop,
         }
     }
 

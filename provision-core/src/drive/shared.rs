@@ -25,6 +25,7 @@ use crate::{
     secret::SecretStore,
     store::{Incarnation, SagaRef, StateStore},
     vault::Vault,
+    worker::Control,
 };
 
 /// Sagas by name, version and fingerprint.
@@ -70,12 +71,12 @@ pub(crate) struct Shared {
     pub(crate) plans: Arc<Plans>,
     pub(crate) committer: Committer,
     pub(crate) lease: LeaseView,
-    /// Set when the worker takes no more runs and lets go of what it holds.
-    pub(crate) stopping: AtomicBool,
-    /// Woken when `stopping` is set, and again at the hard deadline.
-    pub(crate) stop: Notify,
-    /// Set at the hard deadline: open calls are cut.
-    pub(crate) cutting: AtomicBool,
+    /// What the worker is told from outside.
+    pub(crate) control: Arc<Control>,
+    /// Set when this incarnation ends although its worker goes on.
+    pub(crate) leaving: AtomicBool,
+    /// Woken when `leaving` is set.
+    pub(crate) left: Notify,
     /// Wakes whoever waits for a change of a run, in this process.
     pub(crate) changes: Arc<Changes>,
 }
@@ -96,11 +97,17 @@ impl Shared {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.control.stopping.load(Ordering::Acquire) || self.leaving.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_cutting(&self) -> bool {
-        self.cutting.load(Ordering::Acquire)
+        self.control.cutting.load(Ordering::Acquire)
+    }
+
+    /// Ends this incarnation: it claims nothing more and lets go of what it holds.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.left.notify_waiters();
     }
 
     pub(crate) fn draw(&self) -> u64 {

@@ -58,6 +58,7 @@ impl EngineBuilder {
             probe: Arc::new(NoProbe),
             plans: Arc::default(),
             namespace: Arc::from("default"),
+            locals: Arc::default(),
             schedules: Vec::new(),
             changes: Arc::default(),
         };

@@ -34,6 +34,7 @@ use crate::{
     id::{Payload, RunId},
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow},
     limit::Limiter,
+    local::Locals,
     probe::Probe,
     queue::{Queue, QueueStats},
     resolver::SecretResolver,
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) namespace: Arc<str>,
+    /// Workers of this process.
+    pub(crate) locals: Arc<Locals>,
     pub(crate) schedules: Vec<schedules::Scheduled>,
     pub(crate) changes: Arc<Changes>,
 }

@@ -5,7 +5,7 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{Engine, Outcome, input_hash};
 use crate::{
+    changes::Watcher,
     clock,
     error::{Error, ErrorKind},
     id::{Data, Payload, RunId, Timestamp},
@@ -113,7 +114,7 @@ impl Engine {
     /// The handle of a run whose id is known.
     #[must_use]
     pub fn handle<O>(&self, run: RunId) -> RunHandle<O> {
-        RunHandle { engine: self.clone(), id: run, fresh: false, output: PhantomData }
+        RunHandle { engine: self.clone(), id: run, fresh: None, output: PhantomData }
     }
 }
 
@@ -178,8 +179,7 @@ impl<O> StartRun<O> {
         self
     }
 
-    async fn submit(self) -> Result<RunHandle<O>, Error> {
-        let (plan, input) = (self.plan?, self.input?);
+    fn check_names(&self) -> Result<(), Error> {
         for text in [self.key.as_deref(), self.tenant.as_deref(), Some(&*self.queue)]
             .into_iter()
             .chain([self.guard.as_ref().map(|guard| &*guard.key)])
@@ -190,6 +190,12 @@ impl<O> StartRun<O> {
                     .with_context(format!("keys have 1 to {KEY_MAX} bytes")));
             }
         }
+        Ok(())
+    }
+
+    async fn submit(self) -> Result<RunHandle<O>, Error> {
+        self.check_names()?;
+        let (plan, input) = (self.plan?, self.input?);
         let engine = &self.engine.inner;
         let now = engine.store.now().await?;
         let id = crate::draw::run_id(&*engine.entropy, now).map_err(|error| {
@@ -221,16 +227,26 @@ impl<O> StartRun<O> {
             created_at: now,
             updated_at: Timestamp::ZERO,
         };
-        let new = Submission::Run(Box::new(NewRun { head, lease_to: None }));
+        let kept = self.delay.is_zero().then(|| engine.locals.keep(&head.queue)).flatten();
+        let lease_to = kept.as_ref().map(|kept| (kept.local.worker, kept.local.ttl));
+        let watcher = Arc::new(engine.changes.watch(id));
+        let new = Submission::Run(Box::new(NewRun { head, lease_to }));
         let submitted = engine.store.submit(&[new]).await?.pop();
-        let handle =
-            |id, fresh| RunHandle { engine: self.engine.clone(), id, fresh, output: PhantomData };
+        let handle = |id, fresh: Option<Arc<Watcher>>| RunHandle {
+            engine: self.engine.clone(),
+            id,
+            fresh,
+            output: PhantomData,
+        };
         match submitted {
-            Some(Submitted::Created(_)) => {
-                engine.offer(id).await;
-                Ok(handle(id, true))
+            Some(Submitted::Created(leased)) => {
+                match (kept, leased) {
+                    (Some(kept), Some(leased)) => kept.hand(*leased),
+                    _ => engine.offer(id).await,
+                }
+                Ok(handle(id, Some(watcher)))
             }
-            Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, false)),
+            Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, None)),
             Some(Submitted::KeyTaken(head)) => {
                 Err(Error::new(ErrorKind::Conflict, "key_taken", "start a run")
                     .with_context(format!("run {} has this key with another input", head.id))
@@ -267,7 +283,8 @@ impl<O: Data> IntoFuture for StartRun<O> {
 pub struct RunHandle<O> {
     engine: Engine,
     id: RunId,
-    fresh: bool,
+    /// Of a run that this handle's start has created: it was watched from before that.
+    fresh: Option<Arc<Watcher>>,
     output: PhantomData<fn() -> O>,
 }
 
@@ -284,7 +301,7 @@ impl<O: Data> RunHandle<O> {
     /// Whether this start created the run, or found one that was there.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.fresh
+        self.fresh.is_some()
     }
 
     /// Waits until the run is over or parked, and says how.
@@ -295,8 +312,14 @@ impl<O: Data> RunHandle<O> {
     /// The run is unknown, its journal cannot be read, or the store cannot be reached.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
         let watcher = self.engine.inner.changes.watch(self.id);
+        let mut known_open =
+            self.fresh.as_ref().is_some_and(|fresh| !fresh.wakes.stood.load(Ordering::Acquire));
         loop {
             let changed = watcher.wakes.still.notified();
+            if std::mem::take(&mut known_open) && !watcher.wakes.stood.load(Ordering::Acquire) {
+                clock::within(ASK_EVERY, changed).await;
+                continue;
+            }
             let record = self.engine.load(&self.id).await?;
             if let Some(outcome) = self.engine.outcome_of(&record).await? {
                 return Ok(outcome);

@@ -1,0 +1,337 @@
+//! One incarnation of a worker: it claims, drives, and ends by order or when it is declared dead.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+
+use super::{Control, WorkerConfig, tend};
+use crate::{
+    clock,
+    drive::{Drive, Left, Shared, commit::Committer, lease::LeaseView},
+    engine::Engine,
+    error::{Error, StoreError},
+    id::RunId,
+    incarnation::LifeLock,
+    local::{Handed, Local, Locals},
+    queue::Claim,
+    store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
+};
+
+/// Runs that are driven now, and how to tell one that its lease is lost.
+pub(super) type Held = Arc<Mutex<HashMap<RunId, Arc<Notify>>>>;
+
+type Proposals = Pin<Box<dyn Future<Output = Result<Vec<RunId>, StoreError>> + Send>>;
+
+/// Lives as one incarnation after the other until the worker is stopped.
+pub(super) async fn live(engine: Engine, config: WorkerConfig, control: Arc<Control>) {
+    loop {
+        let shared = shared(&engine, config.lease, &control);
+        let life = Life::begin(&engine, &config, &shared);
+        life.run().await;
+        if control.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        tracing::warn!("the worker goes on under a new name");
+    }
+}
+
+/// What the runs of a new incarnation share.
+fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> Arc<Shared> {
+    let inner = &engine.inner;
+    let worker = crate::draw::uuid_v4(&*inner.entropy).unwrap_or_else(|error| {
+        tracing::error!(%error, "no randomness: an incarnation is named by the time");
+        uuid::Uuid::now_v7()
+    });
+    Arc::new(Shared {
+        worker: Incarnation(worker),
+        namespace: Arc::clone(&inner.namespace),
+        store: Arc::clone(&inner.store),
+        limiter: Arc::clone(&inner.limiter),
+        secrets: Arc::clone(&inner.secrets),
+        resolver: Arc::clone(&inner.resolver),
+        vault: inner.vault.clone(),
+        entropy: Arc::clone(&inner.entropy),
+        probe: Arc::clone(&inner.probe),
+        plans: Arc::clone(&inner.plans),
+        committer: Committer::new(Arc::clone(&inner.store)),
+        lease: LeaseView::new(ttl),
+        control: Arc::clone(control),
+        leaving: AtomicBool::new(false),
+        left: Notify::new(),
+        changes: Arc::clone(&inner.changes),
+    })
+}
+
+/// Asks for leases; counts them from before the request was sent.
+pub(super) async fn lease(
+    shared: &Shared,
+    ttl: Duration,
+    acquire: Option<Acquire>,
+    dead: Vec<Incarnation>,
+    retire: bool,
+) -> Result<LeaseGrant, StoreError> {
+    let request =
+        LeaseRequest { worker: shared.worker, ttl, acquire, release: Vec::new(), dead, retire };
+    let sent = clock::moment();
+    let grant = shared.store.lease(&request).await?;
+    if grant.alive && !retire {
+        shared.lease.renewed(sent, ttl, grant.now);
+    } else {
+        shared.lease.lost();
+    }
+    Ok(grant)
+}
+
+/// Leases one due run and drives it until it lets go.
+pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
+    let ttl = WorkerConfig::default().lease;
+    let shared = shared(engine, ttl, &Arc::default());
+    let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code: shared.plans.refs() };
+    let grant = lease(&shared, ttl, Some(acquire), Vec::new(), false).await?;
+    let Some(leased) = grant.leased.into_iter().next() else {
+        lease(&shared, ttl, None, Vec::new(), true).await?;
+        return Ok(None);
+    };
+    let run = leased.record.head.id;
+    let mut tasks = JoinSet::new();
+    let held = Held::default();
+    let lost = Arc::new(Notify::new());
+    held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Arc::clone(&lost));
+    tasks.spawn(tend::heartbeat(Arc::clone(&shared), ttl, held));
+    Drive::run(Arc::clone(&shared), leased, lost).await;
+    lease(&shared, ttl, None, Vec::new(), true).await?;
+    Ok(Some(run))
+}
+
+/// One incarnation at work.
+struct Life {
+    engine: Engine,
+    config: WorkerConfig,
+    shared: Arc<Shared>,
+    drives: JoinSet<RunId>,
+    held: Held,
+    lock: Option<LifeLock>,
+    slots: Arc<Semaphore>,
+    handed: mpsc::UnboundedReceiver<Handed>,
+    /// Takes the incarnation off the list of those that starts hand runs to.
+    _listed: Listed,
+    /// Something may be due: the store is asked for leases.
+    ask: bool,
+    /// The last answer filled all slots: there may be more.
+    backlog: bool,
+    /// A wait for proposals that goes on while drives come and go.
+    proposals: Option<Proposals>,
+}
+
+struct Listed {
+    locals: Arc<Locals>,
+    worker: Incarnation,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.locals.remove(self.worker);
+    }
+}
+
+impl Life {
+    fn begin(engine: &Engine, config: &WorkerConfig, shared: &Arc<Shared>) -> Self {
+        let lock = config.lock_dir.as_deref().and_then(|dir| {
+            LifeLock::take(dir, shared.worker)
+                .inspect_err(|error| tracing::warn!(%error, "no file lock for quick take-over"))
+                .ok()
+        });
+        let slots = Arc::new(Semaphore::new(config.slots));
+        let (hand, handed) = mpsc::unbounded_channel();
+        let locals = Arc::clone(&engine.inner.locals);
+        locals.add(Arc::new(Local {
+            worker: shared.worker,
+            ttl: config.lease,
+            queues: config.queues.clone(),
+            slots: Arc::clone(&slots),
+            hand,
+        }));
+        Self {
+            engine: engine.clone(),
+            config: config.clone(),
+            shared: Arc::clone(shared),
+            drives: JoinSet::new(),
+            held: Held::default(),
+            lock,
+            slots,
+            handed,
+            _listed: Listed { locals, worker: shared.worker },
+            ask: true,
+            backlog: false,
+            proposals: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut helpers = JoinSet::new();
+        let (ttl, held) = (self.config.lease, Arc::clone(&self.held));
+        helpers.spawn(tend::heartbeat(Arc::clone(&self.shared), ttl, held));
+        if !self.engine.inner.schedules.is_empty() {
+            helpers.spawn(tend::fire(self.engine.clone()));
+        }
+        helpers.spawn(tend::maintain(self.engine.clone(), self.config.maintain_every));
+        let mut dead = Vec::new();
+        while !self.shared.is_stopping() {
+            if std::mem::take(&mut self.ask) {
+                dead = self.ask_for_runs(std::mem::take(&mut dead)).await;
+            } else {
+                self.rest().await;
+            }
+            self.reap();
+        }
+        self.let_go().await;
+    }
+
+    /// Claims what is due; answers which peers' file locks prove them dead.
+    async fn ask_for_runs(&mut self, dead: Vec<Incarnation>) -> Vec<Incarnation> {
+        let free = self.slots.available_permits();
+        let proposed = self.proposals.is_none();
+        match self.claim(free, dead).await {
+            Ok(grant) => {
+                let got = grant.leased.len();
+                self.backlog = free == 0 || got == free;
+                let dead = self.take(grant);
+                self.ask = !dead.is_empty() || (self.backlog && free > 0);
+                if proposed && got == 0 {
+                    // What was proposed is nothing for us (another saga, another's lease).
+                    let poll = self.config.poll;
+                    self.proposals = Some(Box::pin(async move {
+                        clock::sleep(poll).await;
+                        Ok(Vec::new())
+                    }));
+                }
+                dead
+            }
+            Err(error) => {
+                tracing::warn!(%error, "runs could not be claimed");
+                clock::sleep(self.config.poll).await;
+                self.ask = true;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Lets every drive come to its end, and retires.
+    async fn let_go(&mut self) {
+        // What was handed over while the worker began to stop is driven, and lets go at once.
+        self.handed.close();
+        while let Some((leased, permit)) = self.handed.recv().await {
+            self.drive(leased, Some(permit));
+        }
+        while let Some(ended) = self.drives.join_next().await {
+            if let Ok(run) = ended {
+                self.forget(run);
+            }
+        }
+        if let Err(error) = lease(&self.shared, self.config.lease, None, Vec::new(), true).await {
+            tracing::warn!(%error, "the worker could not retire; its leases run out");
+        }
+    }
+
+    async fn claim(
+        &mut self,
+        free: usize,
+        dead: Vec<Incarnation>,
+    ) -> Result<LeaseGrant, StoreError> {
+        let acquire = (free > 0).then(|| Acquire {
+            limit: free,
+            runs: None,
+            queues: self.config.queues.clone(),
+            code: self.shared.plans.refs(),
+        });
+        lease(&self.shared, self.config.lease, acquire, dead, false).await
+    }
+
+    /// Starts driving what was granted; answers which peers' file locks prove them dead.
+    fn take(&mut self, grant: LeaseGrant) -> Vec<Incarnation> {
+        tend::tell_lost(&grant, &self.held);
+        if !grant.alive {
+            tracing::warn!("this incarnation was declared dead; its calls are cut");
+            self.shared.leave();
+        }
+        for leased in grant.leased {
+            // A start may have taken the slot meanwhile: one more run than slots is no harm.
+            let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
+            self.drive(leased, permit);
+        }
+        let Some(lock) = &self.lock else { return Vec::new() };
+        grant.peers.into_iter().filter(|peer| lock.proves_dead(*peer)).collect()
+    }
+
+    fn drive(&mut self, leased: Leased, permit: Option<OwnedSemaphorePermit>) {
+        let run = leased.record.head.id;
+        let lost = Arc::new(Notify::new());
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Arc::clone(&lost));
+        let shared = Arc::clone(&self.shared);
+        self.drives.spawn(async move {
+            if Drive::run(shared, leased, lost).await == Left::Lost {
+                tracing::warn!(%run, "the lease was lost");
+            }
+            drop(permit);
+            run
+        });
+    }
+
+    fn forget(&self, run: RunId) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    fn reap(&mut self) {
+        while let Some(ended) = self.drives.try_join_next() {
+            if let Ok(run) = ended {
+                self.forget(run);
+            }
+            self.ask |= self.backlog;
+        }
+    }
+
+    /// Waits for something to do: a proposal, a run handed over, a free slot, a stop.
+    async fn rest(&mut self) {
+        let claim = Claim { limit: 1, queues: self.config.queues.clone(), wait: self.config.poll };
+        let queue = Arc::clone(&self.engine.inner.queue);
+        let proposals = self
+            .proposals
+            .get_or_insert_with(|| Box::pin(async move { queue.claim(&claim).await }));
+        let changes = Arc::clone(&self.engine.inner.changes);
+        let shared = Arc::clone(&self.shared);
+        let stop = shared.control.stop.notified();
+        let left = shared.left.notified();
+        if shared.is_stopping() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = stop => {}
+            () = left => {}
+            Some((leased, permit)) = self.handed.recv() => self.drive(leased, Some(permit)),
+            Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => {
+                if let Ok(run) = ended {
+                    self.forget(run);
+                }
+                self.ask |= self.backlog;
+            }
+            () = changes.work.notified() => self.ask = true,
+            _proposed = proposals => {
+                self.proposals = None;
+                // Also when nothing was proposed: the store's own scan finds what a queue lost.
+                self.ask = true;
+            }
+        }
+    }
+}
