@@ -12,6 +12,8 @@ mod client;
 mod config;
 mod error;
 mod model;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod steps;
 pub mod verify;
 
