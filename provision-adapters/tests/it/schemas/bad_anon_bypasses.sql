@@ -1,6 +1,7 @@
 -- The role ignores row-level security altogether.
 -- finds: role_bypasses anon
 -- finds: read_unfiltered public.notes
+-- or refused: 42501
 create table public.notes (
     id uuid primary key default gen_random_uuid(),
     owner uuid not null,

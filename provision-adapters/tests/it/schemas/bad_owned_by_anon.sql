@@ -1,5 +1,6 @@
 -- An owner is not held by row-level security.
 -- finds: owned_by_anonymous public.notes
+-- or refused: 42501
 create table public.notes (
     id uuid primary key default gen_random_uuid(),
     owner uuid not null,
