@@ -10,97 +10,99 @@ use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::TokenizerError;
 
 /// SQLSTATE codes of the refusals the model gives.
-pub mod code {
+pub(crate) mod code {
     /// A feature the model (or the server) does not have.
-    pub const UNSUPPORTED: &str = "0A000";
+    pub(crate) const UNSUPPORTED: &str = "0A000";
     /// A cardinality that does not fit, such as two rows from a scalar subquery.
-    pub const CARDINALITY: &str = "21000";
+    pub(crate) const CARDINALITY: &str = "21000";
     /// A string longer than its type allows.
-    pub const STRING_TRUNCATION: &str = "22001";
+    pub(crate) const STRING_TRUNCATION: &str = "22001";
     /// A number outside the range of its type.
-    pub const OUT_OF_RANGE: &str = "22003";
-    /// A date or time that does not exist.
-    pub const INVALID_DATETIME: &str = "22007";
+    pub(crate) const OUT_OF_RANGE: &str = "22003";
+    /// A date the calendar does not have.
+    pub(crate) const DATETIME_OVERFLOW: &str = "22008";
+    /// Text that is no date or time.
+    pub(crate) const INVALID_DATETIME: &str = "22007";
     /// A division by zero.
-    pub const DIVISION_BY_ZERO: &str = "22012";
+    pub(crate) const DIVISION_BY_ZERO: &str = "22012";
     /// An argument value a function refuses.
-    pub const INVALID_PARAMETER: &str = "22023";
+    pub(crate) const INVALID_PARAMETER: &str = "22023";
     /// Text that is no literal of the type asked for.
-    pub const INVALID_TEXT: &str = "22P02";
+    pub(crate) const INVALID_TEXT: &str = "22P02";
     /// A null in a column that forbids it.
-    pub const NOT_NULL_VIOLATION: &str = "23502";
+    pub(crate) const NOT_NULL_VIOLATION: &str = "23502";
     /// A reference to a row that does not exist, or is still referenced.
-    pub const FOREIGN_KEY_VIOLATION: &str = "23503";
+    pub(crate) const FOREIGN_KEY_VIOLATION: &str = "23503";
     /// A second row with the same key.
-    pub const UNIQUE_VIOLATION: &str = "23505";
+    pub(crate) const UNIQUE_VIOLATION: &str = "23505";
     /// A row that fails a check or fits no partition.
-    pub const CHECK_VIOLATION: &str = "23514";
+    pub(crate) const CHECK_VIOLATION: &str = "23514";
     /// A statement that cannot run inside a transaction block.
-    pub const ACTIVE_TRANSACTION: &str = "25001";
+    pub(crate) const ACTIVE_TRANSACTION: &str = "25001";
     /// A write in a read-only transaction.
-    pub const READ_ONLY: &str = "25006";
+    pub(crate) const READ_ONLY: &str = "25006";
     /// An object others depend on.
-    pub const DEPENDENT_OBJECTS: &str = "2BP01";
+    pub(crate) const DEPENDENT_OBJECTS: &str = "2BP01";
     /// A schema name that does not exist.
-    pub const UNDEFINED_SCHEMA: &str = "3F000";
+    pub(crate) const UNDEFINED_SCHEMA: &str = "3F000";
     /// A grant that makes no sense, such as a right the kind of object does not have.
-    pub const INVALID_GRANT: &str = "0LP01";
+    pub(crate) const INVALID_GRANT: &str = "0LP01";
     /// A right the role does not have.
-    pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
     /// Text that is no SQL.
-    pub const SYNTAX: &str = "42601";
+    pub(crate) const SYNTAX: &str = "42601";
     /// A name that starts with a reserved prefix.
-    pub const RESERVED_NAME: &str = "42939";
+    pub(crate) const RESERVED_NAME: &str = "42939";
     /// A column listed or named twice.
-    pub const DUPLICATE_COLUMN: &str = "42701";
+    pub(crate) const DUPLICATE_COLUMN: &str = "42701";
     /// A column name that fits more than one table.
-    pub const AMBIGUOUS_COLUMN: &str = "42702";
+    pub(crate) const AMBIGUOUS_COLUMN: &str = "42702";
     /// A column that does not exist.
-    pub const UNDEFINED_COLUMN: &str = "42703";
+    pub(crate) const UNDEFINED_COLUMN: &str = "42703";
     /// An object, role or type that does not exist.
-    pub const UNDEFINED_OBJECT: &str = "42704";
+    pub(crate) const UNDEFINED_OBJECT: &str = "42704";
     /// A role, policy or constraint that exists already.
-    pub const DUPLICATE_OBJECT: &str = "42710";
+    pub(crate) const DUPLICATE_OBJECT: &str = "42710";
     /// A table alias given twice.
-    pub const DUPLICATE_ALIAS: &str = "42712";
+    pub(crate) const DUPLICATE_ALIAS: &str = "42712";
     /// A function that exists already.
-    pub const DUPLICATE_FUNCTION: &str = "42723";
+    pub(crate) const DUPLICATE_FUNCTION: &str = "42723";
     /// A function call that fits more than one function.
-    pub const AMBIGUOUS_FUNCTION: &str = "42725";
+    pub(crate) const AMBIGUOUS_FUNCTION: &str = "42725";
     /// A column that is neither grouped nor aggregated.
-    pub const GROUPING: &str = "42803";
+    pub(crate) const GROUPING: &str = "42803";
     /// Types that do not fit together.
-    pub const DATATYPE_MISMATCH: &str = "42804";
+    pub(crate) const DATATYPE_MISMATCH: &str = "42804";
     /// An object of another kind than the statement needs.
-    pub const WRONG_OBJECT_TYPE: &str = "42809";
+    pub(crate) const WRONG_OBJECT_TYPE: &str = "42809";
     /// A foreign key that fits no unique key.
-    pub const INVALID_FOREIGN_KEY: &str = "42830";
+    pub(crate) const INVALID_FOREIGN_KEY: &str = "42830";
     /// A cast that does not exist.
-    pub const CANNOT_COERCE: &str = "42846";
+    pub(crate) const CANNOT_COERCE: &str = "42846";
     /// A function or operator that does not exist.
-    pub const UNDEFINED_FUNCTION: &str = "42883";
+    pub(crate) const UNDEFINED_FUNCTION: &str = "42883";
     /// A table name that does not exist.
-    pub const UNDEFINED_TABLE: &str = "42P01";
+    pub(crate) const UNDEFINED_TABLE: &str = "42P01";
     /// A name the object may not have or that a clause does not know.
-    pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
+    pub(crate) const INVALID_COLUMN_REFERENCE: &str = "42P10";
     /// A schema that exists already.
-    pub const DUPLICATE_SCHEMA: &str = "42P06";
+    pub(crate) const DUPLICATE_SCHEMA: &str = "42P06";
     /// A table that exists already.
-    pub const DUPLICATE_TABLE: &str = "42P07";
+    pub(crate) const DUPLICATE_TABLE: &str = "42P07";
     /// A function definition that contradicts itself.
-    pub const INVALID_FUNCTION: &str = "42P13";
+    pub(crate) const INVALID_FUNCTION: &str = "42P13";
     /// A table definition that contradicts itself.
-    pub const INVALID_TABLE: &str = "42P16";
+    pub(crate) const INVALID_TABLE: &str = "42P16";
     /// A definition that is broken, such as a policy that needs itself.
-    pub const INVALID_OBJECT: &str = "42P17";
+    pub(crate) const INVALID_OBJECT: &str = "42P17";
     /// A type that cannot be told.
-    pub const INDETERMINATE_TYPE: &str = "42P18";
+    pub(crate) const INDETERMINATE_TYPE: &str = "42P18";
     /// More than the model holds.
-    pub const PROGRAM_LIMIT: &str = "54000";
+    pub(crate) const PROGRAM_LIMIT: &str = "54000";
     /// A statement that is nested too deeply.
-    pub const TOO_COMPLEX: &str = "54001";
+    pub(crate) const TOO_COMPLEX: &str = "54001";
     /// An object that is not in the state the statement needs.
-    pub const OBJECT_STATE: &str = "55000";
+    pub(crate) const OBJECT_STATE: &str = "55000";
 }
 
 /// A refusal, as PostgreSQL would have put it.

@@ -50,43 +50,43 @@ pub(crate) enum Expr {
     /// An argument of the SQL function being evaluated.
     Param(usize),
     Cast {
-        expr: Box<Expr>,
+        expr: Box<Self>,
         from: Type,
         to: Type,
         /// An explicit cast cuts what is too long, an assignment refuses it.
         explicit: bool,
     },
-    Not(Box<Expr>),
-    And(Vec<Expr>),
-    Or(Vec<Expr>),
+    Not(Box<Self>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
     IsNull {
-        expr: Box<Expr>,
+        expr: Box<Self>,
         negated: bool,
     },
     Is {
-        expr: Box<Expr>,
+        expr: Box<Self>,
         truth: bool,
         negated: bool,
     },
     Distinct {
-        left: Box<Expr>,
-        right: Box<Expr>,
+        left: Box<Self>,
+        right: Box<Self>,
         negated: bool,
     },
     Compare {
         op: Comparison,
-        left: Box<Expr>,
-        right: Box<Expr>,
+        left: Box<Self>,
+        right: Box<Self>,
     },
     Arithmetic {
         op: Arithmetic,
-        left: Box<Expr>,
-        right: Box<Expr>,
+        left: Box<Self>,
+        right: Box<Self>,
         ty: Type,
     },
     Like {
-        expr: Box<Expr>,
-        pattern: Box<Expr>,
+        expr: Box<Self>,
+        pattern: Box<Self>,
         insensitive: bool,
         negated: bool,
     },
@@ -94,38 +94,38 @@ pub(crate) enum Expr {
     Quantified {
         op: Comparison,
         all: bool,
-        left: Box<Expr>,
-        array: Box<Expr>,
+        left: Box<Self>,
+        array: Box<Self>,
     },
     Case {
-        branches: Vec<(Expr, Expr)>,
-        otherwise: Box<Expr>,
+        branches: Vec<(Self, Self)>,
+        otherwise: Box<Self>,
     },
-    Coalesce(Vec<Expr>),
+    Coalesce(Vec<Self>),
     Extremum {
-        items: Vec<Expr>,
+        items: Vec<Self>,
         greatest: bool,
     },
     /// A function of the server, by its place in the table of functions.
     Call {
         function: usize,
-        args: Vec<Expr>,
+        args: Vec<Self>,
         types: Vec<Type>,
     },
     UserCall {
         function: Oid,
-        args: Vec<Expr>,
+        args: Vec<Self>,
     },
     Aggregate(Box<Aggregate>),
     Subquery {
         kind: SubqueryKind,
         query: Box<QueryPlan>,
     },
-    Array(Vec<Expr>),
-    Row(Vec<Expr>),
+    Array(Vec<Self>),
+    Row(Vec<Self>),
     Element {
-        array: Box<Expr>,
-        index: Box<Expr>,
+        array: Box<Self>,
+        index: Box<Self>,
     },
 }
 
@@ -267,7 +267,7 @@ pub(crate) enum TableFunction {
     /// One row with one value.
     Scalar(Expr),
     /// Adds the number of the row behind its columns.
-    Ordinality(Box<TableFunction>),
+    Ordinality(Box<Self>),
 }
 
 /// Functions of the server that give rows.

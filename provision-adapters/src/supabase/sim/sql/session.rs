@@ -164,7 +164,10 @@ fn set_role(exec: &mut Exec, role: Option<&str>, local: bool) -> Result<ResultSe
     let role = match role {
         None => None,
         Some(name) => {
-            let role = exec.db.role_oid(name)?;
+            let role = exec
+                .db
+                .role_oid(name)
+                .map_err(|error| SqlError::new(code::INVALID_PARAMETER, error.message))?;
             if !exec.db.is_member(exec.shared.session_role, role) {
                 let text = format!("permission denied to set role \"{name}\"");
                 return Err(SqlError::new(code::INSUFFICIENT_PRIVILEGE, text));

@@ -7,7 +7,7 @@ use sqlparser::ast::{
 
 use super::super::error::{SqlError, code};
 use super::super::func::{self, Signature};
-use super::super::parse::{self, Name, fold};
+use super::super::parse::{self, Name, label};
 use super::super::plan::{
     Aggregate, AggregateKind, Comparison, Expr, SetFunction, SubqueryKind, TableFunction, Typed,
 };
@@ -17,6 +17,9 @@ use super::super::value::types::{CastLevel, Type, cast_level};
 use super::Binder;
 use super::expr::compare;
 use super::scope::Scope;
+
+/// A function in a `FROM` list, with the columns it gives.
+pub(crate) type TableCall = (TableFunction, Vec<(String, Type)>);
 
 /// What a call turned out to name.
 #[derive(Debug, Clone)]
@@ -64,7 +67,7 @@ impl Binder<'_> {
         {
             return Ok(special);
         }
-        self.named_call(&name, args)
+        self.named_call(&name, &args)
     }
 
     fn call_args(&self, args: &[FunctionArg], scope: &Scope<'_>) -> Result<Vec<Typed>, SqlError> {
@@ -76,7 +79,7 @@ impl Binder<'_> {
     }
 
     /// Words that are calls without brackets.
-    fn bare(&self, name: &str) -> Result<Typed, SqlError> {
+    pub(super) fn bare(&self, name: &str) -> Result<Typed, SqlError> {
         let canonical = match name {
             "current_role" | "user" => "current_user",
             "current_timestamp" => "now",
@@ -86,7 +89,7 @@ impl Binder<'_> {
             "current_user" | "session_user" | "current_date" | "current_schema" => name,
             other => return Err(SqlError::undefined_column(other)),
         };
-        self.named_call(&Name { schema: None, name: canonical.to_owned() }, Vec::new())
+        self.named_call(&Name { schema: None, name: canonical.to_owned() }, &[])
     }
 
     fn special_form(&self, name: &str, args: &[Typed]) -> Result<Option<Typed>, SqlError> {
@@ -94,13 +97,14 @@ impl Binder<'_> {
             Ok(Some(Typed { expr: form(items), ty }))
         };
         match (name, args) {
-            ("coalesce", [_, ..]) => typed(self.unify(args.to_vec(), "COALESCE")?, Expr::Coalesce),
-            ("greatest", [_, ..]) => typed(self.unify(args.to_vec(), "GREATEST")?, |items| {
-                Expr::Extremum { items, greatest: true }
+            ("coalesce", [_, ..]) => typed(self.unify(args, "COALESCE")?, Expr::Coalesce),
+            ("greatest", [_, ..]) => typed(self.unify(args, "GREATEST")?, |items| Expr::Extremum {
+                items,
+                greatest: true,
             }),
-            ("least", [_, ..]) => typed(self.unify(args.to_vec(), "LEAST")?, |items| {
-                Expr::Extremum { items, greatest: false }
-            }),
+            ("least", [_, ..]) => {
+                typed(self.unify(args, "LEAST")?, |items| Expr::Extremum { items, greatest: false })
+            }
             ("nullif", [left, right]) => {
                 let (a, b, _) = self.comparable((left, right), "=")?;
                 let settled = self.settle(left.clone())?;
@@ -118,9 +122,9 @@ impl Binder<'_> {
     }
 
     /// Finds the function and binds the call as a value.
-    fn named_call(&self, name: &Name, args: Vec<Typed>) -> Result<Typed, SqlError> {
-        match self.resolve(name, &args)? {
-            Callee::Server(index) => self.server_call(index, &args),
+    fn named_call(&self, name: &Name, args: &[Typed]) -> Result<Typed, SqlError> {
+        match self.resolve(name, args)? {
+            Callee::Server(index) => self.server_call(index, args),
             Callee::User(oid) => {
                 let found = self.env.db.functions.get(&oid);
                 let found = found.ok_or_else(|| SqlError::internal("a function is missing"))?;
@@ -130,25 +134,16 @@ impl Binder<'_> {
                 if found.returns.set {
                     return Err(SqlError::unsupported(format!("rows of {name} as a value")));
                 }
-                let args = self.user_arguments(oid, &args)?;
+                let args = self.user_arguments(oid, args)?;
                 Ok(Typed { expr: Expr::UserCall { function: oid, args }, ty: ty.clone() })
             }
         }
     }
 
-    pub(super) fn operator_call(&self, symbol: &str, args: Vec<Typed>) -> Result<Typed, SqlError> {
-        match self.choose(&func::named("", symbol), &args)? {
-            Some(index) => self.server_call(index, &args),
-            None => {
-                let types: Vec<String> = args.iter().map(|arg| arg.ty.label()).collect();
-                Err(SqlError::new(
-                    code::UNDEFINED_FUNCTION,
-                    format!(
-                        "operator does not exist or is not modelled: {}",
-                        types.join(&format!(" {symbol} "))
-                    ),
-                ))
-            }
+    pub(super) fn operator_call(&self, symbol: &str, args: &[Typed]) -> Result<Typed, SqlError> {
+        match self.choose(&func::named("", symbol), args)? {
+            Some(index) => self.server_call(index, args),
+            None => Err(unknown_operator(symbol, args)),
         }
     }
 
@@ -214,11 +209,19 @@ impl Binder<'_> {
                 Err(SqlError::new(code::AMBIGUOUS_FUNCTION, text))
             }
             Some((_, callee)) => Ok(callee),
-            None => Err(SqlError::new(
-                code::UNDEFINED_FUNCTION,
-                format!("function {} does not exist or is not modelled", described(name, args)),
-            )),
+            None => Err(self.unknown_function(name, args)),
         }
+    }
+
+    /// Tells a function that the server has and the model has not from one that nobody has.
+    fn unknown_function(&self, name: &Name, args: &[Typed]) -> SqlError {
+        let described = described(name, args);
+        let system = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+        if system && func::is_foreign(&name.name) {
+            return SqlError::unsupported(format!("function {described}"));
+        }
+        let text = format!("function {described} does not exist");
+        SqlError::new(code::UNDEFINED_FUNCTION, text)
     }
 
     fn choose(&self, candidates: &[usize], args: &[Typed]) -> Result<Option<usize>, SqlError> {
@@ -260,13 +263,16 @@ impl Binder<'_> {
             let text = format!("function {name} with {} arguments does not exist", args.len());
             return Err(SqlError::new(code::UNDEFINED_FUNCTION, text));
         }
-        let (args, types, ty) = self.aggregate_types(kind, args)?;
+        let (args, types, mut ty) = self.aggregate_types(kind, args)?;
+        if name == "json_agg" {
+            ty = Type::Json;
+        }
         let distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
         if distinct && (star || types.first().is_some_and(|ty| !ty.has_equality())) {
             return Err(SqlError::unsupported(format!("DISTINCT in {function}")));
         }
         let filter = match &function.filter {
-            Some(filter) => Some(self.condition(self.expr(filter, scope)?, "FILTER")?),
+            Some(filter) => Some(self.condition(&self.expr(filter, scope)?, "FILTER")?),
             None => None,
         };
         let order = match list.clauses.as_slice() {
@@ -299,8 +305,18 @@ impl Binder<'_> {
         kind: AggregateKind,
         args: Vec<Typed>,
     ) -> Result<(Vec<Expr>, Vec<Type>, Type), SqlError> {
-        let args: Vec<Typed> =
-            args.into_iter().map(|arg| self.settle(arg)).collect::<Result<_, _>>()?;
+        let untyped = args.iter().any(|arg| arg.ty == Type::Unknown);
+        if untyped && matches!(kind, AggregateKind::Sum) {
+            let text = "function sum(unknown) is not unique";
+            return Err(SqlError::new(code::AMBIGUOUS_FUNCTION, text));
+        }
+        let settled = |arg: Typed| match kind {
+            AggregateKind::BoolAnd | AggregateKind::BoolOr if arg.ty == Type::Unknown => {
+                Ok(Typed { expr: self.implicit(&arg, &Type::Bool)?, ty: Type::Bool })
+            }
+            _ => self.settle(arg),
+        };
+        let args: Vec<Typed> = args.into_iter().map(settled).collect::<Result<_, _>>()?;
         let first = args.first().map_or(Type::Unknown, |arg| arg.ty.base());
         let fits = |fits: bool, ty: Type| fits.then_some(ty);
         let ty = match kind {
@@ -338,7 +354,7 @@ impl Binder<'_> {
         name: &Name,
         args: &[FunctionArg],
         scope: &Scope<'_>,
-    ) -> Result<(TableFunction, Vec<(String, Type)>), SqlError> {
+    ) -> Result<TableCall, SqlError> {
         let args = self.call_args(args, scope)?;
         let system = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
         if system && let Some(found) = self.set_function(&name.name, &args)? {
@@ -350,7 +366,7 @@ impl Binder<'_> {
             let width = columns.len();
             return Ok((TableFunction::User { function: oid, args: exprs, width }, columns));
         }
-        let typed = self.named_call(name, args)?;
+        let typed = self.named_call(name, &args)?;
         let columns = vec![(name.name.clone(), typed.ty)];
         Ok((TableFunction::Scalar(typed.expr), columns))
     }
@@ -368,11 +384,7 @@ impl Binder<'_> {
         })
     }
 
-    fn set_function(
-        &self,
-        name: &str,
-        args: &[Typed],
-    ) -> Result<Option<(TableFunction, Vec<(String, Type)>)>, SqlError> {
+    fn set_function(&self, name: &str, args: &[Typed]) -> Result<Option<TableCall>, SqlError> {
         let one = |ty: Type| vec![(name.to_owned(), ty)];
         let (kind, exprs, columns) = match (name, args) {
             ("unnest", [array]) => {
@@ -385,7 +397,7 @@ impl Binder<'_> {
                 (SetFunction::Unnest, vec![array.expr.clone()], one((**element).clone()))
             }
             ("generate_series", [_, _] | [_, _, _]) => {
-                let (exprs, ty) = self.unify(args.to_vec(), "generate_series")?;
+                let (exprs, ty) = self.unify(args, "generate_series")?;
                 if !ty.is_integer() {
                     return Err(SqlError::unsupported(format!(
                         "generate_series over {}",
@@ -431,7 +443,7 @@ pub(crate) fn function_name(name: &ObjectName) -> Result<Name, SqlError> {
     let mut parts = Vec::new();
     for part in &name.0 {
         let ident = part.as_ident();
-        parts.push(fold(ident.ok_or_else(|| SqlError::unsupported(name))?));
+        parts.push(label(ident.ok_or_else(|| SqlError::unsupported(name))?)?);
     }
     match parts.as_slice() {
         [name] => Ok(Name { schema: None, name: name.clone() }),
@@ -443,6 +455,19 @@ pub(crate) fn function_name(name: &ObjectName) -> Result<Name, SqlError> {
 fn described(name: &Name, args: &[Typed]) -> String {
     let types: Vec<String> = args.iter().map(|arg| arg.ty.label()).collect();
     format!("{name}({})", types.join(", "))
+}
+
+fn unknown_operator(symbol: &str, args: &[Typed]) -> SqlError {
+    let types: Vec<String> = args.iter().map(|arg| arg.ty.label()).collect();
+    let written = types.join(&format!(" {symbol} "));
+    if args.len() > 1 && args.iter().all(|arg| arg.ty == Type::Unknown) {
+        let text = format!("operator is not unique: {written}");
+        return SqlError::new(code::AMBIGUOUS_FUNCTION, text);
+    }
+    if func::named("", symbol).is_empty() && !"+-*/%".contains(symbol) {
+        return SqlError::unsupported(format!("operator {written}"));
+    }
+    SqlError::new(code::UNDEFINED_FUNCTION, format!("operator does not exist: {written}"))
 }
 
 /// How well arguments fit a function of a user: nothing when they do not.

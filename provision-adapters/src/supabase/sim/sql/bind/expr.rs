@@ -92,6 +92,10 @@ impl Binder<'_> {
     }
 
     fn identifier(&self, ident: &ast::Ident, scope: &Scope<'_>) -> Result<Typed, SqlError> {
+        let word = ident.value.to_ascii_lowercase();
+        if ident.quote_style.is_none() && (word == "current_role" || word == "user") {
+            return self.bare(&word);
+        }
         let name = checked(ident)?;
         if let Some(found) = scope.column(&name)? {
             return Ok(self.column(found));
@@ -200,8 +204,9 @@ impl Binder<'_> {
             let text = "cannot determine type of empty array";
             return Err(SqlError::new(code::INDETERMINATE_TYPE, text));
         }
-        let items = items.iter().map(|item| self.expr(item, scope)).collect::<Result<_, _>>()?;
-        let (exprs, ty) = self.unify(items, "ARRAY")?;
+        let items =
+            items.iter().map(|item| self.expr(item, scope)).collect::<Result<Vec<_>, _>>()?;
+        let (exprs, ty) = self.unify(&items, "ARRAY")?;
         if matches!(ty, Type::Array(_) | Type::Record) {
             return Err(SqlError::unsupported(format!("arrays of {}", ty.label())));
         }
@@ -219,7 +224,7 @@ impl Binder<'_> {
         for when in conditions {
             let condition = self.expr(&when.condition, scope)?;
             whens.push(match &operand {
-                None => self.condition(condition, "CASE/WHEN")?,
+                None => self.condition(&condition, "CASE/WHEN")?,
                 Some(operand) => {
                     let (left, right, _) = self.comparable((operand, &condition), "=")?;
                     compare(Comparison::Equal, left, right)
@@ -231,7 +236,7 @@ impl Binder<'_> {
             Some(otherwise) => self.expr(otherwise, scope)?,
             None => super::types::null(),
         });
-        let (mut results, ty) = self.unify(results, "CASE")?;
+        let (mut results, ty) = self.unify(&results, "CASE")?;
         let otherwise = Box::new(results.pop().unwrap_or(Expr::Const(Value::Null)));
         let branches = whens.into_iter().zip(results).collect();
         Ok(Typed { expr: Expr::Case { branches, otherwise }, ty })
@@ -240,7 +245,7 @@ impl Binder<'_> {
     fn unary(&self, op: UnaryOperator, inner: &Ast, scope: &Scope<'_>) -> Result<Typed, SqlError> {
         let typed = self.expr(inner, scope)?;
         match op {
-            UnaryOperator::Not => Ok(boolean(Expr::Not(Box::new(self.condition(typed, "NOT")?)))),
+            UnaryOperator::Not => Ok(boolean(Expr::Not(Box::new(self.condition(&typed, "NOT")?)))),
             UnaryOperator::Minus | UnaryOperator::Plus if typed.ty.is_number() => {
                 if op == UnaryOperator::Plus {
                     return Ok(typed);
@@ -261,10 +266,11 @@ impl Binder<'_> {
                 }
                 Ok(calculate(Arithmetic::Subtract, (Expr::Const(zero), typed.expr), typed.ty))
             }
-            other => {
-                let text = format!("operator does not exist: {other} {}", typed.ty.label());
+            UnaryOperator::Minus | UnaryOperator::Plus => {
+                let text = format!("operator does not exist: {op} {}", typed.ty.label());
                 Err(SqlError::new(code::UNDEFINED_FUNCTION, text))
             }
+            other => Err(SqlError::unsupported(format!("operator {other}"))),
         }
     }
 

@@ -96,7 +96,7 @@ impl Binder<'_> {
         both.append(right_names)?;
         match constraint {
             JoinConstraint::On(on) => {
-                let on = self.condition(self.expr(on, &both)?, "JOIN/ON")?;
+                let on = self.condition(&self.expr(on, &both)?, "JOIN/ON")?;
                 combine(left, right, keep, Some(on))
             }
             JoinConstraint::Using(names) if !keep.1 => {
@@ -172,10 +172,13 @@ impl Binder<'_> {
                 sample: None,
                 index_hints,
             } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
+                if let Some(table) = only_table(name, alias.as_ref()) {
+                    return self.named_table(&table?, None, (outer, true));
+                }
                 let name = relation_name(name)?;
                 match args {
                     None if *with_ordinality => Err(SqlError::syntax("with")),
-                    None => self.named_table(&name, alias.as_ref(), outer),
+                    None => self.named_table(&name, alias.as_ref(), (outer, false)),
                     Some(args) if args.settings.is_none() => {
                         let call = (&name, args.args.as_slice(), *with_ordinality);
                         self.function_table(call, alias.as_ref(), beside.unwrap_or(outer))
@@ -258,7 +261,7 @@ impl Binder<'_> {
         &self,
         name: &Name,
         alias: Option<&TableAlias>,
-        outer: &Scope<'_>,
+        (outer, only): (&Scope<'_>, bool),
     ) -> Result<Bound, SqlError> {
         if name.schema.is_none()
             && let Some(plan) = outer.cte(&name.name)
@@ -278,7 +281,7 @@ impl Binder<'_> {
                 table.schema = Some(self.env.db.schema_name(system.schema).to_owned());
                 Bound { source: Source::System(system), tables: vec![table], lateral: false }
             }
-            Found::Relation(relation) => self.relation_table(relation, false)?,
+            Found::Relation(relation) => self.relation_table(relation, only)?,
         };
         if let (Some(table), Some(_)) = (bound.tables.first_mut(), alias) {
             rename(table, alias)?;
@@ -338,6 +341,17 @@ impl Binder<'_> {
             .collect();
         Ok(plan)
     }
+}
+
+/// Reads `ONLY name`, which the parser takes for a table `only` with an alias.
+fn only_table(name: &ObjectName, alias: Option<&TableAlias>) -> Option<Result<Name, SqlError>> {
+    let [part] = name.0.as_slice() else { return None };
+    let word = part.as_ident()?;
+    if word.quote_style.is_some() || !word.value.eq_ignore_ascii_case("only") {
+        return None;
+    }
+    let alias = alias.filter(|alias| !alias.explicit && alias.columns.is_empty())?;
+    Some(checked(&alias.name).map(|name| Name { schema: None, name }))
 }
 
 /// Marks calls beside another source: they see its row.

@@ -98,12 +98,33 @@ fn place(group: &mut Group, aggregate: &Aggregate) -> Result<usize, SqlError> {
         let text = "aggregate function calls cannot be nested";
         return Err(SqlError::new(code::GROUPING, text));
     }
+    // One over columns of a query further out belongs to that query.
+    let mut levels = Vec::new();
+    for arg in &aggregate.args {
+        column_levels(arg, &mut levels);
+    }
+    if !levels.is_empty() && !levels.contains(&0) {
+        return Err(SqlError::unsupported("aggregates of a query further out"));
+    }
     let known = group.aggregates.iter().position(|known| known == aggregate);
     let index = known.unwrap_or_else(|| {
         group.aggregates.push(aggregate.clone());
         group.aggregates.len().saturating_sub(1)
     });
     Ok(group.keys.len().saturating_add(index))
+}
+
+/// Collects how far out the columns of an expression lie.
+fn column_levels(expr: &Expr, levels: &mut Vec<usize>) {
+    if let Expr::Column { up, .. } = expr {
+        levels.push(*up);
+    }
+    let mut copy = expr.clone();
+    each_part(&mut copy, &mut |part| {
+        column_levels(part, levels);
+        Ok(())
+    })
+    .ok();
 }
 
 type Visit<'v> = &'v mut dyn FnMut(&mut Expr) -> Result<(), SqlError>;

@@ -42,6 +42,8 @@ pub(crate) struct Binder<'e> {
     pub(crate) nested: bool,
     /// Tables whose policies are being bound, to find those that need themselves.
     pub(crate) securing: Vec<Oid>,
+    /// True in the branches of a set operation, whose literals wait for the other branch.
+    pub(crate) untyped: bool,
     /// Arguments of the function whose body is bound.
     pub(crate) arguments: Vec<(Option<String>, Type)>,
 }
@@ -57,6 +59,7 @@ impl<'e> Binder<'e> {
             uses,
             nested: false,
             securing: Vec::new(),
+            untyped: false,
             arguments: Vec::new(),
         }
     }
@@ -105,7 +108,7 @@ impl<'e> Binder<'e> {
         scope: &Scope<'_>,
     ) -> Result<Expr, SqlError> {
         let typed = self.stored_expr(sql, scope)?;
-        self.condition(typed, "a stored condition")
+        self.condition(&typed, "a stored condition")
     }
 }
 

@@ -36,7 +36,7 @@ impl Binder<'_> {
             BinaryOperator::PGRegexNotIMatch => return self.regex((left, right, true, true)),
             BinaryOperator::PGLikeMatch => return self.matched((left, right, false, false)),
             BinaryOperator::PGNotLikeMatch => return self.matched((left, right, false, true)),
-            other => return self.operator_call(&other.to_string(), vec![left, right]),
+            other => return self.operator_call(&other.to_string(), &[left, right]),
         };
         self.arithmetic(arithmetic, (left, right), &op.to_string())
     }
@@ -58,7 +58,7 @@ impl Binder<'_> {
         }
         parts.push(rest);
         let word = op.to_string();
-        let bind = |part: &&Ast| self.condition(self.expr(part, scope)?, &word);
+        let bind = |part: &&Ast| self.condition(&self.expr(part, scope)?, &word);
         let items: Vec<Expr> = parts.iter().rev().map(bind).collect::<Result<_, _>>()?;
         let and = *op == BinaryOperator::And;
         Ok(boolean(if and { Expr::And(items) } else { Expr::Or(items) }))
@@ -86,6 +86,9 @@ impl Binder<'_> {
         let sums = matches!(op, Arithmetic::Add | Arithmetic::Subtract);
         let (a, b) = (left.ty.base(), right.ty.base());
         if (a.is_number() || a == Type::Unknown) && (b.is_number() || b == Type::Unknown) {
+            if a == Type::Unknown && b == Type::Unknown {
+                return self.operator_call(symbol, &[left, right]);
+            }
             let ty = common(&a, &b).filter(Type::is_number).ok_or_else(refused)?;
             let divides = matches!(op, Arithmetic::Divide | Arithmetic::Modulo);
             if divides && !ty.is_integer() && ty != Type::Float8 {
@@ -107,7 +110,7 @@ impl Binder<'_> {
         };
         match moved {
             Some(ty) => Ok(calculate(op, (left.expr, right.expr), ty)),
-            None => self.operator_call(symbol, vec![left, right]),
+            None => self.operator_call(symbol, &[left, right]),
         }
     }
 
@@ -115,7 +118,7 @@ impl Binder<'_> {
     fn concat(&self, left: Typed, right: Typed) -> Result<Typed, SqlError> {
         let special = |ty: &Type| matches!(ty, Type::Array(_) | Type::Jsonb);
         if special(&left.ty) || special(&right.ty) {
-            return self.operator_call("||", vec![left, right]);
+            return self.operator_call("||", &[left, right]);
         }
         let textual = |ty: &Type| ty.is_string() || *ty == Type::Unknown;
         if !textual(&left.ty) && !textual(&right.ty) {
@@ -123,7 +126,7 @@ impl Binder<'_> {
         }
         let left = self.explicit(&left, &Type::Text)?;
         let right = self.explicit(&right, &Type::Text)?;
-        self.operator_call("||", vec![left, right])
+        self.operator_call("||", &[left, right])
     }
 
     pub(super) fn is_null(
@@ -143,7 +146,7 @@ impl Binder<'_> {
         (inner, truth, negated): (&Ast, bool, bool),
         scope: &Scope<'_>,
     ) -> Result<Typed, SqlError> {
-        let expr = Box::new(self.condition(self.expr(inner, scope)?, "IS TRUE")?);
+        let expr = Box::new(self.condition(&self.expr(inner, scope)?, "IS TRUE")?);
         Ok(boolean(Expr::Is { expr, truth, negated }))
     }
 

@@ -9,7 +9,7 @@ use sqlparser::ast::{
 };
 
 use super::super::error::{SqlError, code};
-use super::super::parse::{checked, fold};
+use super::super::parse::{checked, fold, label};
 use super::super::plan::{
     Body, Expr, OutputColumn, QueryPlan, SelectPlan, SetOperation, SortKey, Typed,
 };
@@ -22,6 +22,9 @@ use super::scope::{Scope, Table};
 impl Binder<'_> {
     /// Binds a query inside the names of a scope.
     pub(crate) fn query(&self, query: &Query, outer: &Scope<'_>) -> Result<QueryPlan, SqlError> {
+        if self.untyped {
+            return Self { untyped: false, ..self.clone() }.query(query, outer);
+        }
         let _depth = self.env.shared.enter()?;
         let plain = query.fetch.is_none()
             && query.locks.is_empty()
@@ -138,7 +141,8 @@ impl Binder<'_> {
             SetOperator::Intersect if !all => SetOperation::Intersect,
             _ => return Err(SqlError::unsupported("EXCEPT ALL and INTERSECT ALL")),
         };
-        let (left, right) = (self.body(left, &[], outer)?, self.body(right, &[], outer)?);
+        let branches = Self { untyped: true, ..self.clone() };
+        let (left, right) = (branches.body(left, &[], outer)?, branches.body(right, &[], outer)?);
         if left.columns.len() != right.columns.len() {
             let text = "each UNION query must have the same number of columns";
             return Err(SqlError::new(code::SYNTAX, text));
@@ -186,8 +190,8 @@ impl Binder<'_> {
         let mut columns = Vec::new();
         for place in 0..width {
             let cells = rows.iter().filter_map(|row| row.get(place));
-            let cells = cells.map(|cell| self.expr(cell, &scope)).collect::<Result<_, _>>()?;
-            let (exprs, ty) = self.unify(cells, "VALUES")?;
+            let cells = cells.map(|cell| self.expr(cell, &scope)).collect::<Result<Vec<_>, _>>()?;
+            let (exprs, ty) = self.unify(&cells, "VALUES")?;
             for (list, expr) in lists.iter_mut().zip(exprs) {
                 list.push(expr);
             }
@@ -208,7 +212,7 @@ impl Binder<'_> {
         let scope = Scope { tables: bound.tables, ..outer.inside() };
         let filter = match &select.selection {
             Some(filter) => {
-                let filter = self.condition(self.expr(filter, &scope)?, "WHERE")?;
+                let filter = self.condition(&self.expr(filter, &scope)?, "WHERE")?;
                 super::group::refuse_aggregates(&filter, "WHERE")?;
                 Some(filter)
             }
@@ -217,7 +221,7 @@ impl Binder<'_> {
         let (mut outputs, columns) = self.outputs(&select.projection, &scope)?;
         let keys = self.group_keys(&select.group_by, (&outputs, &columns), &scope)?;
         let having = match &select.having {
-            Some(having) => Some(self.condition(self.expr(having, &scope)?, "HAVING")?),
+            Some(having) => Some(self.condition(&self.expr(having, &scope)?, "HAVING")?),
             None => None,
         };
         let visible = outputs.len();
@@ -254,7 +258,7 @@ impl Binder<'_> {
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let typed = self.output(expr, scope)?;
-                    columns.push(OutputColumn { name: fold(alias), ty: typed.ty });
+                    columns.push(OutputColumn { name: label(alias)?, ty: typed.ty });
                     outputs.push(typed.expr);
                 }
                 SelectItem::Wildcard(options) => {
@@ -283,7 +287,8 @@ impl Binder<'_> {
     }
 
     fn output(&self, expr: &ast::Expr, scope: &Scope<'_>) -> Result<Typed, SqlError> {
-        let typed = self.settle(self.expr(expr, scope)?)?;
+        let typed = self.expr(expr, scope)?;
+        let typed = if self.untyped { typed } else { self.settle(typed)? };
         if typed.ty == Type::Record {
             return Err(SqlError::unsupported("rows as values of a result"));
         }

@@ -21,7 +21,7 @@ pub(crate) fn is_system_column(name: &str) -> bool {
 pub(crate) struct Scope<'s> {
     pub(crate) tables: Vec<Table>,
     pub(crate) ctes: Vec<(String, Rc<QueryPlan>)>,
-    pub(crate) parent: Option<&'s Scope<'s>>,
+    pub(crate) parent: Option<&'s Self>,
     /// True when no row stands behind the scope: it only names common tables.
     pub(crate) transparent: bool,
 }

@@ -75,22 +75,18 @@ impl Binder<'_> {
     }
 
     /// Brings an expression to a condition.
-    pub(crate) fn condition(&self, typed: Typed, place: &str) -> Result<Expr, SqlError> {
+    pub(crate) fn condition(&self, typed: &Typed, place: &str) -> Result<Expr, SqlError> {
         let ty = typed.ty.label();
-        self.coerce(&typed, &Type::Bool, CastLevel::Implicit)?.ok_or_else(|| {
+        self.coerce(typed, &Type::Bool, CastLevel::Implicit)?.ok_or_else(|| {
             let text = format!("argument of {place} must be type boolean, not type {ty}");
             SqlError::new(code::DATATYPE_MISMATCH, text)
         })
     }
 
     /// Finds the type several branches have in common, and brings them there.
-    pub(crate) fn unify(
-        &self,
-        items: Vec<Typed>,
-        what: &str,
-    ) -> Result<(Vec<Expr>, Type), SqlError> {
+    pub(crate) fn unify(&self, items: &[Typed], what: &str) -> Result<(Vec<Expr>, Type), SqlError> {
         let mut ty = Type::Unknown;
-        for item in &items {
+        for item in items {
             ty = match (&ty, &item.ty) {
                 (Type::Unknown, other) => other.base(),
                 (ty, Type::Unknown) => ty.clone(),

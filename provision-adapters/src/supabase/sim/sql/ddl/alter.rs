@@ -13,6 +13,7 @@ use super::super::run::{Frame, expr::eval};
 use super::super::session::Exec;
 use super::super::state::{Generated, Oid, RelationKind};
 use super::super::value::Value;
+use super::comment::fits;
 use super::{check_new_owner, check_owner, relation_if_exists, role_of, table, view};
 
 pub(super) fn run(exec: &mut Exec, alter: &AlterTable) -> Result<(), SqlError> {
@@ -23,6 +24,10 @@ pub(super) fn run(exec: &mut Exec, alter: &AlterTable) -> Result<(), SqlError> {
         let relation = exec.db.relation(oid)?;
         if relation.kind == RelationKind::Index {
             return Err(SqlError::unsupported("ALTER TABLE on an index"));
+        }
+        if alter.kind.is_some_and(|kind| !fits(kind, relation.kind)) {
+            let text = format!("\"{}\" is a {}", relation.name, relation.kind.word());
+            return Err(SqlError::new(code::WRONG_OBJECT_TYPE, text));
         }
         check_owner(exec, relation)?;
         one(exec, oid, action)?;
@@ -76,7 +81,7 @@ fn one(exec: &mut Exec, oid: Oid, action: &TableAction) -> Result<(), SqlError> 
         }
         TableAction::SetDefault(column, default) => {
             refuse_divided(exec, oid, "SET DEFAULT")?;
-            return set_default(exec, oid, column, default.as_ref());
+            return set_default(exec, oid, column, default.as_ref().as_ref());
         }
         TableAction::OwnerTo(_) | TableAction::SetOptions(_) => {}
     }

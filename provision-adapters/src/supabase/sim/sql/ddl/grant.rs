@@ -122,10 +122,13 @@ fn one(
     column_rights(exec, subject, (&columns, whole, grantable, grantor), change)
 }
 
+/// A right with the columns it is about.
+type ColumnRights = (Rights, Vec<String>);
+
 /// Rights on the whole object, and those on columns.
 struct Wanted {
     whole: Rights,
-    columns: Vec<(Rights, Vec<String>)>,
+    columns: Vec<ColumnRights>,
 }
 
 fn wanted(rights: &RightsSpec, object: GrantObject, kind: &str) -> Result<Wanted, SqlError> {
@@ -235,7 +238,7 @@ fn store(exec: &mut Exec, subject: Subject, acl: Acl) -> Result<(), SqlError> {
 fn column_rights(
     exec: &mut Exec,
     subject: Subject,
-    (listed, whole, grantable, grantor): (&[(Rights, Vec<String>)], Rights, Rights, Oid),
+    (listed, whole, grantable, grantor): (&[ColumnRights], Rights, Rights, Oid),
     change: Change<'_>,
 ) -> Result<(), SqlError> {
     let Subject::Relation(oid) = subject else { return Ok(()) };

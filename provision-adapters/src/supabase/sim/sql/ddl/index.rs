@@ -99,7 +99,7 @@ fn check_parts(exec: &Exec, relation: &Relation, create: &CreateIndex) -> Result
     }
     if let Some(filter) = &create.filter {
         let typed = binder.expr(filter, &scope)?;
-        binder.condition(typed, "WHERE")?;
+        binder.condition(&typed, "WHERE")?;
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(super) fn attach(
     let parent = owned_relation(exec, parent)?;
     let Some(rule) = &parent.partitioning else {
         let text = format!("\"{}\" is not partitioned", parent.name);
-        return Err(SqlError::new(code::WRONG_OBJECT_TYPE, text));
+        return Err(SqlError::new(code::INVALID_OBJECT, text));
     };
     let types: Vec<&Type> =
         rule.columns.iter().filter_map(|place| parent.columns.get(*place)).map(|c| &c.ty).collect();

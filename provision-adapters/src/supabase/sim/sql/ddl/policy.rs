@@ -151,7 +151,7 @@ fn condition(
     let table = exec.db.relation(relation)?;
     let binder = Binder::new(&env, &uses);
     let typed = binder.expr(expr, &Scope::of_relation(table, None))?;
-    let bound = binder.condition(typed, "POLICY")?;
+    let bound = binder.condition(&typed, "POLICY")?;
     refuse_aggregates(&bound, "policy expressions")?;
     keep(&env, expr, uses.into_inner()).map(Some)
 }

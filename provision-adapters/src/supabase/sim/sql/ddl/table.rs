@@ -147,22 +147,27 @@ pub(super) fn default_of(
     default: &Expr,
 ) -> Result<StoredSql, SqlError> {
     let relation = exec.db.relation(table)?;
-    let mut scope = Scope::ROOT;
-    if spec.generated == Generated::Stored {
-        let mut others = relation.clone();
-        others
-            .columns
-            .retain(|column| column.name != spec.name && column.generated != Generated::Stored);
-        scope = Scope::of_relation(&others, None);
-    }
+    let generated = spec.generated == Generated::Stored;
+    let scope = if generated { Scope::of_relation(relation, Some(0)) } else { Scope::ROOT };
     let env = exec.env();
     let uses = RefCell::new(Uses::default());
+    if generated {
+        uses.borrow_mut().tables.push(TableUse::new(table, relation.owner));
+    }
     let binder = Binder::new(&env, &uses);
     let typed = binder.expr(default, &scope)?;
     let bound = binder.assign(&typed, &spec.ty, &spec.name)?;
     refuse_aggregates(&bound, "DEFAULT expressions")?;
-    if !uses.borrow().tables.is_empty() {
+    if uses.borrow().tables.len() > usize::from(generated) {
         return Err(SqlError::new(code::UNSUPPORTED, "cannot use subquery in DEFAULT expression"));
+    }
+    let read = uses.borrow().tables.first().map(|table| table.read.clone()).unwrap_or_default();
+    let circular = |place: &usize| {
+        relation.columns.get(*place).is_some_and(|column| column.generated == Generated::Stored)
+    };
+    if read.iter().any(circular) {
+        let text = "cannot use generated column in column generation expression";
+        return Err(SqlError::new(code::INVALID_OBJECT, text));
     }
     keep(&env, default, uses.into_inner())
 }
@@ -299,7 +304,7 @@ fn check_condition(
     uses.borrow_mut().tables.push(TableUse::new(relation.oid, relation.owner));
     let binder = Binder::new(&env, &uses);
     let typed = binder.expr(condition, &Scope::of_relation(relation, Some(0)))?;
-    let bound = binder.condition(typed, "CHECK")?;
+    let bound = binder.condition(&typed, "CHECK")?;
     refuse_aggregates(&bound, "check constraints")?;
     let uses = uses.into_inner();
     if uses.tables.len() > 1 {

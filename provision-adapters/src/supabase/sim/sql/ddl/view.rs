@@ -155,7 +155,7 @@ pub(super) fn refresh(exec: &mut Exec, name: &Name, with_data: bool) -> Result<(
     let Some(stored) = view.query.clone().filter(|_| view.kind == RelationKind::MaterializedView)
     else {
         let text = format!("\"{}\" is not a materialized view", view.name);
-        return Err(SqlError::new(code::WRONG_OBJECT_TYPE, text));
+        return Err(SqlError::new(code::UNSUPPORTED, text));
     };
     let rows = if with_data { contents(exec, &stored, owner)? } else { Vec::new() };
     let view = exec.db.relation_mut(oid)?;

@@ -1,6 +1,5 @@
 //! `UPDATE` and `DELETE`.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 use sqlparser::ast::{self, TableWithJoins};
@@ -20,7 +19,6 @@ use super::super::run::{Env, Frame, expr::eval};
 use super::super::session::Exec;
 use super::super::state::acl::Rights;
 use super::super::state::{Generated, Oid, PolicyCommand, Relation, Row};
-use super::super::value::Value;
 use super::constraint::{self, Change};
 use super::insert::check_policies;
 use super::{Returning, check_target, routing};
@@ -143,7 +141,7 @@ fn bind(binder: &Binder<'_>, spoken: &Spoken<'_>) -> Result<(Target, Scope<'stat
     let filter = match spoken.filter {
         None => None,
         Some(filter) => {
-            let filter = binder.condition(binder.expr(filter, &scope)?, "WHERE")?;
+            let filter = binder.condition(&binder.expr(filter, &scope)?, "WHERE")?;
             super::super::bind::group::refuse_aggregates(&filter, "WHERE")?;
             Some(filter)
         }
@@ -214,7 +212,7 @@ fn assignments(
 fn hits(env: &Env<'_>, target: &Target) -> Result<Vec<Hit>, SqlError> {
     let beside = source_rows(env, &target.beside, &Frame::EMPTY)?;
     let mut found = Vec::new();
-    let stored: Vec<(Place, Cow<'_, [Value]>)> = stored_rows(env, target.relation, target.only)?;
+    let stored = stored_rows(env, target.relation, target.only)?;
     for (place, row) in stored {
         env.shared.work()?;
         let own = Frame { row: &row, parent: None };

@@ -113,13 +113,16 @@ pub(crate) fn check_rows(exec: &Exec, table: Oid, check: &Check) -> Result<(), S
     relation.rows.iter().try_for_each(|row| check_row(&env, &probe, row))
 }
 
-/// Finds a key that another row of the table has already.
+/// Finds a key that another row of the table has already; `only` looks at the key of those columns.
 pub(crate) fn conflict<'r>(
     relation: &'r Relation,
     row: &[Value],
-    except: Option<usize>,
+    (except, only): (Option<usize>, Option<&[usize]>),
 ) -> Option<&'r Key> {
     let same = |key: &&Key| {
+        if only.is_some_and(|only| only != key.columns) {
+            return false;
+        }
         let values: Option<Vec<&Value>> = key.columns.iter().map(|place| row.get(*place)).collect();
         let Some(values) = values.filter(|values| values.iter().all(|value| !value.is_null()))
         else {
@@ -141,7 +144,7 @@ pub(crate) fn check_keys(
     row: &[Value],
     except: Option<usize>,
 ) -> Result<(), SqlError> {
-    match conflict(relation, row, except) {
+    match conflict(relation, row, (except, None)) {
         None => Ok(()),
         Some(key) => {
             let text = format!("duplicate key value violates unique constraint \"{}\"", key.name);
@@ -217,7 +220,7 @@ pub(crate) fn follow(exec: &mut Exec, changes: Vec<Change>) -> Result<(), SqlErr
             let still = family_rows(&exec.db, &tables)
                 .any(|row| matches(row, &key.target_columns, &before));
             if !kept && !still {
-                open.extend(apply(exec, (referring, &key), &before, after)?);
+                open.extend(apply(exec, (referring, &key), &before, after.as_deref())?);
             }
         }
     }
@@ -242,7 +245,7 @@ fn apply(
     exec: &mut Exec,
     (referring, key): (Oid, &ForeignKey),
     before: &[Value],
-    after: Option<Vec<Value>>,
+    after: Option<&[Value]>,
 ) -> Result<Vec<Change>, SqlError> {
     let relation = exec.db.relation(referring)?;
     let action = if after.is_some() { key.on_update } else { key.on_delete };
@@ -262,7 +265,7 @@ fn apply(
     let mut changes = Vec::new();
     let mut rows = rest;
     for row in hit {
-        let new = match (action, &after) {
+        let new = match (action, after) {
             (ReferenceAction::Cascade, None) => None,
             (ReferenceAction::Cascade, Some(after)) => Some(with(&row, &key.columns, after)),
             _ => Some(with(&row, &key.columns, &vec![Value::Null; key.columns.len()])),

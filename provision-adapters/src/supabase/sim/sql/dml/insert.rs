@@ -56,10 +56,8 @@ pub(crate) fn run(exec: &mut Exec, insert: &Insert) -> Result<ResultSet, SqlErro
             routing::check_belongs(&exec.db, relation, &row)?;
         }
         constraint::check_row(&exec.env(), relation, &row)?;
-        if insert.on_conflict.is_some()
-            && let Some(found) = constraint::conflict(relation, &row, None)
-            && key.as_ref().is_none_or(|key| *key == found.columns)
-        {
+        let wanted = insert.on_conflict.is_some();
+        if wanted && constraint::conflict(relation, &row, (None, key.as_deref())).is_some() {
             continue;
         }
         constraint::check_keys(relation, &row, None)?;

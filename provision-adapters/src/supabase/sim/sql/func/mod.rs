@@ -163,6 +163,14 @@ pub(crate) fn get(place: usize) -> Result<&'static Builtin, SqlError> {
     found.ok_or_else(|| SqlError::internal("a function is missing"))
 }
 
+/// Functions the server has in `pg_catalog`, the modelled ones among them.
+const FOREIGN: &str = include_str!("../sql/functions.txt");
+
+/// Tells the functions that only the server has.
+pub(crate) fn is_foreign(name: &str) -> bool {
+    FOREIGN.split_whitespace().any(|known| known == name)
+}
+
 /// Computes a function.
 pub(crate) fn call(
     env: &Env<'_>,

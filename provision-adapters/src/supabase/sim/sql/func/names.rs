@@ -1,6 +1,7 @@
 //! Objects by name and names by object: what `regclass` and its brothers read and print.
 
 use super::super::error::{SqlError, code};
+use super::super::func;
 use super::super::parse::routine::{qualified_name, signature, type_name};
 use super::super::run::Env;
 use super::super::state::lookup::{Found, quote_ident};
@@ -55,7 +56,18 @@ pub(crate) fn function(env: &Env<'_>, text: &str) -> Result<Oid, SqlError> {
     let types = wanted.types.unwrap_or_default();
     let mut found = env.resolver().functions(&wanted.name)?.into_iter();
     let same = |function: &&Function| function.argument_types().eq(types.iter().map(Type::base));
-    found.find(same).map(|function| function.oid).ok_or_else(|| {
+    if let Some(found) = found.find(same) {
+        return Ok(found.oid);
+    }
+    let system = wanted.name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    let mut builtins = func::all().filter(|(_, builtin)| {
+        system && builtin.schema == "pg_catalog" && builtin.name == wanted.name.name
+    });
+    let builtin = builtins.find(|(_, builtin)| builtin.types().iter().eq(types.iter()));
+    builtin.map(|(place, _)| sys::function_oid(place)).ok_or_else(|| {
+        if system && func::is_foreign(&wanted.name.name) {
+            return SqlError::unsupported(format!("function {text}"));
+        }
         SqlError::new(code::UNDEFINED_FUNCTION, format!("function \"{text}\" does not exist"))
     })
 }

@@ -53,7 +53,10 @@ pub(super) static LIST: &[Builtin] = &[
         let (name, value) = (str_at(a, 0).to_ascii_lowercase(), str_at(a, 1));
         let local = a.get(2).is_some_and(Value::is_true);
         if name == "role" {
-            let role = env.db.role_oid(value)?;
+            let role = env
+                .db
+                .role_oid(value)
+                .map_err(|error| SqlError::new(code::INVALID_PARAMETER, error.message))?;
             if !env.db.is_member(env.shared.session_role, role) {
                 let text = format!("permission denied to set role \"{value}\"");
                 return Err(SqlError::new(code::INSUFFICIENT_PRIVILEGE, text));
@@ -92,7 +95,7 @@ fn random_uuid(env: &Env<'_>) -> Value {
     Value::Uuid(uuid::Builder::from_random_bytes(bytes).into_uuid())
 }
 
-/// Spreads the bits of a counter (the finalizer of SplitMix64).
+/// Spreads the bits of a counter (the finalizer of `SplitMix64`).
 fn mix(value: u64) -> u64 {
     let mut bits = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -93,7 +93,7 @@ pub(super) static LIST: &[Builtin] = &[
         strict: false,
         body: |env, values, types| {
             let pairs = values.iter().zip(types).filter(|(value, _)| !value.is_null());
-            Ok(Value::Text(pairs.map(|(value, ty)| cast::print(env, value, ty)).collect()))
+            Ok(Value::Text(pairs.map(|(value, ty)| cast::output(env, value, ty)).collect()))
         },
     },
     strict("abs", &[Is(Type::Int8)], Returns::Is(Type::Int8), |_, a, _| {
@@ -106,7 +106,7 @@ pub(super) static LIST: &[Builtin] = &[
         };
         let items = a.first().map_or(&[][..], Value::elements).iter();
         let present = items.filter(|item| !item.is_null());
-        let printed: Vec<String> = present.map(|item| cast::print(env, item, &element)).collect();
+        let printed: Vec<String> = present.map(|item| cast::output(env, item, &element)).collect();
         Ok(Value::Text(printed.join(str_at(a, 1))))
     }),
     strict("cardinality", &[AnyArray], INT4, |_, a, _| Ok(size(elements(a, 0).len()))),

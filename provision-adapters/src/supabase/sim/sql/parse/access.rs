@@ -11,6 +11,9 @@ use super::statement::{
     RoleOption, RoleSpec, Statement,
 };
 
+/// A word, and what it means with and without `NO`.
+type Flag = (&'static str, fn(bool) -> RoleOption);
+
 impl Cursor {
     pub(super) fn create_policy(&mut self) -> Result<Statement, SqlError> {
         let name = self.ident()?;
@@ -120,7 +123,7 @@ impl Cursor {
     }
 
     fn role_option(&mut self) -> Result<RoleOption, SqlError> {
-        let flags: [(&str, fn(bool) -> RoleOption); 7] = [
+        let flags: [Flag; 7] = [
             ("superuser", RoleOption::Superuser),
             ("inherit", RoleOption::Inherit),
             ("createrole", RoleOption::CreateRole),

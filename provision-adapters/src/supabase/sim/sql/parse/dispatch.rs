@@ -114,10 +114,15 @@ impl Cursor {
     fn alter(&mut self) -> Result<Statement, SqlError> {
         self.expect("alter")?;
         if self.eat("table") {
-            return self.alter_table();
+            return self.alter_table(None);
         }
-        if self.eat("view") || self.eat("materialized view") || self.eat("sequence") {
-            return self.alter_table();
+        let kinds = [
+            ("view", DropKind::View),
+            ("materialized view", DropKind::MaterializedView),
+            ("sequence", DropKind::Sequence),
+        ];
+        if let Some(kind) = self.eat_any(&kinds) {
+            return self.alter_table(Some(kind));
         }
         if self.eat("policy") {
             return self.alter_policy();

@@ -144,11 +144,20 @@ pub(crate) fn is_reserved(word: &str) -> bool {
     RESERVED.contains(&word)
 }
 
+/// Reads a name that may be any word, as after `AS`; a string literal is not one.
+pub(crate) fn label(ident: &Ident) -> Result<String, SqlError> {
+    if ident.quote_style.is_some_and(|quote| quote != '"') {
+        return Err(SqlError::new(code::SYNTAX, "string literal where a name must stand"));
+    }
+    Ok(fold(ident))
+}
+
 /// Refuses an unquoted reserved word where a name must stand.
 pub(crate) fn checked(ident: &Ident) -> Result<String, SqlError> {
-    let folded = fold(ident);
+    let folded = label(ident)?;
     if ident.quote_style.is_none() && is_reserved(&folded) {
-        return Err(SqlError::syntax(&ident.value));
+        let text = format!("reserved word where a name must stand: \"{folded}\"");
+        return Err(SqlError::new(code::SYNTAX, text));
     }
     if folded.is_empty() {
         return Err(SqlError::new(
@@ -238,11 +247,11 @@ fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
 fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlError> {
     let mut cursor = Cursor::new(tokens.clone());
     let read = cursor.statement().and_then(|statement| cursor.end().map(|()| statement));
-    read.map_err(
-        |error| {
-            if error.sqlstate == code::SYNTAX { explain(tokens, error) } else { error }
-        },
-    )
+    read.map_err(|error| {
+        // Only what the grammar could not read at all may be SQL that it does not know.
+        let unread = error.sqlstate == code::SYNTAX && error.message.starts_with("syntax error");
+        if unread { explain(tokens, error) } else { error }
+    })
 }
 
 /// Tells what is not modelled from what is no SQL.

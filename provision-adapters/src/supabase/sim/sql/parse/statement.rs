@@ -214,7 +214,7 @@ pub(crate) struct TableConstraint {
 pub(crate) enum ConstraintBody {
     PrimaryKey(Vec<String>),
     Unique(Vec<String>),
-    Check(Expr),
+    Check(Box<Expr>),
     References(References),
 }
 
@@ -230,6 +230,8 @@ pub(crate) struct References {
 #[derive(Debug, Clone)]
 pub(crate) struct AlterTable {
     pub(crate) name: Name,
+    /// The kind that was named; `TABLE` may be said of any.
+    pub(crate) kind: Option<DropKind>,
     pub(crate) if_exists: bool,
     pub(crate) actions: Vec<TableAction>,
 }
@@ -243,12 +245,13 @@ pub(crate) enum TableAction {
     DropConstraint { name: String, if_exists: bool },
     SetNotNull(String),
     DropNotNull(String),
-    SetDefault(String, Option<Expr>),
+    SetDefault(String, Box<Option<Expr>>),
     OwnerTo(RoleSpec),
     SetOptions(Vec<(String, Option<String>)>),
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "the statement has exactly these switches")]
 pub(crate) struct CreateView {
     pub(crate) name: Name,
     pub(crate) or_replace: bool,

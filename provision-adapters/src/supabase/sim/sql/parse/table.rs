@@ -8,8 +8,8 @@ use super::super::state::{Generated, ReferenceAction};
 use super::super::value::types::{self, Type};
 use super::cursor::Cursor;
 use super::statement::{
-    AlterTable, BoundSpec, ColumnSpec, ConstraintBody, CreateTable, PartitionRule, References,
-    Statement, TableAction, TableConstraint,
+    AlterTable, BoundSpec, ColumnSpec, ConstraintBody, CreateTable, DropKind, PartitionRule,
+    References, Statement, TableAction, TableConstraint,
 };
 
 impl Cursor {
@@ -101,7 +101,7 @@ impl Cursor {
             }
             ConstraintBody::Unique(self.bracketed(Self::ident)?)
         } else if self.eat("check") {
-            ConstraintBody::Check(self.bracketed_one(Self::expr)?)
+            ConstraintBody::Check(Box::new(self.bracketed_one(Self::expr)?))
         } else if self.eat("foreign key") {
             let columns = self.bracketed(Self::ident)?;
             self.expect("references")?;
@@ -221,7 +221,7 @@ impl Cursor {
         } else if self.eat("unique") {
             ConstraintBody::Unique(own)
         } else if self.eat("check") {
-            ConstraintBody::Check(self.bracketed_one(Self::expr)?)
+            ConstraintBody::Check(Box::new(self.bracketed_one(Self::expr)?))
         } else if self.eat("references") {
             ConstraintBody::References(self.references(own)?)
         } else {
@@ -285,14 +285,14 @@ impl Cursor {
         Ok(())
     }
 
-    pub(super) fn alter_table(&mut self) -> Result<Statement, SqlError> {
+    pub(super) fn alter_table(&mut self, kind: Option<DropKind>) -> Result<Statement, SqlError> {
         let if_exists = self.if_exists();
         // A partition or a child has nothing below it, so ONLY changes nothing for what is modelled,
         // except on partitioned tables, where the executor asks for it.
         self.eat("only");
         let name = self.name()?;
         let actions = self.list(Self::table_action)?;
-        Ok(Statement::AlterTable(AlterTable { name, if_exists, actions }))
+        Ok(Statement::AlterTable(AlterTable { name, kind, if_exists, actions }))
     }
 
     fn table_action(&mut self) -> Result<TableAction, SqlError> {
@@ -350,11 +350,11 @@ impl Cursor {
             return Ok(TableAction::DropNotNull(column));
         }
         if self.eat("drop default") {
-            return Ok(TableAction::SetDefault(column, None));
+            return Ok(TableAction::SetDefault(column, Box::new(None)));
         }
         if self.eat("set default") {
             let default: Expr = self.expr()?;
-            return Ok(TableAction::SetDefault(column, Some(default)));
+            return Ok(TableAction::SetDefault(column, Box::new(Some(default))));
         }
         Err(self.unexpected())
     }

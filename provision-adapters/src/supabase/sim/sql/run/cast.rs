@@ -116,6 +116,14 @@ fn from_json(json: &serde_json::Value, to: &Type) -> Result<Value, SqlError> {
     }
 }
 
+/// Prints a value as it appears inside of other texts, where a boolean is one letter.
+pub(crate) fn output(env: &Env<'_>, value: &Value, ty: &Type) -> String {
+    match value {
+        Value::Bool(value) => if *value { "t" } else { "f" }.to_owned(),
+        other => print(env, other, ty),
+    }
+}
+
 /// Prints a value as its type does, names of objects included.
 pub(crate) fn print(env: &Env<'_>, value: &Value, ty: &Type) -> String {
     match (value, ty) {

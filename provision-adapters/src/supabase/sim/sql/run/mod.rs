@@ -119,7 +119,7 @@ impl<'a> Env<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'r> {
     pub(crate) row: &'r [Value],
-    pub(crate) parent: Option<&'r Frame<'r>>,
+    pub(crate) parent: Option<&'r Self>,
 }
 
 impl<'r> Frame<'r> {

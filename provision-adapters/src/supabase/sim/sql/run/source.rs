@@ -52,12 +52,15 @@ fn scan_rows(env: &Env<'_>, scan: &Scan, outer: &Frame<'_>) -> Result<Vec<Row>, 
 /// The place of a row: the relation that keeps it, and its position there.
 pub(crate) type Place = (Oid, usize);
 
+/// A row with its place.
+pub(crate) type StoredRow<'r> = (Place, Cow<'r, [Value]>);
+
 /// The rows of a table with those of its partitions, in the order of the table's columns.
 pub(crate) fn stored_rows<'e>(
     env: &Env<'e>,
     relation: Oid,
     only: bool,
-) -> Result<Vec<(Place, Cow<'e, [Value]>)>, SqlError> {
+) -> Result<Vec<StoredRow<'e>>, SqlError> {
     let table = env.db.relation(relation)?;
     if let Some(sequence) = &table.sequence {
         let last = env.shared.sequences.borrow().get(&relation).copied().unwrap_or(sequence.next);
@@ -65,7 +68,7 @@ pub(crate) fn stored_rows<'e>(
         return Ok(vec![((relation, 0), Cow::Owned(row))]);
     }
     let own = table.rows.iter().enumerate();
-    let mut found: Vec<(Place, Cow<'_, [Value]>)> =
+    let mut found: Vec<StoredRow<'_>> =
         own.map(|(place, row)| ((relation, place), Cow::Borrowed(row.as_slice()))).collect();
     if !only {
         for partition in env.db.partitions_of(relation) {

@@ -5,9 +5,9 @@
 //! so a name that is found elsewhere than it was meant would change what they say.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderByKind, Query, Select,
-    SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
+    OrderByKind, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins,
 };
 
 use super::super::bind::call::function_name;
@@ -17,6 +17,7 @@ use super::super::parse::{self, Name, fold};
 use super::super::run::Env;
 use super::super::state::StoredSql;
 use super::super::state::lookup::{Found, PG_CATALOG, Resolver, quote_ident};
+use super::super::value::types;
 
 /// Prints a stored expression for the reader of a catalog.
 pub(crate) fn expression(env: &Env<'_>, sql: &StoredSql) -> Result<String, SqlError> {
@@ -101,7 +102,19 @@ impl Printer<'_> {
             }
             Expr::Subquery(query) => self.query(query)?,
             Expr::Function(function) => self.function(function)?,
-            Expr::Cast { expr: inner, .. } => self.expr(inner, None)?,
+            Expr::Cast { expr: inner, data_type, kind, .. } => {
+                self.expr(inner, None)?;
+                if !matches!(inner.as_ref(), Expr::Value(_) | Expr::Nested(_)) {
+                    let bare = std::mem::replace(inner.as_mut(), Expr::Tuple(Vec::new()));
+                    **inner = Expr::Nested(Box::new(bare));
+                }
+                let label = Ident::new(types::from_ast(data_type)?.label());
+                *data_type = DataType::Custom(
+                    ObjectName(vec![ObjectNamePart::Identifier(label)]),
+                    Vec::new(),
+                );
+                *kind = CastKind::DoubleColon;
+            }
             Expr::Case { operand, conditions, else_result, .. } => {
                 for part in operand.iter_mut().chain(else_result) {
                     self.expr(part, None)?;

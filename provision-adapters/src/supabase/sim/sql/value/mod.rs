@@ -32,8 +32,8 @@ pub(crate) enum Value {
     /// Days since 1970-01-01.
     Date(i64),
     Interval(Interval),
-    Array(Vec<Value>),
-    Row(Vec<Value>),
+    Array(Vec<Self>),
+    Row(Vec<Self>),
 }
 
 impl Value {
@@ -68,7 +68,7 @@ impl Value {
         self.as_int().and_then(|value| u32::try_from(value).ok())
     }
 
-    pub(crate) fn elements(&self) -> &[Value] {
+    pub(crate) fn elements(&self) -> &[Self] {
         match self {
             Self::Array(items) | Self::Row(items) => items,
             _ => &[],
@@ -88,7 +88,7 @@ impl From<u32> for Value {
     }
 }
 
-impl<T: Into<Value>> From<Option<T>> for Value {
+impl<T: Into<Self>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }

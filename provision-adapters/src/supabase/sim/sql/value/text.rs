@@ -61,6 +61,21 @@ fn invalid(text: &str, to: &Type) -> SqlError {
 }
 
 fn bad_time(text: &str, to: &Type) -> SqlError {
+    let words = ["infinity", "-infinity", "now", "today", "tomorrow", "yesterday", "epoch"];
+    if words.contains(&text.trim().to_ascii_lowercase().as_str()) {
+        return SqlError::unsupported(format!("{} '{text}'", to.label()));
+    }
+    // What looks like a date is one that the calendar does not have.
+    let shape: String = text.trim().chars().take(10).collect();
+    let dated = shape.len() == 10
+        && shape.char_indices().all(|(place, symbol)| match place {
+            4 | 7 => symbol == '-',
+            _ => symbol.is_ascii_digit(),
+        });
+    if dated && *to != Type::Interval {
+        let text = format!("date/time field value out of range: \"{text}\"");
+        return SqlError::new(code::DATETIME_OVERFLOW, text);
+    }
     let label = to.label();
     SqlError::new(
         code::INVALID_DATETIME,

@@ -40,7 +40,7 @@ pub(crate) enum Type {
     Regtype,
     AclItem,
     NodeTree,
-    Array(Box<Type>),
+    Array(Box<Self>),
 }
 
 /// When one type becomes another, from the most willing to the least.
