@@ -16,6 +16,7 @@
 
 mod measure;
 mod peer;
+mod raw;
 mod saga;
 mod workloads;
 
@@ -44,6 +45,9 @@ fn main() {
     runtime.block_on(async {
         if chosen("memory") {
             workloads::memory(runs).await;
+        }
+        if chosen("sqlite") {
+            workloads::sqlite(runs).await;
         }
         if chosen("steno") {
             peer::steno_in_memory(runs).await;

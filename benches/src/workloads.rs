@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use provision_core::{
     Engine, MemoryStore, Outcome, WorkerConfig, engine::Backend, saga::SagaId,
 };
+use provision_store_sqlite::SqliteStore;
 
 use crate::{
     measure::Watch,
+    raw,
     saga::{FAILING, SEVEN, seven},
 };
 
@@ -70,3 +72,18 @@ pub(crate) async fn memory(runs: usize) {
         w4("memory", &engine, runs, in_flight).await;
     }
 }
+
+pub(crate) async fn sqlite(runs: usize) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let limit = raw::one_row_per_commit(&dir.path().join("raw.db"));
+    println!("| sqlite, one row per commit | 1 | {limit:.0} | | | | |");
+    for (in_flight, runs) in [(1, runs / 4), (32, runs), (256, runs * 2)] {
+        let path = dir.path().join(format!("w{in_flight}.db"));
+        let engine = engine(SqliteStore::open(&path).await.expect("a store")).await;
+        let rate = w1("sqlite", &engine, runs, in_flight).await;
+        println!("| sqlite W1 / one per commit | {in_flight} | {:.2} x | | | | |", rate / limit);
+        let undone = w4("sqlite", &engine, runs, in_flight).await;
+        println!("| sqlite W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
+    }
+}
+
