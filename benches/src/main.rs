@@ -35,8 +35,10 @@ fn main() {
         .and_then(|at| args.get(at + 1))
         .map_or(2_000, |n| n.parse().expect("--runs takes a number"));
     let chosen = |name: &str| {
-        let named: Vec<_> =
-            args.iter().filter(|arg| !arg.starts_with("--") && arg.parse::<u32>().is_err()).collect();
+        let named: Vec<_> = args
+            .iter()
+            .filter(|arg| !arg.starts_with("--") && arg.parse::<u32>().is_err())
+            .collect();
         named.is_empty() || named.iter().any(|arg| *arg == name)
     };
     println!("{}", measure::machine());

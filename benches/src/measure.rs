@@ -54,7 +54,10 @@ impl Measured {
     fn percentile(&mut self, p: f64) -> Duration {
         self.latencies.sort_unstable();
         let at = (self.latencies.len() as f64 * p) as usize;
-        self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()
+        self.latencies
+            .get(at.min(self.latencies.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 
     pub(crate) fn print(mut self) -> f64 {

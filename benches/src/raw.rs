@@ -19,7 +19,9 @@ pub(crate) fn one_row_per_commit(path: &Path) -> f64 {
     for seq in 0..ROWS {
         db.execute_batch("begin immediate").expect("begin");
         db.prepare_cached("insert into journal values (1, ?1, ?2)")
-            .and_then(|mut s| s.execute((seq, "[{\"succeeded\":{\"path\":\"s1\",\"dir\":\"forward\"}}]")))
+            .and_then(|mut s| {
+                s.execute((seq, "[{\"succeeded\":{\"path\":\"s1\",\"dir\":\"forward\"}}]"))
+            })
             .expect("an insert");
         db.prepare_cached("update runs set seq = ?1 where id = 1")
             .and_then(|mut s| s.execute((seq,)))

@@ -1,8 +1,6 @@
 //! The saga of the workloads: seven trivial steps in a row, each with an undo.
 
-use provision_core::{
-    Compensator, Saga, SagaId, Step, StepContext, StepError, Undo, saga::Handle,
-};
+use provision_core::{Compensator, Saga, SagaId, Step, StepContext, StepError, Undo, saga::Handle};
 
 pub(crate) const SEVEN: SagaId<u64, u64> = SagaId::new("seven", 1);
 pub(crate) const FAILING: SagaId<u64, u64> = SagaId::new("failing", 1);

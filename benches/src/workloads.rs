@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use provision_core::{
-    Engine, MemoryStore, Outcome, WorkerConfig, engine::Backend, saga::SagaId,
-};
+use provision_core::{Engine, MemoryStore, Outcome, WorkerConfig, engine::Backend, saga::SagaId};
 use provision_store_sqlite::SqliteStore;
 
 use crate::{
@@ -23,7 +21,12 @@ async fn engine(store: impl Backend) -> Engine {
 }
 
 /// Starts `runs` runs, `in_flight` at a time, and waits for all of them.
-async fn drive(engine: &Engine, id: SagaId<u64, u64>, runs: usize, in_flight: usize) -> Vec<Duration> {
+async fn drive(
+    engine: &Engine,
+    id: SagaId<u64, u64>,
+    runs: usize,
+    in_flight: usize,
+) -> Vec<Duration> {
     let mut tasks = tokio::task::JoinSet::new();
     for lane in 0..in_flight {
         let engine = engine.clone();
@@ -86,4 +89,3 @@ pub(crate) async fn sqlite(runs: usize) {
         println!("| sqlite W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
     }
 }
-
