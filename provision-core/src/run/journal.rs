@@ -148,6 +148,12 @@ pub enum RequestBody {
     },
 }
 
+/// Reads a payload that is there: `null` is a value like any other (the output of a step that
+/// answers `()`), and only a field that is missing is none.
+fn written<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Payload>, D::Error> {
+    Payload::deserialize(from).map(Some)
+}
+
 /// One item of a fan-out, as it was journaled when the list was known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemRecord {
@@ -183,7 +189,7 @@ pub enum Record {
         /// Number of the attempt in this direction, from 1.
         attempt: u32,
         /// Its input, with the first forward attempt of a generation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
         input: Option<Payload>,
     },
     /// A mutating call of a resource is about to be made.
@@ -236,7 +242,7 @@ pub enum Record {
         /// Which way.
         dir: Direction,
         /// The step's output, forward.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
         output: Option<Payload>,
     },
     /// A step is not wanted.
@@ -307,7 +313,7 @@ pub enum Record {
         /// How.
         status: RunStatus,
         /// Its output, where it has one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
         output: Option<Payload>,
     },
     /// The next generation of a step's effect begins; the previous one is closed.

@@ -180,6 +180,18 @@ async fn a_killed_worker_is_taken_over_after_its_lease() {
     second.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_output_of_nothing_is_an_output() {
+    const NOTHING: SagaId<(), ()> = SagaId::new("nothing", 1);
+    let saga =
+        Saga::define(NOTHING, |s| s.sleep("z").input((), |(), ()| Duration::from_secs(1))).unwrap();
+    let engine = Engine::builder(MemoryStore::new()).register(saga).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(NOTHING, &()).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap(), Outcome::Succeeded(()));
+    worker.stop().await;
+}
+
 const FAN: SagaId<Vec<String>, Vec<String>> = SagaId::new("fan", 1);
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ impl Machine<'_> {
         let mut number = 0;
         while number < self.state.nodes.len() {
             let node = self.state.node(number);
-            if node.phase == Phase::Idle && !node.def().is_hook() && self.is_ready(number) {
+            if node.phase == Phase::Idle && !node.def().is_hook() && self.state.is_ready(number) {
                 self.start(number)?;
                 if self.state.run_unwind().is_some() || self.has_stuck() {
                     return Ok(());
@@ -46,15 +46,6 @@ impl Machine<'_> {
             number += 1;
         }
         Ok(())
-    }
-
-    fn is_ready(&self, number: usize) -> bool {
-        let node = self.state.node(number);
-        node.def().deps.iter().all(|dep| {
-            self.state
-                .resolve(node.scope, *dep)
-                .is_some_and(|dep| self.state.node(dep).is_settled())
-        })
     }
 
     /// A failure that nothing tolerates: no new step starts until a person has answered.
@@ -211,6 +202,7 @@ impl Machine<'_> {
             } else if let Phase::Waiting { due, reason } = &node.phase
                 && *due <= self.moment.now
                 && self.state.unwinding(number).is_none()
+                && self.state.is_ready(number)
             {
                 let reason = reason.clone();
                 self.start_due(number, reason)?;

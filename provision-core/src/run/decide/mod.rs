@@ -154,7 +154,11 @@ impl Machine<'_> {
                 self.emit(node, Record::Intent { path, intent })
             }
             Event::Noted { node, id, origin } => {
-                if !self.state.node(node).is_open() {
+                let n = self.state.node(node);
+                // A poll that an unwinding has overtaken: what it found is looked up again by
+                // the undo.
+                let told = n.quiet_start && n.phase == Phase::Closed && !n.undo_is_open();
+                if !n.is_open() || told {
                     return Err(Halt::Stopped);
                 }
                 self.ensure_started(node)?;
@@ -303,7 +307,10 @@ impl Machine<'_> {
         self.emit(node, Record::Renewed { path: Arc::clone(&path), generation, key })?;
         let (dir, reason) = (Direction::Forward, WaitReason::Retry);
         self.emit(node, Record::Waiting { path, dir, reason, due })?;
-        if due <= self.moment.now { self.start_due(node, WaitReason::Retry) } else { Ok(()) }
+        if due > self.moment.now || self.is_held() {
+            return Ok(());
+        }
+        self.start_due(node, WaitReason::Retry)
     }
 
     fn not_yet(
@@ -330,7 +337,10 @@ impl Machine<'_> {
         }
         self.ensure_started(node)?;
         if unwound {
-            let told = StepError::retry("wait").with_code("stopped");
+            // S12: a child that was started is undone like any other effect.
+            let child = matches!(reason, WaitReason::Child { .. });
+            let effect = if child { Effect::Applied } else { Effect::None };
+            let told = StepError::retry("wait").with_code("stopped").with_effect(effect);
             return self.failed(node, dir, &told, None);
         }
         let path = self.path(node);

@@ -104,6 +104,8 @@ pub(crate) struct Node {
     pub(crate) end_order: u32,
     /// Items of a fan-out that has expanded.
     pub(crate) items: Option<Vec<usize>>,
+    /// A fan-out that goes forward again: its list is asked for once more.
+    pub(crate) reopened: bool,
     /// An attempt is open in memory whose `started` rides with its outcome (a poll).
     pub(crate) quiet_start: bool,
     /// Answers "not yet" since the last journaled wait.
@@ -139,6 +141,7 @@ impl Node {
             start_order: 0,
             end_order: 0,
             items: None,
+            reopened: false,
             quiet_start: false,
             polls: 0,
             since: None,
@@ -161,7 +164,6 @@ impl Node {
             return Effect::None;
         }
         let open = match self.phase {
-            Phase::Succeeded => Effect::Applied,
             Phase::Running if self.is_resource() && self.intent_open => Effect::Unknown,
             Phase::Running if !self.is_resource() => Effect::Unknown,
             _ => Effect::None,
@@ -185,7 +187,7 @@ impl Node {
             Phase::GaveUp => {
                 self.def().optional
                     && matches!(self.undo, Undo::None | Undo::Done | Undo::LeftBehind)
-                    && self.standing() == Effect::None
+                    && (self.standing() == Effect::None || self.def().irreversible.is_some())
             }
             Phase::Idle | Phase::Waiting { .. } | Phase::Running | Phase::Closed => false,
         }

@@ -221,6 +221,28 @@ impl State {
         self.unwinds.iter().any(|u| u.cause != Cause::Renew && self.covers(u.region, node))
     }
 
+    /// Whether everything a node depends on is settled. After a redrive this holds back what kept
+    /// its effect, too, until what it was made from is there again.
+    pub(crate) fn is_ready(&self, number: usize) -> bool {
+        let node = self.node(number);
+        let settled = |dep: &Ref| {
+            self.resolve(node.scope, *dep).is_some_and(|dep| self.node(dep).is_settled())
+        };
+        self.is_active(number) && node.def().deps.iter().all(settled)
+    }
+
+    /// Whether the fan-outs around a node are open: items of one that begins again wait for it.
+    fn is_active(&self, node: usize) -> bool {
+        let mut scope = self.scope(self.node(node).scope);
+        while let Some((outer, each)) = scope.parent {
+            if self.node(each).phase != Phase::Running || self.node(each).reopened {
+                return false;
+            }
+            scope = self.scope(outer);
+        }
+        true
+    }
+
     /// The unwinding of the whole run, if there is one.
     pub(crate) fn run_unwind(&self) -> Option<&Unwind> {
         self.unwinds.iter().find(|u| u.region == Region::Run)
@@ -338,20 +360,33 @@ impl State {
         let (outer, Kind::Each { body, .. }) = (node.scope, &node.def().kind) else {
             return Err(illegal(path, "not a fan-out"));
         };
-        if node.phase != Phase::Running || node.items.is_some() {
+        if node.phase != Phase::Running || (node.items.is_some() && !node.reopened) {
             return Err(illegal(path, "expanded twice or before its start"));
         }
         let body = Arc::clone(body);
         let mut scopes = Vec::with_capacity(items.len());
         for item in items {
             let scope: Arc<str> = Arc::from(format!("{path}[{}]", item.key));
-            if self.scopes.iter().any(|s| s.path == scope) {
-                return Err(illegal(path, "two items have the same key"));
-            }
             let parent = Some((outer, number));
-            scopes.push(self.add_scope(scope, parent, Arc::clone(&body), item.value.clone()));
+            let known = self.scopes.iter().position(|s| s.path == scope);
+            let known = known.filter(|known| self.scope(*known).parent == parent);
+            scopes.push(match known {
+                Some(known) if scopes.contains(&known) => {
+                    return Err(illegal(path, "two items have the same key"));
+                }
+                Some(known) => {
+                    self.scopes
+                        .get_mut(known)
+                        .into_iter()
+                        .for_each(|s| s.input = item.value.clone());
+                    known
+                }
+                None => self.add_scope(scope, parent, Arc::clone(&body), item.value.clone()),
+            });
         }
-        self.node_mut(number).items = Some(scopes);
+        let node = self.node_mut(number);
+        node.items = Some(scopes);
+        node.reopened = false;
         Ok(())
     }
 
@@ -433,6 +468,9 @@ impl State {
                 for number in 0..self.nodes.len() {
                     // What an unwinding has ended stays ended; only its undo is tried again.
                     let forward = !self.is_unwound(number);
+                    if forward && self.node(number).phase == Phase::GaveUp {
+                        self.retry_items(number);
+                    }
                     super::table::retry(self.node_mut(number), forward);
                 }
             }
@@ -458,6 +496,24 @@ impl State {
         Ok(())
     }
 
+    /// Items that failed and were undone by themselves go forward again with their fan-out.
+    fn retry_items(&mut self, number: usize) {
+        let Some(scopes) = self.node(number).items.clone() else { return };
+        for scope in scopes {
+            let region = Region::Item(scope);
+            if !self.unwinds.iter().any(|u| u.done && u.region == region) {
+                continue;
+            }
+            for inner in 0..self.nodes.len() {
+                if self.covers(region, inner) {
+                    super::table::redrive(self.node_mut(inner));
+                }
+            }
+            self.unwinds.retain(|u| u.region != region);
+        }
+        super::table::reopen(self.node_mut(number));
+    }
+
     fn redrive(&mut self) {
         self.ended = None;
         self.parked = None;
@@ -467,15 +523,6 @@ impl State {
         self.unwinds.clear();
         for node in &mut self.nodes {
             super::table::redrive(node);
-        }
-        // A fan-out whose items go forward again is open again itself.
-        for number in 0..self.nodes.len() {
-            if self.node(number).items.is_some() {
-                let node = self.node_mut(number);
-                node.phase = Phase::Running;
-                node.output = None;
-                node.failure = None;
-            }
         }
         self.reset_hooks();
     }

@@ -148,6 +148,10 @@ fn waiting(node: &mut Node, dir: Direction, reason: &WaitReason, due: Timestamp)
             if reason == WaitReason::Poll {
                 node.forward.counted = 0;
             }
+            if matches!(reason, WaitReason::Child { .. }) {
+                // S12: the child is a run of its own; from here on it has to be undone.
+                node.effect = Effect::Applied;
+            }
             node.phase = Phase::Waiting { due, reason };
         }
         Direction::Undo => {
@@ -309,8 +313,23 @@ pub(super) fn retry(node: &mut Node, forward: bool) {
     }
 }
 
+/// A fan-out begins again, with the items it had until it knows better.
+pub(super) fn reopen(node: &mut Node) {
+    node.phase = Phase::Idle;
+    node.reopened = true;
+    node.output = None;
+    node.failure = None;
+    node.forward.counted = 0;
+    node.forward.since = None;
+}
+
 /// A person says: forward again. Finished steps stay, undone ones get the next generation.
 pub(super) fn redrive(node: &mut Node) {
+    if node.items.is_some() {
+        // Its list may depend on what is made anew; items that come again keep their steps.
+        reopen(node);
+        return;
+    }
     match (&node.undo, &node.phase) {
         (Undo::Done | Undo::LeftBehind, _) => node.renew(node.generation + 1),
         (_, Phase::Succeeded) => node.undo = Undo::None,

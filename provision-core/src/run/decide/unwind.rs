@@ -5,15 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use super::{Halted, Machine, Undo, state::Region};
+use super::{Command, Halted, Machine, Undo, state::Region};
 use crate::{
-    error::Effect,
+    error::{Effect, Failure, StepError},
     run::journal::{Cause, Direction, Record, WaitReason},
 };
 
 impl Machine<'_> {
     /// S12, S13: freezes what is to be undone and in which order, in the write of its cause.
     pub(super) fn start_unwind(&mut self, region: Region, cause: Cause) -> Halted {
+        self.withdraw(region)?;
         let tear_down = cause == Cause::TearDown;
         let mut order: Vec<usize> = (0..self.state.nodes.len())
             .filter(|number| self.state.covers(region, *number) && self.is_to_be_undone(*number))
@@ -30,6 +31,35 @@ impl Machine<'_> {
             Region::Node(number) => self.path(number),
         };
         self.emit_run(Record::UnwindStarted { scope, cause, order })
+    }
+
+    /// Calls that this very append would begin are not made: nothing of them has happened.
+    fn withdraw(&mut self, region: Region) -> Halted {
+        let covered = |command: &Command| {
+            command.dir == Direction::Forward && self.state.covers(region, command.node)
+        };
+        let (never, goes): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.out.perform).into_iter().partition(covered);
+        self.out.perform = goes;
+        for Command { node, dir } in never {
+            if std::mem::take(&mut self.state.node_mut(node).quiet_start) {
+                continue;
+            }
+            let error = StepError::retry("begin").with_code("stopped");
+            let attempt = self.state.node(node).forward.begun;
+            let path = self.path(node);
+            let record = Record::Failed {
+                failure: Failure::of(path.to_string(), attempt, &error),
+                path,
+                dir,
+                verdict: error.verdict().clone(),
+                broken: false,
+                interrupted: true,
+                sent_until: None,
+            };
+            self.emit(node, record)?;
+        }
+        Ok(())
     }
 
     /// A broken resource is deleted by itself before its next generation.

@@ -25,11 +25,18 @@ impl State {
             return None;
         }
         let forward = (0..self.nodes.len()).filter_map(|number| match &self.node(number).phase {
-            Phase::Waiting { due, .. } if self.unwinding(number).is_none() => Some(*due),
+            // What is open already waits for its own end, not for its time.
+            Phase::Waiting { due, .. }
+                if self.unwinding(number).is_none()
+                    && !self.node(number).quiet_start
+                    && self.is_ready(number) =>
+            {
+                Some(*due)
+            }
             _ => None,
         });
         let undo = self.nodes.iter().filter_map(|node| match &node.undo {
-            Undo::Waiting { due, .. } => Some(*due),
+            Undo::Waiting { due, .. } if !node.quiet_start => Some(*due),
             _ => None,
         });
         forward.chain(undo).min()

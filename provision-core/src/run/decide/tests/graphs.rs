@@ -60,7 +60,10 @@ fn nodes() -> impl Strategy<Value = Vec<Spec>> {
 }
 
 fn cases() -> Config {
-    Config { cases: 3_000, failure_persistence: None, ..Config::default() }
+    let config = Config::default();
+    // `PROPTEST_CASES` asks for more, or for fewer.
+    let cases = if config.cases == 256 { 1_500 } else { config.cases };
+    Config { cases, failure_persistence: None, ..config }
 }
 
 /// Runs random cases; proptest prints the smallest one that fails.
@@ -93,11 +96,13 @@ fn random_runs_come_to_a_clean_end() {
 fn what_ended_can_be_torn_down_or_driven_again() {
     let ends = check(|specs, choices| {
         let mut walk = Walk::new(specs, choices);
-        match walk.run() {
+        let end = walk.run();
+        let frames = walk.journal.len();
+        match end {
             RunStatus::Succeeded | RunStatus::PartlySucceeded => walk.order(Order::TearDown),
             _ => walk.order(Order::Redrive),
         }
-        assert_eq!(walk.state.ended, None, "the order was not taken");
+        assert!(walk.journal.len() > frames, "the order was not taken");
         walk.run_on()
     });
     assert!(ends.get(&RunStatus::TornDown).is_some_and(|count| *count > 200), "{ends:?}");

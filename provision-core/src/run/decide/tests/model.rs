@@ -17,6 +17,7 @@ pub(super) struct Truth {
     pub(super) action: bool,
     pub(super) resource: bool,
     pub(super) child: bool,
+    pub(super) fan_out: bool,
     pub(super) optional: bool,
     pub(super) irreversible: bool,
     pub(super) worst: Effect,
@@ -91,6 +92,7 @@ fn add(
             action: resource || child || matches!(spec.what, What::Step),
             resource,
             child,
+            fan_out: matches!(spec.what, What::Each { .. }),
             optional: spec.optional,
             irreversible: spec.irreversible,
             ..Truth::default()
@@ -153,6 +155,7 @@ impl Model {
                 truth.settled = true;
                 truth.succeeded = true;
             }
+            Record::Succeeded { path, dir: Direction::Undo, .. } => self.truth(path).undone = true,
             Record::Skipped { path } => self.truth(path).settled = true,
             Record::GaveUp { path, dir: Direction::Forward, .. } => {
                 let truth = self.truth(path);
@@ -185,11 +188,12 @@ impl Model {
         }
     }
 
-    /// A person drives the run forward again.
-    pub(super) fn redriven(&mut self) {
+    /// A person drives the run, or the items of one fan-out, forward again.
+    pub(super) fn redriven(&mut self, prefix: &str) {
         self.run_unwinds = false;
-        for truth in self.nodes.values_mut() {
-            let done = truth.succeeded && !truth.undone;
+        for truth in self.nodes.iter_mut().filter(|(p, _)| p.starts_with(prefix)).map(|(_, t)| t) {
+            // A fan-out has no effect of its own: it is put together again from its items.
+            let done = truth.succeeded && !truth.undone && !truth.fan_out;
             if !done {
                 truth.renewed();
             }

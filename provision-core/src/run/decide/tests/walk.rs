@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    super::{AttemptEnd, Command, Decision, Event, Halt, Moment, State, decide},
+    super::{AttemptEnd, Command, Decision, Event, Halt, Moment, Phase, State, Undo, decide},
     fixture::{Spec, digest, fresh, intent, plan},
     model::Model,
 };
@@ -141,7 +141,13 @@ impl Walk {
             assert!(self.retries < 60, "L1: it parks for ever");
             // A person mends the world: from here on everything goes well.
             self.choices = Choices::new(Vec::new());
-            self.order(Order::Retry);
+            match self.hopeless() {
+                Some(path) if self.retries > 1 => {
+                    let output = Payload::from_json("[]").unwrap();
+                    self.order(Order::ResolveAs { path, output });
+                }
+                _ => self.order(Order::Retry),
+            }
         } else if self.state.paused {
             self.order(Order::Resume);
         } else if let Some(due) = self.state.next_due() {
@@ -150,11 +156,24 @@ impl Walk {
                 6 if !self.cancelled => self.order(Order::Cancel),
                 7 => self.signal(),
                 5 => self.interrupt(),
-                _ => self.take(Event::Due),
+                _ => {
+                    self.take(Event::Due);
+                }
             }
         } else {
             panic!("L1: it stands still: {:#?}", self.state.nodes);
         }
+    }
+
+    /// A join or fan-out that asks for more than there is: only an answer of a person helps.
+    fn hopeless(&self) -> Option<String> {
+        let failed = self.state.nodes.iter().find(|n| {
+            n.phase == Phase::GaveUp
+                && n.undo == Undo::None
+                && !n.def().is_action()
+                && !n.def().optional
+        });
+        failed.map(|node| node.path.to_string())
     }
 
     fn signal(&mut self) {
@@ -165,7 +184,13 @@ impl Walk {
     pub(super) fn order(&mut self, order: Order) {
         self.cancelled |= order == Order::Cancel;
         if order == Order::Redrive {
-            self.model.redriven();
+            self.model.redriven("");
+        }
+        if order == Order::Retry {
+            let gave_up = self.state.nodes.iter().filter(|n| n.phase == Phase::GaveUp);
+            for fan_out in gave_up.filter(|node| node.items.is_some()) {
+                self.model.redriven(&format!("{}[", fan_out.path));
+            }
         }
         let (who, why) = ("ann".to_owned(), "because".to_owned());
         self.take(Event::Request(RequestBody::Order { order, who, why }));
