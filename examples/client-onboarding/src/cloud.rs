@@ -43,7 +43,7 @@ const ZONE: &str = "clients.example";
 /// From this speed on somebody may be watching; below it a test is waiting.
 const SPEED_TO_WATCH: f64 = 0.01;
 /// How long a command waits for another one to leave the cloud.
-const WAIT_FOR_CLOUD: Duration = Duration::from_secs(2);
+const WAIT_FOR_CLOUD: Duration = Duration::from_secs(10);
 
 /// One of the providers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cloud;
 pub mod crash;
 pub mod exit;
+pub mod host;
 pub mod host_row;
 pub mod input;
 pub mod live;
@@ -19,7 +20,6 @@ pub mod progress;
 pub mod providers;
 pub mod report;
 pub mod saga;
-pub mod session;
 pub mod stage;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -15,13 +15,13 @@ use tokio::{
 use crate::{
     cloud,
     exit::{Exit, Trouble},
+    host::Host,
     input::Client,
     options::{Command, Mode, Options, Wanted},
     plan,
     progress::{RunView, Screen},
     report::{FleetReport, RunReport, print_json},
     saga::Site,
-    session::Session,
 };
 
 /// Runs of a fleet that are under way at the same time.
@@ -52,18 +52,18 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
     let began = SystemClock.wall();
     let screen = Screen::new(options.json, options.fleet || options.mode == Mode::Plan);
     screen.line(format!("data: {} (ignored by git)", options.data_dir.display()));
-    let session = Arc::new(Session::open(options).await?);
+    let host = Arc::new(Host::open(options).await?);
     if options.mode == Mode::Plan {
         let Some(wanted) = options.clients.first() else { return Ok(Exit::Done) };
-        return plan::show(&session, wanted, &screen, options.json).await;
+        return plan::show(&host, wanted, &screen, options.json).await;
     }
     // Nothing is started for any client before the options of all are known to agree.
     for wanted in &options.clients {
-        stored(&session, wanted).await?;
+        stored(&host, wanted).await?;
     }
-    let worker = session.worker();
+    let worker = host.worker();
     let (stopped, mut stop) = interrupted();
-    let ended = fleet(&session, options, &screen, &stop).await;
+    let ended = fleet(&host, options, &screen, &stop).await;
     screen.clear();
     if *stop.borrow_and_update() {
         screen.line("interrupted: open calls are awaited, and what is done stays recorded");
@@ -73,7 +73,7 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
     let mut reports = Vec::new();
     for run in ended? {
         let elapsed = SystemClock.wall().since(began);
-        reports.push(RunReport::read(&session.engine, &session.clients, run, elapsed).await?);
+        reports.push(RunReport::read(&host.engine, &host.clients, run, elapsed).await?);
     }
     reports.iter().for_each(|report| report.show(&screen));
     let exit = reports.iter().map(RunReport::exit).fold(Exit::Done, Exit::or_worse);
@@ -91,7 +91,7 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
 
 /// Drives every client's run to its end, a few at a time; answers their ids in order.
 async fn fleet(
-    session: &Arc<Session>,
+    host: &Arc<Host>,
     options: &Options,
     screen: &Screen,
     stop: &watch::Receiver<bool>,
@@ -100,7 +100,7 @@ async fn fleet(
     let mut tasks = JoinSet::new();
     for (place, wanted) in options.clients.iter().cloned().enumerate() {
         let one = One {
-            session: Arc::clone(session),
+            host: Arc::clone(host),
             screen: screen.clone(),
             label: if options.fleet { format!("{:<14} ", wanted.id) } else { String::new() },
             stop: stop.clone(),
@@ -122,15 +122,15 @@ async fn fleet(
 }
 
 /// The client of the run that is there, checked against what was typed.
-async fn stored(session: &Session, wanted: &Wanted) -> Result<Option<(RunHead, Client)>, Trouble> {
-    let Some(head) = session.current(&wanted.id).await? else { return Ok(None) };
+async fn stored(host: &Host, wanted: &Wanted) -> Result<Option<(RunHead, Client)>, Trouble> {
+    let Some(head) = host.current(&wanted.id).await? else { return Ok(None) };
     let client = head.input.decode().map_err(|e| Trouble::bug("input", e.to_string()))?;
     Ok(Some((head, wanted.agreeing_with(client)?)))
 }
 
 /// One run and whoever watches it.
 struct One {
-    session: Arc<Session>,
+    host: Arc<Host>,
     screen: Screen,
     label: String,
     stop: watch::Receiver<bool>,
@@ -142,7 +142,7 @@ impl One {
         if *self.stop.borrow() {
             return Ok(None);
         }
-        let there = stored(&self.session, wanted).await?;
+        let there = stored(&self.host, wanted).await?;
         // What earlier commands have shown is not shown again.
         let seen = there.as_ref().map_or(0, |(head, _)| head.seq);
         let run = match (mode, there) {
@@ -160,7 +160,7 @@ impl One {
     }
 
     async fn begin(&self, client: &Client) -> Result<RunId, Trouble> {
-        let run = *self.session.start(client).await?.id();
+        let run = *self.host.start(client).await?.id();
         self.say(format!("run {run} of client `{}`, tier {}", client.id, client.tier));
         Ok(run)
     }
@@ -171,11 +171,11 @@ impl One {
         match head.status {
             RunStatus::Parked => {
                 self.say(format!("run {run} is parked: trying again what gave up"));
-                self.session.engine.retry(&run, by("typed again")).await?;
+                self.host.engine.retry(&run, by("typed again")).await?;
                 self.taken_up(&run).await?;
             }
             RunStatus::Paused => {
-                self.session.engine.resume(&run, by("typed again")).await?;
+                self.host.engine.resume(&run, by("typed again")).await?;
                 self.taken_up(&run).await?;
             }
             status if status.is_end() => self.say(format!("run {run} has ended already")),
@@ -186,7 +186,7 @@ impl One {
 
     /// A run that succeeded is torn down; an open one is cancelled, which undoes it as well.
     async fn tear_down(&self, head: &RunHead) -> Result<RunId, Trouble> {
-        let (run, engine) = (head.id, &self.session.engine);
+        let (run, engine) = (head.id, &self.host.engine);
         let order = by("--tear-down");
         match head.status {
             RunStatus::Succeeded | RunStatus::PartlySucceeded => {
@@ -207,7 +207,7 @@ impl One {
 
     /// Tearing down twice is tearing down once.
     async fn nothing_left(&self, wanted: &Wanted) -> Result<RunId, Trouble> {
-        let newest = self.session.newest(&wanted.id).await?.ok_or_else(|| {
+        let newest = self.host.newest(&wanted.id).await?.ok_or_else(|| {
             let message = format!("client `{}` has no run here", wanted.id);
             Trouble::usage("no_such_client", message, "check --client, --store and --data-dir")
         })?;
@@ -219,7 +219,7 @@ impl One {
     async fn taken_up(&self, run: &RunId) -> Result<(), Trouble> {
         let taken = async {
             loop {
-                let head = self.session.engine.run(run).await?;
+                let head = self.host.engine.run(run).await?;
                 if head.consumed >= head.requests {
                     return Ok::<_, Trouble>(());
                 }
@@ -237,7 +237,7 @@ impl One {
 
     /// Shows a run until it is over, parked, or the command is interrupted.
     async fn follow(mut self, run: RunId, seen: u64) -> Result<(), Trouble> {
-        let engine = &self.session.engine;
+        let engine = &self.host.engine;
         let mut view = RunView::new(&self.screen, &self.label, &engine.snapshot(&run).await?);
         let mut events = engine.watch(&run, seen);
         loop {
@@ -257,13 +257,13 @@ impl One {
 
     /// A store in memory has no transaction to write the host's row in.
     async fn remember(&self, run: RunId) -> Result<(), Trouble> {
-        let handle = self.session.engine.handle::<Site>(run);
-        let status = self.session.engine.run(&run).await?.status;
+        let handle = self.host.engine.handle::<Site>(run);
+        let status = self.host.engine.run(&run).await?.status;
         let site = match handle.outcome().await? {
             Outcome::Succeeded(site) | Outcome::PartlySucceeded(site, _) => Some(site),
             _ => None,
         };
-        self.session.clients.ended(run, status, site);
+        self.host.clients.ended(run, status, site);
         Ok(())
     }
 }

@@ -4,11 +4,11 @@ use provision_core::engine::{Change, Plan};
 
 use crate::{
     exit::{Exit, Trouble},
+    host::Host,
     options::Wanted,
     progress::Screen,
     report::print_json,
     saga::ONBOARD,
-    session::Session,
 };
 
 /// Looks, shows, and says whether there are changes.
@@ -16,18 +16,18 @@ use crate::{
 /// # Errors
 /// The typed options differ from those of the run, or the store cannot be read.
 pub async fn show(
-    session: &Session,
+    host: &Host,
     wanted: &Wanted,
     screen: &Screen,
     json: bool,
 ) -> Result<Exit, Trouble> {
-    let plan = match session.current(&wanted.id).await? {
+    let plan = match host.current(&wanted.id).await? {
         Some(head) => {
             let stored = head.input.decode();
             wanted.agreeing_with(stored.map_err(|e| Trouble::bug("input", e.to_string()))?)?;
-            session.engine.plan_run(&head.id).await?
+            host.engine.plan_run(&head.id).await?
         }
-        None => session.engine.plan(ONBOARD, &wanted.fresh()?).await?,
+        None => host.engine.plan(ONBOARD, &wanted.fresh()?).await?,
     };
     if let Some(failure) = unasked(&plan) {
         return Err(failure);

@@ -226,8 +226,10 @@ fn an_interrupt_leaves_a_run_that_goes_on() {
     let child = place.spawn(&["--tier", "starter", "--speed", "0.05"]);
     // Long enough to have begun, and far shorter than the run.
     std::thread::sleep(Duration::from_millis(700));
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let pid = child.id();
+    let order = format!("kill -INT {pid}");
+    let told = std::process::Command::new("sh").args(["-c", &order]).status().unwrap();
+    assert!(told.success());
     let ran = crate::place::Ran::from(child.wait_with_output().unwrap());
     assert_eq!(ran.code, Some(5), "{ran:?}");
     assert!(ran.stderr.contains("interrupted"), "{ran:?}");

@@ -1,6 +1,10 @@
 //! Everything that is open while a command works: store, cloud, engine, worker.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use provision_core::{
     Engine, EngineBuilder, MemoryStore, RunHandle, Worker, WorkerConfig,
@@ -23,19 +27,19 @@ use crate::{
 
 /// What is open.
 #[derive(Debug)]
-pub struct Session {
+pub struct Host {
     /// The engine over the chosen store.
     pub engine: Engine,
     /// The host's own rows.
     pub clients: Clients,
     /// Ids of the clients this command is about.
     ids: Vec<String>,
-    data_dir: std::path::PathBuf,
+    data_dir: PathBuf,
     // Last: the cloud goes down after everything that talks to it.
     _cloud: Option<Arc<Cloud>>,
 }
 
-impl Session {
+impl Host {
     /// Opens everything; nothing of a run is done yet.
     ///
     /// # Errors
@@ -48,6 +52,7 @@ impl Session {
         // Before the first file: a command that cannot work leaves nothing behind.
         let real = if options.live { Some(live::providers(tier).await?) } else { None };
         create(&options.data_dir)?;
+        ignored_by_git(&options.data_dir)?;
         let (builder, clients) = store(&options.store).await?;
         let keys = LocalKeys::file(options.data_dir.join("keys"))?;
         let builder = builder.keys(keys);
@@ -128,9 +133,16 @@ async fn store(at: &StoreAt) -> Result<(EngineBuilder, Clients), Trouble> {
     }
 }
 
+/// Keys and sealed values lie here: the folder keeps itself out of repositories.
+fn ignored_by_git(folder: &Path) -> Result<(), Trouble> {
+    fs::write(folder.join(".gitignore"), "*\n").map_err(|error| unusable(folder, &error))
+}
+
 fn create(folder: &Path) -> Result<(), Trouble> {
-    fs::create_dir_all(folder).map_err(|error| {
-        let message = format!("the folder {} cannot be made: {error}", folder.display());
-        Trouble::unavailable("data_dir", message, "choose another --data-dir or --store")
-    })
+    fs::create_dir_all(folder).map_err(|error| unusable(folder, &error))
+}
+
+fn unusable(folder: &Path, error: &io::Error) -> Trouble {
+    let message = format!("the folder {} cannot be used: {error}", folder.display());
+    Trouble::unavailable("data_dir", message, "choose another --data-dir or --store")
 }
