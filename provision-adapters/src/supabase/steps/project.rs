@@ -144,9 +144,9 @@ fn unverified(trouble: Trouble<StepError>) -> StepError {
         Trouble::Unreadable { question } => StepError::retry(VERIFY)
             .with_code("garbage")
             .with_message(format!("{question}: the answer has another form")),
-        Trouble::TooMany { open } => permanent
+        Trouble::TooMany => permanent
             .with_code("too_open")
-            .with_message(format!("{open} reads as anonymous would be needed"))
+            .with_message(format!("more than {} reads as anonymous are needed", verify::PROBES_MAX))
             .with_hint("grant the anonymous role only what it needs"),
     }
 }

@@ -5,7 +5,7 @@
 //! looking at the row. The database evaluates the condition itself, as the anonymous role.
 
 use super::{
-    Answer, Executor, PROBES_MAX, Trouble,
+    Answer, Budget, Executor, Trouble,
     catalog::{Command, Policy, Seen, text},
     finding::{Finding, Rule},
     names::{Openings, Relation, quote_identifier, quote_literal},
@@ -19,10 +19,18 @@ struct Condition<'a> {
     rules: Vec<Rule>,
 }
 
+/// One expression over one table, and all conditions that are written so.
+struct Question<'a> {
+    table: &'a Relation,
+    expression: &'a str,
+    conditions: Vec<Condition<'a>>,
+}
+
 pub(super) async fn evaluate<E: Executor>(
     executor: &E,
     seen: &Seen,
     openings: &Openings,
+    budget: &mut Budget,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
     let (open, asking): (Vec<_>, Vec<_>) = seen
         .policies
@@ -30,36 +38,56 @@ pub(super) async fn evaluate<E: Executor>(
         .flat_map(|policy| conditions(policy, openings))
         .partition(|condition| !asks_who(condition.expression));
     let mut findings: Vec<Finding> = open.iter().flat_map(findings_of).collect();
-    match run(executor, seen, &asking, Asker::Anonymous).await? {
-        Evaluated::Opens(opens) => findings.extend(opens),
-        // One condition that raises an error hides the others: each alone, then.
-        Evaluated::Refused(_) if asking.len() > PROBES_MAX => {
-            return Err(Trouble::TooMany { open: asking.len() });
-        }
-        Evaluated::Refused(_) => {
-            for condition in asking.chunks(1) {
-                findings.extend(alone(executor, seen, condition).await?);
+    let questions = questions(asking);
+    let mut groups = vec![questions.as_slice()];
+    while let Some(group) = groups.pop() {
+        budget.spend(1)?;
+        match (run(executor, seen, group, Asker::Anonymous).await?, group) {
+            (Evaluated::Opens(opens), _) => findings.extend(opens),
+            (Evaluated::Refused(sqlstate), [question]) => {
+                findings.extend(refused(executor, seen, question, sqlstate, budget).await?);
+            }
+            // One expression that raises an error hides the others: look for it by halves.
+            (Evaluated::Refused(_), _) => {
+                let (left, right) = group.split_at(group.len() / 2);
+                groups.extend([left, right]);
             }
         }
     }
     Ok(findings)
 }
 
-/// Evaluates one condition. The anonymous role may not be allowed to name what the condition
-/// names, such as a function in a closed schema; the condition itself reaches it all the same,
-/// since names in it were looked up when it was made. The owner then asks in its stead.
-async fn alone<E: Executor>(
+fn questions(conditions: Vec<Condition<'_>>) -> Vec<Question<'_>> {
+    let mut questions: Vec<Question<'_>> = Vec::new();
+    for condition in conditions {
+        let (table, expression) = (&condition.policy.table, condition.expression);
+        match questions.iter_mut().find(|q| q.table == table && q.expression == expression) {
+            Some(question) => question.conditions.push(condition),
+            None => questions.push(Question { table, expression, conditions: vec![condition] }),
+        }
+    }
+    questions
+}
+
+/// Judges an expression that was refused as the anonymous role. That role may not be allowed to
+/// name what the expression names, such as a function in a closed schema; the policy reaches it
+/// all the same, since its names were looked up when it was made. The owner asks in its stead.
+async fn refused<E: Executor>(
     executor: &E,
     seen: &Seen,
-    condition: &[Condition<'_>],
+    question: &Question<'_>,
+    sqlstate: String,
+    budget: &mut Budget,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
-    let mut evaluated = run(executor, seen, condition, Asker::Anonymous).await?;
+    let mut evaluated = Evaluated::Refused(sqlstate);
     if matches!(&evaluated, Evaluated::Refused(state) if state == "42501") {
-        evaluated = run(executor, seen, condition, Asker::Owner).await?;
+        budget.spend(1)?;
+        evaluated = run(executor, seen, std::slice::from_ref(question), Asker::Owner).await?;
     }
     Ok(match evaluated {
         Evaluated::Opens(opens) => opens,
-        Evaluated::Refused(state) if unclear(&state) => condition
+        Evaluated::Refused(state) if unclear(&state) => question
+            .conditions
             .iter()
             .map(|condition| Finding::new(subject(condition), Rule::PolicyUnclear))
             .collect(),
@@ -104,7 +132,7 @@ fn conditions<'a>(policy: &'a Policy, openings: &Openings) -> Vec<Condition<'a>>
         .collect()
 }
 
-/// What came of evaluating conditions.
+/// What came of evaluating expressions.
 enum Evaluated {
     /// What those open that hold.
     Opens(Vec<Finding>),
@@ -112,21 +140,21 @@ enum Evaluated {
     Refused(String),
 }
 
-/// Evaluates all conditions in one statement.
+/// Evaluates all questions in one statement.
 async fn run<E: Executor>(
     executor: &E,
     seen: &Seen,
-    conditions: &[Condition<'_>],
+    questions: &[Question<'_>],
     asker: Asker,
 ) -> Result<Evaluated, Trouble<E::Error>> {
     const QUESTION: &str = "policy conditions";
-    if conditions.is_empty() {
+    if questions.is_empty() {
         return Ok(Evaluated::Opens(Vec::new()));
     }
-    let statements: Vec<String> = conditions
+    let statements: Vec<String> = questions
         .iter()
         .enumerate()
-        .map(|(place, condition)| statement(place, condition, seen))
+        .map(|(place, question)| statement(place, question, seen))
         .collect();
     let batch = format!("{}{}", preamble(asker, Filter::On), statements.join("\nunion all\n"));
     let rows = match executor.run(batch).await.map_err(Trouble::Executor)? {
@@ -136,15 +164,17 @@ async fn run<E: Executor>(
     let mut findings = Vec::new();
     for row in &rows {
         let place = text(row, "place").and_then(|place| place.parse::<usize>().ok());
-        let condition = place.and_then(|place| conditions.get(place));
-        match (condition, text(row, "opens")) {
-            (Some(condition), Some("true" | "t")) => findings.extend(findings_of(condition)),
+        let question = place.and_then(|place| questions.get(place));
+        match (question, text(row, "opens")) {
+            (Some(question), Some("true" | "t")) => {
+                findings.extend(question.conditions.iter().flat_map(findings_of));
+            }
             (Some(_), Some(_)) => {}
             _ => return Err(Trouble::Unreadable { question: QUESTION }),
         }
     }
     // A condition without an answer would pass for closed.
-    if rows.len() == conditions.len() {
+    if rows.len() == questions.len() {
         return Ok(Evaluated::Opens(findings));
     }
     Err(Trouble::Unreadable { question: QUESTION })
@@ -156,14 +186,14 @@ fn unclear(sqlstate: &str) -> bool {
     sqlstate.starts_with("0A") || (sqlstate.starts_with("42") && sqlstate != "42501")
 }
 
-fn statement(place: usize, condition: &Condition<'_>, seen: &Seen) -> String {
-    let table = &condition.policy.table;
-    let nulls = null_row(table, seen);
-    let alias = quote_identifier(&table.name);
+fn statement(place: usize, question: &Question<'_>, seen: &Seen) -> String {
+    let nulls = null_row(question.table, seen);
+    let alias = quote_identifier(&question.table.name);
     let place = quote_literal(&place.to_string());
+    let expression = question.expression;
     format!(
-        "select {place}::text as place, coalesce(({}), false)::text as opens\nfrom (select {nulls}) as {alias}",
-        condition.expression
+        "select {place}::text as place, coalesce(({expression}), false)::text as opens\n\
+         from (select {nulls}) as {alias}"
     )
 }
 

@@ -5,7 +5,7 @@
 //! not: a read that goes through in that mode went around the policies.
 
 use super::{
-    Answer, Executor, PROBES_MAX, Trouble,
+    Answer, Budget, Executor, Trouble,
     catalog::{Function, Kind, Relation, Seen, text},
     finding::{Finding, Rule},
     names::{Openings, quote_literal},
@@ -50,6 +50,7 @@ pub(super) async fn read<E: Executor>(
     executor: &E,
     seen: &Seen,
     openings: &Openings,
+    budget: &mut Budget,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
     let relations: Vec<_> =
         seen.relations.iter().filter(|r| r.anon.selects && !openings.reads(&r.name)).collect();
@@ -59,10 +60,7 @@ pub(super) async fn read<E: Executor>(
         .filter(|f| f.callable_bare && f.returns_set && !openings.calls(&f.name))
         .collect();
     let views = relations.iter().filter(|r| r.kind == Kind::View).count();
-    let open = relations.len() + views + functions.len();
-    if open > PROBES_MAX {
-        return Err(Trouble::TooMany { open });
-    }
+    budget.spend(relations.len() + views + functions.len())?;
     let mut findings = Vec::new();
     for relation in &relations {
         if unfiltered(executor, relation).await? {

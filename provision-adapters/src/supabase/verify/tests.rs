@@ -125,3 +125,61 @@ async fn a_table_is_read_as_the_anonymous_role_in_both_ways() {
     assert_eq!(end, Ok(vec![Rule::RowSecurityOff]));
     assert!(asked.iter().all(|batch| !batch.contains("notes")));
 }
+
+// covers: X11
+#[tokio::test]
+async fn more_than_can_be_read_is_refused_and_not_skipped() {
+    let Answer::Rows(one) = notes("true", "true") else { unreachable!() };
+    let many = (0..=super::PROBES_MAX).map(|n| {
+        let name = Some(format!("notes_{n}"));
+        one[0]
+            .iter()
+            .cloned()
+            .map(|(k, v)| if k == "name" { (k, name.clone()) } else { (k, v) })
+            .collect()
+    });
+    let answers = vec![("from pg_roles", anon()), ("relrowsecurity", rows(many.collect()))];
+    let (end, asked) = run(answers).await;
+    assert_eq!(end, Err(Trouble::TooMany));
+    assert!(asked.iter().all(|batch| !batch.contains("notes")));
+}
+
+// covers: X11
+#[tokio::test]
+async fn a_condition_that_raises_an_error_does_not_hide_the_others() {
+    let policy = |name: &str, shows: &str| {
+        row(&[
+            ("schema", "public"),
+            ("name", "notes"),
+            ("policy", name),
+            ("permissive", "PERMISSIVE"),
+            ("roles", "public"),
+            ("command", "SELECT"),
+            ("shows", shows),
+        ])
+    };
+    let policies = rows(vec![
+        policy("a", "(auth.uid() = owner)"),
+        policy("b", "private.raises(owner)"),
+        policy("c", "(auth.uid() IS NULL)"),
+        policy("d", "private.closed(owner)"),
+    ]);
+    let opens = |value: &str| rows(vec![row(&[("place", "0"), ("opens", value)])]);
+    let closed = "private.closed(owner)), false)::text as opens";
+    let as_anon = "set local role anon;\nset local row_security = on;\n\
+                   select '0'::text as place, coalesce((private.closed";
+    let (end, asked) = run(vec![
+        ("from pg_roles", anon()),
+        ("from pg_policies\nwhere", policies),
+        ("union all", refused("P0001")),
+        ("raises", refused("P0001")),
+        (as_anon, refused("42501")),
+        (closed, opens("true")),
+        ("IS NULL", opens("true")),
+        ("auth.uid() = owner", opens("false")),
+    ])
+    .await;
+    assert_eq!(end, Ok(vec![Rule::PolicyShowsAll, Rule::PolicyShowsAll]), "{asked:?}");
+    let as_owner = |batch: &&String| batch.contains(closed) && !batch.contains("role anon");
+    assert_eq!(asked.iter().filter(as_owner).count(), 1, "{asked:?}");
+}
