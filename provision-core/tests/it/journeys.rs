@@ -117,14 +117,14 @@ async fn an_undo_that_fails_parks_and_goes_on_after_an_order() {
     assert_eq!((failure.path.as_str(), left.len()), ("b", 1));
     assert_eq!(engine.dead_letters().await.unwrap().runs.len(), 1);
     engine.retry(run.id(), By::new("ann", "the provider is back")).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    provision_core::clock::sleep(Duration::from_secs(5)).await;
     assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
     assert!(cloud.names().is_empty());
     engine.redrive(run.id(), By::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    provision_core::clock::sleep(Duration::from_secs(5)).await;
     assert_eq!(run.output().await.unwrap(), "c x-a@t-2");
     engine.tear_down(run.id(), By::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    provision_core::clock::sleep(Duration::from_secs(5)).await;
     assert_eq!(run.outcome().await.unwrap(), Outcome::TornDown);
     assert!(cloud.names().is_empty());
     let late = engine.cancel(run.id(), By::default()).await.unwrap_err();
@@ -143,7 +143,7 @@ async fn abandoned_leftovers_are_named() {
     run.outcome().await.unwrap();
     let answer = Resolution::Abandon { path: "b".into() };
     engine.resolve(run.id(), answer, By::new("ann", "written off")).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    provision_core::clock::sleep(Duration::from_secs(5)).await;
     let Outcome::RolledBackKeeping(_, left) = run.outcome().await.unwrap() else { panic!() };
     assert_eq!(left.len(), 1);
     worker.stop().await;
@@ -172,7 +172,7 @@ async fn a_killed_worker_is_taken_over_after_its_lease() {
     let engine = engine(saga).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(LINE, &"x".into()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    provision_core::clock::sleep(Duration::from_millis(500)).await;
     worker.kill();
     let second = engine.spawn_worker(WorkerConfig::default());
     assert_eq!(run.output().await.unwrap(), "x@t-1");
@@ -223,13 +223,13 @@ async fn a_fan_out_tolerates_a_failed_item_and_undoes_it_alone() {
     worker.stop().await;
 }
 
+const PARENT: SagaId<String, String> = SagaId::new("parent", 1);
 const GO: SignalId<u32> = SignalId::new("go");
 
 #[tokio::test(start_paused = true)]
 async fn signals_sleeps_conditions_and_children() {
     let cloud = Cloud::default();
     let child = line(&cloud);
-    const PARENT: SagaId<String, String> = SagaId::new("parent", 1);
     let parent = Saga::define(PARENT, |s| {
         let go = s.signal(GO).input((), |_, ()| Duration::from_secs(3600));
         let never = s
@@ -250,7 +250,7 @@ async fn signals_sleeps_conditions_and_children() {
     engine.signal(run.id(), GO, &7).await.unwrap();
     assert_eq!(run.output().await.unwrap(), "c xtrue-a@t-1");
     engine.tear_down(run.id(), By::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    provision_core::clock::sleep(Duration::from_secs(600)).await;
     let head = engine.run(run.id()).await.unwrap();
     assert_eq!(head.status, RunStatus::TornDown, "{:?}", head.summary);
     assert!(cloud.names().is_empty(), "{:?}", cloud.log());
