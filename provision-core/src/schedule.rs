@@ -222,9 +222,9 @@ fn invalid(code: &'static str, context: &str) -> Error {
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
-    use proptest::prelude::{
-        ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
-    };
+    use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+    #[cfg(feature = "cron")]
+    use proptest::prop_oneof;
 
     use super::{MOST_CAUGHT_UP, Misfire, Schedule, Timestamp};
 
@@ -321,8 +321,6 @@ mod tests {
                 .prop_map(|(m, h, d)| Schedule::cron("s", &format!("{m} {h} {d} * *")).unwrap());
             prop_oneof![every, cron]
         };
-        #[cfg(not(feature = "cron"))]
-        let every = prop_oneof![every];
         every
     }
 

@@ -13,7 +13,7 @@ const NO_PROVIDER: [&str; 4] = ["http", "sim", "tools", "webhook"];
 const ADAPTER_ROOMS: [&[&str]; 8] = [
     &["mod.rs"],
     &["config.rs"],
-    &["client.rs"],
+    &["client.rs", "client/mod.rs"],
     &["model.rs"],
     &["error.rs"],
     &["steps.rs", "steps/mod.rs"],

@@ -66,6 +66,7 @@ pub(super) enum What {
 
 /// One node of a random graph.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "marks of a node, drawn one by one")]
 pub(super) struct Spec {
     pub(super) what: What,
     /// Earlier nodes of the same scope it depends on, as bits.
@@ -103,7 +104,7 @@ fn quick(attempts: u32) -> Policy {
 fn refs(bits: u16, below: usize, depth: u16) -> impl Iterator<Item = Ref> {
     (0..below.min(16))
         .filter(move |bit| bits >> bit & 1 == 1)
-        .map(move |index| Ref { depth, index: index as u32 })
+        .map(move |index| Ref { depth, index: u32::try_from(index).unwrap() })
 }
 
 fn kind(spec: &Spec, depth: u16, index: usize) -> Kind {

@@ -11,6 +11,7 @@ use crate::{
 
 /// One instance of a node.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one step")]
 pub(super) struct Truth {
     /// Instances it depends on.
     pub(super) deps: BTreeSet<String>,

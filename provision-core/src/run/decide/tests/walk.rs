@@ -285,11 +285,10 @@ impl Walk {
         self.open.remove(&node);
         let truth = self.model.truth(path);
         match (&end, dir) {
-            (AttemptEnd::Done(_), Direction::Forward) => {
-                if !truth.noted || truth.created {
-                    truth.worst = truth.worst.max(Effect::Applied);
-                }
+            (AttemptEnd::Done(_), Direction::Forward) if !truth.noted || truth.created => {
+                truth.worst = truth.worst.max(Effect::Applied);
             }
+            (AttemptEnd::Done(_), Direction::Forward) => {}
             (AttemptEnd::Done(_), Direction::Undo) => truth.undone = true,
             (AttemptEnd::Failed(error), Direction::Forward) => {
                 truth.worst = truth.worst.max(error.effect());
