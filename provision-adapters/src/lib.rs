@@ -8,11 +8,11 @@
 #[cfg(feature = "github")]
 pub mod github;
 pub mod http;
+#[cfg(feature = "n8n")]
+pub mod n8n;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(feature = "supabase")]
 pub mod supabase;
 #[cfg(feature = "vercel")]
 pub mod vercel;
-#[cfg(feature = "n8n")]
-pub mod n8n;

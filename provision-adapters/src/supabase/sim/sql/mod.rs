@@ -11,7 +11,7 @@
 //!
 //! What is known to differ from the server: expressions are printed as they were written, with
 //! brackets and schemas added but without the casts the server shows; dates are in UTC; text sorts by
-//! bytes; random values follow from a counter.
+//! bytes; random values follow from a counter; a rollback also takes back what sequences gave.
 
 mod bind;
 mod ddl;

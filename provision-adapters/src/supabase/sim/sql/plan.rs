@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::state::Oid;
 use super::sys::SystemRelation;
 use super::value::Value;
-use super::value::types::Type;
+use super::value::sql_type::Type;
 
 /// An expression with its type.
 #[derive(Debug, Clone, PartialEq)]

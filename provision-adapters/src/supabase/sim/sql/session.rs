@@ -79,10 +79,7 @@ impl Session {
     }
 
     fn roll_back(&mut self) {
-        // Numbers that were drawn stay drawn: a sequence never gives one twice.
-        let drawn = self.db.drawn.max(self.saved.0.drawn);
         (self.db, self.settings) = self.saved.clone();
-        self.db.drawn = drawn;
         self.explicit = false;
     }
 
@@ -104,7 +101,8 @@ impl Session {
             _ => {}
         }
         let shared = Shared::new(self.now, self.role, self.settings.clone(), self.db.drawn);
-        let mut exec = Exec { db: self.db.clone(), shared };
+        // A refusal goes back to what was saved, so the database can be lent out whole.
+        let mut exec = Exec { db: std::mem::take(&mut self.db), shared };
         let result = run(&mut exec, statement, alone)?;
         self.settings = exec.shared.settings.into_inner();
         self.db = exec.db;

@@ -13,7 +13,7 @@ use super::super::plan::{
 };
 use super::super::state::{Oid, Shape};
 use super::super::value::Value;
-use super::super::value::types::{CastLevel, Type, cast_level};
+use super::super::value::sql_type::{CastLevel, Type, cast_level};
 use super::Binder;
 use super::expr::compare;
 use super::scope::Scope;
@@ -464,7 +464,10 @@ fn unknown_operator(symbol: &str, args: &[Typed]) -> SqlError {
         let text = format!("operator is not unique: {written}");
         return SqlError::new(code::AMBIGUOUS_FUNCTION, text);
     }
-    if func::named("", symbol).is_empty() && !"+-*/%".contains(symbol) {
+    let rich = |arg: &Typed| arg.ty.is_moment() || matches!(arg.ty, Type::Interval | Type::Jsonb);
+    let known = !func::named("", symbol).is_empty() || "+-*/%".contains(symbol);
+    // The server calculates with moments and documents in more ways than the model.
+    if !known || ("+-*/%".contains(symbol) && args.iter().any(rich)) {
         return SqlError::unsupported(format!("operator {written}"));
     }
     SqlError::new(code::UNDEFINED_FUNCTION, format!("operator does not exist: {written}"))

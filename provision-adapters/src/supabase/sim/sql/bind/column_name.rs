@@ -3,7 +3,7 @@
 use sqlparser::ast::{Expr, SelectItem, SetExpr, Value};
 
 use super::super::parse::fold;
-use super::super::value::types;
+use super::super::value::sql_type;
 use super::call;
 
 /// The name of an output that was given none.
@@ -25,11 +25,10 @@ fn name(expr: &Expr) -> Option<String> {
                 written
             })
         }
-        Expr::Cast { expr, data_type, .. } => {
-            name(expr).or_else(|| types::from_ast(data_type).ok().map(|ty| types::short_name(&ty)))
-        }
+        Expr::Cast { expr, data_type, .. } => name(expr)
+            .or_else(|| sql_type::from_ast(data_type).ok().map(|ty| sql_type::short_name(&ty))),
         Expr::TypedString(text) => {
-            types::from_ast(&text.data_type).ok().map(|ty| types::short_name(&ty))
+            sql_type::from_ast(&text.data_type).ok().map(|ty| sql_type::short_name(&ty))
         }
         Expr::Interval(_) => Some("interval".to_owned()),
         Expr::Case { else_result, .. } => {

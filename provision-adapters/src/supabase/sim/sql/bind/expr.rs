@@ -9,7 +9,7 @@ use super::super::parse::{checked, fold};
 use super::super::plan::{Arithmetic, Comparison, Expr, SubqueryKind, Typed};
 use super::super::value::Value;
 use super::super::value::decimal::Decimal;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::Binder;
 use super::scope::{FoundColumn, Scope};
 
@@ -143,7 +143,7 @@ impl Binder<'_> {
                 constant(Value::text(&text.value), Type::Unknown)
             }
             ast::Value::Boolean(value) => constant(Value::Bool(*value), Type::Bool),
-            ast::Value::Null => Ok(super::types::null()),
+            ast::Value::Null => Ok(super::coercion::null()),
             ast::Value::Placeholder(name) => self.placeholder(name),
             other => Err(SqlError::unsupported(format!("literal {other}"))),
         }
@@ -163,7 +163,7 @@ impl Binder<'_> {
             return Err(SqlError::unsupported(text));
         }
         let literal = self.literal(&text.value.value)?;
-        self.explicit(&literal, &types::from_ast(&text.data_type)?)
+        self.explicit(&literal, &sql_type::from_ast(&text.data_type)?)
     }
 
     fn interval(&self, interval: &ast::Interval) -> Result<Typed, SqlError> {
@@ -186,7 +186,7 @@ impl Binder<'_> {
         data_type: &ast::DataType,
         scope: &Scope<'_>,
     ) -> Result<Typed, SqlError> {
-        let to = types::from_ast(data_type)?;
+        let to = sql_type::from_ast(data_type)?;
         if let (Ast::Array(array), Type::Array(element)) = (inner, &to)
             && array.elem.is_empty()
         {
@@ -234,7 +234,7 @@ impl Binder<'_> {
         }
         results.push(match otherwise {
             Some(otherwise) => self.expr(otherwise, scope)?,
-            None => super::types::null(),
+            None => super::coercion::null(),
         });
         let (mut results, ty) = self.unify(&results, "CASE")?;
         let otherwise = Box::new(results.pop().unwrap_or(Expr::Const(Value::Null)));

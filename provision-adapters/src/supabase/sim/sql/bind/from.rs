@@ -16,7 +16,7 @@ use super::super::plan::{
 };
 use super::super::state::lookup::Found;
 use super::super::state::{PolicyCommand, Relation, RelationKind};
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::Binder;
 use super::expr::compare;
 use super::scope::{Scope, Table, table_of};

@@ -4,6 +4,7 @@
 //! statement and then asks whether it may run.
 
 pub(crate) mod call;
+pub(crate) mod coercion;
 pub(crate) mod column_name;
 pub(crate) mod expr;
 pub(crate) mod from;
@@ -13,7 +14,6 @@ pub(crate) mod query;
 pub(crate) mod routine;
 pub(crate) mod scope;
 pub(crate) mod security;
-pub(crate) mod types;
 pub(crate) mod uses;
 
 use std::cell::RefCell;
@@ -25,7 +25,7 @@ use super::plan::{Expr, QueryPlan, Typed};
 use super::run::Env;
 use super::state::lookup::Resolver;
 use super::state::{Oid, StoredSql};
-use super::value::types::Type;
+use super::value::sql_type::Type;
 use scope::Scope;
 
 /// Binds parsed text in the surroundings of a role.

@@ -4,11 +4,11 @@ use sqlparser::ast::{self, BinaryOperator, Expr as Ast};
 
 use super::super::error::{SqlError, code};
 use super::super::plan::{Arithmetic, Comparison, Expr, SubqueryKind, Typed};
-use super::super::value::types::{Type, common};
+use super::super::value::sql_type::{Type, common};
 use super::Binder;
+use super::coercion::no_operator;
 use super::expr::{boolean, calculate, compare, comparison, single_type};
 use super::scope::Scope;
-use super::types::no_operator;
 
 impl Binder<'_> {
     pub(super) fn binary(

@@ -13,7 +13,7 @@ use super::super::parse::{checked, fold, label};
 use super::super::plan::{
     Body, Expr, OutputColumn, QueryPlan, SelectPlan, SetOperation, SortKey, Typed,
 };
-use super::super::value::types::{CastLevel, Type, common};
+use super::super::value::sql_type::{CastLevel, Type, common};
 use super::Binder;
 use super::column_name;
 use super::from::relation_name;

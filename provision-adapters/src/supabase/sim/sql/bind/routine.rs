@@ -9,7 +9,7 @@ use super::super::parse::{self, statement::Statement};
 use super::super::plan::{OutputColumn, QueryPlan};
 use super::super::run::Env;
 use super::super::state::{Function, Shape};
-use super::super::value::types::{CastLevel, Type, cast_level};
+use super::super::value::sql_type::{CastLevel, Type, cast_level};
 use super::Binder;
 use super::scope::Scope;
 use super::uses::Uses;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::super::error::{SqlError, code};
 use super::super::plan::QueryPlan;
 use super::super::state::Relation;
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 
 /// Columns a table has without listing them; the model has none of them.
 const SYSTEM_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];

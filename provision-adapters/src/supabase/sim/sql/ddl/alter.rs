@@ -14,7 +14,9 @@ use super::super::session::Exec;
 use super::super::state::{Generated, Oid, RelationKind};
 use super::super::value::Value;
 use super::comment::fits;
-use super::{check_new_owner, check_owner, relation_if_exists, role_of, table, view};
+use super::{
+    check_new_owner, check_owner, check_owner_may_create, relation_if_exists, role_of, table, view,
+};
 
 pub(super) fn run(exec: &mut Exec, alter: &AlterTable) -> Result<(), SqlError> {
     let Some(oid) = relation_if_exists(exec, &alter.name, alter.if_exists)? else {
@@ -102,13 +104,7 @@ fn change_owner(exec: &mut Exec, oid: Oid, owner: Oid) -> Result<(), SqlError> {
     let before = relation.owner;
     let schema = relation.schema;
     check_new_owner(exec, owner)?;
-    if let Some(schema) = exec.db.schemas.get(&schema) {
-        let create = super::super::state::acl::Rights::CREATE;
-        let role = exec.role();
-        if !exec.db.is_superuser(role) && !exec.db.rights_on(&schema.target(), owner).has(create) {
-            return Err(SqlError::denied("schema", &schema.name));
-        }
-    }
+    check_owner_may_create(exec, schema, owner)?;
     // Indexes and the sequences of columns go with their table.
     let follows = |other: &super::super::state::Relation| {
         other.oid == oid

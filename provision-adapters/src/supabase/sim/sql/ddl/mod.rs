@@ -18,7 +18,7 @@ use super::error::{SqlError, code};
 use super::parse::Name;
 use super::parse::statement::{OwnedObject, RoleSpec, Statement};
 use super::session::Exec;
-use super::state::acl::Acl;
+use super::state::acl::{Acl, Rights};
 use super::state::lookup::Found;
 use super::state::{Database, GrantObject, Oid, PUBLIC, Relation};
 
@@ -128,6 +128,14 @@ fn check_new_owner(exec: &Exec, owner: Oid) -> Result<(), SqlError> {
     }
     let text = format!("must be member of role \"{}\"", exec.db.role(owner)?.name);
     Err(SqlError::new(code::INSUFFICIENT_PRIVILEGE, text))
+}
+
+/// A new owner must be able to create such an object where it is; a superuser need not ask.
+fn check_owner_may_create(exec: &Exec, schema: Oid, owner: Oid) -> Result<(), SqlError> {
+    let Some(schema) = exec.db.schemas.get(&schema) else { return Ok(()) };
+    let allowed = exec.db.is_superuser(exec.role())
+        || exec.db.rights_on(&schema.target(), owner).has(Rights::CREATE);
+    if allowed { Ok(()) } else { Err(SqlError::denied("schema", &schema.name)) }
 }
 
 /// Tells whether a relation with this name stands in the way of a new one.

@@ -15,7 +15,7 @@ use super::super::state::{
     Key, Oid, PartitionBound, PartitionOf, Partitioning, RangeEnd, Relation, RelationKind,
 };
 use super::super::value::Value;
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::{free_name, index, owned_relation};
 
 /// Makes a table a partitioned one; its columns are found when they are there.

@@ -12,7 +12,7 @@ use super::super::parse::statement::{
 use super::super::run::settings;
 use super::super::session::Exec;
 use super::super::state::{Argument, Function, GrantObject, Oid, Returns, Shape, Volatility};
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::{check_new_owner, initial_acl, role_of};
 
 pub(super) fn create(exec: &mut Exec, create: &CreateFunction) -> Result<(), SqlError> {
@@ -242,6 +242,8 @@ pub(super) fn change_owner(
     let oid = owned(exec, function)?;
     let owner = role_of(exec, owner)?;
     check_new_owner(exec, owner)?;
+    let schema = exec.db.functions.get(&oid).map(|function| function.schema).unwrap_or_default();
+    super::check_owner_may_create(exec, schema, owner)?;
     let function = exec.db.functions.get_mut(&oid);
     let function = function.ok_or_else(|| SqlError::internal("a function is missing"))?;
     let before = std::mem::replace(&mut function.owner, owner);

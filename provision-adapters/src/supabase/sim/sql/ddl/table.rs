@@ -18,7 +18,7 @@ use super::super::state::{
     Check, Column, ForeignKey, Generated, GrantObject, Key, Oid, Relation, RelationKind, Sequence,
     StoredSql,
 };
-use super::super::value::types::{CastLevel, Type, cast_level, common};
+use super::super::value::sql_type::{CastLevel, Type, cast_level, common};
 use super::{free_name, index, initial_acl, is_taken, partition, taken};
 
 /// Most columns of one table, as in the server.

@@ -14,7 +14,7 @@ use super::run::{Env, Frame, cast, expr, query};
 use super::session::Exec;
 use super::state::acl::Rights;
 use super::state::{Oid, Relation, RelationKind, Row};
-use super::value::types::Type;
+use super::value::sql_type::Type;
 use super::value::{Value, text};
 
 /// Most rows of one table.

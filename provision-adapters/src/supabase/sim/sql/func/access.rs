@@ -8,7 +8,7 @@ use super::super::state::roles::Target;
 use super::super::state::{GrantObject, Oid, PUBLIC, Relation};
 use super::super::sys;
 use super::super::value::Value;
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::Parameter::{Either, Is};
 use super::names;
 use super::{Builtin, Parameter, Returns, str_at, strict};

@@ -6,7 +6,7 @@ use super::super::state::acl::Acl;
 use super::super::state::{Function, GrantObject, Shape};
 use super::super::sys;
 use super::super::value::Value;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::Parameter::Is;
 use super::names;
 use super::{Builtin, Returns, int_at, str_at, strict};
@@ -27,11 +27,11 @@ pub(super) static LIST: &[Builtin] = &[
         strict: false,
         body: |_, a, _| {
             let Some(oid) = a.first().and_then(Value::as_oid) else { return Ok(Value::Null) };
-            if let Some(name) = types::pseudo_name(oid) {
+            if let Some(name) = sql_type::pseudo_name(oid) {
                 return Ok(name.into());
             }
             let modifier = a.get(1).and_then(Value::as_int).unwrap_or(-1);
-            let found = types::numbered(oid, modifier);
+            let found = sql_type::numbered(oid, modifier);
             Ok(Value::Text(found.map_or_else(|| "???".to_owned(), |ty| ty.label())))
         },
     },

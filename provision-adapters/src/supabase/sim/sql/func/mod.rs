@@ -15,7 +15,7 @@ use super::error::SqlError;
 use super::plan::Typed;
 use super::run::Env;
 use super::value::Value;
-use super::value::types::Type;
+use super::value::sql_type::Type;
 
 /// What an argument may be.
 #[derive(Debug)]
@@ -168,7 +168,9 @@ const FOREIGN: &str = include_str!("../sql/functions.txt");
 
 /// Tells the functions that only the server has.
 pub(crate) fn is_foreign(name: &str) -> bool {
-    FOREIGN.split_whitespace().any(|known| known == name)
+    // These are grammar in the server, and calls for the parser.
+    let grammar = ["cube", "grouping", "rollup"];
+    grammar.contains(&name) || FOREIGN.split_whitespace().any(|known| known == name)
 }
 
 /// Computes a function.

@@ -8,7 +8,7 @@ use super::super::state::lookup::{Found, quote_ident};
 use super::super::state::{Function, Oid, Relation};
 use super::super::sys;
 use super::super::value::Value;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 
 /// Reads the name of an object as its number.
 pub(crate) fn registered(env: &Env<'_>, text: &str, ty: &Type) -> Result<Value, SqlError> {
@@ -24,9 +24,9 @@ pub(crate) fn registered(env: &Env<'_>, text: &str, ty: &Type) -> Result<Value, 
             schema.map(|schema| schema.oid).ok_or_else(|| SqlError::undefined_schema(&name))?
         }
         Type::Regprocedure => function(env, text)?,
-        Type::Regtype => match types::number_of_name(text) {
+        Type::Regtype => match sql_type::number_of_name(text) {
             Some(number) => number,
-            None => types::number(&type_name(text)?),
+            None => sql_type::number(&type_name(text)?),
         },
         other => return Err(SqlError::unsupported(format!("literals of type {}", other.label()))),
     };
@@ -96,9 +96,9 @@ pub(crate) fn print(env: &Env<'_>, value: &Value, ty: &Type) -> String {
             let schema = quote_ident(env.db.schema_name(function.schema));
             format!("{schema}.{}", function.signature())
         }),
-        Type::Regtype => match types::pseudo_name(oid) {
+        Type::Regtype => match sql_type::pseudo_name(oid) {
             Some(name) => name.to_owned(),
-            None => types::numbered(oid, -1).map_or_else(number, |ty| ty.label()),
+            None => sql_type::numbered(oid, -1).map_or_else(number, |ty| ty.label()),
         },
         _ => number(),
     }

@@ -4,8 +4,8 @@ use super::super::error::{SqlError, code};
 use super::super::run::Env;
 use super::super::state::acl::Rights;
 use super::super::value::Value;
+use super::super::value::sql_type::Type;
 use super::super::value::time;
-use super::super::value::types::Type;
 use super::Parameter::Is;
 use super::{Builtin, Parameter, Returns, str_at, strict};
 

@@ -3,7 +3,7 @@
 use super::super::error::SqlError;
 use super::super::run::cast;
 use super::super::state::lookup;
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::super::value::{Value, compare};
 use super::Parameter::{Any, AnyArray, Is, Rest};
 use super::{Builtin, Returns, int_at, operator, str_at, strict};

@@ -6,7 +6,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::super::error::SqlError;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::statement::{RoleSpec, TypeSpec};
 use super::{Name, checked, is_reserved};
 
@@ -149,13 +149,13 @@ impl Cursor {
     }
 
     pub(crate) fn data_type(&mut self) -> Result<Type, SqlError> {
-        types::from_ast(&self.parser.parse_data_type()?)
+        sql_type::from_ast(&self.parser.parse_data_type()?)
     }
 
     /// Reads a type, or the name of a table whose row type is meant.
     pub(crate) fn type_spec(&mut self) -> Result<TypeSpec, SqlError> {
         let parsed = self.parser.parse_data_type()?;
-        let error = match types::from_ast(&parsed) {
+        let error = match sql_type::from_ast(&parsed) {
             Ok(ty) => return Ok(TypeSpec::Known(ty)),
             Err(error) => error,
         };

@@ -33,6 +33,9 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
 /// tokens can be walked and dropped on a small stack.
 const ELEMENT_TOKENS_MAX: usize = 600;
 
+/// Most set operations of one nesting level, which also become a chain.
+const SET_OPERATIONS_MAX: usize = 100;
+
 /// A name with an optional schema, folded as the server folds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
@@ -208,27 +211,36 @@ fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
     Ok(tokens)
 }
 
-/// Counts tokens between commas, one count for each open bracket.
+/// Counts tokens between commas and set operations, for each open bracket anew.
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
-    let mut counts = vec![0_usize];
+    let mut counts = vec![(0_usize, 0_usize)];
     for token in tokens {
         match token.token {
-            Token::LParen | Token::LBracket => counts.push(0),
+            Token::LParen | Token::LBracket => counts.push((0, 0)),
             Token::RParen | Token::RBracket if counts.len() > 1 => {
                 counts.pop();
             }
             _ => {}
         }
-        let Some(count) = counts.last_mut() else { continue };
-        *count = match token.token {
-            Token::Comma | Token::SemiColon => 0,
-            _ => count.saturating_add(1),
-        };
-        if *count > ELEMENT_TOKENS_MAX {
+        let Some((elements, operations)) = counts.last_mut() else { continue };
+        *elements = elements.saturating_add(1);
+        match &token.token {
+            Token::SemiColon => (*elements, *operations) = (0, 0),
+            Token::Comma => *elements = 0,
+            Token::Word(word) if is_set_operation(&word.value) => {
+                *operations = operations.saturating_add(1);
+            }
+            _ => {}
+        }
+        if *elements > ELEMENT_TOKENS_MAX || *operations > SET_OPERATIONS_MAX {
             return Err(SqlError::too_complex());
         }
     }
     Ok(())
+}
+
+fn is_set_operation(word: &str) -> bool {
+    ["union", "except", "intersect"].iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {

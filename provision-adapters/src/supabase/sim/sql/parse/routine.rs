@@ -4,7 +4,7 @@ use sqlparser::tokenizer::Token;
 
 use super::super::error::{SqlError, code};
 use super::super::state::Volatility;
-use super::super::value::types;
+use super::super::value::sql_type;
 use super::cursor::Cursor;
 use super::statement::{
     AlterFunction, ArgumentSpec, CreateFunction, FunctionOptions, FunctionRef, OwnedObject,
@@ -216,7 +216,7 @@ pub(crate) fn qualified_name(text: &str) -> Result<super::Name, SqlError> {
 }
 
 /// Reads a type name kept as text, as `to_regtype` or a catalog would.
-pub(crate) fn type_name(text: &str) -> Result<types::Type, SqlError> {
+pub(crate) fn type_name(text: &str) -> Result<sql_type::Type, SqlError> {
     let mut cursor = Cursor::new(super::tokens(text)?);
     match cursor.type_spec()? {
         TypeSpec::Known(ty) => Ok(ty),

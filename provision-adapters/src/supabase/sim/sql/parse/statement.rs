@@ -7,7 +7,7 @@ use sqlparser::ast::{Expr, Query, SelectItem, TableWithJoins};
 
 use super::super::state::acl::Rights;
 use super::super::state::{Generated, GrantObject, PolicyCommand, ReferenceAction, Volatility};
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::Name;
 
 /// One statement.

@@ -5,12 +5,38 @@ use sqlparser::tokenizer::Token;
 
 use super::super::error::{SqlError, code};
 use super::super::state::{Generated, ReferenceAction};
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::cursor::Cursor;
 use super::statement::{
     AlterTable, BoundSpec, ColumnSpec, ConstraintBody, CreateTable, DropKind, PartitionRule,
     References, Statement, TableAction, TableConstraint,
 };
+
+/// Actions on tables that the server has and the model has not, by their first words.
+const UNMODELLED_ACTIONS: &[&str] = &[
+    "attach partition",
+    "cluster on",
+    "detach partition",
+    "disable rule",
+    "disable trigger",
+    "drop",
+    "enable always",
+    "enable replica",
+    "enable rule",
+    "enable trigger",
+    "inherit",
+    "no inherit",
+    "not of",
+    "rename",
+    "replica identity",
+    "set access method",
+    "set logged",
+    "set schema",
+    "set tablespace",
+    "set unlogged",
+    "set without",
+    "validate constraint",
+];
 
 impl Cursor {
     pub(super) fn create_table(&mut self) -> Result<Statement, SqlError> {
@@ -200,7 +226,7 @@ impl Cursor {
                 return Ok((ty, true));
             }
         }
-        let ty = types::from_ast(&parsed)?;
+        let ty = sql_type::from_ast(&parsed)?;
         let pseudo = matches!(ty, Type::Void | Type::Record | Type::Unknown);
         if pseudo {
             let text = format!("column has pseudo-type {}", ty.label());
@@ -329,7 +355,13 @@ impl Cursor {
             self.eat("column");
             return self.alter_column();
         }
-        Err(self.unexpected())
+        let action = UNMODELLED_ACTIONS.iter().find(|words| self.at_all(words));
+        match action {
+            Some(words) => {
+                Err(SqlError::unsupported(format!("ALTER TABLE .. {}", words.to_uppercase())))
+            }
+            None => Err(self.unexpected()),
+        }
     }
 
     fn add_action(&mut self) -> Result<TableAction, SqlError> {

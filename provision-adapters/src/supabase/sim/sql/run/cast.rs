@@ -2,9 +2,9 @@
 
 use super::super::error::{SqlError, code};
 use super::super::func::names;
+use super::super::value::sql_type::Type;
 use super::super::value::text;
 use super::super::value::time;
-use super::super::value::types::Type;
 use super::super::value::{Value, decimal_of, float_of};
 use super::Env;
 

@@ -6,8 +6,8 @@ use super::super::error::{SqlError, code};
 use super::super::func;
 use super::super::plan::{Arithmetic, Comparison, Expr, SubqueryKind};
 use super::super::value::decimal::Decimal;
+use super::super::value::sql_type::Type;
 use super::super::value::time::{self, Interval};
-use super::super::value::types::Type;
 use super::super::value::{Value, compare, decimal_of, float_of};
 use super::{Env, Frame, cast, query};
 

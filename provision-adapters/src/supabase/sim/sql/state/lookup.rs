@@ -227,7 +227,7 @@ impl Relation {
 impl Function {
     pub(crate) fn argument_types(
         &self,
-    ) -> impl Iterator<Item = super::super::value::types::Type> + '_ {
+    ) -> impl Iterator<Item = super::super::value::sql_type::Type> + '_ {
         self.arguments.iter().map(|argument| argument.ty.base())
     }
 

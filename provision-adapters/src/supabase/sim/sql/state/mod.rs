@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::acl::{Acl, Rights};
 use super::value::Value;
-use super::value::types::Type;
+use super::value::sql_type::Type;
 
 /// Number of an object, unique over all kinds in this model.
 pub(crate) type Oid = u32;
@@ -29,7 +29,7 @@ pub(crate) const PUBLIC: Oid = 0;
 pub(crate) type Row = Vec<Value>;
 
 /// Everything a transaction can change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Database {
     pub(crate) next_oid: Oid,
     pub(crate) roles: BTreeMap<Oid, Role>,

@@ -7,7 +7,7 @@ use super::super::state::acl::{Acl, Rights};
 use super::super::state::lookup::{PG_CATALOG, quote_ident};
 use super::super::state::{Oid, PUBLIC, Policy, Row, StoredSql};
 use super::super::value::Value;
-use super::super::value::types::Type;
+use super::super::value::sql_type::Type;
 use super::ColumnType::{Many, One};
 use super::{SystemRelation, print};
 

@@ -7,7 +7,7 @@ use super::super::state::acl::{Acl, Rights};
 use super::super::state::lookup::INFORMATION_SCHEMA;
 use super::super::state::{Function, GrantObject, Oid, PUBLIC, Relation, RelationKind, Row};
 use super::super::value::Value;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::ColumnType::One;
 use super::SystemRelation;
 
@@ -196,7 +196,7 @@ fn columns(env: &Env<'_>) -> Result<Vec<Row>, SqlError> {
                 Value::Int(number),
                 nullable.into(),
                 Value::Text(data_type),
-                Value::Text(types::short_name(&column.ty)),
+                Value::Text(sql_type::short_name(&column.ty)),
             ]);
             rows.push(row);
         }

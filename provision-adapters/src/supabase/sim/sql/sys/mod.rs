@@ -16,7 +16,7 @@ use super::func;
 use super::run::Env;
 use super::state::lookup::{INFORMATION_SCHEMA, PG_CATALOG};
 use super::state::{Oid, Row};
-use super::value::types::Type;
+use super::value::sql_type::Type;
 
 /// First number of the catalogs' own relations.
 const FIRST_RELATION: Oid = 1_200;

@@ -6,7 +6,7 @@ use super::super::run::Env;
 use super::super::state::lookup::PG_CATALOG;
 use super::super::state::{Function, Row, Shape};
 use super::super::value::Value;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::ColumnType::{Many, One};
 use super::relations::system_owner;
 use super::{SystemRelation, function_oid, print_acl};
@@ -93,8 +93,8 @@ fn pg_proc(env: &Env<'_>) -> Result<Vec<Row>, SqlError> {
     let mut rows = Vec::new();
     for (place, builtin) in func::all().filter(|(_, builtin)| !builtin.schema.is_empty()) {
         let returned = match &builtin.returns {
-            func::Returns::Is(ty) => types::number(ty),
-            func::Returns::ArrayOf(ty) => types::number(&Type::array(ty.clone())),
+            func::Returns::Is(ty) => sql_type::number(ty),
+            func::Returns::ArrayOf(ty) => sql_type::number(&Type::array(ty.clone())),
             func::Returns::Same(_) => 0,
         };
         rows.push(vec![
@@ -129,10 +129,10 @@ fn user_function(env: &Env<'_>, function: &Function) -> Row {
     let names = named.then(|| Value::Array(function.arguments.iter().map(name).collect()));
     let config = function.config.iter().map(|setting| setting.as_str().into()).collect();
     let returned = match &function.returns.shape {
-        Shape::Scalar(ty) => types::number(ty),
+        Shape::Scalar(ty) => sql_type::number(ty),
         // The row type of a table has the number of the table here.
         Shape::Relation(relation) => *relation,
-        Shape::Table(_) => types::number(&Type::Record),
+        Shape::Table(_) => sql_type::number(&Type::Record),
     };
     vec![
         function.oid.into(),

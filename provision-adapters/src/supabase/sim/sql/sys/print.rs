@@ -17,7 +17,7 @@ use super::super::parse::{self, Name, fold};
 use super::super::run::Env;
 use super::super::state::StoredSql;
 use super::super::state::lookup::{Found, PG_CATALOG, Resolver, quote_ident};
-use super::super::value::types;
+use super::super::value::sql_type;
 
 /// Prints a stored expression for the reader of a catalog.
 pub(crate) fn expression(env: &Env<'_>, sql: &StoredSql) -> Result<String, SqlError> {
@@ -108,7 +108,7 @@ impl Printer<'_> {
                     let bare = std::mem::replace(inner.as_mut(), Expr::Tuple(Vec::new()));
                     **inner = Expr::Nested(Box::new(bare));
                 }
-                let label = Ident::new(types::from_ast(data_type)?.label());
+                let label = Ident::new(sql_type::from_ast(data_type)?.label());
                 *data_type = DataType::Custom(
                     ObjectName(vec![ObjectNamePart::Identifier(label)]),
                     Vec::new(),

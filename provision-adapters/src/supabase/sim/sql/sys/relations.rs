@@ -5,7 +5,7 @@ use super::super::run::Env;
 use super::super::state::lookup::{PG_CATALOG, quote_ident};
 use super::super::state::{Generated, Oid, Relation, RelationKind, Row};
 use super::super::value::Value;
-use super::super::value::types::{self, Type};
+use super::super::value::sql_type::{self, Type};
 use super::ColumnType::{Many, One};
 use super::{SystemRelation, all, print_acl};
 
@@ -282,9 +282,9 @@ fn attribute(relation: Oid, name: &str, ty: &Type, place: usize) -> Row {
     vec![
         relation.into(),
         name.into(),
-        types::number(ty).into(),
+        sql_type::number(ty).into(),
         number(place.saturating_add(1)),
-        Value::Int(types::modifier(ty)),
+        Value::Int(sql_type::modifier(ty)),
     ]
 }
 

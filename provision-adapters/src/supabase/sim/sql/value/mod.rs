@@ -1,12 +1,12 @@
 //! Values and their order, apart from the types that give them meaning.
 //!
 //! One [`Value`] serves many types: a `bigint`, an `oid` and a `regclass` are all [`Value::Int`]. The
-//! bound expression knows the type; [`types`] names types and [`text`] reads and prints values.
+//! bound expression knows the type; [`sql_type`] names types and [`text`] reads and prints values.
 
 pub(crate) mod decimal;
+pub(crate) mod sql_type;
 pub(crate) mod text;
 pub(crate) mod time;
-pub(crate) mod types;
 
 use std::cmp::Ordering;
 

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::super::error::{SqlError, code};
 use super::Value;
 use super::decimal::Decimal;
+use super::sql_type::Type;
 use super::time::{self, Interval};
-use super::types::Type;
 
 /// Largest whole number that JavaScript keeps exact; the database API gives larger ones as text.
 const SAFE_INTEGER: i64 = 9_007_199_254_740_991;

@@ -4,7 +4,7 @@ use super::super::error::{SqlError, code};
 use super::super::plan::{Expr, Typed};
 use super::super::run::cast;
 use super::super::value::Value;
-use super::super::value::types::{CastLevel, Type, cast_level, common};
+use super::super::value::sql_type::{CastLevel, Type, cast_level, common};
 use super::Binder;
 
 impl Binder<'_> {
