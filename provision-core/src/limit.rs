@@ -1,6 +1,6 @@
 //! The seam for limits that all workers share: rates, pauses, breakers, concurrency.
 //!
-//! The arithmetic is [`crate::retry`]-like: pure functions in [`gcra`] and [`breaker`], one for all
+//! The arithmetic is [`crate::retry`]-like: pure functions in [`crate::gcra`] and [`crate::breaker`], one for all
 //! stores. Limiter state needs no fsync; losing it costs at most one burst.
 
 use std::{fmt::Debug, time::Duration};
