@@ -61,7 +61,7 @@ pub(crate) fn write(root: &Path) -> Outcome {
     Ok(())
 }
 
-/// Fails when a column is not what [`write`] would write.
+/// Fails when a column is not what [`write()`] would write.
 pub(crate) fn check(root: &Path) -> Outcome {
     let tree = Tree::read(root)?;
     let covers = Covers::read(&tree);
