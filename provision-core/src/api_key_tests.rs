@@ -59,6 +59,7 @@ fn a_hash_verifies_its_key_only_and_holds_nothing_of_it() {
     }
 }
 
+// covers: R4-16
 #[test]
 fn the_default_costs_are_the_recommended_ones() {
     let key = ApiKey::draw("k", &SystemEntropy).unwrap();

@@ -114,6 +114,7 @@ mod tests {
         breaker
     }
 
+    // covers: R4-28
     #[test]
     fn five_failures_within_a_minute_open_it_for_half_a_minute() {
         let breaker = opened();
@@ -142,6 +143,7 @@ mod tests {
         assert_eq!(breaker, Breaker::default());
     }
 
+    // covers: R4-28
     #[test]
     fn one_probe_at_a_time_decides() {
         let mut breaker = opened();

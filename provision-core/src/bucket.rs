@@ -190,6 +190,7 @@ mod tests {
         assert!(bucket.is_idle(until));
     }
 
+    // covers: R1-60
     #[test]
     fn a_window_counts_down_and_is_forgotten_at_its_reset() {
         let mut bucket = Bucket::default();

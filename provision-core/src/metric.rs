@@ -230,7 +230,7 @@ mod tests {
             }
         }
 
-        // covers: R5-40, R4-30
+        // covers: R4-30
         #[test]
         fn values_reach_the_hosts_recorder_with_their_labels() {
             let sheet = Sheet::default();

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(rows, 1, "the first ran once");
     }
 
-    // covers: R3-36
+    // covers: R3-36, R5-64
     #[test]
     fn a_failing_migration_leaves_the_old_version() {
         let mut conn = Connection::open_in_memory().unwrap();
@@ -258,6 +258,7 @@ mod plans {
         rows.unwrap().collect::<Result<_, _>>().unwrap()
     }
 
+    // covers: R3-48
     #[test]
     fn no_hot_statement_scans_or_sorts_a_table() {
         let mut conn = Connection::open_in_memory().unwrap();
@@ -273,6 +274,7 @@ mod plans {
         }
     }
 
+    // covers: R3-48
     #[test]
     fn claims_and_heartbeats_use_indexes_of_the_living_only() {
         let mut conn = Connection::open_in_memory().unwrap();

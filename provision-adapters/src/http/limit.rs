@@ -125,6 +125,7 @@ mod tests {
         }
     }
 
+    // covers: R1-60
     #[test]
     fn an_exhausted_window_pauses_the_bucket_although_the_call_went_through() {
         let pairs = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1767225660")];

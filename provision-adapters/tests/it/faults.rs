@@ -42,7 +42,7 @@ async fn look(http: &Http, call: Call) -> Result<u16, StepError> {
     http.send(&cx, call, request).await.map(|response| response.status)
 }
 
-// covers: S9, X1, X6
+// covers: S9, X1, X6, R1-88
 #[tokio::test]
 async fn the_end_of_a_call_without_an_answer_depends_on_what_it_may_have_done() {
     let faults = [
@@ -175,6 +175,7 @@ async fn a_segment_that_would_change_the_endpoint_is_refused_before_sending() {
     assert!(host.told().calls.iter().all(|call| *call != "delete"), "not even admitted");
 }
 
+// covers: R4-29
 #[tokio::test]
 async fn every_request_says_which_run_it_belongs_to() {
     let world = World::new();

@@ -116,7 +116,7 @@ pub(crate) fn all_texts(error: &StepError) -> String {
     text
 }
 
-// covers: R1-29
+// covers: R2-54
 #[tokio::test]
 async fn a_repository_is_made_marked_waited_for_and_deleted() {
     let world = World::with(SimOptions::default().with_speed(0.05).with_recorded_exchanges());
@@ -147,7 +147,7 @@ async fn a_repository_is_made_marked_waited_for_and_deleted() {
     assert!(repos.list_owned(&cx).await.unwrap().is_empty());
 }
 
-// covers: R1-29, X1
+// covers: X1
 #[tokio::test]
 async fn every_exchange_fits_the_providers_specification() {
     let world = World::new();
@@ -242,7 +242,7 @@ async fn only_the_mark_of_this_run_and_step_makes_it_ours() {
     }
 }
 
-// covers: S11
+// covers: S11, R1-38
 #[tokio::test]
 async fn a_foreign_repository_is_named_and_left_untouched() {
     let world = World::new();
@@ -430,7 +430,7 @@ async fn limits_in_all_their_forms_pause_the_bucket_they_hit() {
     }
 }
 
-// covers: L4
+// covers: L4, R1-12, R1-60
 #[tokio::test]
 async fn an_exhausted_window_is_a_wait_until_its_reset() {
     for status in [403, 429] {
@@ -448,7 +448,7 @@ async fn an_exhausted_window_is_a_wait_until_its_reset() {
     }
 }
 
-// covers: S11
+// covers: S11, R1-12
 #[tokio::test]
 async fn a_sweep_reads_every_page_and_lists_what_carries_a_mark() {
     let world = World::new();

@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-// covers: S9, S7, X1
+// covers: S9, S7, X1, R5-38
 #[tokio::test]
 async fn a_lost_answer_of_a_create_is_unknown_and_the_repository_is_found_again() {
     for fault in lost_answers() {
@@ -232,7 +232,7 @@ async fn a_run_whose_answer_was_lost_is_found_by_its_key() {
     }
 }
 
-// covers: S7
+// covers: S7, R1-36
 #[tokio::test]
 async fn a_failed_look_is_never_absent_and_nothing_is_made() {
     let faults = [
@@ -278,7 +278,7 @@ async fn a_failed_look_is_never_absent_and_nothing_is_made() {
     }
 }
 
-// covers: X1
+// covers: X1, R2-20
 #[tokio::test]
 async fn a_revoked_token_is_permanent_and_says_what_to_do() {
     let world = World::new();

@@ -101,6 +101,7 @@ fn bad_actions() -> Vec<Bad> {
     ]
 }
 
+// covers: R2-70
 #[tokio::test]
 async fn the_simulator_refuses_known_bad_requests_in_the_providers_words() {
     let world = World::new();

@@ -105,7 +105,7 @@ async fn call(url: &str, header: Option<&str>) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-// covers: R1-77, R1-79
+// covers: R1-77, R1-79, R2-54
 #[tokio::test]
 async fn a_webhook_answers_exactly_while_its_workflow_is_active() {
     let world = World::start();

@@ -96,7 +96,7 @@ async fn remove_with_faults<R: Resource>(
     }
 }
 
-// covers: S9, S14, X1
+// covers: S9, S14, X1, R5-38
 #[tokio::test]
 async fn what_lost_its_answer_is_found_again() {
     let world = World::start();
@@ -145,7 +145,7 @@ async fn never_absent<R: Resource>(world: &World, resource: &R, spec: &R::Spec) 
     world.server.with(|sim| sim.set_starting(false));
 }
 
-// covers: S7, S9
+// covers: S7, S9, R1-36
 #[tokio::test]
 async fn a_failed_look_is_never_absent() {
     let world = World::start();
@@ -235,6 +235,7 @@ fn hook(path: &str, id: Option<&str>) -> Value {
     node
 }
 
+// covers: R2-70
 #[tokio::test]
 async fn the_instance_refuses_what_the_real_one_refuses() {
     let world = World::start();

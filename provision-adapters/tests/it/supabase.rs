@@ -110,7 +110,7 @@ pub(crate) fn spec() -> ProjectSpec {
     ProjectSpec::new("client-7", "eu-central-1").with_schema(schema)
 }
 
-// covers: R1-01, R1-07, R1-27, R1-28, R1-46, R1-67, R1-72
+// covers: R1-01, R1-07, R1-27, R1-28, R1-46, R1-67, R1-72, R4-15
 #[tokio::test]
 async fn a_project_is_made_locked_down_verified_and_only_then_gives_its_keys() {
     let world = World::start();
@@ -142,7 +142,7 @@ async fn a_project_is_made_locked_down_verified_and_only_then_gives_its_keys() {
     assert!(!printed.contains(password.expose()));
 }
 
-// covers: S14, R1-42
+// covers: S14, R1-42, R2-54
 #[tokio::test]
 async fn a_project_is_found_again_listed_and_deleted_twice() {
     let world = World::start();

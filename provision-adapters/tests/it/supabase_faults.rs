@@ -39,7 +39,7 @@ fn assert_clean(error: &StepError, secrets: &[String]) {
     }
 }
 
-// covers: S7, S9, X1, R1-28
+// covers: S7, S9, X1, R1-28, R5-38
 #[tokio::test]
 async fn a_create_without_an_answer_is_unknown_and_found_again() {
     let world = World::start();
@@ -132,7 +132,7 @@ async fn a_lock_down_that_lands_late_changes_nothing() {
     world.settle(&cx, &spec, &id).await.unwrap();
 }
 
-// covers: S9
+// covers: S9, R1-36
 #[tokio::test]
 async fn trouble_while_looking_is_never_absent() {
     let world = World::start();

@@ -47,6 +47,7 @@ fn create(change: impl Fn(&mut Value)) -> String {
     body.to_string()
 }
 
+// covers: R2-70
 #[tokio::test]
 async fn known_bad_requests_are_refused_as_documented() {
     let world = World::start();

@@ -135,7 +135,7 @@ pub(crate) async fn settled<R: Resource>(
     panic!("not ready in time");
 }
 
-// covers: R1-64, R1-65, R1-66, R1-74, R1-75, R1-76
+// covers: R1-64, R1-65, R1-66, R1-74, R1-75, R1-76, R2-54
 #[tokio::test]
 async fn a_site_is_made_verified_live_and_removed() {
     let world = World::at_speed(0.01, None);

@@ -87,7 +87,7 @@ async fn remove_with_faults<R: Resource>(
     }
 }
 
-// covers: S9, S14, X1
+// covers: S9, S14, X1, R5-38
 #[tokio::test]
 async fn a_project_whose_answer_was_lost_is_found_again() {
     let world = World::start();
@@ -161,7 +161,7 @@ async fn never_absent<R: Resource>(world: &World, resource: &R, spec: &R::Spec) 
     );
 }
 
-// covers: S7, S9
+// covers: S7, S9, R1-36
 #[tokio::test]
 async fn a_failed_look_is_never_absent() {
     let world = World::start();
@@ -227,7 +227,7 @@ async fn a_wait_asked_for_is_passed_on_in_every_form() {
     assert_eq!(paused, 3, "the shared bucket is paused each time");
 }
 
-// covers: L4
+// covers: L4, R1-60
 #[tokio::test]
 async fn a_used_up_endpoint_says_when_it_is_open_again() {
     let world = World::start();

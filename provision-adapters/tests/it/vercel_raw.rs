@@ -45,6 +45,7 @@ fn code(answer: &Value) -> &str {
     answer["error"]["code"].as_str().unwrap_or_default()
 }
 
+// covers: R2-70
 #[tokio::test]
 async fn projects_refuse_what_the_provider_refuses() {
     let raw = Raw::start();

@@ -55,7 +55,7 @@ impl Room {
     }
 }
 
-// covers: X9, R5-24
+// covers: X9, R5-24, R2-45
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_read_fails_and_no_write_is_lost_while_values_move_to_a_new_key() {
     let room = room();

@@ -67,7 +67,7 @@ async fn values_are_kept_by_tenant_connection_and_name() {
     assert!(room.vault.get(&names[1]).await.unwrap().is_some());
 }
 
-// covers: R5-21, X9
+// covers: R5-21, X9, R5-19
 #[tokio::test]
 async fn a_row_moved_to_another_tenant_does_not_open() {
     let room = room();

@@ -24,6 +24,7 @@ async fn engine(saga: Saga<String, String>) -> Engine {
     Engine::builder(MemoryStore::new()).register(saga).build().await.unwrap()
 }
 
+// covers: R3-41
 #[tokio::test(start_paused = true)]
 async fn a_run_succeeds_and_its_start_is_answered_again() {
     let cloud = Cloud::default();
@@ -39,6 +40,7 @@ async fn a_run_succeeds_and_its_start_is_answered_again() {
     worker.stop().await;
 }
 
+// covers: R1-40, R1-43
 #[tokio::test(start_paused = true)]
 async fn a_failed_run_is_undone_in_reverse() {
     let cloud = Cloud::default();
@@ -55,6 +57,7 @@ async fn a_failed_run_is_undone_in_reverse() {
     worker.stop().await;
 }
 
+// covers: R2-23, R5-38
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_recovered_and_never_repeated() {
     for labelled in [false, true] {
@@ -73,6 +76,7 @@ async fn a_lost_answer_is_recovered_and_never_repeated() {
     }
 }
 
+// covers: R2-23
 #[tokio::test(start_paused = true)]
 async fn readiness_is_polled_without_a_slot_and_transient_faults_are_retried() {
     let cloud = Cloud::default();
@@ -91,6 +95,7 @@ async fn readiness_is_polled_without_a_slot_and_transient_faults_are_retried() {
     worker.stop().await;
 }
 
+// covers: R1-38
 #[tokio::test(start_paused = true)]
 async fn a_foreign_resource_is_refused_and_left_alone() {
     let cloud = Cloud::default();
@@ -104,6 +109,7 @@ async fn a_foreign_resource_is_refused_and_left_alone() {
     worker.stop().await;
 }
 
+// covers: R1-44, R3-12
 #[tokio::test(start_paused = true)]
 async fn an_undo_that_fails_parks_and_goes_on_after_an_order() {
     let cloud = Cloud::default();
@@ -160,6 +166,7 @@ async fn panics_hurt_only_their_attempt() {
     worker.stop().await;
 }
 
+// covers: R1-25, R3-06, R3-34
 #[tokio::test(start_paused = true)]
 async fn a_killed_worker_is_taken_over_after_its_lease() {
     let cloud = Cloud::default();
@@ -194,6 +201,7 @@ async fn an_output_of_nothing_is_an_output() {
 
 const FAN: SagaId<Vec<String>, Vec<String>> = SagaId::new("fan", 1);
 
+// covers: R3-29, R3-53
 #[tokio::test(start_paused = true)]
 async fn a_fan_out_tolerates_a_failed_item_and_undoes_it_alone() {
     let cloud = Cloud::default();

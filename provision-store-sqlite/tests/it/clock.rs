@@ -16,7 +16,7 @@ fn handle(store: &SqliteStore) -> Handle {
     Handle::of(Arc::new(store.clone()))
 }
 
-// covers: S20
+// covers: S20, R3-33
 #[tokio::test]
 async fn a_wall_clock_set_back_an_hour_neither_ends_nor_prolongs_a_lease() {
     let directory = tempfile::tempdir().unwrap();

@@ -75,6 +75,7 @@ pub async fn a_pause_is_kept_and_never_shortened(f: Fixture) {
 }
 
 /// What the provider says is left is not exceeded before its window resets.
+// covers: R1-60
 pub async fn the_providers_own_count_is_kept(f: Fixture) {
     let seen = Observed { remaining: Some((2, f.ttl)), ..Observed::default() };
     observe(&f, "b", seen).await;
@@ -85,6 +86,7 @@ pub async fn the_providers_own_count_is_kept(f: Fixture) {
 }
 
 /// Failing calls open the breaker; healthy ones among them keep it closed.
+// covers: R4-28
 pub async fn failing_calls_open_the_breaker(f: Fixture) {
     let ended = |healthy| Observed { healthy: Some(healthy), ..Observed::default() };
     for _ in 0..20 {

@@ -19,7 +19,7 @@ fn handle(f: &Fixture, n: usize) -> Handle {
 }
 
 /// A hundred starts of one key make one run.
-// covers: S2
+// covers: S2, R3-32
 pub async fn a_hundred_starts_of_one_key_make_one_run(f: Fixture) {
     let mut tasks = JoinSet::new();
     for n in 0..100 {
@@ -41,6 +41,7 @@ pub async fn a_hundred_starts_of_one_key_make_one_run(f: Fixture) {
 }
 
 /// A business key is taken by one of many.
+// covers: R2-51
 pub async fn one_of_many_takes_the_guard(f: Fixture) {
     let mut tasks = JoinSet::new();
     for n in 0..40 {
@@ -55,7 +56,7 @@ pub async fn one_of_many_takes_the_guard(f: Fixture) {
 }
 
 /// Workers that acquire at the same time never share a run, and leave none behind.
-// covers: S5, S23
+// covers: S5, S23, R1-11, R2-40, R3-32
 pub async fn workers_never_share_a_run(f: Fixture) {
     let batch: Vec<_> = (0..200)
         .map(|_| Submission::Run(Box::new(NewRun { head: run_head(), lease_to: None })))
@@ -143,7 +144,7 @@ pub async fn one_of_many_gets_the_name(f: Fixture) {
 
 /// Workers that acquire, append, release and die at random: every journal stays a chain whose
 /// epochs never go back, and no accepted write is lost.
-// covers: S3, S5, S19
+// covers: S3, S5, S19, R2-40
 pub async fn dying_writers_leave_every_journal_whole(f: Fixture) {
     for _ in 0..6 {
         f.main.started(run_head()).await;

@@ -140,7 +140,7 @@ pub async fn a_worker_is_no_proof_of_its_own_death(f: Fixture) {
 }
 
 /// Who retires gives its runs back at once; that is no death.
-// covers: L6
+// covers: L6, R4-32
 pub async fn retiring_gives_back_without_a_death(f: Fixture) {
     let (worker, other) = (new_worker(), new_worker());
     let leased = f.leased_run(worker).await;

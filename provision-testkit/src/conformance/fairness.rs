@@ -20,6 +20,7 @@ async fn start(f: &Fixture, tenant: &str, priority: i32, due_ms: u64) -> RunId {
 }
 
 /// Higher priorities are claimed first, however late they came.
+// covers: R1-11
 pub async fn higher_priority_comes_first(f: Fixture) {
     let worker = new_worker();
     let mut ids = Vec::new();
@@ -34,7 +35,7 @@ pub async fn higher_priority_comes_first(f: Fixture) {
 }
 
 /// Within one tenant the oldest due time goes first.
-// covers: L3
+// covers: L3, R1-11
 pub async fn the_oldest_due_run_comes_first(f: Fixture) {
     let worker = new_worker();
     let mut ids = Vec::new();
@@ -47,7 +48,7 @@ pub async fn the_oldest_due_run_comes_first(f: Fixture) {
 }
 
 /// A tenant with a long queue does not hold back one with a short queue, in one claim or in many.
-// covers: L3
+// covers: L3, R5-19, R5-78
 pub async fn tenants_take_turns(f: Fixture) {
     let worker = new_worker();
     for n in 0..40 {

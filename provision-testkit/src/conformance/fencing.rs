@@ -28,7 +28,7 @@ pub async fn each_part_of_the_fence_is_compared(f: Fixture) {
 }
 
 /// The owner whose run was taken over writes nothing any more.
-// covers: S5, S6
+// covers: S5, S6, R2-40
 pub async fn a_stale_owner_cannot_append_after_a_take_over(f: Fixture) {
     let (first, second) = (new_worker(), new_worker());
     let old = f.leased_run(first).await;

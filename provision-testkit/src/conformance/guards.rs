@@ -26,6 +26,7 @@ pub async fn a_held_guard_answers_with_its_holder(f: Fixture) {
 }
 
 /// Once freed, the business key can be taken by another run.
+// covers: R2-51
 pub async fn a_freed_guard_can_be_taken_again(f: Fixture) {
     let leased = f.leased(new_worker(), guarded()).await;
     let mut append = append_of(&leased, 1);

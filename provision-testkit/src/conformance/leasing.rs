@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A due run is leased to one worker and to no other.
-// covers: S5
+// covers: S5, R1-11
 pub async fn a_due_run_is_leased_once(f: Fixture) {
     let (first, second) = (new_worker(), new_worker());
     let id = f.main.started(run_head()).await;
@@ -63,7 +63,7 @@ pub async fn the_limit_is_kept(f: Fixture) {
 }
 
 /// Only runs whose name, version and fingerprint the worker has registered.
-// covers: S22
+// covers: S22, R3-52
 pub async fn only_registered_sagas_are_leased(f: Fixture) {
     let other = |change: fn(&mut SagaRef)| {
         let mut head = run_head();
@@ -86,6 +86,7 @@ pub async fn only_registered_sagas_are_leased(f: Fixture) {
 }
 
 /// Only from the named queues; no name means all.
+// covers: R1-24
 pub async fn only_named_queues_are_leased(f: Fixture) {
     let mut ids = Vec::new();
     for queue in ["default", "bulk", "mail"] {

@@ -106,7 +106,7 @@ pub async fn a_freed_guard_lists_nobody(f: Fixture) {
 }
 
 /// Dead letters are the parked runs and the failed roll-backs that nobody has resolved.
-// covers: L5
+// covers: L5, R5-17
 pub async fn dead_letters_are_what_needs_a_person(f: Fixture) {
     let expected = [
         leave(&f, RunStatus::Parked, false, false).await.id,

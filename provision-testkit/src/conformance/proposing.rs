@@ -63,6 +63,7 @@ pub async fn proposals_keep_the_limit(f: Fixture) {
 }
 
 /// Only runs of the named queues are proposed.
+// covers: R1-24
 pub async fn proposals_keep_to_the_named_queues(f: Fixture) {
     offered(&f, run_head()).await;
     let mut head = run_head();
@@ -77,6 +78,7 @@ pub async fn proposals_keep_to_the_named_queues(f: Fixture) {
 }
 
 /// Higher priorities are proposed first.
+// covers: R1-11
 pub async fn proposals_come_by_priority(f: Fixture) {
     let mut ids = Vec::new();
     for priority in [0, 7, -7] {
@@ -155,6 +157,7 @@ pub async fn unknown_runs_are_no_trouble(f: Fixture) {
 }
 
 /// The figures count what is due, what is later, and the age of the oldest.
+// covers: R5-12
 pub async fn figures_count_ready_and_delayed_runs(f: Fixture) {
     assert_eq!(f.main.queue.stats().await.unwrap(), QueueStats::default());
     let mut now = run_head();

@@ -15,6 +15,7 @@ use super::{
 };
 
 /// A run released until a moment is claimed then, and not before.
+// covers: R1-11
 pub async fn a_released_run_waits_for_its_moment(f: Fixture) {
     let worker = new_worker();
     let leased = f.leased_run(worker).await;

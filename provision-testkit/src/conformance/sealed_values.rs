@@ -19,6 +19,7 @@ fn sealed(byte: u8) -> Sealed {
 }
 
 /// A value that was put comes back byte for byte; others are absent.
+// covers: R5-09
 pub async fn a_value_comes_back_byte_for_byte(f: Fixture) {
     let value = Sealed { format: 7, key_id: "kms:1".to_owned(), bytes: (0..=255).collect() };
     assert_eq!(f.main.secrets.put(&key("a"), &value).await.unwrap(), value);

@@ -18,6 +18,7 @@ fn is_held(answer: Admission, why: HeldBy) -> bool {
 }
 
 /// What one handle uses up is used up for all.
+// covers: R5-13
 pub async fn a_rate_is_shared_by_all_handles(f: Fixture) {
     let rate = Some(Rate { calls: 1, per: f.ttl * 4, burst: 2 });
     let profile = Profile { bucket: "b".to_owned(), rate, concurrency: None };
@@ -41,6 +42,7 @@ pub async fn a_pause_is_shared_at_once(f: Fixture) {
 }
 
 /// Slots are counted over all workers, and a freed one can be taken again.
+// covers: R3-56
 pub async fn slots_are_counted_over_all_workers(f: Fixture) {
     let (a, b) = (new_worker(), new_worker());
     f.renew(a).await;

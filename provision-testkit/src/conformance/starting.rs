@@ -32,7 +32,7 @@ pub async fn a_started_run_is_stored_whole(f: Fixture) {
 }
 
 /// The same key with the same input is the same run.
-// covers: S2
+// covers: S2, R3-41
 pub async fn the_same_key_and_input_answer_with_the_same_run(f: Fixture) {
     let mut head = run_head();
     head.key = Some("order:1".to_owned());
@@ -46,7 +46,7 @@ pub async fn the_same_key_and_input_answer_with_the_same_run(f: Fixture) {
 }
 
 /// The same key with another input is refused and changes nothing.
-// covers: S2
+// covers: S2, R3-41
 pub async fn the_same_key_with_other_input_changes_nothing(f: Fixture) {
     let mut head = run_head();
     head.key = Some("order:1".to_owned());
@@ -150,6 +150,7 @@ pub async fn a_batch_answers_each_submission_on_its_own(f: Fixture) {
 }
 
 /// A run started for later is not claimed before.
+// covers: R1-11
 pub async fn a_run_started_for_later_is_not_claimed_before(f: Fixture) {
     let worker = new_worker();
     let mut head = run_head();

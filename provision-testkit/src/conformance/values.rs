@@ -24,6 +24,7 @@ pub async fn big_frames_and_long_journals_are_kept(f: Fixture) {
 }
 
 /// Inputs are kept as the text they were written as, however odd.
+// covers: R1-22
 pub async fn inputs_are_kept_as_written(f: Fixture) {
     let long = format!("\"{}\"", "ü".repeat(200_000));
     let texts = [

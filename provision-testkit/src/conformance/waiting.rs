@@ -33,7 +33,7 @@ pub async fn a_claim_that_finds_something_does_not_wait(f: Fixture) {
 }
 
 /// A run that is offered while a claim waits ends the wait, through whichever handle it came.
-// covers: L7
+// covers: L7, R3-10
 pub async fn an_offer_ends_the_wait(f: Fixture) {
     let wait = waiting(PATIENCE);
     let claim = timeout(PATIENCE, f.again.queue.claim(&wait));

@@ -12,7 +12,7 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-// covers: R1-01, R1-21, R1-37
+// covers: R1-01, R1-21, R1-37, R1-17, R3-09, R5-75
 #[test]
 fn a_run_without_options_succeeds_and_says_what_exists() {
     let place = Place::new();
@@ -128,6 +128,7 @@ fn other_options_for_the_same_client_are_refused_and_change_nothing() {
     assert_eq!(place.run(&[]).code, Some(0), "what is left out is as it was");
 }
 
+// covers: R5-76
 #[test]
 fn what_cannot_be_used_is_refused_with_a_hint() {
     let place = Place::new();
@@ -237,7 +238,7 @@ fn an_interrupt_leaves_a_run_that_goes_on() {
     assert_eq!((again.code, &again.json()["run"]), (Some(0), &ran.json()["run"]), "{again:?}");
 }
 
-// covers: R1-08, R1-28, R1-30
+// covers: R1-08, R1-28, R1-30, R2-45, R4-15
 #[test]
 fn no_token_key_or_password_is_readable_outside_of_the_cloud() {
     let place = Place::new();

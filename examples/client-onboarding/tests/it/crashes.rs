@@ -38,7 +38,7 @@ fn a_step_that_fails_for_good_leaves_nothing() {
     }
 }
 
-// covers: R1-03, R1-25, R1-32, R1-45, R1-78, R1-80
+// covers: R1-03, R1-25, R1-32, R1-45, R1-78, R1-80, R3-34
 #[tokio::test]
 async fn a_crash_after_any_effect_is_made_up_for_by_typing_again() {
     let expected = undisturbed();
