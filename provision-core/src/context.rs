@@ -128,6 +128,10 @@ pub trait ContextHost: Send + Sync + 'static {
     fn deadline(&self, call: &Call) -> Result<Duration, StepError>;
     /// Passes a point at which tests stop the world.
     async fn pass(&self, call: &Call, seam: Seam);
+    /// What replaces the good answer of a call, where a test wants it lost.
+    fn upset(&self, _call: &Call) -> Option<StepError> {
+        None
+    }
     /// The store's clock, as far as this worker knows it.
     fn now(&self) -> Timestamp;
     /// A run that has adopted this resource and is not over, if there is one.
@@ -328,7 +332,10 @@ impl StepContext {
         host.pass(call, Seam::Sending).await;
         let end = self.send_within(call, send).await;
         host.pass(call, Seam::Answered).await;
-        end
+        match host.upset(call) {
+            Some(error) if end.is_ok() => Err(error),
+            _ => end,
+        }
     }
 
     /// S6: the one place where the deadline is looked at, before every poll of the call. A renewed

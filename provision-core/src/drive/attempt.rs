@@ -19,7 +19,8 @@ use crate::{
     context::{Attempt as Facts, StepContext},
     error::{Effect, StepError, Verdict},
     id::Payload,
-    protocol::Flow,
+    probe::{Juncture, Probe},
+    protocol::{Action, Flow},
     run::{
         decide::{AttemptEnd, Command, State},
         journal::Direction,
@@ -118,18 +119,37 @@ impl Attempt {
             (_, Some(action)) => {
                 let action = Arc::clone(action);
                 let cx = StepContext::new(facts, Arc::new(host));
-                match command.dir {
-                    Direction::Forward => Box::pin(async move { action.run(cx, input).await }),
-                    Direction::Undo => {
-                        Box::pin(async move { action.undo(cx, input, output).await })
-                    }
-                }
+                let probe = Arc::clone(&shared.probe);
+                Box::pin(perform(probe, action, command.dir, cx, (input, output)))
             }
             (_, None) => Box::pin(async { Ok(Flow::Done(Payload::null())) }),
         };
         let timeout = def.attempt_timeout;
         let work = async move { finish(clock::within(timeout, caught(work)).await) };
         Self { node: command.node, dir: command.dir, work: Box::pin(work.instrument(span)) }
+    }
+}
+
+/// Runs the author's code, unless a test wants its beginning or its end to go wrong.
+async fn perform(
+    probe: Arc<dyn Probe>,
+    action: Arc<dyn Action>,
+    dir: Direction,
+    cx: StepContext,
+    (input, output): (Payload, Option<Payload>),
+) -> Result<Flow, StepError> {
+    let (at, attempt) = (cx.clone(), cx.attempt());
+    let upset = |juncture| probe.upset(at.run_id(), at.path(), juncture);
+    if let Some(error) = upset(Juncture::Begins { dir, attempt }) {
+        return Err(error);
+    }
+    let end = match dir {
+        Direction::Forward => action.run(cx, input).await?,
+        Direction::Undo => action.undo(cx, input, output).await?,
+    };
+    match end {
+        Flow::Done(_) => upset(Juncture::Done { dir, attempt }).map_or(Ok(end), Err),
+        other => Ok(other),
     }
 }
 

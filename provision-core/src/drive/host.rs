@@ -15,6 +15,7 @@ use crate::{
     id::{ExternalId, RunId, Timestamp},
     ledger::{LedgerOp, LedgerQuery, LedgerReply, Origin, ResourceState},
     limit::{Admission, Ask, HeldBy, Observed},
+    probe::Juncture,
     resource::{Intent, IntentRecord},
     secret::{Secret, SecretKey, SecretRef, SecretSpec},
     vault::Binding,
@@ -189,6 +190,10 @@ impl ContextHost for AttemptHost {
             self.observe(&profile.bucket, seen).await;
         }
         self.shared.probe.call(&self.run, &self.path, call, seam).await;
+    }
+
+    fn upset(&self, call: &Call) -> Option<StepError> {
+        self.shared.probe.upset(&self.run, &self.path, Juncture::Answered(call))
     }
 
     fn now(&self) -> Timestamp {
