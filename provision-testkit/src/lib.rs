@@ -10,5 +10,6 @@
 
 pub mod conformance;
 pub mod executors;
+pub mod faulty;
 pub mod solo;
 pub mod suite;

@@ -1,0 +1,115 @@
+//! Every seam of a store, through the plan.
+
+use async_trait::async_trait;
+use provision_core::{
+    error::StoreError,
+    id::{RunId, Timestamp},
+    ledger::{LedgerOp, LedgerReply},
+    limit::{Admission, Ask, Limiter, Observed},
+    queue::{Claim, Offer, Queue, QueueStats},
+    secret::{Sealed, SecretKey, SecretStore},
+    store::{
+        Append, Appended, Incarnation, LeaseGrant, LeaseRequest, RunFilter, RunPage, RunRecord,
+        StateStore, Submission, Submitted,
+    },
+};
+
+use super::{Faulty, Op};
+
+#[async_trait]
+impl<S: StateStore> StateStore for Faulty<S> {
+    async fn submit(&self, batch: &[Submission]) -> Result<Vec<Submitted>, StoreError> {
+        self.faults.through(Op::Submit, self.inner.submit(batch)).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
+        self.faults.through(Op::Append, self.inner.append(batch)).await
+    }
+
+    async fn load(&self, runs: &[RunId]) -> Result<Vec<Option<RunRecord>>, StoreError> {
+        self.faults.through(Op::Load, self.inner.load(runs)).await
+    }
+
+    async fn list(&self, filter: &RunFilter) -> Result<RunPage, StoreError> {
+        self.faults.through(Op::List, self.inner.list(filter)).await
+    }
+
+    async fn ledger(&self, ops: &[LedgerOp]) -> Result<Vec<LedgerReply>, StoreError> {
+        self.faults.through(Op::Ledger, self.inner.ledger(ops)).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<LeaseGrant, StoreError> {
+        self.faults.through(Op::Lease, self.inner.lease(request)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.faults.through(Op::Now, self.inner.now()).await
+    }
+}
+
+#[async_trait]
+impl<S: Queue> Queue for Faulty<S> {
+    async fn offer(&self, offers: &[Offer]) -> Result<(), StoreError> {
+        self.faults.through(Op::Offer, self.inner.offer(offers)).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<RunId>, StoreError> {
+        self.faults.through(Op::Claim, self.inner.claim(claim)).await
+    }
+
+    async fn ack(&self, runs: &[RunId]) -> Result<(), StoreError> {
+        self.faults.through(Op::Ack, self.inner.ack(runs)).await
+    }
+
+    async fn wake(&self, runs: &[RunId]) -> Result<(), StoreError> {
+        self.faults.through(Op::Wake, self.inner.wake(runs)).await
+    }
+
+    async fn stats(&self) -> Result<QueueStats, StoreError> {
+        self.faults.through(Op::Stats, self.inner.stats()).await
+    }
+}
+
+#[async_trait]
+impl<S: Limiter> Limiter for Faulty<S> {
+    async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
+        self.faults.through(Op::Admit, self.inner.admit(ask)).await
+    }
+
+    async fn observe(
+        &self,
+        bucket: &str,
+        worker: Incarnation,
+        seen: &Observed,
+    ) -> Result<(), StoreError> {
+        self.faults.through(Op::Observe, self.inner.observe(bucket, worker, seen)).await
+    }
+}
+
+#[async_trait]
+impl<S: SecretStore> SecretStore for Faulty<S> {
+    async fn put(&self, key: &SecretKey, sealed: &Sealed) -> Result<Sealed, StoreError> {
+        self.faults.through(Op::Put, self.inner.put(key, sealed)).await
+    }
+
+    async fn replace(
+        &self,
+        key: &SecretKey,
+        old: &Sealed,
+        new: &Sealed,
+    ) -> Result<bool, StoreError> {
+        self.faults.through(Op::Replace, self.inner.replace(key, old, new)).await
+    }
+
+    async fn get(&self, key: &SecretKey) -> Result<Option<Sealed>, StoreError> {
+        self.faults.through(Op::Get, self.inner.get(key)).await
+    }
+
+    async fn keys(&self, after: Option<&SecretKey>) -> Result<Vec<SecretKey>, StoreError> {
+        self.faults.through(Op::Keys, self.inner.keys(after)).await
+    }
+
+    async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
+        self.faults.through(Op::Erase, self.inner.erase(key)).await
+    }
+}
