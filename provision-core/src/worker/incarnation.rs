@@ -132,6 +132,8 @@ struct Life {
     backlog: bool,
     /// A wait for proposals that goes on while drives come and go.
     proposals: Option<Proposals>,
+    /// The store is asked because something was proposed.
+    proposed: bool,
 }
 
 struct Listed {
@@ -175,6 +177,7 @@ impl Life {
             ask: true,
             backlog: false,
             proposals: None,
+            proposed: false,
         }
     }
 
@@ -201,7 +204,7 @@ impl Life {
     /// Claims what is due; answers which peers' file locks prove them dead.
     async fn ask_for_runs(&mut self, dead: Vec<Incarnation>) -> Vec<Incarnation> {
         let free = self.slots.available_permits();
-        let proposed = self.proposals.is_none();
+        let proposed = std::mem::take(&mut self.proposed);
         match self.claim(free, dead).await {
             Ok(grant) => {
                 let got = grant.leased.len();
@@ -327,8 +330,10 @@ impl Life {
                 self.ask |= self.backlog;
             }
             () = changes.work.notified() => self.ask = true,
-            _proposed = proposals => {
+            found = proposals => {
                 self.proposals = None;
+                // A queue that cannot answer is not asked again at once, either.
+                self.proposed = found.map_or(true, |found| !found.is_empty());
                 // Also when nothing was proposed: the store's own scan finds what a queue lost.
                 self.ask = true;
             }

@@ -9,5 +9,9 @@
 )]
 
 mod cloud;
+mod counting;
+mod effects;
 mod fleets;
 mod journeys;
+mod waits;
+mod worker;
