@@ -7,8 +7,8 @@ use std::{
 };
 
 use provision_core::{
-    Call, Compensator, Effect, ExternalId, Foreign, Found, Identity, Intent, Owned, OwnerMark,
-    Readiness, Resource, Step, StepContext, StepError, Timing, Undo, Verdict,
+    Call, Compensator, Effect, ExternalId, Facts, Foreign, Found, Identity, Intent, Owned,
+    OwnerMark, Readiness, Resource, Step, StepContext, StepError, Timing, Undo, Verdict,
 };
 
 /// What one call does besides its ordinary work.
@@ -30,9 +30,12 @@ pub(crate) enum Fault {
 pub(crate) struct World {
     pub(crate) things: BTreeMap<String, (String, Option<OwnerMark>)>,
     pub(crate) log: Vec<String>,
+    /// Every call that reached it, looks and failed ones too.
+    pub(crate) asked: Vec<String>,
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
     next: u32,
-    pub(crate) polls: u32,
+    /// Looks at readiness, by id.
+    pub(crate) polls: BTreeMap<String, u32>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -56,6 +59,10 @@ impl Cloud {
         self.log().iter().filter(|line| *line == call).count()
     }
 
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.0.lock().unwrap().asked.clone()
+    }
+
     pub(crate) fn put_foreign(&self, name: &str) {
         self.0.lock().unwrap().things.insert(format!("f-{name}"), (name.into(), None));
     }
@@ -68,6 +75,7 @@ impl Cloud {
     ) -> Result<T, StepError> {
         cx.call(&Call::mutate("act"), async {
             let mut world = self.0.lock().unwrap();
+            world.asked.push(call.clone());
             let fault = world.faults.get_mut(&call).and_then(VecDeque::pop_front);
             match fault {
                 Some(Fault::Before) => return Err(StepError::retry("act")),
@@ -97,15 +105,26 @@ pub(crate) struct Thing {
     pub(crate) cloud: Cloud,
     pub(crate) identity: fn(&str) -> Identity,
     pub(crate) polls: u32,
+    pub(crate) facts: Facts,
 }
 
 impl Thing {
     pub(crate) fn new(cloud: &Cloud) -> Self {
-        Self { cloud: cloud.clone(), identity: |name| Identity::Named(name.into()), polls: 0 }
+        Self {
+            cloud: cloud.clone(),
+            identity: |name| Identity::Named(name.into()),
+            polls: 0,
+            facts: Facts::default(),
+        }
     }
 
     pub(crate) fn labelled(mut self) -> Self {
         self.identity = |_| Identity::Label;
+        self
+    }
+
+    pub(crate) fn with_facts(mut self, facts: Facts) -> Self {
+        self.facts = facts;
         self
     }
 
@@ -127,7 +146,8 @@ impl Resource for Thing {
     async fn find(&self, cx: &StepContext, name: &String) -> Result<Found, StepError> {
         let cloud = self.cloud.clone();
         cx.call(&Call::read("find"), async {
-            let world = cloud.0.lock().unwrap();
+            let mut world = cloud.0.lock().unwrap();
+            world.asked.push(format!("find {name}"));
             let ours: Vec<_> = world
                 .things
                 .iter()
@@ -171,8 +191,9 @@ impl Resource for Thing {
         id: &ExternalId,
     ) -> Result<Readiness<String>, StepError> {
         let mut world = self.cloud.0.lock().unwrap();
-        world.polls += 1;
-        if world.polls <= self.polls {
+        let polls = world.polls.entry(id.to_string()).or_default();
+        *polls += 1;
+        if *polls <= self.polls {
             return Ok(Readiness::NotYet { again_in: Duration::from_secs(10) });
         }
         Ok(Readiness::Ready(format!("{name}@{id}")))
@@ -198,6 +219,10 @@ impl Resource for Thing {
         Ok(marked
             .map(|(id, (n, m))| Owned::new(id.as_str()).with_name(n).with_mark(m.clone()))
             .collect())
+    }
+
+    fn facts(&self, _: &String) -> Facts {
+        self.facts.clone()
     }
 
     fn timing(&self) -> Timing {
