@@ -13,5 +13,8 @@ mod counting;
 mod effects;
 mod fleets;
 mod journeys;
+mod parallel;
+mod progress;
+mod undoing;
 mod waits;
 mod worker;
