@@ -179,9 +179,24 @@ impl One {
                 self.taken_up(&run).await?;
             }
             status if status.is_end() => self.say(format!("run {run} has ended already")),
-            _ => self.say(format!("run {run} goes on where it was")),
+            _ => {
+                self.say(format!("run {run} goes on where it was"));
+                self.go_on_now(&run).await?;
+            }
         }
         Ok(run)
+    }
+
+    /// Makes an open run due at once, and its journal say that the command was typed again.
+    async fn go_on_now(&self, run: &RunId) -> Result<(), Trouble> {
+        let Err(refused) = self.host.engine.resume(run, by("typed again")).await else {
+            return Ok(());
+        };
+        // The worker is faster now and then: a run that has ended needs no order.
+        match self.host.engine.run(run).await?.status.is_end() {
+            true => Ok(()),
+            false => Err(refused.into()),
+        }
     }
 
     /// A run that succeeded is torn down; an open one is cancelled, which undoes it as well.
