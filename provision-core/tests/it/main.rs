@@ -11,10 +11,12 @@
 mod cloud;
 mod counting;
 mod effects;
+mod failures;
 mod fleets;
 mod journeys;
 mod parallel;
 mod progress;
+mod sharing;
 mod undoing;
 mod waits;
 mod worker;

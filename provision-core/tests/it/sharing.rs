@@ -1,0 +1,291 @@
+//! Limits that workers share: concurrency, rates, pauses, breakers, and queues of their own.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use provision_core::{
+    Call, Effect, Engine, MemoryStore, NothingToUndo, Saga, SagaId, Step, StepContext, StepError,
+    Verdict, WorkerConfig,
+    clock::sleep,
+    limit::{Observed, Profile, Rate},
+};
+use tokio::time::Instant;
+
+const CALL: SagaId<String, ()> = SagaId::new("call", 1);
+
+/// A provider that counts who calls it, and answers as it is told.
+#[derive(Debug, Clone)]
+struct Provider {
+    profile: Option<Profile>,
+    takes: Duration,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    open: u32,
+    most: u32,
+    at: Vec<Instant>,
+    /// Answers still to give; when there are none, calls succeed.
+    answers: Vec<Answer>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    SlowDown,
+    Broken,
+}
+
+impl Provider {
+    fn new(profile: Option<Profile>, takes: Duration) -> Self {
+        Self { profile, takes, seen: Arc::default() }
+    }
+
+    fn most(&self) -> u32 {
+        self.seen.lock().unwrap().most
+    }
+
+    /// Calls since `began`, each as the time since then.
+    fn calls(&self, began: Instant) -> Vec<Duration> {
+        let seen = self.seen.lock().unwrap();
+        seen.at.iter().filter(|at| **at >= began).map(|at| at.duration_since(began)).collect()
+    }
+
+    async fn answer(&self) -> Option<Answer> {
+        {
+            let mut seen = self.seen.lock().unwrap();
+            seen.open += 1;
+            seen.most = seen.most.max(seen.open);
+            seen.at.push(Instant::now());
+        }
+        sleep(self.takes).await;
+        let mut seen = self.seen.lock().unwrap();
+        seen.open -= 1;
+        seen.answers.pop()
+    }
+}
+
+impl Step for Provider {
+    const KIND: &'static str = "test.call";
+    type Input = String;
+    type Output = ();
+
+    async fn run(&self, cx: &StepContext, _: String) -> Result<(), StepError> {
+        let mut call = Call::mutate("call").with_timeout(Duration::from_secs(600));
+        if let Some(profile) = &self.profile {
+            call = call.with_limit(profile.clone());
+        }
+        let bucket = self.profile.as_ref().map_or("", |profile| &profile.bucket);
+        let answer = cx.call(&call, async { Ok(self.answer().await) }).await?;
+        let healthy = !matches!(answer, Some(Answer::Broken));
+        cx.observe(bucket, Observed { healthy: Some(healthy), ..Observed::default() }).await;
+        match answer {
+            None => Ok(()),
+            Some(Answer::Broken) => Err(StepError::retry("call")),
+            Some(Answer::SlowDown) => {
+                let (bucket, after) = (bucket.to_owned(), Duration::from_secs(90));
+                Err(StepError::new(Effect::None, Verdict::Throttled { bucket, after }, "call"))
+            }
+        }
+    }
+}
+
+fn saga(provider: &Provider) -> Saga<String, ()> {
+    Saga::define(CALL, |s| {
+        s.step("call", provider.clone(), NothingToUndo).input((), |c: &String, ()| c.clone())
+    })
+    .unwrap()
+}
+
+fn profile(bucket: &str) -> Profile {
+    Profile { bucket: bucket.to_owned(), rate: None, concurrency: None }
+}
+
+async fn engine(store: &MemoryStore, provider: &Provider) -> Engine {
+    Engine::builder(store.clone()).register(saga(provider)).build().await.unwrap()
+}
+
+// covers: R3-56
+#[tokio::test(start_paused = true)]
+async fn open_calls_of_an_account_are_capped_over_all_engines() {
+    let capped = Profile { concurrency: Some(3), ..profile("account") };
+    let provider = Provider::new(Some(capped), Duration::from_secs(5));
+    let store = MemoryStore::new();
+    let mut workers = Vec::new();
+    let first = engine(&store, &provider).await;
+    for _ in 0..2 {
+        workers.push(engine(&store, &provider).await.spawn_worker(WorkerConfig::default()));
+    }
+    workers.push(first.spawn_worker(WorkerConfig::default()));
+    let mut runs = Vec::new();
+    for n in 0..30 {
+        runs.push(first.start(CALL, &n.to_string()).await.unwrap());
+    }
+    for run in runs {
+        run.output().await.unwrap();
+    }
+    assert_eq!(provider.most(), 3, "never above, and the room is used");
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+// covers: R1-57
+#[tokio::test(start_paused = true)]
+async fn ten_runs_keep_to_thirty_calls_a_minute_without_being_told() {
+    const CLIENT: SagaId<String, ()> = SagaId::new("client", 1);
+    let rate = Rate { calls: 25, per: Duration::from_secs(60), burst: 5 };
+    let provider =
+        Provider::new(Some(Profile { rate: Some(rate), ..profile("account") }), Duration::ZERO);
+    let saga = Saga::define(CLIENT, |s| {
+        let parts: Vec<_> = (0..12)
+            .map(|n| {
+                let step = s.step(format!("call-{n}"), provider.clone(), NothingToUndo);
+                step.input((), |c: &String, ()| c.clone())
+            })
+            .collect();
+        s.value("all").input(parts, |_, _| ())
+    });
+    let saga = saga.unwrap();
+    let engine = Engine::builder(MemoryStore::new()).register(saga).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let began = Instant::now();
+    let mut runs = Vec::new();
+    for n in 0..10 {
+        runs.push(engine.start(CLIENT, &n.to_string()).await.unwrap());
+    }
+    for run in runs {
+        run.output().await.unwrap();
+    }
+    let calls = provider.calls(began);
+    assert_eq!(calls.len(), 120);
+    for from in &calls {
+        let minute =
+            calls.iter().filter(|at| **at >= *from && **at - *from < Duration::from_secs(60));
+        assert!(minute.count() <= 30, "more than 30 calls in the minute after {from:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(330), "{:?}", began.elapsed());
+    worker.stop().await;
+}
+
+// covers: R1-58
+#[tokio::test(start_paused = true)]
+async fn a_told_wait_holds_the_whole_bucket_and_no_other() {
+    const OTHER: SagaId<String, ()> = SagaId::new("other", 1);
+    let provider = Provider::new(Some(profile("one")), Duration::ZERO);
+    provider.seen.lock().unwrap().answers.push(Answer::SlowDown);
+    let second = Provider::new(Some(profile("two")), Duration::ZERO);
+    let other = Saga::define(OTHER, |s| {
+        s.step("call", second.clone(), NothingToUndo).input((), |c: &String, ()| c.clone())
+    });
+    let engine = Engine::builder(MemoryStore::new())
+        .register(saga(&provider))
+        .register(other.unwrap())
+        .build()
+        .await
+        .unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let began = Instant::now();
+    let told = engine.start(CALL, &"a".into()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let held = engine.start(CALL, &"b".into()).await.unwrap();
+    let free = engine.start(OTHER, &"c".into()).await.unwrap();
+    sleep(Duration::from_secs(80)).await;
+    assert_eq!(provider.calls(began).len(), 1, "nobody asks again before the wait is over");
+    assert_eq!(second.calls(began).len(), 1, "another bucket is not held");
+    free.output().await.unwrap();
+    for run in [told, held] {
+        run.output().await.unwrap();
+    }
+    assert!(provider.calls(began)[1] >= Duration::from_secs(90));
+    worker.stop().await;
+}
+
+// covers: R4-28
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_makes_runs_wait_and_costs_them_no_attempt() {
+    let provider = Provider::new(Some(profile("sick")), Duration::ZERO);
+    provider.seen.lock().unwrap().answers = vec![Answer::Broken; 5];
+    let engine = engine(&MemoryStore::new(), &provider).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let mut broken = Vec::new();
+    for n in 0..5 {
+        broken.push(engine.start(CALL, &n.to_string()).await.unwrap());
+    }
+    sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    let held = engine.start(CALL, &"held".into()).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    assert!(provider.calls(began).is_empty(), "nothing is sent while it is open");
+    let head = engine.run(held.id()).await.unwrap();
+    assert_eq!(head.summary.waiting.as_deref(), Some("the limit `sick` before `call`"));
+    held.output().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let failures = engine.failures(held.id()).await.unwrap();
+    assert!(failures.iter().all(|view| view.failure.attempt <= 1), "{failures:?}");
+    for run in broken {
+        run.output().await.unwrap();
+    }
+    worker.stop().await;
+}
+
+// covers: R5-29, R5-30, R5-31, R1-24
+#[tokio::test(start_paused = true)]
+async fn each_queue_has_its_own_workers_and_a_full_one_starves_no_other() {
+    let queues = BTreeMap::from([("publish_jobs", 5), ("health_checks", 10), ("token_refresh", 5)]);
+    let store = MemoryStore::new();
+    let (mut workers, mut providers, mut runs) = (Vec::new(), BTreeMap::new(), Vec::new());
+    for (queue, slots) in &queues {
+        // Each engine has a step of its own, so that it is known which worker took a run.
+        let provider = Provider::new(None, Duration::from_secs(10));
+        let engine = engine(&store, &provider).await;
+        workers.push(
+            engine.spawn_worker(WorkerConfig::default().with_queues([*queue]).with_slots(*slots)),
+        );
+        providers.insert(*queue, provider);
+        if *queue != "token_refresh" {
+            for n in 0..60 {
+                let start = engine.start(CALL, &n.to_string()).queue(*queue);
+                runs.push(start.await.unwrap());
+            }
+        }
+    }
+    sleep(Duration::from_secs(15)).await;
+    let began = Instant::now();
+    let starter = engine(&store, &providers["token_refresh"]).await;
+    let refresh = starter.start(CALL, &"r".into()).queue("token_refresh").await.unwrap();
+    refresh.output().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    for run in runs {
+        run.output().await.unwrap();
+    }
+    for (queue, slots) in queues {
+        let most = providers[queue].most();
+        let expected = if queue == "token_refresh" { 1 } else { u32::try_from(slots).unwrap() };
+        assert_eq!(most, expected, "{queue}");
+    }
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+// covers: R5-78
+#[tokio::test(start_paused = true)]
+async fn a_tenant_with_a_thousand_runs_does_not_hold_back_one_with_a_single_run() {
+    let provider = Provider::new(None, Duration::from_secs(1));
+    let engine = engine(&MemoryStore::new(), &provider).await;
+    for n in 0..1_000 {
+        engine.start(CALL, &n.to_string()).tenant("crowd").await.unwrap();
+    }
+    let worker = engine.spawn_worker(WorkerConfig::default().with_slots(4));
+    sleep(Duration::from_secs(20)).await;
+    let began = Instant::now();
+    let one = engine.start(CALL, &"one".into()).tenant("small").delay(Duration::from_millis(1));
+    one.await.unwrap().output().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(provider.calls(began).len() < 200, "the crowd is still waiting");
+    worker.stop().await;
+}
