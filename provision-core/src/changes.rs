@@ -4,23 +4,55 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
-use crate::id::RunId;
+use crate::{
+    error::Failure,
+    id::{Payload, RunId},
+    run::RunStatus,
+};
+
+/// What a run was when it came to a stop: enough to tell its outcome without reading it again.
+#[derive(Debug)]
+pub(crate) struct Still {
+    pub(crate) status: RunStatus,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) output: Option<Payload>,
+    pub(crate) tolerated: Vec<Failure>,
+}
 
 /// The two wake-ups of a run: at every commit, and when it stands still.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wakes {
     pub(crate) each: Arc<Notify>,
     pub(crate) still: Arc<Notify>,
-    /// Whether it stood still since somebody watches.
-    pub(crate) stood: Arc<AtomicBool>,
+    stops: Arc<Mutex<Stops>>,
+}
+
+#[derive(Debug, Default)]
+struct Stops {
+    count: u64,
+    last: Option<Arc<Still>>,
+}
+
+impl Wakes {
+    fn stops(&self) -> MutexGuard<'_, Stops> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often it stood still since somebody watches.
+    pub(crate) fn count(&self) -> u64 {
+        self.stops().count
+    }
+
+    /// How it stands, if it came to a stop after the `count`th time and did not go on since.
+    pub(crate) fn after(&self, count: u64) -> Option<Arc<Still>> {
+        let stops = self.stops();
+        stops.last.clone().filter(|_| stops.count > count)
+    }
 }
 
 /// Wake-ups of one engine.
@@ -41,15 +73,26 @@ impl Changes {
         Watcher { changes: Arc::clone(self), run, wakes: wakes.clone() }
     }
 
-    /// Wakes who waits for a run; `still` says that it is over or parked.
-    pub(crate) fn changed(&self, run: &RunId, still: bool) {
+    /// Wakes who waits for a run after a commit.
+    pub(crate) fn changed(&self, run: &RunId) {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, wakes)) = runs.get(run) {
+            wakes.stops().last = None;
             wakes.each.notify_waiters();
-            if still {
-                wakes.stood.store(true, Ordering::Release);
-                wakes.still.notify_waiters();
+        }
+    }
+
+    /// Wakes who waits for a run that is over or parked; asks how it stands only if somebody does.
+    pub(crate) fn stopped(&self, run: &RunId, still: impl FnOnce() -> Option<Still>) {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, wakes)) = runs.get(run) {
+            {
+                let mut stops = wakes.stops();
+                stops.count += 1;
+                stops.last = still().map(Arc::new);
             }
+            wakes.each.notify_waiters();
+            wakes.still.notify_waiters();
         }
     }
 }

@@ -4,4 +4,4 @@ SET seq = ?7, status = ?8, summary = ?9, open = ?10, deaths = 0, consumed = max(
     due = CASE WHEN requests > max(consumed, ?11) OR (poked AND ?15) THEN ?13 ELSE ?16 END,
     place = CASE WHEN requests > max(consumed, ?11) OR (poked AND ?15) THEN 2 ELSE ?17 END
 WHERE ns = ?1 AND run = ?2 AND owner = ?3 AND epoch = ?4 AND nonce = ?5 AND seq = ?6
-RETURNING requests
+RETURNING requests, place

@@ -49,7 +49,7 @@ impl Unit<'_> {
     }
 
     /// S5: owner, epoch, nonce and sequence are compared by the very statement that writes.
-    fn keep(&self, ns: i64, append: &Append) -> Result<Option<u64>, Fault> {
+    fn keep(&mut self, ns: i64, append: &Append) -> Result<Option<u64>, Fault> {
         if append.seq < seq_least(append) {
             return Ok(None);
         }
@@ -60,7 +60,6 @@ impl Unit<'_> {
         let dead_letter = is_dead_letter(append.status, &append.summary);
         let (before, seq) = (signed(seq_before(append)), signed(append.seq));
         let (run, consumed) = (blob(&append.run), signed(append.consumed));
-        let read = |row: &rusqlite::Row<'_>| Ok(unsigned(row.get(0)?));
         match &append.release {
             None => self.first(
                 sql::APPEND_KEEP,
@@ -79,31 +78,38 @@ impl Unit<'_> {
                     dead_letter,
                     moment(now),
                 ],
-                read,
+                |row| Ok(unsigned(row.get(0)?)),
             ),
-            Some(Release { due, polls }) => self.first(
-                sql::APPEND_RELEASE,
-                params![
-                    ns,
-                    run,
-                    owner,
-                    epoch,
-                    nonce,
-                    before,
-                    seq,
-                    status,
-                    summary,
-                    append.open,
-                    consumed,
-                    dead_letter,
-                    moment(now),
-                    json(polls)?,
-                    can_wake(append.status),
-                    moment(*due),
-                    place(*due, now),
-                ],
-                read,
-            ),
+            Some(Release { due, polls }) => {
+                let kept = self.first(
+                    sql::APPEND_RELEASE,
+                    params![
+                        ns,
+                        run,
+                        owner,
+                        epoch,
+                        nonce,
+                        before,
+                        seq,
+                        status,
+                        summary,
+                        append.open,
+                        consumed,
+                        dead_letter,
+                        moment(now),
+                        json(polls)?,
+                        can_wake(append.status),
+                        moment(*due),
+                        place(*due, now),
+                    ],
+                    |row| Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?)),
+                )?;
+                // Who stands still is nobody's next work.
+                if kept.is_some_and(|(_, place)| place != 0) {
+                    self.stir();
+                }
+                Ok(kept.map(|(requests, _)| requests))
+            }
         }
     }
 
@@ -128,9 +134,6 @@ impl Unit<'_> {
         }
         for other in &append.wakes {
             self.run(sql::WAKE, (ns, blob(other), moment(self.wall())))?;
-            self.stir();
-        }
-        if append.release.is_some() {
             self.stir();
         }
         Ok(())

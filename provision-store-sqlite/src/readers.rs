@@ -1,22 +1,32 @@
 //! Connections that only read, apart from the writer's: a long listing holds no step back.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use provision_core::error::StoreError;
 use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{config::SqliteConfig, error::Fault, schema};
 
-/// Idle readers; more are opened when all are busy, and closed again afterwards.
+/// A bounded number of readers. A connection is dear (it reads the schema and prepares every
+/// statement again), so who finds all of them busy waits for one.
 #[derive(Debug)]
 pub(crate) struct Readers {
     config: SqliteConfig,
+    free: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
     pub(crate) fn new(config: SqliteConfig) -> Self {
-        Self { config, idle: Mutex::new(Vec::new()) }
+        let free = Arc::new(Semaphore::new(config.readers_max.max(1)));
+        Self { config, free, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// The right to read; dropped afterwards. It belongs to the thread that reads, because a call
+    /// that is given up leaves its reading behind.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
     /// Reads on this thread.
@@ -33,7 +43,7 @@ impl Readers {
         };
         let found = in_snapshot(&conn, work).map_err(|fault| fault.into_store(operation));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.config.readers_max && conn.is_autocommit() {
+        if conn.is_autocommit() {
             idle.push(conn);
         }
         found

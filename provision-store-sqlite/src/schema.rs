@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use provision_core::error::{StoreError, StoreErrorKind};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 
 use crate::{
     config::SqliteConfig,
@@ -67,6 +67,9 @@ fn connect(path: &Path, config: &SqliteConfig, read: bool) -> Result<Connection,
     let conn = Connection::open_with_flags(path, flags).map_err(|e| sorted(&e, OPEN))?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     conn.busy_timeout(config.busy).map_err(|e| sorted(&e, OPEN))?;
+    // Plans never depend on bound values: else each new value prepares its statement again.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|e| sorted(&e, OPEN))?;
     pragma(&conn, "foreign_keys", "OFF")?;
     pragma(&conn, "temp_store", "MEMORY")?;
     if read {

@@ -125,7 +125,12 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = Arc::clone(&self.shared.readers);
-        let found = spawn_blocking(move || readers.read(operation, work)).await;
+        let turn = readers.turn().await;
+        let found = spawn_blocking(move || {
+            let _turn = turn;
+            readers.read(operation, work)
+        })
+        .await;
         found.map_err(|_ended| StoreError::unavailable(operation))?
     }
 }

@@ -3,12 +3,12 @@
 use provision_core::{
     id::{Payload, RunId},
     run::{RunStatus, RunSummary},
-    store::{Leased, NewRun, RunHead, Submission, Submitted},
+    store::{Fence, Leased, NewRun, RunHead, RunRecord, Submission, Submitted},
 };
 
 use crate::{
     error::Fault,
-    rows::{blob, guard_until, head, json, moment, signed},
+    rows::{blob, guard_until, head, json, moment, signed, unsigned},
     sql,
     unit::{Unit, boot_after, place},
 };
@@ -22,42 +22,54 @@ impl Unit<'_> {
     }
 
     fn submit_run(&mut self, ns: i64, new: &NewRun) -> Result<Submitted, Fault> {
-        // A submission that is repeated because its answer was lost finds its own run by id.
         let known = match &new.head.key {
             Some(key) => self.find(ns, sql::RUN_BY_KEY, key)?,
+            // Its own guard must not answer a submission that is repeated.
+            None if new.head.guard.is_some() => self.find_by_id(ns, &new.head.id)?,
             None => None,
         };
-        let known = match known {
-            Some(found) => Some(found),
-            None => {
-                self.first(sql::RUN_READ, (ns, blob(&new.head.id)), head)?.map(|(head, _)| head)
-            }
-        };
         if let Some(found) = known {
-            let same = found.input_hash == new.head.input_hash;
-            let found = Box::new(found);
-            return Ok(if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) });
+            return Ok(answer(found, new));
         }
         if let Some(guard) = &new.head.guard
             && let Some(holder) = self.find(ns, sql::RUN_BY_GUARD, &guard.key)?
         {
             return Ok(Submitted::Guarded(Box::new(holder)));
         }
-        self.insert(ns, &new.head)?;
-        self.stir();
-        Ok(Submitted::Created(self.lease_new(ns, new)?.map(Box::new)))
+        let fence = self.fence_new(ns, new)?;
+        if !self.insert(ns, &new.head, fence)? {
+            // A submission that is repeated because its answer was lost finds its own run.
+            let found = self.find_by_id(ns, &new.head.id)?;
+            return Ok(answer(found.ok_or(rusqlite::Error::QueryReturnedNoRows)?, new));
+        }
+        if fence.is_none() {
+            self.stir();
+        }
+        Ok(Submitted::Created(fence.map(|fence| Box::new(self.leased_new(new, fence)))))
     }
 
-    fn lease_new(&mut self, ns: i64, new: &NewRun) -> Result<Option<Leased>, Fault> {
-        let Some((worker, ttl)) = new.lease_to else { return Ok(None) };
-        let id = worker.0.as_bytes();
+    /// The fence of a run that is born leased; `None` when nobody takes it, or who would is dead.
+    fn fence_new(&self, ns: i64, new: &NewRun) -> Result<Option<Fence>, Fault> {
+        let Some((owner, ttl)) = new.lease_to else { return Ok(None) };
+        let id = owner.0.as_bytes();
         let values =
             (ns, id, &self.now.boot, boot_after(&self.now, ttl), moment(self.wall().plus(ttl)));
         // No row is touched when the incarnation is marked dead: it is never renewed.
         if self.run(sql::INCARNATION_EXTEND, values)? == 0 {
             return Ok(None);
         }
-        self.grant(ns, &new.head.id, worker)
+        Ok(Some(Fence { owner, epoch: 1, nonce: unsigned(self.draw_nonce()?) }))
+    }
+
+    fn leased_new(&self, new: &NewRun, fence: Fence) -> Leased {
+        let mut head = new.head.clone();
+        (head.epoch, head.owner, head.updated_at) = (fence.epoch, Some(fence.owner), self.wall());
+        let record = RunRecord { head, frames: Vec::new(), requests: Vec::new() };
+        Leased { record, fence, died_at: None }
+    }
+
+    fn find_by_id(&self, ns: i64, run: &RunId) -> Result<Option<RunHead>, Fault> {
+        Ok(self.first(sql::RUN_READ, (ns, blob(run)), head)?.map(|(head, _)| head))
     }
 
     fn find(&self, ns: i64, text: &str, key: &str) -> Result<Option<RunHead>, Fault> {
@@ -66,11 +78,12 @@ impl Unit<'_> {
         Ok(self.first(sql::RUN_READ, (ns, run), head)?.map(|(head, _)| head))
     }
 
-    fn insert(&mut self, ns: i64, new: &RunHead) -> Result<(), Fault> {
+    /// False when there is a run of this id; nothing is written then.
+    fn insert(&mut self, ns: i64, new: &RunHead, fence: Option<Fence>) -> Result<bool, Fault> {
         let lane = self.lane(ns, &new.queue, &new.saga)?;
         let run = blob(&new.id);
         let parent = new.parent.as_ref();
-        self.run(
+        let added = self.run(
             sql::RUN_ADD,
             (
                 ns,
@@ -85,6 +98,10 @@ impl Unit<'_> {
                 moment(new.created_at),
             ),
         )?;
+        if added == 0 {
+            return Ok(false);
+        }
+        let free = fence.is_none();
         self.run(
             sql::HEAD_ADD,
             rusqlite::params![
@@ -95,7 +112,7 @@ impl Unit<'_> {
                 new.tenant.as_deref().unwrap_or_default(),
                 new.status.as_str(),
                 moment(new.due),
-                place(new.due, self.wall()),
+                if free { place(new.due, self.wall()) } else { 0 },
                 json(&new.polls)?,
                 signed(new.requests),
                 signed(new.consumed),
@@ -105,10 +122,13 @@ impl Unit<'_> {
                 is_dead_letter(new.status, &new.summary),
                 new.guard.as_ref().map(|guard| &guard.key),
                 new.guard.as_ref().map(|guard| guard_until(guard.until)),
-                moment(new.updated_at),
+                moment(if free { new.updated_at } else { self.wall() }),
+                signed(fence.map_or(0, |fence| fence.epoch)),
+                fence.as_ref().map(|fence| fence.owner.0.as_bytes()),
+                signed(fence.map_or(0, |fence| fence.nonce)),
             ],
         )?;
-        Ok(())
+        Ok(true)
     }
 
     fn submit_request(&mut self, ns: i64, run: &RunId, body: &Payload) -> Result<Submitted, Fault> {
@@ -119,8 +139,15 @@ impl Unit<'_> {
         let Some(number) = number else { return Ok(Submitted::NoSuchRun) };
         self.run(sql::REQUEST_ADD, (ns, blob(run), number, now, body.as_str()))?;
         self.stir();
-        Ok(Submitted::Requested(crate::rows::unsigned(number)))
+        Ok(Submitted::Requested(unsigned(number)))
     }
+}
+
+/// The same start is the same run; another input under its key is a mistake.
+fn answer(found: RunHead, new: &NewRun) -> Submitted {
+    let same = found.input_hash == new.head.input_hash;
+    let found = Box::new(found);
+    if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) }
 }
 
 /// A run that needs a person: parked, or undone after a failure nobody has looked at.

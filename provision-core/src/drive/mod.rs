@@ -26,6 +26,7 @@ pub(crate) use host::{AttemptHost, Kept, Message};
 pub(crate) use shared::{Plans, Shared};
 
 use crate::{
+    changes::Still,
     clock,
     error::{Effect, Failure, StepError, Verdict},
     id::Timestamp,
@@ -182,12 +183,23 @@ impl Drive {
 
     async fn finished(&mut self, finished: Finished) -> Driven<bool> {
         let Finished { node, dir, end } = finished;
+        if matches!(end, AttemptEnd::Failed(_)) && !self.is_resource(node) {
+            // A plain step runs again whole: what it was shown this time is worth nothing then,
+            // and sealed it would stand in the way of what the next attempt keeps. A resource is
+            // made once, and what its create was shown is not shown again.
+            self.kept.remove(&node);
+        }
         let end = match (end, self.seal_kept(node).await) {
             (AttemptEnd::Done(_), Err(error)) => AttemptEnd::Failed(error),
             (end, _) => end,
         };
         self.tell_limiter(&end).await;
         self.event(Event::Ended { node, dir, end }, &[]).await
+    }
+
+    fn is_resource(&self, node: usize) -> bool {
+        let action = self.state.node(node).def().action();
+        action.is_some_and(|action| action.timing().is_some())
     }
 
     /// A pause that a step reports by itself is shared with all workers.
@@ -381,8 +393,7 @@ impl Drive {
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
         self.shared.probe.appended(&self.state.run, &decision.append).await;
-        let still = self.state.ended.is_some() || self.state.parked.is_some();
-        self.shared.changes.changed(&self.state.run, still);
+        self.tell_watchers();
         if lease_lost {
             return Err(Left::Lost);
         }
@@ -391,6 +402,23 @@ impl Drive {
         }
         self.perform(&decision);
         Ok(Committed::Goes)
+    }
+
+    fn tell_watchers(&self) {
+        let (run, state) = (&self.state.run, &self.state);
+        if state.ended.is_none() && state.parked.is_none() {
+            return self.shared.changes.changed(run);
+        }
+        // An order that nobody has looked at yet may open the run again.
+        let pending = self.requests > self.consumed;
+        self.shared.changes.stopped(run, || {
+            (!pending).then(|| Still {
+                status: state.status(),
+                failure: state.summary().failure,
+                output: state.output.clone(),
+                tolerated: state.tolerated(),
+            })
+        });
     }
 
     /// Waits for the store's answer; attempts go on meanwhile.

@@ -1,9 +1,10 @@
 //! Every way in which a run can stand still.
 
 use crate::{
+    changes::Still,
     drive::fold,
     error::{Error, ErrorKind, Failure},
-    id::{Data, ExternalId},
+    id::{Data, ExternalId, RunId},
     ledger::ResourceState,
     run::RunStatus,
     store::RunRecord,
@@ -30,6 +31,7 @@ pub enum Outcome<O> {
 }
 
 impl Engine {
+    /// The outcome of a run by its record; `None` while it moves.
     pub(super) async fn outcome_of<O: Data>(
         &self,
         record: &RunRecord,
@@ -40,45 +42,62 @@ impl Engine {
         if moves || head.requests > head.consumed {
             return Ok(None);
         }
-        let failure = head.summary.failure.clone();
-        Ok(Some(match head.status {
-            RunStatus::Succeeded => Outcome::Succeeded(self.output_of(record)?.0),
+        let mut still = Still {
+            status: head.status,
+            failure: head.summary.failure.clone(),
+            output: None,
+            tolerated: Vec::new(),
+        };
+        if matches!(head.status, RunStatus::Succeeded | RunStatus::PartlySucceeded) {
+            let state = fold(head, &record.frames, &self.inner.plans).map_err(damaged)?;
+            still.tolerated = state.tolerated();
+            still.output = state.output;
+        }
+        self.outcome_when(head.id, &still).await.map(Some)
+    }
+
+    /// The outcome of a run that stands still.
+    pub(super) async fn outcome_when<O: Data>(
+        &self,
+        run: RunId,
+        still: &Still,
+    ) -> Result<Outcome<O>, Error> {
+        let failure = still.failure.clone();
+        Ok(match still.status {
+            RunStatus::Succeeded => Outcome::Succeeded(output_of(still)?),
             RunStatus::PartlySucceeded => {
-                let (output, failures) = self.output_of(record)?;
-                Outcome::PartlySucceeded(output, failures)
+                Outcome::PartlySucceeded(output_of(still)?, still.tolerated.clone())
             }
             RunStatus::RolledBack => Outcome::RolledBack(failure),
             RunStatus::RolledBackKeeping => {
-                Outcome::RolledBackKeeping(failure, self.left(record).await?)
+                Outcome::RolledBackKeeping(failure, self.left(run).await?)
             }
             RunStatus::TornDown => Outcome::TornDown,
             _ => {
                 let failure = failure.ok_or_else(|| damaged("a parked run without a reason"))?;
-                Outcome::Parked(failure, self.left(record).await?)
+                Outcome::Parked(failure, self.left(run).await?)
             }
-        }))
+        })
     }
 
-    fn output_of<O: Data>(&self, record: &RunRecord) -> Result<(O, Vec<Failure>), Error> {
-        let state = fold(&record.head, &record.frames, &self.inner.plans).map_err(damaged)?;
-        let output = state.output.as_ref().ok_or_else(|| damaged("no output is recorded"))?;
-        let output = output.decode().map_err(|error| {
-            Error::new(ErrorKind::Damaged, "output_shape", "read a run's output")
-                .with_hint("the saga's output type changed: give the saga a new version")
-                .with_source(error)
-        })?;
-        Ok((output, state.tolerated()))
-    }
-
-    async fn left(&self, record: &RunRecord) -> Result<Vec<ExternalId>, Error> {
+    async fn left(&self, run: RunId) -> Result<Vec<ExternalId>, Error> {
         let query = crate::ledger::LedgerQuery {
-            run: Some(record.head.id),
+            run: Some(run),
             states: vec![ResourceState::Alive, ResourceState::Unknown, ResourceState::LeftBehind],
             ..Default::default()
         };
         let rows = self.ledger(&query).await?;
         Ok(rows.into_iter().filter_map(|row| row.external_id).collect())
     }
+}
+
+fn output_of<O: Data>(still: &Still) -> Result<O, Error> {
+    let output = still.output.as_ref().ok_or_else(|| damaged("no output is recorded"))?;
+    output.decode().map_err(|error| {
+        Error::new(ErrorKind::Damaged, "output_shape", "read a run's output")
+            .with_hint("the saga's output type changed: give the saga a new version")
+            .with_source(error)
+    })
 }
 
 pub(crate) fn damaged(what: impl Into<String>) -> Error {

@@ -5,7 +5,7 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -312,17 +312,19 @@ impl<O: Data> RunHandle<O> {
     /// The run is unknown, its journal cannot be read, or the store cannot be reached.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
         let watcher = self.engine.inner.changes.watch(self.id);
-        let mut known_open =
-            self.fresh.as_ref().is_some_and(|fresh| !fresh.wakes.stood.load(Ordering::Acquire));
+        let stops = watcher.wakes.count();
+        // Who started it knows that it moves until this process says otherwise.
+        let mut moves = self.fresh.is_some() && stops == 0;
         loop {
             let changed = watcher.wakes.still.notified();
-            if std::mem::take(&mut known_open) && !watcher.wakes.stood.load(Ordering::Acquire) {
-                clock::within(ASK_EVERY, changed).await;
-                continue;
+            if let Some(still) = watcher.wakes.after(stops) {
+                return self.engine.outcome_when(self.id, &still).await;
             }
-            let record = self.engine.load(&self.id).await?;
-            if let Some(outcome) = self.engine.outcome_of(&record).await? {
-                return Ok(outcome);
+            if !std::mem::take(&mut moves) {
+                let record = self.engine.load(&self.id).await?;
+                if let Some(outcome) = self.engine.outcome_of(&record).await? {
+                    return Ok(outcome);
+                }
             }
             clock::within(ASK_EVERY, changed).await;
         }
