@@ -161,7 +161,9 @@ impl Drive {
         if let Some(finished) = self.backlog.pop() {
             return Turn::Finished(finished);
         }
-        let wait = self.state.next_due().map(|due| due.since(self.shared.lease.now()));
+        // A worker that stops begins nothing that is due: only what is open is waited for.
+        let due = self.state.next_due().filter(|_| !self.shared.is_stopping());
+        let wait = due.map(|due| due.since(self.shared.lease.now()));
         let shared = Arc::clone(&self.shared);
         let stop = shared.control.stop.notified();
         let left = shared.left.notified();
