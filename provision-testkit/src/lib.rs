@@ -11,5 +11,6 @@
 pub mod conformance;
 pub mod executors;
 pub mod faulty;
+pub mod harness;
 pub mod solo;
 pub mod suite;

@@ -1,6 +1,15 @@
 //! The test kit, tried on the store that is always there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "these are tests"
+)]
 
+mod crash_matrix;
 mod executors;
 mod faulty;
 mod memory_conformance;
+mod outages;
+mod planted;

@@ -1,0 +1,257 @@
+//! Which scenarios there are: recorded from undisturbed runs, then played one by one.
+
+use std::{future::Future, sync::Arc};
+
+use provision_core::RunStatus;
+
+use super::{
+    Flaw, Place, Point, Report, Script, Stage, Subject, Upset, judge::Expected, scenario::Performed,
+};
+
+/// Tries a saga at every point at which something can go wrong.
+#[derive(Debug)]
+pub struct Harness<S, F> {
+    subject: Arc<S>,
+    places: F,
+    part: (usize, usize),
+    excluded: Vec<(String, &'static str)>,
+    every_failure: bool,
+}
+
+/// Crashes tried after each lost answer: enough to reach past the look-up that follows it.
+const CRASHES_AFTER_LOSS: usize = 8;
+/// How often a point is tried that was not reached again: with a store on another thread, which
+/// of two parallel steps comes first is a matter of time.
+const TRIES: usize = 8;
+
+/// A script without a crash, and what became of it.
+struct Calm {
+    script: Script,
+    performed: Performed,
+}
+
+impl Calm {
+    fn points(&self) -> Vec<Point> {
+        self.performed.trace.points()
+    }
+
+    /// Points from where the run begins to unwind.
+    fn way_back(&self) -> Vec<Point> {
+        let before = |point: &Point| !point.label.contains("unwinding of");
+        self.points().into_iter().skip_while(before).collect()
+    }
+
+    /// The points that follow a lost answer closely.
+    fn after_the_loss(&self) -> Vec<Point> {
+        let Upset::LoseAnswer { path, operation, .. } = &self.script.upset else {
+            return Vec::new();
+        };
+        let label = format!("after `{operation}` of `{path}`");
+        let points = self.points().into_iter().skip_while(|point| point.label != label);
+        points.take(CRASHES_AFTER_LOSS).collect()
+    }
+
+    fn rolls_back(&self) -> bool {
+        let status = self.performed.found.status;
+        matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping)
+    }
+}
+
+/// One step failing, in three ways.
+struct Refusal {
+    refused: Calm,
+    twice: Calm,
+    afterwards: Calm,
+}
+
+impl<S, F, Fut, P> Harness<S, F>
+where
+    S: Subject,
+    F: Fn() -> Fut + Send + Sync,
+    Fut: Future<Output = P> + Send,
+    P: Place,
+{
+    /// Tries a saga over stores at these places; every call gives the place of a fresh store.
+    #[must_use]
+    pub fn new(subject: S, places: F) -> Self {
+        let subject = Arc::new(subject);
+        Self { subject, places, part: (0, 1), excluded: Vec::new(), every_failure: true }
+    }
+
+    /// Plays only every `of`-th crash, beginning with number `part` from 0: so that several tests
+    /// share the work. Scenarios without a crash are played in each.
+    #[must_use]
+    pub fn part(mut self, part: usize, of: usize) -> Self {
+        self.part = (part, of.max(1));
+        self
+    }
+
+    /// Does not let this step fail, nor come twice by order of the harness; says why.
+    #[must_use]
+    pub fn except(mut self, path: &str, why: &'static str) -> Self {
+        self.excluded.push((path.to_owned(), why));
+        self
+    }
+
+    /// Crashes on the way back only for the failure of the last step, not of each.
+    #[must_use]
+    pub fn last_failure_only(mut self) -> Self {
+        self.every_failure = false;
+        self
+    }
+
+    /// Plays everything and reports.
+    pub async fn run(&self) -> Report {
+        let mut report = Report::default();
+        let calm = self.record(Script::default(), None, &mut report).await;
+        if !report.flaws.is_empty() {
+            // Nothing can be compared with a run that is wrong undisturbed.
+            return report;
+        }
+        let torn = self.record(calm.script.torn_down(), None, &mut report).await;
+        let after = torn.performed.trace.points_before_first_end();
+        let mut crashes = crashes(&calm, calm.points());
+        crashes.extend(self::crashes(&torn, torn.points().into_iter().skip(after).collect()));
+        let twice = Script::of(Upset::EveryStepTwice);
+        let twice = self.record(twice, Some(&calm.performed.found), &mut report).await;
+        crashes.extend(self::crashes(&twice, twice.points()));
+        let refusals = self.refusals(&calm, &mut report).await;
+        let last = refusals.iter().rfind(|refusal| refusal.refused.rolls_back());
+        for refusal in &refusals {
+            let is_last = last.is_some_and(|last| last.refused.script == refusal.refused.script);
+            if is_last {
+                crashes.extend(self::crashes(&refusal.refused, refusal.refused.points()));
+                crashes.extend(self::crashes(&refusal.twice, refusal.twice.way_back()));
+                crashes.extend(self::crashes(&refusal.afterwards, refusal.afterwards.way_back()));
+            } else if self.every_failure {
+                crashes.extend(self::crashes(&refusal.refused, refusal.refused.way_back()));
+            }
+        }
+        let lost = self.lost_answers(&calm, last.map(|last| &last.refused), &mut report).await;
+        for lost in &lost {
+            crashes.extend(self::crashes(lost, lost.after_the_loss()));
+        }
+        self.crash_all(crashes, &mut report).await;
+        report
+    }
+
+    /// Every script that this harness would crash, so that other processes can be killed there.
+    pub async fn crash_scripts(&self) -> Vec<Script> {
+        let mut report = Report::default();
+        let calm = self.record(Script::default(), None, &mut report).await;
+        let mut crashes = crashes(&calm, calm.points());
+        let refusals = self.refusals(&calm, &mut report).await;
+        if let Some(last) = refusals.iter().rfind(|refusal| refusal.refused.rolls_back()) {
+            crashes.extend(self::crashes(&last.refused, last.refused.points()));
+        }
+        report.assert_flawless();
+        crashes.into_iter().map(|(script, _)| script).collect()
+    }
+
+    async fn stage(&self) -> Stage<S, P> {
+        Stage::new(Arc::clone(&self.subject), self.subject.world(), (self.places)().await)
+    }
+
+    /// Plays a script without a crash.
+    async fn record(
+        &self,
+        script: Script,
+        expected: Option<&Expected>,
+        report: &mut Report,
+    ) -> Calm {
+        let performed = self.stage().await.perform(&script, expected).await;
+        report.scenarios += 1;
+        note(report, &script, performed.flaws.clone());
+        Calm { script, performed }
+    }
+
+    /// Every step refused in turn; again with every undo twice, and again after its work.
+    async fn refusals(&self, calm: &Calm, report: &mut Report) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for path in self.paths(calm) {
+            let script = Script::of(Upset::Refuse { path: path.clone() });
+            let refused = self.record(script, None, report).await;
+            let expected = refused.performed.found.clone();
+            if !expected.status.is_end() {
+                let flaw = format!("refusing `{path}` ends {}", expected.status.as_str());
+                note(report, &refused.script, vec![flaw]);
+                continue;
+            }
+            let twice = Script::of(Upset::RefuseAndUndoTwice { path: path.clone() });
+            let twice = self.record(twice, Some(&expected), report).await;
+            let afterwards = Script::of(Upset::FailAfterwards { path });
+            let afterwards = self.record(afterwards, Some(&expected), report).await;
+            refusals.push(Refusal { refused, twice, afterwards });
+        }
+        refusals
+    }
+
+    /// The answer of every changing call lost in turn, on the way there and on the way back.
+    async fn lost_answers(
+        &self,
+        calm: &Calm,
+        last: Option<&Calm>,
+        report: &mut Report,
+    ) -> Vec<Calm> {
+        let mut lost = Vec::new();
+        for (path, operation, _) in calm.performed.trace.calls() {
+            if !self.is_excluded(&path) {
+                let script = Script::of(Upset::LoseAnswer { path, operation, refuse: None });
+                lost.push(self.record(script, Some(&calm.performed.found), report).await);
+            }
+        }
+        let Some(last) = last else { return lost };
+        let Upset::Refuse { path: refused } = &last.script.upset else { return lost };
+        let unwinding = last.performed.trace.calls().into_iter().filter(|(.., forward)| !forward);
+        for (path, operation, _) in unwinding {
+            let refuse = Some(refused.clone());
+            let script = Script::of(Upset::LoseAnswer { path, operation, refuse });
+            lost.push(self.record(script, Some(&last.performed.found), report).await);
+        }
+        lost
+    }
+
+    async fn crash_all(&self, crashes: Vec<(Script, Expected)>, report: &mut Report) {
+        let (part, of) = self.part;
+        for (script, expected) in crashes.into_iter().skip(part).step_by(of) {
+            report.points += 1;
+            let mut performed = self.stage().await.perform(&script, Some(&expected)).await;
+            report.scenarios += 1;
+            for _ in 1..TRIES {
+                if performed.trace.has_crashed() || !performed.flaws.is_empty() {
+                    break;
+                }
+                performed = self.stage().await.perform(&script, Some(&expected)).await;
+                report.scenarios += 1;
+            }
+            let mut flaws = performed.flaws;
+            if performed.trace.has_crashed() {
+                report.killed += 1;
+            } else {
+                flaws.push("this point was recorded and never reached again".to_owned());
+            }
+            note(report, &script, flaws);
+        }
+    }
+
+    fn is_excluded(&self, path: &str) -> bool {
+        self.excluded.iter().any(|(excluded, _)| excluded == path)
+    }
+
+    fn paths(&self, calm: &Calm) -> Vec<String> {
+        let mut paths = calm.performed.trace.attempted();
+        paths.retain(|path| !self.is_excluded(path));
+        paths
+    }
+}
+
+fn crashes(calm: &Calm, points: Vec<Point>) -> Vec<(Script, Expected)> {
+    let crash = |point| (calm.script.crashing_at(point), calm.performed.found.clone());
+    points.into_iter().map(crash).collect()
+}
+
+fn note(report: &mut Report, script: &Script, wrong: Vec<String>) {
+    if !wrong.is_empty() {
+        report.flaws.push(Flaw { script: script.clone(), wrong });
+    }
+}

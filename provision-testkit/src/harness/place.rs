@@ -1,0 +1,49 @@
+//! Where a store is kept while engines come and go.
+
+use std::{future::Future, time::Duration};
+
+use provision_core::{MemoryStore, clock, engine::Backend};
+
+/// A fresh store's place: it survives every crash of what opened it.
+pub trait Place: Send + Sync + 'static {
+    /// The store that is opened here.
+    type Store: Backend + Clone;
+
+    /// Opens the store, as a process that starts does.
+    fn open(&self) -> impl Future<Output = Self::Store> + Send;
+
+    /// Lets the store's clock pass by at least so much.
+    fn pass(&self, by: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Everything that is stored, as bytes, to be searched for secrets. Default: what the store
+    /// answers is all that is searched.
+    fn bytes(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// A store in memory, on a runtime whose time is paused.
+#[derive(Debug, Clone, Default)]
+pub struct InMemory {
+    store: MemoryStore,
+}
+
+impl InMemory {
+    /// A fresh store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Place for InMemory {
+    type Store = MemoryStore;
+
+    async fn open(&self) -> MemoryStore {
+        self.store.clone()
+    }
+
+    async fn pass(&self, by: Duration) {
+        clock::sleep(by).await;
+    }
+}

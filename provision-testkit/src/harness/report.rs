@@ -1,0 +1,73 @@
+//! What a harness found.
+
+use std::fmt;
+
+use super::Script;
+
+/// A scenario that did not end as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// The scenario.
+    pub script: Script,
+    /// What is wrong, in words.
+    pub wrong: Vec<String>,
+}
+
+/// Counts, and what is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Scenarios played, those without a crash among them.
+    pub scenarios: usize,
+    /// Points that were recorded and had to be killed.
+    pub points: usize,
+    /// Points at which the world was stopped.
+    pub killed: usize,
+    /// Scenarios that did not end as they should.
+    pub flaws: Vec<Flaw>,
+}
+
+/// Flaws that are printed; more of them seldom say more.
+const SHOWN: usize = 12;
+
+impl Report {
+    /// Adds the counts and flaws of another part.
+    pub fn merge(&mut self, other: Self) {
+        self.scenarios += other.scenarios;
+        self.points += other.points;
+        self.killed += other.killed;
+        self.flaws.extend(other.flaws);
+    }
+
+    /// Fails with a list of what is wrong.
+    ///
+    /// # Panics
+    /// There is a flaw, or a recorded point was never killed.
+    pub fn assert_flawless(&self) {
+        assert!(self.flaws.is_empty(), "{self}");
+        assert_eq!(self.killed, self.points, "points were recorded and never killed");
+    }
+
+    /// Whether some flaw says this.
+    #[must_use]
+    pub fn tells_of(&self, words: &str) -> bool {
+        self.flaws.iter().flat_map(|flaw| &flaw.wrong).any(|wrong| wrong.contains(words))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scenarios, points, killed, flaws } = self;
+        writeln!(
+            f,
+            "{scenarios} scenarios, {killed} of {points} points killed, {} flawed",
+            flaws.len()
+        )?;
+        for flaw in flaws.iter().take(SHOWN) {
+            writeln!(f, "- {}", flaw.script)?;
+            for wrong in &flaw.wrong {
+                writeln!(f, "    {wrong}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! One scenario: a run from its start to its end, over the death of the process that drives it.
+
+use std::{sync::Arc, time::Duration};
+
+use provision_core::{
+    By, Engine, RunHandle, RunId, RunStatus, Timestamp,
+    draw::SeededEntropy,
+    engine::Backend,
+    executor::stands_still,
+    store::{RunHead, StateStore},
+};
+
+use super::{
+    Outside as _, Place, Script, Subject,
+    judge::{Expected, Facts},
+    script::InPlay,
+    trace::{Trace, Watch},
+};
+
+/// Longer than the lease of a process that died.
+const LEASE_OVER: Duration = Duration::from_secs(16);
+/// Start key of the run; a client that saw its process die asks again with it.
+const KEY: &str = "scenario";
+/// Leases and waits of one run; more of them mean that it does not come to an end.
+const ROUNDS_MAX: u32 = 4_000;
+
+/// A saga, its world, and the place of its store: what outlives every crash of a scenario.
+#[derive(Debug)]
+pub struct Stage<S: Subject, P> {
+    pub(super) subject: Arc<S>,
+    pub(super) world: S::World,
+    pub(super) place: P,
+}
+
+/// What a scenario showed.
+#[derive(Debug)]
+pub(super) struct Performed {
+    pub(super) trace: Arc<Trace>,
+    pub(super) found: Expected,
+    pub(super) flaws: Vec<String>,
+}
+
+struct Life<O> {
+    engine: Engine,
+    store: Arc<dyn StateStore>,
+    run: RunHandle<O>,
+}
+
+impl<S: Subject, P: Place> Stage<S, P> {
+    /// Puts a stage together.
+    #[must_use]
+    pub fn new(subject: Arc<S>, world: S::World, place: P) -> Self {
+        Self { subject, world, place }
+    }
+
+    /// Plays a script up to its crash, and stays there: for a process that is killed at the point.
+    /// Calls `reached` when it is there; comes back only when the run ended without reaching it.
+    pub async fn play_to_crash(&self, script: &Script, reached: impl FnOnce() + Send) {
+        let trace = Trace::new(script.crash.clone(), InPlay::new(script.upset.clone()));
+        tokio::select! {
+            biased;
+            () = trace.stopped() => {
+                reached();
+                std::future::pending::<()>().await;
+            }
+            _over = self.live(&trace, script) => {}
+        }
+    }
+
+    /// Opens what another process left behind, drives it to its end, and says what is wrong with
+    /// it, compared with how the same script ends without a crash.
+    pub async fn recover(&self, script: &Script, calm: &Self) -> Vec<String> {
+        let calm_script = Script { crash: None, ..script.clone() };
+        let expected = calm.perform(&calm_script, None).await.found;
+        let trace = Trace::new(None, InPlay::new(script.upset.clone()));
+        self.place.pass(LEASE_OVER).await;
+        let lived = self.live(&trace, script).await;
+        self.conclude(lived, &trace, Some(&expected)).await.flaws
+    }
+
+    /// Plays a script from its start to its end and judges what is there then.
+    pub(super) async fn perform(&self, script: &Script, expected: Option<&Expected>) -> Performed {
+        let trace = Trace::new(script.crash.clone(), InPlay::new(script.upset.clone()));
+        let lived = tokio::select! {
+            biased;
+            // Everything of the first process is dropped here: engine, drive, heartbeat, store.
+            () = trace.stopped() => None,
+            lived = self.live(&trace, script) => Some(lived),
+        };
+        let lived = match lived {
+            Some(lived) => lived,
+            None => {
+                trace.crashed();
+                self.place.pass(LEASE_OVER).await;
+                self.live(&trace, script).await
+            }
+        };
+        self.conclude(lived, &trace, expected).await
+    }
+
+    async fn conclude(
+        &self,
+        lived: Result<Life<S::Output>, String>,
+        trace: &Arc<Trace>,
+        expected: Option<&Expected>,
+    ) -> Performed {
+        self.world.settle();
+        let trace = Arc::clone(trace);
+        let life = match lived {
+            Ok(life) => life,
+            Err(flaw) => {
+                let found = Expected { status: RunStatus::Parked, effects: Vec::new() };
+                return Performed { trace, found, flaws: vec![flaw] };
+            }
+        };
+        let outcome = life.run.outcome().await.map_err(|error| error.to_string()).err();
+        let mut facts = Facts::gather(&life.engine, &*life.store, *life.run.id()).await;
+        facts.look_outside(&self.world, trace.seen());
+        facts.bytes = self.place.bytes();
+        let mut flaws = facts.judge(&self.world, expected);
+        flaws.extend(outcome.map(|error| format!("its outcome cannot be read: {error}")));
+        Performed { trace, found: facts.found(), flaws }
+    }
+
+    /// One process: opens the store, starts the run or finds it, and drives it to its end.
+    async fn live(&self, trace: &Arc<Trace>, script: &Script) -> Result<Life<S::Output>, String> {
+        let store = self.place.open().await;
+        let state: Arc<dyn StateStore> = Arc::new(store.clone());
+        let engine = self.engine(store, trace).await?;
+        let saga = self.subject.saga(&self.world);
+        let run = engine.start(&saga, &self.subject.input()).key(KEY).await;
+        let run = run.map_err(|error| format!("it cannot be started: {error}"))?;
+        if trace.has_crashed() && run.is_new() {
+            return Err("the run that was started before the crash is lost".to_owned());
+        }
+        let mut head = self.to_end(&engine, &*state, run.id()).await?;
+        let done = matches!(head.status, RunStatus::Succeeded | RunStatus::PartlySucceeded);
+        if script.tear_down && done {
+            let ordered = engine.tear_down(run.id(), By::new("harness", "clean slate")).await;
+            ordered.map_err(|error| format!("it cannot be torn down: {error}"))?;
+            head = self.to_end(&engine, &*state, run.id()).await?;
+        }
+        if !head.status.is_end() && head.status != RunStatus::Parked {
+            return Err(format!("it stands still as {}", head.status.as_str()));
+        }
+        Ok(Life { engine, store: state, run })
+    }
+
+    async fn engine(&self, store: impl Backend, trace: &Arc<Trace>) -> Result<Engine, String> {
+        // The same draws in every run, so that a point is found again; others after a crash, since
+        // the next process is another incarnation.
+        let entropy = SeededEntropy::new(u64::from(trace.has_crashed()));
+        let builder = Engine::builder(store).register(self.subject.saga(&self.world));
+        let builder = builder.entropy(entropy);
+        let builder = self.subject.equip(builder, &self.world).probe(Watch(Arc::clone(trace)));
+        builder.build().await.map_err(|error| format!("the engine cannot be built: {error}"))
+    }
+
+    /// Drives whatever is due until the run stands still; lets time pass where nothing is due.
+    async fn to_end(
+        &self,
+        engine: &Engine,
+        store: &dyn StateStore,
+        run: &RunId,
+    ) -> Result<RunHead, String> {
+        for _ in 0..ROUNDS_MAX {
+            let drove = engine.run_one().await.map_err(|e| format!("it cannot be driven: {e}"))?;
+            if drove.is_some() {
+                continue;
+            }
+            let head = engine.run(run).await.map_err(|e| format!("it cannot be read: {e}"))?;
+            let over = head.status.is_end() || head.status == RunStatus::Parked;
+            if over && head.requests == head.consumed {
+                return Ok(head);
+            }
+            if self.subject.nudge(engine, &head).await {
+                continue;
+            }
+            if stands_still(&head) {
+                return Ok(head);
+            }
+            let now = store.now().await.map_err(|e| format!("no clock: {e}"))?;
+            self.place.pass(wait_of(&head, now)).await;
+        }
+        Err(format!("it does not come to an end within {ROUNDS_MAX} leases and waits"))
+    }
+}
+
+/// How long to wait for what the run waits for.
+fn wait_of(head: &RunHead, now: Timestamp) -> Duration {
+    if head.due == Timestamp::NEVER {
+        // A child run is what moves it; that one has a due time of its own.
+        return Duration::from_secs(1);
+    }
+    head.due.since(now).max(Duration::from_millis(1))
+}

@@ -1,0 +1,224 @@
+//! What was seen at the seams of the engine, and the place where the world is stopped.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use provision_core::{
+    Call, CallKind, RunId, StepError,
+    context::Seam,
+    probe::{Juncture, Probe},
+    run::journal::{Direction, Record},
+};
+use tokio::sync::Notify;
+
+use super::script::InPlay;
+
+/// One point of a run, found again by what happens there and the how manieth time it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Point {
+    /// What happens there.
+    pub label: String,
+    /// The how manieth time, from 1.
+    pub nth: u32,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nth {
+            1 => write!(f, "{}", self.label),
+            nth => write!(f, "{} (time {nth})", self.label),
+        }
+    }
+}
+
+/// Something that was seen.
+#[derive(Debug, Clone)]
+pub(super) enum Seen {
+    /// Records were committed.
+    Appended(RunId, Vec<Record>),
+    /// A call was about to be sent.
+    Sending(RunId, String, CallKind),
+    /// The process died and another one began.
+    Crashed,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: HashMap<String, u32>,
+    points: Vec<Point>,
+    seen: Vec<Seen>,
+    /// Mutating calls as they were first made: path, operation, whether before any unwinding.
+    calls: Vec<(String, &'static str, bool)>,
+    /// Steps whose code was called, in the order of their first attempts.
+    attempted: Vec<String>,
+    unwinding: bool,
+    crash: Option<Point>,
+    crashed: bool,
+    ended: usize,
+}
+
+/// What one scenario shows, over all its processes.
+#[derive(Debug)]
+pub(super) struct Trace {
+    /// A plain mutex, held for one look.
+    state: Mutex<State>,
+    stopped: Notify,
+    upset: InPlay,
+}
+
+impl Trace {
+    pub(super) fn new(crash: Option<Point>, upset: InPlay) -> Arc<Self> {
+        let state = Mutex::new(State { crash, ..State::default() });
+        Arc::new(Self { state, stopped: Notify::new(), upset })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Comes back when the point of the crash is reached.
+    pub(super) async fn stopped(&self) {
+        self.stopped.notified().await;
+    }
+
+    /// The process is gone; what follows belongs to the next one.
+    pub(super) fn crashed(&self) {
+        self.state().seen.push(Seen::Crashed);
+    }
+
+    /// Whether the point of the crash was reached.
+    pub(super) fn has_crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    pub(super) fn points(&self) -> Vec<Point> {
+        self.state().points.clone()
+    }
+
+    /// How many points there were when the run came to its first end.
+    pub(super) fn points_before_first_end(&self) -> usize {
+        self.state().ended
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.state().seen.clone()
+    }
+
+    pub(super) fn calls(&self) -> Vec<(String, &'static str, bool)> {
+        self.state().calls.clone()
+    }
+
+    pub(super) fn attempted(&self) -> Vec<String> {
+        self.state().attempted.clone()
+    }
+
+    async fn point(&self, label: String) {
+        let here = {
+            let mut state = self.state();
+            let nth = state.counts.entry(label.clone()).or_default();
+            *nth += 1;
+            let point = Point { label, nth: *nth };
+            let here = !state.crashed && state.crash.as_ref() == Some(&point);
+            state.crashed |= here;
+            state.points.push(point);
+            here
+        };
+        if here {
+            self.stopped.notify_one();
+            // Nothing follows: whoever drives this run is dropped.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The probe of one process.
+#[derive(Debug, Clone)]
+pub(super) struct Watch(pub(super) Arc<Trace>);
+
+#[async_trait]
+impl Probe for Watch {
+    async fn appending(&self, _: &RunId, records: &[Record]) {
+        self.0.point(format!("before writing {}", names(records))).await;
+    }
+
+    async fn appended(&self, run: &RunId, records: &[Record]) {
+        {
+            let mut state = self.0.state();
+            state.seen.push(Seen::Appended(*run, records.to_vec()));
+            state.unwinding |= records.iter().any(|r| matches!(r, Record::UnwindStarted { .. }));
+        }
+        self.0.point(format!("after writing {}", names(records))).await;
+        let ends = records.iter().any(|r| matches!(r, Record::Ended { .. }));
+        let mut state = self.0.state();
+        if ends && state.ended == 0 {
+            state.ended = state.points.len();
+        }
+    }
+
+    async fn call(&self, run: &RunId, path: &str, call: &Call, seam: Seam) {
+        let operation = call.operation;
+        let when = match seam {
+            Seam::Sending => "before",
+            Seam::Answered => "after",
+        };
+        if seam == Seam::Sending {
+            let mut state = self.0.state();
+            state.seen.push(Seen::Sending(*run, path.to_owned(), call.kind));
+            let (path, forward) = (path.to_owned(), !state.unwinding);
+            let made = (path, operation, forward);
+            if call.kind == CallKind::Mutate && !state.calls.contains(&made) {
+                state.calls.push(made);
+            }
+        }
+        self.0.point(format!("{when} `{operation}` of `{path}`")).await;
+    }
+
+    fn upset(&self, _: &RunId, path: &str, at: Juncture<'_>) -> Option<StepError> {
+        if let Juncture::Begins { dir: Direction::Forward, .. } = at {
+            let mut state = self.0.state();
+            if !state.attempted.iter().any(|known| known == path) {
+                state.attempted.push(path.to_owned());
+            }
+        }
+        self.0.upset.at(path, at)
+    }
+}
+
+/// What an append says, short and the same in every run.
+fn names(records: &[Record]) -> String {
+    if records.is_empty() {
+        return "the row alone".to_owned();
+    }
+    records.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn name(record: &Record) -> String {
+    let way = |dir: &Direction| match dir {
+        Direction::Forward => "",
+        Direction::Undo => "undo of ",
+    };
+    match record {
+        Record::Waiting { path, dir, .. } => format!("{}`{path}` waits", way(dir)),
+        Record::Started { path, dir, .. } => format!("{}`{path}` started", way(dir)),
+        Record::Intent { path, .. } => format!("`{path}` intends"),
+        Record::Noted { path, .. } => format!("`{path}` noted"),
+        Record::Failed { path, dir, .. } => format!("{}`{path}` failed", way(dir)),
+        Record::Resolved { path, .. } => format!("`{path}` resolved"),
+        Record::Succeeded { path, dir, .. } => format!("{}`{path}` done", way(dir)),
+        Record::Skipped { path } => format!("`{path}` skipped"),
+        Record::GaveUp { path, dir, .. } => format!("{}`{path}` gave up", way(dir)),
+        Record::Expanded { path, .. } => format!("`{path}` expanded"),
+        Record::UnwindStarted { scope, .. } => format!("unwinding of `{scope}`"),
+        Record::Unwound { scope } => format!("`{scope}` unwound"),
+        Record::Sealed { path, name } => format!("`{name}` of `{path}` sealed"),
+        Record::Signal { name, .. } => format!("signal `{name}`"),
+        Record::Ordered { .. } => "an order".to_owned(),
+        Record::Parked { .. } => "parked".to_owned(),
+        Record::Ended { status, .. } => format!("ended {}", status.as_str()),
+        Record::Renewed { path, generation, .. } => format!("`{path}` renewed to {generation}"),
+    }
+}

@@ -1,0 +1,199 @@
+//! A small cloud in memory: what steps under test make, find and delete.
+//!
+//! It keeps what a provider keeps (names, owner marks, idempotency keys), answers as late or as
+//! wrongly as it is told to, and counts what landed. Its time is what its callers' store says, so
+//! listing lag and late requests follow a test's clock. Kept in a file, it survives the death of
+//! the process that used it.
+
+mod state;
+mod steps;
+mod thing;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use provision_core::{Call, Effect, Owned, OwnerMark, StepContext, StepError, Verdict};
+
+use state::State;
+pub use steps::{Compare, Comparison, Entry, RemoveEntry, RevokeToken, Token};
+pub use thing::Thing;
+
+use super::Outside;
+
+/// What one call does besides its ordinary work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    /// Fails before the effect, and is worth repeating.
+    Before,
+    /// Has its effect, and the answer is lost.
+    After,
+    /// Has its effect so much later, and the answer is lost.
+    Late(Duration),
+    /// Is refused for good.
+    Refuse,
+    /// Asks for seven seconds of rest.
+    Throttle,
+    /// Panics before the effect.
+    Panic,
+}
+
+/// The cloud. Cheap to clone; clones are the same cloud.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// A plain mutex: every call computes only, and never holds it across an await.
+    state: Arc<Mutex<State>>,
+    file: Option<Arc<PathBuf>>,
+}
+
+impl World {
+    /// An empty cloud.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A cloud that is written to a file, and synced, before any call is answered; what the file
+    /// holds already is there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn kept_in(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let state = state::load(&path)?;
+        Ok(Self { state: Arc::new(Mutex::new(state)), file: Some(Arc::new(path)) })
+    }
+
+    /// Lets look-ups and listings lag so far behind what was made.
+    #[must_use]
+    pub fn with_listing_lag(self, lag: Duration) -> Self {
+        self.state().lag = lag;
+        self
+    }
+
+    /// Plans what the next calls of this name do, such as `"create db"`.
+    pub fn plan(&self, call: &str, mishaps: impl IntoIterator<Item = Mishap>) {
+        self.state().plan(call, mishaps);
+    }
+
+    /// Puts something there that nobody here made.
+    pub fn put_foreign(&self, name: &str) {
+        self.state().put_foreign(name);
+    }
+
+    /// Names of everything that exists.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.state().names()
+    }
+
+    /// How often a call of this name had its effect, such as `"create db"`.
+    #[must_use]
+    pub fn calls(&self, call: &str) -> u32 {
+        self.state().calls(call)
+    }
+
+    /// Every call that had its effect, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.state().log.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes one changing call: as planned, or as asked.
+    pub(super) async fn change<T: Send>(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        name: &str,
+        work: impl FnOnce(&mut State) -> Result<T, StepError> + Send,
+    ) -> Result<T, StepError> {
+        let sent = async {
+            let mut state = self.state();
+            state.pass_to(cx.now());
+            let call = format!("{operation} {name}");
+            let mishap = state.next_mishap(&call);
+            match mishap {
+                Some(Mishap::Before) => return Err(StepError::retry(operation)),
+                Some(Mishap::Refuse) => {
+                    return Err(StepError::permanent(operation).with_code("refused"));
+                }
+                Some(Mishap::Throttle) => {
+                    let (bucket, after) = ("world".to_owned(), Duration::from_secs(7));
+                    let verdict = Verdict::Throttled { bucket, after };
+                    return Err(StepError::new(Effect::None, verdict, operation));
+                }
+                Some(Mishap::Panic) => {
+                    drop(state);
+                    panic!("as planned");
+                }
+                Some(Mishap::Late(by)) => state.late = Some(by),
+                Some(Mishap::After) | None => {}
+            }
+            let done = work(&mut state);
+            state.late = None;
+            if done.is_ok() {
+                state.log.push(call);
+            }
+            self.keep(&state);
+            match mishap {
+                Some(Mishap::After | Mishap::Late(_)) => Err(StepError::unknown(operation)),
+                _ => done,
+            }
+        };
+        cx.call(&Call::mutate(operation), sent).await
+    }
+
+    /// Makes one call that only looks.
+    pub(super) async fn look<T: Send>(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        work: impl FnOnce(&mut State) -> T + Send,
+    ) -> Result<T, StepError> {
+        let sent = async {
+            let mut state = self.state();
+            state.pass_to(cx.now());
+            let seen = work(&mut state);
+            self.keep(&state);
+            Ok(seen)
+        };
+        cx.call(&Call::read(operation), sent).await
+    }
+
+    fn keep(&self, state: &State) {
+        if let Some(file) = &self.file {
+            state::save(file, state).expect("the world's file is written");
+        }
+    }
+}
+
+impl Outside for World {
+    fn settle(&self) {
+        let mut state = self.state();
+        state.land_all();
+        self.keep(&state);
+    }
+
+    fn resources(&self) -> Vec<Owned> {
+        self.state().owned(true)
+    }
+
+    fn effects(&self) -> Vec<String> {
+        self.state().effects()
+    }
+
+    fn landed(&self, mark: &OwnerMark) -> Option<u32> {
+        Some(self.state().landed(mark))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        self.state().secrets.clone()
+    }
+}
