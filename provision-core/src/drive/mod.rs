@@ -7,6 +7,7 @@
 pub(crate) mod attempt;
 pub(crate) mod child;
 pub(crate) mod commit;
+mod fold;
 mod host;
 pub(crate) mod lease;
 mod seal;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 
 use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
+pub(crate) use fold::fold;
 pub(crate) use host::{AttemptHost, Kept, Message};
 pub(crate) use shared::{Plans, Shared};
 
@@ -37,30 +39,8 @@ use crate::{
         journal::{Direction, Record, RequestBody},
     },
     secret::{Sealed, SecretKey},
-    store::{Append, Appended, Frame, GuardUntil, Leased, Release, Request, RunHead},
+    store::{Append, Appended, GuardUntil, Leased, Release, Request, RunHead},
 };
-
-/// Folds a journal into a state.
-///
-/// # Errors
-/// What makes the journal unusable, in words.
-pub(crate) fn fold(head: &RunHead, frames: &[Frame], plans: &Plans) -> Result<State, String> {
-    let plan = plans.get(&head.saga).ok_or("its saga is not registered")?;
-    let mut state = State::new(head.id, plan, head.input.clone());
-    for (frame, seq) in frames.iter().zip(1_u64..) {
-        if frame.seq != seq {
-            return Err(format!("frame {seq} is missing"));
-        }
-        let records =
-            Record::decode(&frame.body).map_err(|e| format!("frame {seq} is damaged: {e}"))?;
-        state.at = frame.at;
-        for record in &records {
-            state.apply(record).map_err(|e| format!("frame {seq}: {e}"))?;
-        }
-    }
-    state.overlay_polls(&head.polls);
-    Ok(state)
-}
 
 /// Why a drive is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
