@@ -36,6 +36,8 @@ pub(crate) struct World {
     next: u32,
     /// Looks at readiness, by id.
     pub(crate) polls: BTreeMap<String, u32>,
+    /// Why listing is refused, if it is.
+    pub(crate) unlisted: Option<fn() -> StepError>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -215,6 +217,9 @@ impl Resource for Thing {
 
     async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
         let world = self.cloud.0.lock().unwrap();
+        if let Some(refusal) = world.unlisted {
+            return Err(refusal());
+        }
         let marked = world.things.iter().filter(|(_, (_, mark))| mark.is_some());
         Ok(marked
             .map(|(id, (n, m))| Owned::new(id.as_str()).with_name(n).with_mark(m.clone()))

@@ -1,0 +1,118 @@
+//! What the ledger answers: costs, refunds, and what a sweep finds beside it.
+
+use std::time::Duration;
+
+use provision_core::{
+    By, Cost, CostPer, Engine, LedgerQuery, MemoryStore, OwnerMark, ResourceState, RunId, Saga,
+    SagaId, StepError, WorkerConfig, clock::sleep, resource::Facts,
+};
+use uuid::Uuid;
+
+use crate::cloud::{Cloud, Thing};
+
+const RENT: SagaId<String, String> = SagaId::new("rent", 1);
+
+/// One paid resource.
+fn saga(cloud: &Cloud) -> Saga<String, String> {
+    let cost = Cost { milli: 8_500, currency: "USD".to_owned(), per: CostPer::Month };
+    let facts = Facts {
+        account: Some("main".to_owned()),
+        region: Some("eu".to_owned()),
+        template: Some("v3".to_owned()),
+        cost: Some(cost),
+        ..Facts::default()
+    };
+    let thing = Thing::new(cloud).with_facts(facts);
+    Saga::define(RENT, |s| s.resource("b", thing).input((), |c: &String, ()| c.clone())).unwrap()
+}
+
+async fn engine(cloud: &Cloud) -> Engine {
+    Engine::builder(MemoryStore::new()).register(saga(cloud)).build().await.unwrap()
+}
+
+// covers: R1-21, R1-86, R2-32
+#[tokio::test(start_paused = true)]
+async fn costs_are_summed_by_tenant_and_what_was_undone_is_listed_for_refunds() {
+    let cloud = Cloud::default();
+    let engine = engine(&cloud).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let mut runs = Vec::new();
+    for (name, tenant) in [("one", "a"), ("two", "a"), ("three", "b")] {
+        let run = engine.start(RENT, &name.into()).tenant(tenant).await.unwrap();
+        run.output().await.unwrap();
+        runs.push(run);
+    }
+    let monthly = async |tenant| engine.monthly_cost(tenant).await.unwrap().remove("USD");
+    assert_eq!(monthly(Some("a")).await, Some(17_000));
+    assert_eq!(monthly(Some("b")).await, Some(8_500));
+    assert_eq!(monthly(None).await, Some(25_500));
+    sleep(Duration::from_secs(3600)).await;
+    engine.tear_down(runs[0].id(), By::default()).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(monthly(Some("a")).await, Some(8_500));
+    let gone = LedgerQuery { states: vec![ResourceState::Gone], ..LedgerQuery::default() };
+    let refunds = engine.ledger(&gone).await.unwrap();
+    let [row] = refunds.as_slice() else { panic!("{refunds:?}") };
+    assert_eq!((row.run, row.tenant.as_deref()), (*runs[0].id(), Some("a")));
+    assert_eq!((row.account.as_str(), row.name.as_deref()), ("main", Some("one")));
+    assert_eq!((row.region.as_deref(), row.template.as_deref()), (Some("eu"), Some("v3")));
+    assert_eq!(row.cost.as_ref().map(|cost| cost.milli), Some(8_500));
+    let held = row.until.unwrap().since(row.since);
+    assert!((3_600..3_670).contains(&held.as_secs()), "{held:?}");
+    worker.stop().await;
+}
+
+// covers: R2-49
+#[tokio::test(start_paused = true)]
+async fn a_sweep_reports_first_deletes_on_order_and_never_touches_what_is_not_ours() {
+    let cloud = Cloud::default();
+    let engine = engine(&cloud).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(RENT, &"kept".into()).await.unwrap();
+    run.output().await.unwrap();
+    cloud.put_foreign("theirs");
+    // A second one under the mark of our run, of which the ledger knows nothing; and one of a run
+    // that this store does not know.
+    let put = |id: &str, name: &str, mark: OwnerMark| {
+        let mut world = cloud.0.lock().unwrap();
+        world.things.insert(id.to_owned(), (name.to_owned(), Some(mark)));
+    };
+    put("z-1", "double", OwnerMark::new(*run.id(), "b"));
+    put("z-2", "stranger", OwnerMark::new(RunId::from_uuid(Uuid::from_u128(9)), "b"));
+
+    let report = engine.sweep(false).await.unwrap();
+    assert_eq!(report.wanted, 1);
+    let strays: Vec<_> = report.strays.iter().map(|s| (s.id.as_str(), s.deleted)).collect();
+    assert_eq!(strays, [("z-1", false), ("z-2", false)]);
+    assert_eq!(cloud.names().len(), 4, "a report changes nothing");
+
+    let report = engine.sweep(true).await.unwrap();
+    let strays: Vec<_> = report.strays.iter().map(|s| (s.id.as_str(), s.deleted)).collect();
+    assert_eq!(strays, [("z-1", true), ("z-2", false)], "only what a run of this store made");
+    let mut names = cloud.names();
+    names.sort();
+    assert_eq!(names, ["kept", "stranger", "theirs"]);
+
+    cloud.0.lock().unwrap().things.retain(|_, (name, _)| name != "kept");
+    let report = engine.sweep(true).await.unwrap();
+    assert_eq!(report.missing.iter().map(|row| row.run).collect::<Vec<_>>(), [*run.id()]);
+    worker.stop().await;
+}
+
+// covers: R5-66
+#[tokio::test(start_paused = true)]
+async fn a_preflight_names_the_provider_that_cannot_be_asked_before_anything_is_made() {
+    let cloud = Cloud::default();
+    let ready = engine(&cloud).await;
+    assert!(ready.preflight(RENT).await.unwrap().is_ok());
+    cloud.0.lock().unwrap().unlisted = Some(|| {
+        StepError::permanent("list things").with_code("unauthorized").with_hint("check the token")
+    });
+    let report = ready.preflight(RENT).await.unwrap();
+    assert!(!report.is_ok());
+    let (kind, failure) = &report.checks[0];
+    let failure = failure.as_ref().unwrap();
+    assert_eq!((kind.as_str(), failure.code.as_str()), ("cloud.thing", "unauthorized"));
+    assert_eq!(failure.hint.as_deref(), Some("check the token"));
+    assert!(cloud.asked().is_empty(), "nothing was looked up or made");
+}
