@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Plans, Shared, fold};
+use super::{Plans, Shared, commit::patiently, fold};
 use crate::{
     context::idempotency_key,
     error::{Effect, StepError, StoreError, Verdict},
@@ -74,7 +74,8 @@ pub(crate) async fn run(
 }
 
 async fn load(shared: &Shared, run: RunId) -> Result<Option<RunRecord>, StepError> {
-    let mut records = shared.store.load(&[run]).await.map_err(store_trouble)?;
+    let asked = [run];
+    let mut records = patiently(|| shared.store.load(&asked)).await.map_err(store_trouble)?;
     Ok(records.pop().flatten())
 }
 
@@ -89,8 +90,8 @@ async fn forward(
         return judge(&shared.plans, &record);
     }
     let head = new_head(shared, parent, saga, input);
-    let new = Submission::Run(Box::new(NewRun { head, lease_to: None }));
-    let answers = shared.store.submit(&[new]).await.map_err(store_trouble)?;
+    let new = [Submission::Run(Box::new(NewRun { head, lease_to: None }))];
+    let answers = patiently(|| shared.store.submit(&new)).await.map_err(store_trouble)?;
     match answers.first() {
         Some(Submitted::Created(_) | Submitted::Known(_)) => {
             shared.changes.work.notify_waiters();
@@ -153,8 +154,9 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
         };
         let body = Payload::encode(&body)
             .map_err(|e| StepError::permanent("order a sub-saga").with_source(e))?;
-        let request = Submission::Request { run: head.id, body };
-        shared.store.submit(&[request]).await.map_err(store_trouble)?;
+        // Asked for twice, an order is refused the second time.
+        let request = [Submission::Request { run: head.id, body }];
+        patiently(|| shared.store.submit(&request)).await.map_err(store_trouble)?;
         shared.changes.work.notify_waiters();
     }
     Ok(wait(head.id))

@@ -112,12 +112,21 @@ fn gone() -> Arc<StoreError> {
 
 /// Repeats the very same batch until the store gives a definite answer (S18, S19).
 async fn persist(store: &dyn StateStore, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
+    patiently(|| store.append(batch)).await
+}
+
+/// S18: trouble of the store is waited out, never taken for a failure of a step. What is repeated
+/// must bear it; an error means that no repetition can help.
+pub(crate) async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let mut pause = PAUSE_FIRST;
     loop {
-        match store.append(batch).await {
-            Ok(replies) => return Ok(replies),
+        match call().await {
+            Ok(answer) => return Ok(answer),
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the store did not take an append; it is repeated");
+                tracing::warn!(%error, "the store did not answer; the call is repeated");
                 clock::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }

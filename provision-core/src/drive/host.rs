@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
+use super::{Shared, commit::patiently};
 use crate::{
     context::{Call, ContextHost, Seam},
     error::{Effect, StepError, Verdict},
@@ -73,7 +73,7 @@ impl AttemptHost {
     }
 
     async fn unseal(&self, key: &SecretKey) -> Result<Secret, StepError> {
-        let stored = self.shared.secrets.get(key).await;
+        let stored = patiently(|| self.shared.secrets.get(key)).await;
         let stored = stored.map_err(|error| store_trouble("open a sealed value", error))?;
         let cannot = |code: &'static str| {
             StepError::new(Effect::None, Verdict::Operator, "open a sealed value")
@@ -206,7 +206,8 @@ impl ContextHost for AttemptHost {
             states: vec![ResourceState::Alive],
             ..LedgerQuery::default()
         };
-        let replies = self.shared.store.ledger(&[LedgerOp::Query(query)]).await;
+        let ops = [LedgerOp::Query(query)];
+        let replies = patiently(|| self.shared.store.ledger(&ops)).await;
         let replies = replies.map_err(|error| store_trouble("look for adopters", error))?;
         let rows = replies.into_iter().flat_map(|reply| match reply {
             LedgerReply::Rows(rows) => rows,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Drive, Driven, Event};
+use super::{Drive, Driven, Event, commit::patiently};
 use crate::{
     error::{Effect, StepError, Verdict},
     mark::OwnerMark,
@@ -39,7 +39,7 @@ impl Drive {
         vault: &Vault,
         key: &SecretKey,
     ) -> Result<Option<Secret>, StepError> {
-        let stored = self.shared.secrets.get(key).await.map_err(|error| {
+        let stored = patiently(|| self.shared.secrets.get(key)).await.map_err(|error| {
             StepError::retry("read a sealed value").with_code("store").with_source(error)
         })?;
         match stored {
