@@ -288,6 +288,30 @@ impl<R: Resource> ResourceAction<R> {
         Ok(None)
     }
 
+    /// S7: what is noted is deleted; another call of the same generation had no answer, and may
+    /// have landed beside it or land yet. A rollback waits until it cannot, and looks once more.
+    async fn undo_late(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
+        let memory = cx.memory();
+        let created = memory.noted.iter().any(|(_, origin)| *origin == Origin::Created);
+        if memory.unknown_calls == 0 || !created || self.resource.identity(spec) == Identity::None {
+            return Ok(Flow::Done(Payload::null()));
+        }
+        if let Some(after) = quiet_left(cx) {
+            return Ok(Flow::NotYet { after, reason: WaitReason::Quiet });
+        }
+        let ids = match self.resource.find(cx, spec).await? {
+            Found::Ours(id) => vec![id],
+            Found::Foreign(foreign) if is_ours_by_intent(cx, &foreign) => vec![foreign.id],
+            Found::Many(all) => all.into_iter().filter(|c| c.marked).map(|c| c.id).collect(),
+            // It is on its way out, or nothing of ours.
+            Found::Going { .. } | Found::Absent | Found::Foreign(_) => Vec::new(),
+        };
+        for id in ids {
+            self.resource.delete(cx, spec, &id).await?;
+        }
+        Ok(Flow::Done(Payload::null()))
+    }
+
     fn lag_left(&self, cx: &StepContext) -> Option<Duration> {
         let intent = cx.memory().intent.as_ref()?;
         let visible = intent.at.plus(self.resource.timing().listing_lag);
@@ -317,7 +341,12 @@ impl<R: Resource> ResourceAction<R> {
             cx.note(&id).await?;
             self.resource.delete(cx, spec, &id).await?;
         }
-        Ok(Flow::Done(Payload::null()))
+        // S7: what was found came of one call; another one without an answer may land yet. The
+        // next attempt goes by what is noted, and looks once more when nothing can come.
+        match quiet_left(cx).filter(|_| cx.memory().unknown_calls > 1) {
+            Some(after) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
+            None => Ok(Flow::Done(Payload::null())),
+        }
     }
 }
 
@@ -355,7 +384,7 @@ impl<R: Resource> Action for ResourceAction<R> {
         if cx.memory().noted.is_empty() {
             return self.undo_unknown(&cx, &spec).await;
         }
-        Ok(Flow::Done(Payload::null()))
+        self.undo_late(&cx, &spec).await
     }
 
     async fn look(&self, cx: StepContext, input: Payload) -> Result<Option<Seen>, StepError> {

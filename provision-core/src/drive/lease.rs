@@ -22,12 +22,15 @@ struct View {
     /// Counted from before the claim or renewal was sent.
     until: Option<Moment>,
     store_now: Timestamp,
+    /// Before the store's clock was asked, and after it had answered.
+    asked_at: Moment,
     read_at: Moment,
 }
 
 impl LeaseView {
     pub(crate) fn new(ttl: Duration) -> Self {
-        let view = View { until: None, store_now: Timestamp::ZERO, read_at: clock::moment() };
+        let now = clock::moment();
+        let view = View { until: None, store_now: Timestamp::ZERO, asked_at: now, read_at: now };
         Self { inner: Mutex::new(view), margin: ttl / 10 }
     }
 
@@ -37,6 +40,7 @@ impl LeaseView {
         let until = sent + ttl;
         view.until = Some(view.until.map_or(until, |old| old.max(until)));
         view.store_now = store_now;
+        view.asked_at = sent;
         view.read_at = clock::moment();
     }
 
@@ -54,9 +58,19 @@ impl LeaseView {
         left.saturating_sub(self.margin)
     }
 
-    /// The store's clock, carried on by the local monotonic one.
+    /// The store's clock, carried on by the local monotonic one; behind it by at most the time its
+    /// last answer needed, never ahead.
     pub(crate) fn now(&self) -> Timestamp {
         let view = *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         view.store_now.plus(view.read_at.elapsed())
+    }
+
+    /// The store's clock as [`Self::now`], but never behind it.
+    ///
+    /// S7: a quiet time that began at a reading behind the clock would end before a call that was
+    /// sent since can have landed.
+    pub(crate) fn latest(&self) -> Timestamp {
+        let view = *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        view.store_now.plus(view.asked_at.elapsed())
     }
 }

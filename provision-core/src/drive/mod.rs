@@ -218,6 +218,7 @@ impl Drive {
     fn moment(&self) -> Moment {
         Moment {
             now: self.shared.lease.now(),
+            latest: self.shared.lease.latest(),
             draw: self.shared.draw(),
             hold: self.shared.is_stopping(),
         }

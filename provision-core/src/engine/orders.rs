@@ -179,7 +179,7 @@ impl Engine {
     async fn request(&self, run: &RunId, body: RequestBody) -> Result<(), Error> {
         let record = self.load(run).await?;
         if let Ok(mut state) = crate::drive::fold(&record.head, &record.frames, &self.inner.plans) {
-            let moment = Moment { now: state.at, draw: 0, hold: true };
+            let moment = Moment { now: state.at, latest: state.at, draw: 0, hold: true };
             match decide(&mut state, Event::Request(body.clone()), moment) {
                 Ok(_) | Err(Halt::Stopped) => {}
                 Err(Halt::Refused(refusal)) => {

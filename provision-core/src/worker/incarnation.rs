@@ -1,7 +1,7 @@
 //! One incarnation of a worker: it claims, drives, and ends by order or when it is declared dead.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,8 +28,9 @@ use crate::{
     store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
 };
 
-/// Runs that are driven now, and how to tell one that its lease is lost.
-pub(super) type Held = Arc<Mutex<HashMap<RunId, Arc<Notify>>>>;
+/// Runs that are driven now, and how to tell one that its lease is lost. Ordered, so that a
+/// simulation tells them in the same order every time.
+pub(super) type Held = Arc<Mutex<BTreeMap<RunId, Arc<Notify>>>>;
 
 type Proposals = Pin<Box<dyn Future<Output = Result<Vec<RunId>, StoreError>> + Send>>;
 

@@ -21,7 +21,13 @@ const LONG: SagaId<u64, u32> = SagaId::new("long", 1);
 #[derive(Debug, Clone, Default)]
 struct Long(Arc<Mutex<Marks>>);
 
-#[derive(Debug, Default)]
+impl Long {
+    fn marks(&self) -> Marks {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
 struct Marks {
     begun: Vec<Instant>,
     done: Vec<Instant>,
@@ -79,9 +85,8 @@ async fn a_step_of_ten_minutes_keeps_a_lease_of_thirty_seconds() {
     let workers = [engine.spawn_worker(config()), engine.spawn_worker(config())];
     let run = engine.start(LONG, &600).await.unwrap();
     assert_eq!(run.output().await.unwrap(), 1, "the first attempt, and no other");
-    let marks = long.0.lock().unwrap();
+    let marks = long.marks();
     assert_eq!((marks.begun.len(), marks.done.len(), marks.cut.len()), (1, 1, 0));
-    drop(marks);
     for worker in workers {
         worker.stop().await;
     }
@@ -113,12 +118,11 @@ async fn a_lost_lease_cuts_the_call_and_fences_what_it_would_have_written() {
     let lost = Instant::now();
     let epoch = declare_dead(&store, run.id()).await;
     assert_eq!(run.output().await.unwrap(), 2, "the outcome is the second attempt's");
-    let marks = long.0.lock().unwrap();
+    let marks = long.marks();
     assert_eq!((marks.begun.len(), marks.done.len(), marks.cut.len()), (2, 1, 1));
     let until_cut = marks.cut[0].duration_since(lost);
     assert!(until_cut <= Duration::from_secs(6), "cut {until_cut:?} after the lease was lost");
     assert!(marks.begun[1] >= marks.cut[0], "never two calls at once");
-    drop(marks);
     assert!(engine.run(run.id()).await.unwrap().epoch > epoch);
     worker.stop().await;
 }
@@ -140,10 +144,9 @@ async fn a_stopping_worker_gives_its_runs_back_at_once() {
     assert!(told.elapsed() <= Duration::from_secs(6), "the deadline was 5 s: {:?}", told.elapsed());
     let stopped = Instant::now();
     run.output().await.unwrap();
-    let marks = long.0.lock().unwrap();
+    let marks = long.marks();
     assert_eq!((marks.begun.len(), marks.cut.len()), (2, 1));
     let head_start = marks.begun[1].duration_since(marks.cut[0]);
-    drop(marks);
     // The wait before the next attempt is part of it; the lease of ten minutes is not.
     assert!(head_start < Duration::from_secs(1), "{head_start:?}");
     assert!(stopped.elapsed() < Duration::from_secs(3), "{:?}", stopped.elapsed());
@@ -188,13 +191,12 @@ async fn workers_with_wrong_clocks_start_nothing_early_and_nothing_twice() {
     for run in &runs {
         assert_eq!(run.output().await.unwrap(), 1);
     }
-    let marks = long.0.lock().unwrap();
+    let marks = long.marks();
     assert_eq!((marks.begun.len(), marks.cut.len()), (40, 0), "each once");
     for begun in &marks.begun {
         let after = begun.duration_since(began).as_secs();
         assert!((120..130).contains(&after), "{after} s");
     }
-    drop(marks);
     for worker in workers {
         worker.stop().await;
     }

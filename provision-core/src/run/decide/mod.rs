@@ -75,7 +75,10 @@ pub(crate) struct Command {
 /// The moment of an event, and randomness for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
+    /// The store's clock, not ahead of it.
     pub(crate) now: Timestamp,
+    /// The store's clock, not behind it: what was sent was sent by then.
+    pub(crate) latest: Timestamp,
     pub(crate) draw: u64,
     /// The worker stops: nothing new starts here; the next owner goes on.
     pub(crate) hold: bool,
@@ -293,7 +296,7 @@ impl Machine<'_> {
             AttemptEnd::Failed(error) => self.failed(node, dir, &error, None),
             AttemptEnd::Cut => {
                 let cut = interrupted_error(self.state.node(node));
-                self.failed(node, dir, &cut, Some(self.moment.now))
+                self.failed(node, dir, &cut, Some(self.moment.latest))
             }
         }
     }
@@ -356,7 +359,7 @@ impl Machine<'_> {
             }
             let dir = if n.undo == Undo::Running { Direction::Undo } else { Direction::Forward };
             let error = interrupted_error(n);
-            let sent_until = died_at.unwrap_or(self.moment.now);
+            let sent_until = died_at.unwrap_or(self.moment.latest);
             self.failed(node, dir, &error, Some(sent_until))?;
         }
         Ok(())
@@ -386,7 +389,7 @@ impl Machine<'_> {
             verdict: error.verdict().clone(),
             broken: error.is_broken(),
             interrupted: cut.is_some(),
-            sent_until: cut.or_else(|| unknown.then_some(self.moment.now)),
+            sent_until: cut.or_else(|| unknown.then_some(self.moment.latest)),
         };
         self.emit(node, record)?;
         if dir == Direction::Forward && self.state.node(node).phase == Phase::Closed {

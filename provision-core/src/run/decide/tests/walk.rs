@@ -210,7 +210,8 @@ impl Walk {
         assert_eq!(digest(&self.state), folded, "the journal gives another state");
         let text = format!("{event:?}");
         let draw = self.events as u64 * 77;
-        match decide(&mut self.state, event, Moment { now: self.now, draw, hold: false }) {
+        let moment = Moment { now: self.now, latest: self.now, draw, hold: false };
+        match decide(&mut self.state, event, moment) {
             Ok(decision) => {
                 self.taken(&decision);
                 true
