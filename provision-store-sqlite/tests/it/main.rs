@@ -12,10 +12,12 @@
 mod clock;
 mod conformance;
 mod crash;
+mod crash_matrix;
 mod damage;
 mod given;
 mod group_commit;
 mod host;
+mod kill;
 mod opening;
 mod processes;
 mod views;

@@ -6,8 +6,10 @@ use provision_core::{
     By, Engine, RunHandle, RunId, RunStatus, Timestamp,
     draw::SeededEntropy,
     engine::Backend,
+    error::StoreError,
     executor::stands_still,
-    store::{RunHead, StateStore},
+    run::journal::Record,
+    store::{RunFilter, RunHead, StateStore},
 };
 
 use super::{
@@ -74,8 +76,27 @@ impl<S: Subject, P: Place> Stage<S, P> {
         let expected = calm.perform(&calm_script, None).await.found;
         let trace = Trace::new(None, InPlay::new(script.upset.clone()));
         self.place.pass(LEASE_OVER).await;
+        if let Err(flaw) = self.read_journals(&trace).await {
+            return vec![flaw];
+        }
+        trace.crashed();
         let lived = self.live(&trace, script).await;
         self.conclude(lived, &trace, Some(&expected)).await.flaws
+    }
+
+    async fn read_journals(&self, trace: &Trace) -> Result<(), String> {
+        let store = self.place.open().await;
+        let cannot = |error: StoreError| format!("what is left cannot be read: {error}");
+        let page = store.list(&RunFilter::default()).await.map_err(cannot)?;
+        let ids: Vec<RunId> = page.runs.iter().map(|head| head.id).collect();
+        for record in store.load(&ids).await.map_err(cannot)?.into_iter().flatten() {
+            for frame in &record.frames {
+                let records = Record::decode(&frame.body);
+                let records = records.map_err(|error| format!("frame {}: {error}", frame.seq))?;
+                trace.remember(record.head.id, records);
+            }
+        }
+        Ok(())
     }
 
     /// Plays a script from its start to its end and judges what is there then.
@@ -136,6 +157,8 @@ impl<S: Subject, P: Place> Stage<S, P> {
         let mut head = self.to_end(&engine, &*state, run.id()).await?;
         let done = matches!(head.status, RunStatus::Succeeded | RunStatus::PartlySucceeded);
         if script.tear_down && done {
+            // Apart from the end of the run, so that no look-up may still lag behind it.
+            self.place.pass(Duration::from_secs(1)).await;
             let ordered = engine.tear_down(run.id(), By::new("harness", "clean slate")).await;
             ordered.map_err(|error| format!("it cannot be torn down: {error}"))?;
             head = self.to_end(&engine, &*state, run.id()).await?;

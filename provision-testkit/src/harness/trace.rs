@@ -87,7 +87,14 @@ impl Trace {
 
     /// The process is gone; what follows belongs to the next one.
     pub(super) fn crashed(&self) {
-        self.state().seen.push(Seen::Crashed);
+        let mut state = self.state();
+        state.crashed = true;
+        state.seen.push(Seen::Crashed);
+    }
+
+    /// What a process that is gone had written down.
+    pub(super) fn remember(&self, run: RunId, records: Vec<Record>) {
+        self.state().seen.push(Seen::Appended(run, records));
     }
 
     /// Whether the point of the crash was reached.
