@@ -12,5 +12,6 @@ pub mod conformance;
 pub mod executors;
 pub mod faulty;
 pub mod harness;
+pub mod simulation;
 pub mod solo;
 pub mod suite;

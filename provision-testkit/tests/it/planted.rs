@@ -152,7 +152,7 @@ impl Step for BadStep {
     }
 }
 
-impl Compensator<BadStep> for BadStep {
+impl Compensator<Self> for BadStep {
     async fn compensate(
         &self,
         cx: &StepContext,
