@@ -99,7 +99,7 @@ impl GitHubConfig {
             Some(base) => base.clone(),
             None => BaseUrl::parse("https://api.github.com")?,
         };
-        let bucket = profile(format!("github/{}", self.account.login()), CALLS_PER_HOUR, 200, 80);
+        let bucket = profile(format!("github/{}", self.account.login()), CALLS_PER_HOUR, 1_000, 80);
         Ok(HttpConfig::new("github", base, bucket)
             .with_body_bytes_max(self.body_bytes_max)
             .with_connect_timeout(self.connect_timeout))
@@ -111,8 +111,10 @@ impl GitHubConfig {
     }
 }
 
-/// Open calls of both buckets together stay below the documented 100.
+/// What comes at once and what an hour earns are together what an hour allows. Open calls of both
+/// buckets stay together below the documented 100.
 fn profile(bucket: String, per_hour: u32, burst: u32, open: u32) -> Profile {
-    let rate = Rate { calls: per_hour, per: Duration::from_secs(3_600), burst };
+    let calls = per_hour.saturating_sub(burst);
+    let rate = Rate { calls, per: Duration::from_secs(3_600), burst };
     Profile { bucket, rate: Some(rate), concurrency: Some(open) }
 }

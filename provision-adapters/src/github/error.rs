@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::LISTING_LAG;
 use crate::http::{Opinion, Response};
 
 /// Wait after a secondary limit that does not say how long.
@@ -34,7 +35,7 @@ pub(super) fn opinion(response: &Response) -> Option<Opinion> {
         402 | 403 if says("upgrade") || says("billing") => {
             Some(Opinion::permanent("plan_limit").with_hint("the account's plan does not allow it"))
         }
-        422 if says("already exists on this account") => Some(Opinion::name_taken()),
+        422 if says("already exists on this account") => Some(Opinion::name_taken(LISTING_LAG)),
         // A fresh repository or workflow file: the same request works some seconds later.
         422 if says("empty repository") || says("repository is empty") => {
             Some(Opinion::retry("empty_repository"))

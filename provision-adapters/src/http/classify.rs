@@ -82,10 +82,11 @@ impl Opinion {
         Self::new(code, Says::Retry(None), Some(Effect::Unknown))
     }
 
-    /// "Already exists" on a create: it may be ours, from a call whose answer was lost.
+    /// "Already exists" on a create: it may be ours, from a call whose answer was lost, and a
+    /// look-up may not show it before `lag`.
     #[must_use]
-    pub const fn name_taken() -> Self {
-        Self::unknown("name_taken")
+    pub const fn name_taken(lag: Duration) -> Self {
+        Self::new("name_taken", Says::Retry(Some(lag)), Some(Effect::Unknown))
     }
 
     /// Replaces the effect.
@@ -227,7 +228,7 @@ mod tests {
     fn the_providers_table_overrides_and_bodies_stay_out() {
         let table = |status, body: &[u8]| {
             assert!(!body.is_empty());
-            (status == 422).then(Opinion::name_taken)
+            (status == 422).then(|| Opinion::name_taken(Duration::ZERO))
         };
         let error = classify(&Call::mutate("create"), &answer(422, &[]), "b", table);
         assert_eq!((error.effect(), error.code()), (Effect::Unknown, "name_taken"));

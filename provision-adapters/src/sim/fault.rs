@@ -61,6 +61,9 @@ pub enum Fault {
     LateLanding(Duration),
     /// Carried out; what it creates stays out of listings for so long.
     LateVisible(Duration),
+    /// Carried out; the connection closes without a byte, and what it creates stays out of listings
+    /// for so long.
+    LostAndLateVisible(Duration),
     /// Not carried out; answered 401.
     TokenRevoked,
     /// Not carried out; answered 307 to this address.
@@ -89,6 +92,7 @@ impl Fault {
             Self::Ghost => "ghost",
             Self::LateLanding(_) => "late_landing",
             Self::LateVisible(_) => "late_visible",
+            Self::LostAndLateVisible(_) => "lost_and_late_visible",
             Self::TokenRevoked => "token_revoked",
             Self::Redirect(_) => "redirect",
         }
@@ -100,6 +104,7 @@ impl Fault {
 pub struct FaultRule {
     fault: Fault,
     method: Option<String>,
+    changing: bool,
     contains: Option<String>,
     prefix: Option<String>,
     skip: u64,
@@ -116,6 +121,7 @@ impl FaultRule {
         Self {
             fault,
             method: None,
+            changing: false,
             contains: None,
             prefix: None,
             skip: 0,
@@ -130,6 +136,13 @@ impl FaultRule {
     #[must_use]
     pub fn method(mut self, method: &str) -> Self {
         self.method = Some(method.to_ascii_uppercase());
+        self
+    }
+
+    /// Only requests that may change something: any method but GET and HEAD.
+    #[must_use]
+    pub fn changing(mut self) -> Self {
+        self.changing = true;
         self
     }
 
@@ -176,6 +189,7 @@ impl FaultRule {
 
     fn matches(&self, request: &SimRequest, path: &str) -> bool {
         self.method.as_ref().is_none_or(|method| *method == request.method)
+            && !(self.changing && matches!(&*request.method, "GET" | "HEAD"))
             && self.contains.as_ref().is_none_or(|part| path.contains(part))
             && self.prefix.as_ref().is_none_or(|prefix| path.starts_with(prefix))
     }

@@ -9,7 +9,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use provision_core::clock;
+use provision_core::clock::{self, Clock, SystemClock};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -44,6 +44,8 @@ pub struct SimOptions {
     pub log_lines_max: usize,
     /// Most connections at a time; further ones are closed. Default 1,024.
     pub connections_max: usize,
+    /// What time it is in the cloud. Default: the machine's wall clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for SimOptions {
@@ -56,6 +58,7 @@ impl Default for SimOptions {
             port: 0,
             log_lines_max: 100_000,
             connections_max: 1_024,
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -86,6 +89,14 @@ impl SimOptions {
     #[must_use]
     pub fn with_recorded_exchanges(mut self) -> Self {
         self.record_exchanges = true;
+        self
+    }
+
+    /// Lets the cloud's time be a test's: an hour of readiness then takes as long as the test wants.
+    /// Slow answers still take real time, since they are the network's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -278,10 +289,10 @@ async fn exchange<P: Provider>(
     }
     let answer = shared.cloud().answer(request, fault.as_ref())?;
     let Some(mut answer) = answer else { return Ok(false) };
-    let date = httpdate::fmt_http_date(clock::Clock::wall(&clock::SystemClock).to_system());
+    let date = httpdate::fmt_http_date(shared.options.clock.wall().to_system());
     answer.headers.push(("date".to_owned(), date));
     match fault {
-        Some(Fault::DropAfter) => return Ok(false),
+        Some(Fault::DropAfter | Fault::LostAndLateVisible(_)) => return Ok(false),
         Some(Fault::ResetAfter) => {
             wire.reset()?;
             return Ok(false);

@@ -1,8 +1,8 @@
 //! One simulated cloud behind its front: the provider, what has not landed yet, and the log.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use provision_core::clock::{Clock, SystemClock};
+use provision_core::clock::Clock;
 
 use super::{
     Provider, SimTime,
@@ -42,6 +42,7 @@ pub(super) struct Cloud<P> {
     pub(super) exchanges: Vec<Exchange>,
     late: Vec<Late>,
     disk: Option<Disk>,
+    clock: Arc<dyn Clock>,
     record: bool,
     log_max: usize,
 }
@@ -64,6 +65,7 @@ impl<P: Provider> Cloud<P> {
             exchanges: Vec::new(),
             late,
             disk,
+            clock: Arc::clone(&options.clock),
             record: options.record_exchanges,
             log_max: options.log_lines_max,
         })
@@ -71,7 +73,7 @@ impl<P: Provider> Cloud<P> {
 
     /// Carries out what has become due, makes it durable.
     pub(super) fn settle(&mut self) {
-        let now = wall();
+        let now = self.wall();
         let mut landed = false;
         while let Some(place) = self.first_due(now) {
             let late = self.late.remove(place);
@@ -82,6 +84,11 @@ impl<P: Provider> Cloud<P> {
             // A disk that fails shows at the next request, which is then not answered.
             let _ = self.save();
         }
+    }
+
+    /// The clock, as simulated clouds read it.
+    fn wall(&self) -> SimTime {
+        SimTime::from_millis(self.clock.wall().as_millis())
     }
 
     fn first_due(&self, now: SimTime) -> Option<usize> {
@@ -107,7 +114,7 @@ impl<P: Provider> Cloud<P> {
         let response = match fault {
             Some(Fault::RefuseBefore) => None,
             Some(Fault::LateLanding(by)) => {
-                self.late.push(Late { due: wall().saturating_add(*by), request });
+                self.late.push(Late { due: self.wall().saturating_add(*by), request });
                 None
             }
             Some(Fault::Status(status)) => Some(self.provider.refuse(*status)),
@@ -125,7 +132,7 @@ impl<P: Provider> Cloud<P> {
                 Some(self.handle(&request))
             }
             other => {
-                if let Some(Fault::LateVisible(by)) = other {
+                if let Some(Fault::LateVisible(by) | Fault::LostAndLateVisible(by)) = other {
                     request.hidden_for = *by;
                 }
                 Some(self.handle(&request))
@@ -137,7 +144,8 @@ impl<P: Provider> Cloud<P> {
     }
 
     fn handle(&mut self, request: &SimRequest) -> SimResponse {
-        let response = self.provider.handle(request, wall());
+        let now = self.wall();
+        let response = self.provider.handle(request, now);
         if self.record && self.exchanges.len() < self.log_max {
             let exchange = Exchange { request: request.clone(), response: response.clone() };
             self.exchanges.push(exchange);
@@ -151,7 +159,7 @@ impl<P: Provider> Cloud<P> {
             RetryAfterForm::Absent => response,
             RetryAfterForm::Seconds(s) => response.header("retry-after", &s.to_string()),
             RetryAfterForm::Date(s) => {
-                let until = SystemClock.wall().plus(std::time::Duration::from_secs(s));
+                let until = self.clock.wall().plus(std::time::Duration::from_secs(s));
                 response.header("retry-after", &httpdate::fmt_http_date(until.to_system()))
             }
         }
@@ -174,9 +182,4 @@ fn log_line(request: &SimRequest, fault: Option<&Fault>) -> RequestLine {
         status: 0,
         fault: fault.map(Fault::name),
     }
-}
-
-/// The wall clock, as simulated clouds read it.
-pub(super) fn wall() -> SimTime {
-    SimTime::from_millis(SystemClock.wall().as_millis())
 }

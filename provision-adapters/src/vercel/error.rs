@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use provision_core::{Effect, Timestamp};
 
+use super::LISTING_LAG;
 use super::model::{ErrorBody, ErrorDetail, VariableFailed};
 use crate::http::{Opinion, Response};
 
@@ -49,7 +50,7 @@ pub(crate) fn opinion(
         }
         (402, _) => Some(Opinion::permanent("payment_required")),
         (409, _) if operation == CREATE_PROJECT || operation == ADD_DOMAIN => {
-            Some(Opinion::name_taken())
+            Some(Opinion::name_taken(LISTING_LAG))
         }
         (409, _) if operation == DELETE_PROJECT => {
             Some(Opinion::retry_after("being_transferred", TRANSFER_WAIT))

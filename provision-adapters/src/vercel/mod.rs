@@ -47,6 +47,8 @@ pub const PAGES_MAX: usize = 500;
 pub const CONCURRENCY: u32 = 8;
 /// Default time a deployed app may answer wrongly after its alias was assigned.
 pub const PROBE_GRACE: Duration = Duration::from_secs(30);
+/// How far a look-up may lag behind a change; the provider promises nothing here.
+pub const LISTING_LAG: Duration = Duration::from_secs(5);
 /// Name of the variable that carries the owner mark of a project. Development only, so it never
 /// reaches a deployment, and a team's policy "production values must be sensitive" lets it pass.
 pub const OWNER_VARIABLE: &str = "PROVISION_OWNER";

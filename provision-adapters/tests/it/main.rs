@@ -9,12 +9,15 @@
     reason = "tests fail by panicking, and say aloud what they skip"
 )]
 
+mod ambiguous;
+mod engine;
 mod faults;
 mod github;
 mod github_faults;
 mod github_sim;
 mod n8n;
 mod n8n_faults;
+mod scenes;
 mod spec;
 mod sql_model;
 mod sql_model_catalog;

@@ -23,6 +23,14 @@ pub struct Values {
     pub names: Vec<String>,
 }
 
+impl Values {
+    /// Names the set as the ledger does; `names` have to be sorted.
+    #[must_use]
+    pub fn id(&self) -> ExternalId {
+        id_of(&self.repository, self.names.iter())
+    }
+}
+
 /// Id of a set: its repository, and a token of its names, since one repository may have several.
 pub(super) fn id_of<'a>(repository: &str, names: impl Iterator<Item = &'a String>) -> ExternalId {
     let names: Vec<&str> = names.map(String::as_str).collect();

@@ -9,9 +9,7 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{may_lag, moment, project::SiteProject};
-use crate::vercel::Vercel;
-
-const LAG: Duration = Duration::from_secs(5);
+use crate::vercel::{LISTING_LAG, Vercel};
 
 /// A wanted domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +94,7 @@ impl Resource for VercelDomain {
         let later = Readiness::NotYet { again_in: Duration::from_secs(30) };
         let project = &spec.project.id;
         let Some(domain) = self.vercel.domain(cx, project, &spec.domain).await? else {
-            return Ok(if may_lag(cx, LAG) {
+            return Ok(if may_lag(cx, LISTING_LAG) {
                 Readiness::NotYet { again_in: Duration::from_secs(1) }
             } else {
                 Readiness::Broken { code: "vanished".to_owned() }
@@ -130,7 +128,7 @@ impl Resource for VercelDomain {
 
     fn timing(&self) -> Timing {
         Timing {
-            listing_lag: LAG,
+            listing_lag: LISTING_LAG,
             ready_within: Duration::from_secs(72 * 3600),
             ..Timing::default()
         }

@@ -10,11 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{may_lag, moment, project::SiteProject};
 use crate::vercel::{
-    OWNER_VARIABLE, VARIABLES_MAX, Vercel,
+    LISTING_LAG, OWNER_VARIABLE, VARIABLES_MAX, Vercel,
     model::{NewVariable, Variable},
 };
-
-const LAG: Duration = Duration::from_secs(5);
 
 /// How the provider keeps a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,7 +312,7 @@ impl Resource for VercelEnv {
         if left.is_empty() {
             return Ok(Readiness::Ready(EnvApplied { project: spec.project.clone(), keys }));
         }
-        if may_lag(cx, LAG) {
+        if may_lag(cx, LISTING_LAG) {
             return Ok(Readiness::NotYet { again_in: Duration::from_secs(1) });
         }
         Err(StepError::permanent("read variables back")
@@ -365,7 +363,7 @@ impl Resource for VercelEnv {
     fn timing(&self) -> Timing {
         Timing {
             late_window: Duration::from_secs(60),
-            listing_lag: LAG,
+            listing_lag: LISTING_LAG,
             ready_within: Duration::from_secs(60),
             ..Timing::default()
         }

@@ -10,11 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{may_lag, moment};
 use crate::vercel::{
-    OWNER_VARIABLE, PROJECT_NAME_MAX, Vercel,
+    LISTING_LAG, OWNER_VARIABLE, PROJECT_NAME_MAX, Vercel,
     model::{GitRepository, NewProject, NewVariable, Project, Variable},
 };
-
-const LAG: Duration = Duration::from_secs(5);
 
 /// A wanted project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,7 +243,7 @@ impl Resource for VercelProject {
     fn timing(&self) -> Timing {
         Timing {
             late_window: Duration::from_secs(60),
-            listing_lag: LAG,
+            listing_lag: LISTING_LAG,
             ready_within: Duration::from_secs(120),
             ..Timing::default()
         }
@@ -294,7 +292,7 @@ fn judge(cx: &StepContext, project: Project, mark: Option<OwnerMark>) -> Found {
 
 /// A look right after the create may be behind it; later, what is not there will not come.
 fn vanished<T>(cx: &StepContext) -> Readiness<T> {
-    if may_lag(cx, LAG) {
+    if may_lag(cx, LISTING_LAG) {
         Readiness::NotYet { again_in: Duration::from_secs(1) }
     } else {
         Readiness::Broken { code: "vanished".to_owned() }
