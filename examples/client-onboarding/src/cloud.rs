@@ -34,6 +34,7 @@ use provision_core::{Cost, CostPer, SecretRef, clock, resolver::MapResolver};
 
 use crate::{
     exit::Trouble,
+    inventory::as_runs_count,
     providers::{Providers, token},
 };
 
@@ -119,7 +120,8 @@ impl Cloud {
     #[must_use]
     pub fn inventory(&self) -> Inventory {
         let (supabase, github) = (self.supabase.inventory(), self.github.inventory());
-        Inventory::merge([supabase, github, self.vercel.inventory(), self.n8n.inventory()])
+        let all = [supabase, github, self.vercel.inventory(), self.n8n.inventory()];
+        as_runs_count(all.into_iter().flatten())
     }
 
     /// Clients of this cloud.
@@ -172,12 +174,13 @@ impl Cloud {
 /// A file of it cannot be read.
 pub fn stored_inventory(data_dir: &Path) -> Result<Inventory, Trouble> {
     let folder = folder(data_dir);
-    Ok(Inventory::merge([
+    let all = [
         stored(&folder, SupabaseSim::new())?,
         stored(&folder, GitHubSim::acme(GITHUB_TOKEN))?,
         stored(&folder, VercelSim::new())?,
         stored(&folder, N8nSim::new())?,
-    ]))
+    ];
+    Ok(as_runs_count(all.into_iter().flatten()))
 }
 
 fn stored(folder: &Path, mut provider: impl sim::Provider) -> Result<Vec<InventoryItem>, Trouble> {

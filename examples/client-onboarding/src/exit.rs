@@ -103,6 +103,13 @@ impl Trouble {
         Self { exit, code: code.to_owned(), message, hint }
     }
 
+    /// Adds one more thing to do.
+    #[must_use]
+    pub fn with_hint(mut self, more: &str) -> Self {
+        self.hint = format!("{}; {more}", self.hint);
+        self
+    }
+
     /// The exit code it ends with.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -125,7 +132,10 @@ impl Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
+        const RESTORE: &str = "restore the store's file from a backup: nothing is done on a guess";
         let (exit, hint) = match error.kind() {
+            // Nobody can go on with it, and it is not this program that has to be mended.
+            _ if error.code() == "damaged_journal" => (Exit::Unavailable, RESTORE),
             ErrorKind::Store => (Exit::Unavailable, "check the store and type the command again"),
             ErrorKind::Provider => (Exit::Unavailable, "type the command again later"),
             ErrorKind::NotFound

@@ -22,7 +22,11 @@ const TABLE: &str = "create table if not exists clients (
     status text not null,
     run text not null,
     url text not null
-) strict";
+) strict;
+create table if not exists pulse (one integer primary key check (one = 1), beat integer not null)
+    strict";
+const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
+    on conflict (one) do update set beat = beat + 1";
 const PUT: &str = "insert into clients (id, name, tier, region, status, run, url)
     values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     on conflict (id) do update set name = ?2, tier = ?3, region = ?4, status = ?5, run = ?6,
@@ -122,6 +126,17 @@ impl Clients {
                 }
             }
         }
+    }
+
+    /// Writes something of no meaning, to see whether the store can be written at all.
+    ///
+    /// # Errors
+    /// It cannot: the disk is full, another program holds the file.
+    pub async fn beat(&self) -> Result<(), Trouble> {
+        if let Self::Sqlite(store) = self {
+            store.execute_host(|tx| tx.execute(BEAT, ())).await?;
+        }
+        Ok(())
     }
 
     /// The row that a run has written.

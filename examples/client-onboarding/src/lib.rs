@@ -12,6 +12,7 @@ pub mod exit;
 pub mod host;
 pub mod host_row;
 pub mod input;
+pub mod inventory;
 pub mod live;
 pub mod onboard;
 pub mod options;

@@ -59,7 +59,14 @@ pub fn resolver() -> EnvResolver {
 /// without TLS.
 pub async fn providers(tier: Tier) -> Result<Providers, Trouble> {
     let environment = resolver();
-    require_all(&environment, &required(tier)).await?;
+    require_all(&environment, &required(tier)).await.map_err(|error| {
+        let trouble = Trouble::from(error);
+        // Told together with the variables, not after all of them have been looked up.
+        match cfg!(feature = "live") {
+            true => trouble,
+            false => trouble.with_hint("this program is to be built with `--features live`"),
+        }
+    })?;
     let token = SecretRef::named;
     let text = async |name: &str| -> Result<String, Trouble> {
         let value = environment.resolve(name).await?;

@@ -16,6 +16,7 @@ use crate::{
     cloud,
     exit::{Exit, Trouble},
     host::Host,
+    host_row::Clients,
     input::Client,
     options::{Command, Mode, Options, Wanted},
     plan,
@@ -26,6 +27,12 @@ use crate::{
 
 /// Runs of a fleet that are under way at the same time.
 const FLEET_OPEN_MAX: usize = 4;
+/// How often a command looks whether its store can be written; the engine itself never gives up.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// Beats that have to fail one after the other before the command gives up waiting.
+const BEATS_MISSED: u32 = 4;
+/// How long open calls may take to come back when their answers can be written nowhere.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long an order may take to be taken up by the worker.
 const ORDER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -63,7 +70,14 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
     }
     let worker = host.worker();
     let (stopped, mut stop) = interrupted();
-    let ended = fleet(&host, options, &screen, &stop).await;
+    let ended = tokio::select! {
+        ended = fleet(&host, options, &screen, &stop) => ended,
+        trouble = unwritable(&host.clients) => {
+            screen.clear();
+            let _ = clock::within(LAST_WORDS, worker.stop()).await;
+            return Err(trouble);
+        }
+    };
     screen.clear();
     if *stop.borrow_and_update() {
         screen.line("interrupted: open calls are awaited, and what is done stays recorded");
@@ -87,6 +101,22 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
         }
     }
     Ok(exit)
+}
+
+/// Waits until the store could not be written for some time; answers why.
+///
+/// The engine repeats what it could not write for as long as it takes. A person who sits before a
+/// terminal wants to hear that the disk is full.
+async fn unwritable(clients: &Clients) -> Trouble {
+    let mut missed = 0;
+    loop {
+        clock::sleep(BEAT_EVERY).await;
+        match clients.beat().await {
+            Ok(()) => missed = 0,
+            Err(trouble) if missed + 1 >= BEATS_MISSED => return trouble,
+            Err(_) => missed += 1,
+        }
+    }
 }
 
 /// Drives every client's run to its end, a few at a time; answers their ids in order.

@@ -188,8 +188,8 @@ fn variables_of(site: SiteProject, db: Project) -> EnvSpec {
     EnvSpec::new(
         site,
         [
-            EnvVar::plain("NEXT_PUBLIC_SUPABASE_URL", db.url),
             EnvVar::encrypted("NEXT_PUBLIC_SUPABASE_ANON_KEY", db.anon_key),
+            EnvVar::plain("NEXT_PUBLIC_SUPABASE_URL", db.url),
             EnvVar::sensitive("SUPABASE_SERVICE_KEY", db.service_key),
         ],
     )

@@ -10,5 +10,7 @@
 
 mod cli;
 mod crashes;
+mod disk;
 mod host;
+mod kills;
 mod place;

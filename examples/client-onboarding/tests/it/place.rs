@@ -91,6 +91,43 @@ impl Place {
         self.command(&[&fixed, arguments].concat()).spawn().unwrap()
     }
 
+    /// Runs a command that may write at most so many KiB to any file, as on a full disk.
+    pub(crate) fn run_within(&self, kib: u32, arguments: &[&str]) -> Ran {
+        let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kib * 2);
+        let fixed = ["--json", "--speed", SPEED, "--data-dir"];
+        let mut command = Command::new("sh");
+        command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_client-onboarding")]);
+        command.args(fixed).arg(self.dir.path()).args(arguments);
+        command.stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// Journal frames of all runs.
+    pub(crate) async fn frames(&self) -> i64 {
+        let store = SqliteStore::open(self.dir.path().join("provision.db")).await.unwrap();
+        let count = "select count(*) from provision_frames";
+        store.query_host(|conn| conn.query_row(count, (), |row| row.get(0))).await.unwrap()
+    }
+
+    /// Changes the store's file behind everybody's back.
+    pub(crate) async fn tamper(&self, statement: &'static str) {
+        let store = SqliteStore::open(self.dir.path().join("provision.db")).await.unwrap();
+        store.execute_host(|tx| tx.execute_batch(statement)).await.unwrap();
+    }
+
+    /// Asserts that what reports call alive is what there is, each of it once.
+    pub(crate) fn is_as_told(&self, runs: &[Value]) {
+        let of = |items: &[Value]| {
+            let key = |item: &Value| ["provider", "kind", "id"].map(|key| item[key].to_string());
+            let mut keys: Vec<_> = items.iter().map(key).collect();
+            keys.sort();
+            keys
+        };
+        let resources = runs.iter().flat_map(|run| run["resources"].as_array().unwrap().clone());
+        let outside = resources.filter(|row| row["provider"] != "internal");
+        let told: Vec<_> = outside.filter(|row| row["state"] != "gone").collect();
+        assert_eq!(of(&self.inventory()), of(&told));
+    }
+
     /// What the simulated cloud holds.
     pub(crate) fn inventory(&self) -> Vec<Value> {
         let output = self.command(&["inventory", "--json"]).output().unwrap();
