@@ -68,6 +68,9 @@ pub enum Fault {
     TokenRevoked,
     /// Not carried out; answered 307 to this address.
     Redirect(String),
+    /// Not carried out; answered with this status, and with the request's own headers and body in
+    /// the message, as a careless gateway does.
+    Echo(u16),
 }
 
 impl Fault {
@@ -95,6 +98,7 @@ impl Fault {
             Self::LostAndLateVisible(_) => "lost_and_late_visible",
             Self::TokenRevoked => "token_revoked",
             Self::Redirect(_) => "redirect",
+            Self::Echo(_) => "echo",
         }
     }
 }

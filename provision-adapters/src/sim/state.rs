@@ -121,6 +121,7 @@ impl<P: Provider> Cloud<P> {
             Some(Fault::TokenRevoked) => Some(self.provider.refuse(401)),
             Some(Fault::RateLimited { retry_after }) => Some(self.rate_limited(*retry_after)),
             Some(Fault::Redirect(to)) => Some(SimResponse::empty(307).header("location", to)),
+            Some(Fault::Echo(status)) => Some(echo(*status, &request)),
             Some(Fault::Ghost) => {
                 let before = self.provider.snapshot();
                 let response = self.handle(&request);
@@ -171,6 +172,17 @@ impl<P: Provider> Cloud<P> {
             self.log.push(line);
         }
     }
+}
+
+/// What was asked, said again in every place where providers put their words.
+fn echo(status: u16, request: &SimRequest) -> SimResponse {
+    let body = String::from_utf8_lossy(&request.body);
+    let words = format!("bad request: {:?} {body}", request.headers);
+    let error = serde_json::json!({ "code": words, "message": words });
+    SimResponse::json(
+        status,
+        &serde_json::json!({ "message": words, "msg": words, "error": error }),
+    )
 }
 
 fn log_line(request: &SimRequest, fault: Option<&Fault>) -> RequestLine {

@@ -154,7 +154,6 @@ pub(crate) struct Stage<S: Scene> {
     pub(crate) scene: S,
     pub(crate) server: SimServer<S::Sim>,
     pub(crate) engine: Engine,
-    #[allow(dead_code, reason = "read by the search for secrets")]
     pub(crate) store: MemoryStore,
     keeper: Arc<Timekeeper>,
     worker: Worker,

@@ -10,6 +10,7 @@
 )]
 
 mod ambiguous;
+mod canary;
 mod engine;
 mod faults;
 mod github;
