@@ -59,6 +59,8 @@ pub(super) fn load(path: &Path) -> Result<Ring, Error> {
 
 /// Writes the file anew with one more key in front, then reads it back.
 pub(super) fn prepend(path: &Path, id: &str, key: &Key) -> Result<Ring, Error> {
+    // X9: two processes that rotate at once keep both keys. The lock ends with the file handle.
+    let turn = lock_folder(path)?;
     let before = load(path)?;
     let mut text = line(id, key);
     for id in std::iter::once(&before.current)
@@ -71,7 +73,21 @@ pub(super) fn prepend(path: &Path, id: &str, key: &Key) -> Result<Ring, Error> {
     let fresh = write_beside(path, &text, id)?;
     fs::rename(&fresh, path).map_err(|e| failed(path, e))?;
     sync_folder(path)?;
-    load(path)
+    let ring = load(path);
+    drop(turn);
+    ring
+}
+
+/// A lock between processes, on the folder: the key file itself is replaced, so it cannot carry
+/// one. Elsewhere than on Unix folders cannot be locked.
+fn lock_folder(path: &Path) -> Result<Option<File>, Error> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(|e| failed(path, e))?;
+    folder.lock().map_err(|e| failed(path, e))?;
+    Ok(Some(folder))
 }
 
 fn parse(text: &str) -> Option<Ring> {

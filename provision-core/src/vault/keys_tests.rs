@@ -117,6 +117,23 @@ fn many_creators_of_one_key_file_end_up_with_one_key() {
     assert!(ids.iter().all(|other| *other == ids[0]), "{ids:?}");
 }
 
+// covers: X9
+#[cfg(unix)]
+#[test]
+fn holders_that_rotate_at_the_same_time_keep_every_key() {
+    let folder = Folder::new("rotations");
+    let path = folder.0.join("keys");
+    let first = LocalKeys::file(&path).unwrap();
+    let drawn: Vec<String> = std::thread::scope(|s| {
+        let rotate = || LocalKeys::file(&path).unwrap().rotate().unwrap();
+        let threads: Vec<_> = (0..8).map(|_| s.spawn(rotate)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let ids = LocalKeys::file(&path).unwrap().ids();
+    assert_eq!(ids.len(), 9, "{ids:?}");
+    assert!(drawn.iter().chain(&first.ids()).all(|id| ids.contains(id)), "{ids:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_key_file_that_others_may_read_or_that_is_damaged_is_refused() {
