@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use provision_core::error::{StoreError, StoreErrorKind};
 
 /// File systems whose locks and shared memory do not hold between machines.
-const REMOTE: [&str; 16] = [
+const REMOTE: [&str; 18] = [
     "nfs",
     "nfs4",
     "cifs",
@@ -22,10 +22,23 @@ const REMOTE: [&str; 16] = [
     "davfs",
     "orangefs",
     "ocfs2",
+    // Folders of the machine around a virtual one.
+    "vboxsf",
+    "vmhgfs",
 ];
 /// The same, behind FUSE.
-const REMOTE_FUSE: [&str; 9] =
-    ["sshfs", "s3fs", "rclone", "glusterfs", "gcsfuse", "ceph", "smbnetfs", "davfs2", "goofys"];
+const REMOTE_FUSE: [&str; 10] = [
+    "sshfs",
+    "s3fs",
+    "rclone",
+    "glusterfs",
+    "gcsfuse",
+    "ceph",
+    "smbnetfs",
+    "davfs2",
+    "goofys",
+    "vmhgfs-fuse",
+];
 
 /// A path beside the database: `<db>-<suffix>`.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -41,8 +54,10 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let directory = directory.unwrap_or_else(|| Path::new("."));
     // A directory that cannot be read is reported when the file is opened, with the better reason.
-    let Ok(directory) = directory.canonicalize() else { return Ok(()) };
-    match file_system(&mounts, &directory) {
+    // A database that is a link lies where the link leads.
+    let real = path.canonicalize().or_else(|_| directory.canonicalize());
+    let Ok(real) = real else { return Ok(()) };
+    match file_system(&mounts, &real) {
         Some(kind) if is_remote(&kind) => {
             Err(StoreError::new(StoreErrorKind::Unsuitable, "sqlite_network_fs", "open the store")
                 .with_context(format!("the file system is {kind}"))
@@ -59,8 +74,8 @@ fn is_remote(kind: &str) -> bool {
         || kind.strip_prefix("fuse.").is_some_and(|kind| REMOTE_FUSE.contains(&kind))
 }
 
-/// The type of the file system that holds `directory`, from the text of `mountinfo`.
-fn file_system(mounts: &str, directory: &Path) -> Option<String> {
+/// The type of the file system that holds `place`, from the text of `mountinfo`.
+fn file_system(mounts: &str, place: &Path) -> Option<String> {
     let mut best: Option<(usize, &str)> = None;
     for line in mounts.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
@@ -68,7 +83,7 @@ fn file_system(mounts: &str, directory: &Path) -> Option<String> {
         let Some(kind) = right.split(' ').next() else { continue };
         let depth = Path::new(&point).components().count();
         // Of two mounts on the same point the later line is the one that is seen.
-        if directory.starts_with(&point) && best.is_none_or(|(found, _)| depth >= found) {
+        if place.starts_with(&point) && best.is_none_or(|(found, _)| depth >= found) {
             best = Some((depth, kind));
         }
     }
@@ -106,7 +121,9 @@ mod tests {
 
     #[test]
     fn network_file_systems_are_known() {
-        for remote in ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.rclone", "ceph"] {
+        for remote in
+            ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.rclone", "ceph", "vboxsf"]
+        {
             assert!(is_remote(remote), "{remote}");
         }
         for local in ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuse.ntfs-3g", "apfs"] {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::
 use crate::{
     config::SqliteConfig,
     error::{Fault, sorted},
+    place::beside,
     sql,
 };
 
@@ -47,9 +48,32 @@ pub(crate) fn open_state(config: &SqliteConfig) -> Result<Connection, StoreError
 }
 
 /// Opens the connection that writes limits: never synced, losing it costs at most one burst.
+///
+/// A power cut may leave such a file damaged; then it is made anew.
 pub(crate) fn open_limits(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
+    match try_limits(path, config) {
+        Err(error) if BEYOND_REPAIR.contains(&error.code()) => {
+            tracing::warn!(path = %path.display(), %error, "limits are made anew: one burst is lost");
+            for file in [path.to_owned(), beside(path, "wal"), beside(path, "shm")] {
+                drop(std::fs::remove_file(file));
+            }
+            try_limits(path, config)
+        }
+        opened => opened,
+    }
+}
+
+/// What says that a file is no database of ours; a newer schema is not among it.
+const BEYOND_REPAIR: [&str; 4] =
+    ["sqlite_damaged", "sqlite_not_a_database", "sqlite_schema", "sqlite_bad_row"];
+
+fn try_limits(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
     let mut conn = connect(path, config, false)?;
     pragma(&conn, "synchronous", "OFF")?;
+    let sound = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0));
+    if sound.map_err(|e| sorted(&e, OPEN))? != "ok" {
+        return Err(StoreError::new(StoreErrorKind::Damaged, "sqlite_damaged", OPEN));
+    }
     migrate(&mut conn, LIMITS).map_err(|fault| fault.into_store("migrate the limits"))?;
     Ok(conn)
 }

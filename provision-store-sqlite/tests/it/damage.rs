@@ -10,6 +10,7 @@ use provision_core::{
     StoreError,
     error::StoreErrorKind,
     ledger::{LedgerOp, LedgerQuery},
+    limit::{Admission, Ask, Limiter as _, Profile},
     store::{RunFilter, StateStore as _},
 };
 use provision_store_sqlite::SqliteStore;
@@ -115,4 +116,25 @@ async fn the_file_itself_refuses_a_status_that_does_not_exist() {
     Handle::of(Arc::new(store)).started(run_head()).await;
     let conn = Connection::open(&path).unwrap();
     assert!(conn.execute("UPDATE provision_heads SET status = 'Doing'", ()).is_err());
+}
+
+#[tokio::test]
+async fn damaged_limits_are_made_anew_and_the_runs_are_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    filled(&path).await;
+    let limits = directory.path().join("p.db-limits");
+    assert!(limits.exists());
+    for bytes in [
+        &b"no database at all, but longer than a header would be ........"[..],
+        b"SQLite format 3\0cut",
+    ] {
+        std::fs::write(&limits, bytes).unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        let profile = Profile { bucket: "p/a".to_owned(), rate: None, concurrency: Some(1) };
+        let ask = Ask { profile, calls: 1, worker: new_worker(), slot: true };
+        assert_eq!(store.admit(&ask).await.unwrap(), Admission::Now { calls: 1 });
+        drop(store);
+        assert_eq!(use_it(&path).await.unwrap(), 300);
+    }
 }
