@@ -17,6 +17,7 @@
 mod measure;
 mod peer;
 mod raw;
+mod recovery;
 mod saga;
 mod workloads;
 
@@ -41,9 +42,14 @@ fn main() {
             .collect();
         named.is_empty() || named.iter().any(|arg| *arg == name)
     };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let [program, path] = args.as_slice()
+        && program == recovery::CHILD
+    {
+        return runtime.block_on(recovery::until_killed(path.as_ref()));
+    }
     println!("{}", measure::machine());
     measure::heading();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         if chosen("memory") {
             workloads::memory(runs).await;
@@ -53,6 +59,11 @@ fn main() {
         }
         if chosen("steno") {
             peer::steno_in_memory(runs).await;
+        }
+        if chosen("recovery") {
+            recovery::killed(true).await;
+            recovery::killed(false).await;
+            recovery::waiting(runs).await;
         }
     });
 }
