@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
@@ -330,7 +331,11 @@ impl StepContext {
         let host = &self.inner.host;
         host.admit(call).await?;
         host.pass(call, Seam::Sending).await;
-        let end = self.send_within(call, send).await;
+        let span = tracing::info_span!(
+            "call", operation = call.operation, kind = ?call.kind, outcome = tracing::field::Empty
+        );
+        let end = self.send_within(call, send).instrument(span.clone()).await;
+        span.record("outcome", crate::metric::outcome(end.as_ref().err()));
         host.pass(call, Seam::Answered).await;
         match host.upset(call) {
             Some(error) if end.is_ok() => Err(error),

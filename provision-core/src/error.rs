@@ -8,6 +8,8 @@ use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::severity::Severity;
+
 /// What may have happened at the provider because of one call.
 ///
 /// The order is the order of worry: `None < Applied < Unknown`.
@@ -290,6 +292,9 @@ pub struct Failure {
     pub effect: Effect,
     /// Number of the attempt, counted from 1.
     pub attempt: u32,
+    /// How much it matters.
+    #[serde(default, skip_serializing_if = "Severity::is_default")]
+    pub severity: Severity,
 }
 
 impl Failure {
@@ -304,6 +309,7 @@ impl Failure {
             hint: error.hint().map(Into::into),
             effect: error.effect(),
             attempt,
+            severity: error.severity(),
         }
     }
 }

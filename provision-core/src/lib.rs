@@ -98,6 +98,7 @@ pub mod run;
 pub mod saga;
 pub mod schedule;
 pub mod secret;
+mod severity;
 pub mod step;
 pub mod store;
 pub mod vault;
@@ -106,7 +107,7 @@ pub mod worker;
 pub use context::{Call, CallKind, StepContext};
 pub use engine::{By, Engine, EngineBuilder, Outcome, Resolution, RunHandle};
 pub use error::{
-    Classify, Effect, Error, ErrorKind, Failure, OrFail, StepError, StoreError, Verdict,
+    Classify, Effect, Error, ErrorKind, Failure, OrFail, Severity, StepError, StoreError, Verdict,
 };
 pub use id::{Data, ExternalId, Payload, RunId, Timestamp};
 pub use ledger::{Cost, CostPer, LedgerQuery, LedgerRow, Origin, ResourceState};

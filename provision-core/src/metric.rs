@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::error::{Effect, StepError, Verdict};
+
 /// Seconds from the first byte of a provider call to its answer; labels: provider, operation,
 /// outcome.
 pub const HTTP_REQUEST_LATENCY: &str = "http.request.latency";
@@ -83,6 +85,18 @@ impl Label {
             Self::Outcome => "outcome",
             Self::Store => "store",
         }
+    }
+}
+
+/// How an attempt or a call ended, as one word of a closed list.
+pub(crate) fn outcome(error: Option<&StepError>) -> &'static str {
+    let Some(error) = error else { return "ok" };
+    match error.verdict() {
+        _ if error.effect() == Effect::Unknown => "unknown",
+        Verdict::Retry { .. } => "retry",
+        Verdict::Throttled { .. } => "throttled",
+        Verdict::Permanent => "permanent",
+        Verdict::Operator => "operator",
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{AttemptHost, Kept, Message, Shared, child};
 use crate::{
@@ -42,6 +42,8 @@ pub(crate) struct Finished {
     pub(crate) node: usize,
     pub(crate) dir: Direction,
     pub(crate) end: AttemptEnd,
+    /// The attempt's span: its outcome is committed in it.
+    pub(crate) span: Span,
 }
 
 type Work = Pin<Box<dyn Future<Output = Result<Flow, StepError>> + Send>>;
@@ -50,6 +52,7 @@ type Work = Pin<Box<dyn Future<Output = Result<Flow, StepError>> + Send>>;
 pub(crate) struct Attempt {
     node: usize,
     dir: Direction,
+    span: Span,
     work: Pin<Box<dyn Future<Output = AttemptEnd> + Send>>,
 }
 
@@ -64,7 +67,9 @@ impl Future for Attempt {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
         let (node, dir) = (self.node, self.dir);
-        self.work.as_mut().poll(cx).map(|end| Finished { node, dir, end })
+        let end = std::task::ready!(self.work.as_mut().poll(cx));
+        let span = std::mem::replace(&mut self.span, Span::none());
+        Poll::Ready(Finished { node, dir, end, span })
     }
 }
 
@@ -107,8 +112,9 @@ impl Attempt {
         };
         let input = node.input.clone().unwrap_or_else(Payload::null);
         let output = node.output.clone();
+        // No parent: what an outcome starts is begun while the span of its attempt is entered.
         let span = tracing::info_span!(
-            "attempt", run = %state.run, saga = %head.saga.name, step = %node.path, number,
+            parent: None, "attempt", run = %state.run, saga = %head.saga.name, step = %node.path, number,
             dir = ?command.dir, context = ?head.context
         );
         let work: Work = match (&def.kind, def.action()) {
@@ -126,7 +132,8 @@ impl Attempt {
         };
         let timeout = def.attempt_timeout;
         let work = async move { finish(clock::within(timeout, caught(work)).await) };
-        Self { node: command.node, dir: command.dir, work: Box::pin(work.instrument(span)) }
+        let work = Box::pin(work.instrument(span.clone()));
+        Self { node: command.node, dir: command.dir, span, work }
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod commit;
 mod fold;
 mod host;
 pub(crate) mod lease;
+mod report;
 mod seal;
 mod shared;
 
@@ -20,6 +21,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{Notify, mpsc};
+use tracing::Instrument;
 
 use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
@@ -164,7 +166,7 @@ impl Drive {
     }
 
     async fn finished(&mut self, finished: Finished) -> Driven<bool> {
-        let Finished { node, dir, end } = finished;
+        let Finished { node, dir, end, span } = finished;
         if matches!(end, AttemptEnd::Failed(_)) && !self.is_resource(node) {
             // A plain step runs again whole: what it was shown this time is worth nothing then,
             // and sealed it would stand in the way of what the next attempt keeps. A resource is
@@ -176,7 +178,7 @@ impl Drive {
             (end, _) => end,
         };
         self.tell_limiter(&end).await;
-        self.event(Event::Ended { node, dir, end }, &[]).await
+        self.event(Event::Ended { node, dir, end }, &[]).instrument(span).await
     }
 
     fn is_resource(&self, node: usize) -> bool {
@@ -375,6 +377,7 @@ impl Drive {
         };
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
+        report::committed(&self.leased.record.head, &decision.append);
         self.shared.probe.appended(&self.state.run, &decision.append).await;
         self.tell_watchers();
         if lease_lost {

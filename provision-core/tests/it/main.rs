@@ -20,6 +20,7 @@ mod parallel;
 mod progress;
 mod sealed;
 mod sharing;
+mod telling;
 mod undoing;
 mod waits;
 mod worker;

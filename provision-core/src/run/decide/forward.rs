@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use super::{Command, Halt, Halted, Machine, Phase, Undo, state::Region};
 use crate::{
-    error::{Effect, Failure, StepError, Verdict},
+    error::{Effect, Failure, Severity, StepError, Verdict},
     id::{Payload, Timestamp},
     run::{
         RunStatus,
@@ -393,6 +393,7 @@ impl Machine<'_> {
         if why != "final" && failure.hint.is_none() {
             failure.hint = Some(format!("no further attempt: {why}"));
         }
+        failure.severity = failure.severity.max(Severity::Error);
         let path = self.path(number);
         self.emit(number, Record::GaveUp { path, dir, failure: failure.clone() })?;
         let node = self.state.node(number);
@@ -445,10 +446,11 @@ impl Machine<'_> {
         }
         if let Some(stuck) = (0..self.state.nodes.len()).find(|n| self.is_stuck(*n)) {
             let failure = self.state.node(stuck).failure.clone();
-            let failure = failure.unwrap_or_else(|| {
+            let mut failure = failure.unwrap_or_else(|| {
                 let lost = StepError::permanent("find out why").with_code("unknown_failure");
                 Failure::of(self.path(stuck).to_string(), 0, &lost)
             });
+            failure.severity = Severity::Critical;
             return self.emit_run(Record::Parked { failure });
         }
         match self.end() {
