@@ -13,3 +13,4 @@ mod faulty;
 mod memory_conformance;
 mod outages;
 mod planted;
+mod simulation;
