@@ -54,6 +54,14 @@ impl std::str::FromStr for RunId {
 }
 
 /// The provider's own name of a resource. Not a secret, and never a whole response.
+///
+/// A whole answer does not become an id by accident:
+///
+/// ```compile_fail,E0277
+/// # // covers: R1-33
+/// let answer = serde_json::json!({ "id": "vm-17", "status": "starting" });
+/// let id = provision_core::ExternalId::new(answer);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ExternalId(String);

@@ -13,6 +13,26 @@ use crate::{context::StepContext, error::StepError, id::Data, id::ExternalId};
 /// `run` promises to be repeatable: after a crash or an unknown end it is called again with the
 /// same input and the same idempotency key. Nothing it holds survives a crash but what it
 /// returned or noted.
+///
+/// ```
+/// # // covers: R4-22
+/// use provision_core::{Step, StepContext, StepError};
+///
+/// struct Reserve;
+///
+/// impl Step for Reserve {
+///     const KIND: &'static str = "stock.reserve";
+///     type Input = u32;
+///     type Output = String;
+///
+///     async fn run(&self, cx: &StepContext, pieces: u32) -> Result<String, StepError> {
+///         match pieces {
+///             0 => Err(StepError::permanent("reserve").with_code("nothing_to_reserve")),
+///             _ => Ok(format!("{pieces} pieces under {}", cx.idempotency_key())),
+///         }
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a step",
     label = "expected a type that implements `Step`",

@@ -2,7 +2,8 @@
 //!
 //! The comment stands above a test's attributes or as its first line. Cases of the public suites
 //! have no attribute of their own; there the function must be named in a suite macro. At the head
-//! of a file of tests the comment speaks for the file as a whole.
+//! of a file of tests the comment speaks for the file as a whole. In an example of the
+//! documentation, which is compiled and run or must not compile, it is a hidden line.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,8 @@ use crate::tree::{Source, Tree};
 
 /// Written in two parts, so that this file names no test of its own.
 const MARK: &str = concat!("// cov", "ers:");
+/// Before the comment in an example of the documentation, where it is a hidden line.
+const DOC_MARKS: [&str; 2] = ["//! # ", "/// # "];
 /// Where cases stand that a macro turns into tests.
 const SUITES: &str = "provision-testkit/src/";
 
@@ -38,8 +41,14 @@ impl Covers {
     fn read_file(&mut self, file: &Source, cases: &str) {
         let lines: Vec<&str> = file.text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
-            let Some(ids) = line.trim_start().strip_prefix(MARK) else { continue };
-            let shown = match Self::shown_by(file, &lines, at, cases) {
+            let line = line.trim_start();
+            let hidden = DOC_MARKS.iter().find_map(|mark| line.strip_prefix(mark));
+            let Some(ids) = hidden.unwrap_or(line).strip_prefix(MARK) else { continue };
+            let shown = match hidden {
+                Some(_) => Ok(format!("{}:doc test", file.path)),
+                None => Self::shown_by(file, &lines, at, cases),
+            };
+            let shown = match shown {
                 Ok(shown) => shown,
                 Err(what) => {
                     self.problem(file, at, &what);
@@ -187,6 +196,8 @@ mod tests {
     fn a_comment_at_the_head_speaks_for_the_file() {
         let covers = read("a.rs", "//! Cases.\n@ L1\n\nkit::store_suite!(memory);\n");
         assert_eq!(covers.tests["L1"], ["a.rs"]);
+        let covers = read("a.rs", "//! ```\n//! # @ R1-92\n//! let one = 1;\n//! ```\n");
+        assert_eq!(covers.tests["R1-92"], ["a.rs:doc test"]);
         assert_eq!(read("a.rs", "//! Cases.\n@ L1\n\nfn a() {\n}\n").problems.len(), 1);
     }
 

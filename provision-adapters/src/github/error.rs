@@ -90,7 +90,7 @@ mod tests {
         (error.effect(), error.code().to_owned(), wait)
     }
 
-    // covers: L4
+    // covers: L4, R1-02
     #[test]
     fn the_wait_is_decided_in_the_documented_order() {
         let secondary = json!({ "message": "You have exceeded a secondary rate limit. Wait." });

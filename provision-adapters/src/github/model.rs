@@ -12,6 +12,9 @@ pub(crate) struct RepoBody {
     pub(crate) name: String,
     pub(crate) full_name: String,
     pub(crate) html_url: String,
+    /// Only in the full shape.
+    #[serde(default)]
+    pub(crate) clone_url: Option<String>,
     pub(crate) private: bool,
     #[serde(default)]
     pub(crate) description: Option<String>,

@@ -168,6 +168,8 @@ fn general(kind: CallKind, status: u16, asked_to_wait: bool) -> Opinion {
         // RFC 6585: the request was refused, not carried out.
         429 => Opinion::throttled("throttled"),
         400..=499 => Opinion::permanent("refused"),
+        // The provider does not know the method; another time it will not know it either.
+        501 => Opinion::new("not_implemented", Says::Permanent, sent),
         500..=599 => Opinion::new("server_error", Says::Retry(None), sent),
         // A 307 or 308 says "not here": nothing was carried out. Others may come after the effect.
         307 | 308 => Opinion::permanent("redirected").with_hint("redirects are never followed"),
@@ -221,6 +223,35 @@ mod tests {
             assert_eq!(error.code(), code);
             let read = classify(&Call::read("find"), &answer(status, &[]), "b", |_, _| None);
             assert_eq!(read.effect(), Effect::None, "{status}");
+        }
+    }
+
+    // covers: R1-29, R3-44, R3-45, R3-51, R5-36, R5-37
+    #[test]
+    fn every_status_has_one_class() {
+        let own = [
+            (408, "timeout"),
+            (409, "conflict"),
+            (423, "locked"),
+            (425, "too_early"),
+            (429, "throttled"),
+        ];
+        for status in (200..600).filter(|status| !(300..400).contains(status)) {
+            for call in [Call::mutate("create"), Call::read("find")] {
+                let error = classify(&call, &answer(status, &[]), "b", |_, _| None);
+                let repeated = matches!(error.verdict(), Verdict::Retry { after: None });
+                let throttled = matches!(error.verdict(), Verdict::Throttled { .. });
+                let known = own.iter().find(|(own, _)| *own == status).map(|(_, code)| *code);
+                let wanted = match status {
+                    429 => (false, true),
+                    400..=499 => (known.is_some(), false),
+                    501 => (false, false),
+                    _ => (true, false),
+                };
+                assert_eq!((repeated, throttled), wanted, "{status}: {error:?}");
+                assert!(known.is_none_or(|code| code == error.code()), "{status}: {error:?}");
+                assert_eq!(error.message(), Some(&*format!("HTTP {status}")));
+            }
         }
     }
 

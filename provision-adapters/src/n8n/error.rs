@@ -66,7 +66,7 @@ fn message(body: &[u8]) -> Option<String> {
 mod tests {
     use super::opinion;
 
-    // covers: S9
+    // covers: S9, R1-02
     #[test]
     fn texts_of_the_instance_have_codes_and_pages_are_never_a_definite_answer() {
         let cases: [(u16, &[u8], &str); 7] = [

@@ -94,7 +94,7 @@ fn message(body: &[u8]) -> Option<String> {
 mod tests {
     use super::{Endpoint, is_transient, opinion, sqlstate};
 
-    // covers: S9
+    // covers: S9, R1-02
     #[test]
     fn texts_of_the_provider_have_codes() {
         let cases = [

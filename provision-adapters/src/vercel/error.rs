@@ -100,7 +100,7 @@ mod tests {
     use super::{ADD_DOMAIN, CREATE_PROJECT, DELETE_PROJECT, SET_VARIABLES, opinion};
     use crate::http::Opinion;
 
-    // covers: S9, L4
+    // covers: S9, L4, R1-02
     #[test]
     fn the_table_says_what_the_providers_page_says() {
         let conflict = br#"{"error":{"code":"ENV_CONFLICT","message":"x"}}"#.as_slice();

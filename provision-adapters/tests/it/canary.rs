@@ -223,25 +223,25 @@ fn what_is_planted_is_found() {
     }
 }
 
-// covers: X1, X2
+// covers: X1, X2, R1-61, R1-15
 #[test]
 fn no_fault_on_github_shows_a_secret() {
     canaries(&OnGitHub, 0);
 }
 
-// covers: X1, X2
+// covers: X1, X2, R1-61, R1-15
 #[test]
 fn no_fault_on_supabase_shows_a_secret() {
     canaries(&OnSupabase, 2);
 }
 
-// covers: X1, X2
+// covers: X1, X2, R1-61, R1-15
 #[test]
 fn no_fault_on_vercel_shows_a_secret() {
     canaries(&OnVercel, 0);
 }
 
-// covers: X1, X2
+// covers: X1, X2, R1-61, R1-15
 #[test]
 fn no_fault_on_n8n_shows_a_secret() {
     canaries(&OnN8n, 1);

@@ -1,6 +1,6 @@
 //! GitHub: the happy path, whose a repository is, limits, and the simulator's own checklist.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use provision_adapters::{
     github::{
@@ -16,6 +16,7 @@ use provision_core::{
     StepContext, StepError, Undo, Verdict, context::Memory,
 };
 use provision_testkit::solo::SoloHost;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -116,7 +117,7 @@ pub(crate) fn all_texts(error: &StepError) -> String {
     text
 }
 
-// covers: R2-54
+// covers: R2-54, R1-39, R1-73, R1-90
 #[tokio::test]
 async fn a_repository_is_made_marked_waited_for_and_deleted() {
     let world = World::with(SimOptions::default().with_speed(0.05).with_recorded_exchanges());
@@ -128,6 +129,16 @@ async fn a_repository_is_made_marked_waited_for_and_deleted() {
     let output = ready(&repos, &cx, &spec(), &id).await;
     assert_eq!(output.full_name, "acme/Site");
     assert_eq!(output.default_branch, "main");
+    assert!(output.html_url.ends_with("/acme/Site"), "{output:?}");
+    assert!(output.clone_url.ends_with("/acme/Site.git"), "{output:?}");
+    let sent = world.server.exchanges().into_iter().find(|e| e.request.method == "POST").unwrap();
+    assert_eq!(sent.request.path, ["repos", "acme", "template", "generate"]);
+    let body: BTreeMap<String, Value> = serde_json::from_slice(&sent.request.body).unwrap();
+    let fields: Vec<&str> = body.keys().map(String::as_str).collect();
+    let documented = ["description", "include_all_branches", "name", "owner", "private"];
+    assert_eq!(fields, documented);
+    assert_eq!((&body["owner"], &body["include_all_branches"]), (&"acme".into(), &false.into()));
+    assert_eq!((&body["name"], &body["private"]), (&"Site".into(), &true.into()));
     assert_eq!(output.id.to_string(), id.as_str());
     let topics = world.server.with(|sim| sim.topics("acme/site"));
     assert!(topics.contains(&format!("provision-run-{}", run(1))), "{topics:?}");
@@ -406,7 +417,7 @@ async fn an_event_is_not_sent_again_when_one_of_its_runs_is_there() {
     assert_eq!(world.server.with(|sim| sim.runs("acme/site")).len(), 1);
 }
 
-// covers: L4
+// covers: L4, R1-02
 #[tokio::test]
 async fn limits_in_all_their_forms_pause_the_bucket_they_hit() {
     let forms = [

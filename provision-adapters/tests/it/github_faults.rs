@@ -232,7 +232,7 @@ async fn a_run_whose_answer_was_lost_is_found_by_its_key() {
     }
 }
 
-// covers: S7, R1-36
+// covers: S7, R1-36, R1-15
 #[tokio::test]
 async fn a_failed_look_is_never_absent_and_nothing_is_made() {
     let faults = [

@@ -33,6 +33,7 @@
 //! What is wired wrongly does not compile. A forgotten undo:
 //!
 //! ```compile_fail,E0061
+//! # // covers: R1-92, R4-26
 //! # use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
 //! # struct Double;
 //! # impl Step for Double {
@@ -49,6 +50,7 @@
 //! An output of another type, or of a step that may be skipped, used as it is:
 //!
 //! ```compile_fail,E0308
+//! # // covers: R1-92, R4-26
 //! # use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
 //! # struct Double;
 //! # impl Step for Double {
@@ -66,6 +68,7 @@
 //! A handle that leaves its fan-out:
 //!
 //! ```compile_fail
+//! # // covers: R1-92, R4-26
 //! # use provision_core::{NothingToUndo, Saga, SagaId, Step, StepContext, StepError};
 //! # struct Double;
 //! # impl Step for Double {
@@ -88,6 +91,7 @@
 //! A secret in an output:
 //!
 //! ```compile_fail
+//! # // covers: R1-92, R4-26
 //! # use provision_core::{Secret, Step, StepContext, StepError};
 //! struct Leak;
 //! impl Step for Leak {

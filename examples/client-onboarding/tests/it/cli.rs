@@ -268,6 +268,7 @@ fn no_token_key_or_password_is_readable_outside_of_the_cloud() {
 }
 
 /// Every page and test that names a step has to know all of them.
+// covers: R1-20
 #[test]
 fn the_readme_lists_every_step() {
     let readme = include_str!("../../README.md");

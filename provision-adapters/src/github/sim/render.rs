@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Fields of a repository that are URLs below its own.
-const REPO_URLS: [&str; 38] = [
+const REPO_URLS: [&str; 37] = [
     "archive_url",
     "assignees_url",
     "blobs_url",
@@ -46,7 +46,6 @@ const REPO_URLS: [&str; 38] = [
     "tags_url",
     "teams_url",
     "trees_url",
-    "clone_url",
     "svn_url",
 ];
 
@@ -134,6 +133,7 @@ pub(super) fn full_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
         "private": repo.private, "visibility": if repo.private { "private" } else { "public" },
         "description": repo.description, "html_url": page, "url": url, "fork": false,
         "git_url": format!("git://github.com/{full_name}.git"),
+        "clone_url": format!("{page}.git"),
         "ssh_url": format!("git@github.com:{full_name}.git"), "mirror_url": null,
         "default_branch": repo.default_branch, "archived": false, "disabled": false,
         "is_template": repo.is_template, "topics": repo.topics, "language": null,

@@ -92,6 +92,8 @@ pub struct Repo {
     pub full_name: String,
     /// Page for people.
     pub html_url: String,
+    /// Where it is cloned from, over HTTPS and without a token.
+    pub clone_url: String,
     /// Branch that has the template's content.
     pub default_branch: String,
 }
@@ -247,8 +249,14 @@ impl Resource for RepoFromTemplate {
             self.mark(cx, &repo).await?;
         }
         let default_branch = repo.default_branch.unwrap_or_else(|| "main".to_owned());
-        let (full_name, html_url) = (repo.full_name, repo.html_url);
-        Ok(Readiness::Ready(Repo { id: repo.id, full_name, html_url, default_branch }))
+        let clone_url = repo.clone_url.unwrap_or_else(|| format!("{}.git", repo.html_url));
+        Ok(Readiness::Ready(Repo {
+            id: repo.id,
+            full_name: repo.full_name,
+            html_url: repo.html_url,
+            clone_url,
+            default_branch,
+        }))
     }
 
     async fn delete(
