@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::StoreError,
     id::{ExternalId, RunId, Timestamp},
-    store::Incarnation,
+    store::{Incarnation, StateStore},
 };
 
 /// How a resource came to be used by a run.
@@ -108,6 +109,8 @@ pub struct LedgerRow {
 pub struct LedgerQuery {
     /// Only rows of this run.
     pub run: Option<RunId>,
+    /// Only rows of this step.
+    pub path: Option<String>,
     /// Only rows of this tenant.
     pub tenant: Option<String>,
     /// Only this provider.
@@ -120,7 +123,8 @@ pub struct LedgerQuery {
     pub states: Vec<ResourceState>,
     /// Only rows after this (run, path, generation, index), in that order.
     pub after: Option<(RunId, String, u32, u32)>,
-    /// At most so many; 0 means 1,000.
+    /// At most so many; 0 means 1,000, and no store answers more than 10,000. What lies beyond is
+    /// asked for with `after`, until a page is empty.
     pub limit: usize,
 }
 
@@ -182,4 +186,29 @@ pub enum LedgerReply {
     Sightings(Vec<Sighting>),
     /// Whether something was changed.
     Changed(bool),
+}
+
+/// Reads every row that a query selects, page after page: whoever decides by what is *not* in the
+/// ledger must have seen all of it.
+pub(crate) async fn all_rows(
+    store: &dyn StateStore,
+    mut query: LedgerQuery,
+) -> Result<Vec<LedgerRow>, StoreError> {
+    let mut all = Vec::new();
+    loop {
+        let replies = store.ledger(&[LedgerOp::Query(query.clone())]).await?;
+        let page = rows(replies);
+        let Some(last) = page.last() else { return Ok(all) };
+        query.after = Some((last.run, last.path.clone(), last.generation, last.index));
+        all.extend(page);
+    }
+}
+
+/// The rows among the answers.
+pub(crate) fn rows(replies: Vec<LedgerReply>) -> Vec<LedgerRow> {
+    let rows = replies.into_iter().map(|reply| match reply {
+        LedgerReply::Rows(rows) => rows,
+        LedgerReply::Sightings(_) | LedgerReply::Changed(_) => Vec::new(),
+    });
+    rows.flatten().collect()
 }

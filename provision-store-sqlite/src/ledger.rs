@@ -53,7 +53,9 @@ fn query(conn: &Connection, ns: i64, query: &LedgerQuery) -> Result<Vec<LedgerRo
         Some((run, path, generation, index)) => {
             (*run.as_uuid().as_bytes(), path.as_str(), i64::from(*generation), i64::from(*index))
         }
-        None => (first, "", -1, -1),
+        None => {
+            (first, query.path.as_deref().filter(|_| query.run.is_some()).unwrap_or(""), -1, -1)
+        }
     };
     let states: Vec<_> = query.states.iter().map(|known| state(*known)).collect();
     let values = params![
@@ -69,6 +71,7 @@ fn query(conn: &Connection, ns: i64, query: &LedgerQuery) -> Result<Vec<LedgerRo
         query.external_id.as_ref().map(ExternalId::as_str),
         json(&states)?,
         signed(limit as u64),
+        query.path,
     ];
     all(conn, sql::LEDGER_QUERY, values, ledger_row)
 }

@@ -32,7 +32,7 @@ use crate::{
     drive::Plans,
     error::{Error, ErrorKind},
     id::{Payload, RunId},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow},
+    ledger::{LedgerOp, LedgerQuery, LedgerRow},
     limit::Limiter,
     local::Locals,
     probe::Probe,
@@ -129,19 +129,18 @@ impl Engine {
         self.runs(&RunFilter { dead_letters: true, ..RunFilter::default() }).await
     }
 
-    /// Reads rows of the ledger.
+    /// Reads one page of rows of the ledger.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn ledger(&self, query: &LedgerQuery) -> Result<Vec<LedgerRow>, Error> {
         let replies = self.inner.store.ledger(&[LedgerOp::Query(query.clone())]).await?;
-        Ok(replies
-            .into_iter()
-            .flat_map(|reply| match reply {
-                LedgerReply::Rows(rows) => rows,
-                LedgerReply::Sightings(_) | LedgerReply::Changed(_) => Vec::new(),
-            })
-            .collect())
+        Ok(crate::ledger::rows(replies))
+    }
+
+    /// Reads all rows of the ledger that a query selects.
+    async fn all_rows(&self, query: LedgerQuery) -> Result<Vec<LedgerRow>, Error> {
+        Ok(crate::ledger::all_rows(&*self.inner.store, query).await?)
     }
 
     /// Sums what resources that exist, or may, cost per month, by currency, in thousandths.
@@ -156,7 +155,7 @@ impl Engine {
             ..LedgerQuery::default()
         };
         let mut sums = BTreeMap::new();
-        for cost in self.ledger(&query).await?.into_iter().filter_map(|row| row.cost) {
+        for cost in self.all_rows(query).await?.into_iter().filter_map(|row| row.cost) {
             let month = match cost.per {
                 CostPer::Hour => cost.milli.saturating_mul(730),
                 CostPer::Month => cost.milli,

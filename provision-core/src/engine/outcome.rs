@@ -86,7 +86,7 @@ impl Engine {
             states: vec![ResourceState::Alive, ResourceState::Unknown, ResourceState::LeftBehind],
             ..Default::default()
         };
-        let rows = self.ledger(&query).await?;
+        let rows = self.all_rows(query).await?;
         Ok(rows.into_iter().filter_map(|row| row.external_id).collect())
     }
 }

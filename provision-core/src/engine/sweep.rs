@@ -1,6 +1,6 @@
 //! The sweep: what providers hold under our marks, against what the ledger knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,13 +92,12 @@ impl Engine {
             provider: Some(provider.to_owned()),
             kind: Some(kind.to_owned()),
             states: vec![ResourceState::Alive, ResourceState::Unknown],
-            limit: usize::MAX,
             ..LedgerQuery::default()
         };
-        let rows = self.ledger(&query).await?;
+        let rows = self.all_rows(query).await?;
+        let wanted = Wanted::of(&rows);
         for owned in &listed {
-            let wanted = rows.iter().any(|row| wants(row, owned));
-            if wanted {
+            if wanted.has(owned) {
                 report.wanted += 1;
                 continue;
             }
@@ -112,10 +111,11 @@ impl Engine {
                 deleted,
             });
         }
+        let seen: HashSet<&ExternalId> = listed.iter().map(|owned| &owned.id).collect();
         let gone = |row: &LedgerRow| {
             row.state == ResourceState::Alive
                 && row.origin == Origin::Created
-                && !listed.iter().any(|owned| Some(&owned.id) == row.external_id.as_ref())
+                && row.external_id.as_ref().is_none_or(|id| !seen.contains(id))
         };
         report.missing.extend(rows.into_iter().filter(gone));
         Ok(report)
@@ -209,23 +209,40 @@ impl Engine {
     async fn live_ids(&self, row: &LedgerRow) -> Result<Vec<ExternalId>, Error> {
         let query = LedgerQuery {
             run: Some(row.run),
+            path: Some(row.path.clone()),
             states: vec![ResourceState::Alive, ResourceState::Unknown, ResourceState::LeftBehind],
             ..LedgerQuery::default()
         };
-        let rows = self.ledger(&query).await?;
-        let same = rows.into_iter().filter(|other| other.path == row.path);
-        Ok(same.filter_map(|other| other.external_id).collect())
+        let rows = self.all_rows(query).await?;
+        Ok(rows.into_iter().filter_map(|other| other.external_id).collect())
     }
 }
 
 /// How long one look may take before another worker looks.
 const WATCH_HOLD: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// A listed resource is wanted when the ledger knows its id as live, or when the run and step
-/// whose mark it carries have an intent open and no id yet.
-fn wants(row: &LedgerRow, owned: &Owned) -> bool {
-    if row.external_id.is_some() {
-        return row.external_id.as_ref() == Some(&owned.id);
+/// What the ledger wants of a kind.
+#[derive(Debug, Default)]
+struct Wanted {
+    ids: HashSet<ExternalId>,
+    marks: HashSet<OwnerMark>,
+}
+
+impl Wanted {
+    /// Its live ids, and the marks of runs and steps that have an intent open and no id yet.
+    fn of(rows: &[LedgerRow]) -> Self {
+        let mut wanted = Self::default();
+        for row in rows {
+            match &row.external_id {
+                Some(id) => drop(wanted.ids.insert(id.clone())),
+                None => drop(wanted.marks.insert(OwnerMark::new(row.run, &row.path))),
+            }
+        }
+        wanted
     }
-    owned.mark.as_ref() == Some(&OwnerMark::new(row.run, &row.path))
+
+    fn has(&self, owned: &Owned) -> bool {
+        let marked = owned.mark.as_ref().is_some_and(|mark| self.marks.contains(mark));
+        marked || self.ids.contains(&owned.id)
+    }
 }

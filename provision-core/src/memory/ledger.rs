@@ -81,7 +81,9 @@ impl Ledger {
         let limit = if query.limit == 0 { ROWS_DEFAULT } else { query.limit.min(ROWS_MAX) };
         let start = match (&query.after, query.run) {
             (Some(after), _) => std::ops::Bound::Excluded(after.clone()),
-            (None, Some(run)) => std::ops::Bound::Included((run, String::new(), 0, 0)),
+            (None, Some(run)) => {
+                std::ops::Bound::Included((run, query.path.clone().unwrap_or_default(), 0, 0))
+            }
             (None, None) => std::ops::Bound::Unbounded,
         };
         self.rows
@@ -126,6 +128,7 @@ impl Ledger {
 
 fn matches(query: &LedgerQuery, row: &LedgerRow) -> bool {
     query.run.is_none_or(|run| run == row.run)
+        && query.path.as_ref().is_none_or(|path| *path == row.path)
         && (query.tenant.is_none() || query.tenant == row.tenant)
         && query.provider.as_ref().is_none_or(|provider| *provider == row.provider)
         && query.kind.as_ref().is_none_or(|kind| *kind == row.kind)

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use provision_core::{
-    By, Cost, CostPer, Engine, LedgerQuery, MemoryStore, OwnerMark, ResourceState, RunId, Saga,
-    SagaId, StepError, WorkerConfig, clock::sleep, resource::Facts,
+    By, Cost, CostPer, Engine, ExternalId, LedgerQuery, LedgerRow, MemoryStore, OwnerMark,
+    ResourceState, RunId, Saga, SagaId, StepError, Timestamp, WorkerConfig, clock::sleep,
+    ledger::LedgerOp, resource::Facts, store::StateStore,
 };
 use uuid::Uuid;
 
@@ -115,4 +116,49 @@ async fn a_preflight_names_the_provider_that_cannot_be_asked_before_anything_is_
     assert_eq!((kind.as_str(), failure.code.as_str()), ("cloud.thing", "unauthorized"));
     assert_eq!(failure.hint.as_deref(), Some("check the token"));
     assert!(cloud.asked().is_empty(), "nothing was looked up or made");
+}
+
+/// Enters copies of a row under other places, with ids of their own.
+async fn crowd(
+    store: &MemoryStore,
+    row: &LedgerRow,
+    places: impl Iterator<Item = (RunId, String)>,
+) {
+    let copies = places.enumerate().map(|(n, (run, path))| {
+        let (name, id) = (Some(format!("n{n}")), Some(ExternalId::new(format!("o{n}"))));
+        let row = LedgerRow { run, path, name, external_id: id, watch_at: None, ..row.clone() };
+        LedgerOp::Enter(Box::new(row))
+    });
+    StateStore::ledger(store, &copies.collect::<Vec<_>>()).await.unwrap();
+}
+
+// covers: S11, S15, R2-49
+#[tokio::test(start_paused = true)]
+async fn what_lies_beyond_a_page_of_the_ledger_is_wanted_too() {
+    let cloud = Cloud::default();
+    let store = MemoryStore::new();
+    let builder = Engine::builder(store.clone()).register(saga(&cloud));
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(RENT, &"kept".into()).await.unwrap();
+    run.output().await.unwrap();
+    worker.stop().await;
+    let row = engine.ledger(&LedgerQuery::default()).await.unwrap().remove(0);
+
+    // More steps of the same run than a page holds, before the one that is watched.
+    let fan = (0..1_000).map(|n| (row.run, format!("a{n:04}")));
+    crowd(&store, &row, fan).await;
+    let watched = LedgerRow { suspect: true, watch_at: Some(Timestamp::ZERO), ..row.clone() };
+    StateStore::ledger(&store, &[LedgerOp::Enter(Box::new(watched))]).await.unwrap();
+    assert_eq!(engine.watch_ledger(10).await.unwrap(), 1);
+    assert_eq!(cloud.names(), ["kept"], "the watch knows its id");
+    assert_eq!(engine.monthly_cost(None).await.unwrap()["USD"], 1_001 * 8_500);
+
+    // More runs than the largest page holds, before the one that made it.
+    let runs = (1..=10_000).map(|n| (RunId::from_uuid(Uuid::from_u128(n)), "b".to_owned()));
+    crowd(&store, &row, runs).await;
+    let report = engine.sweep(true).await.unwrap();
+    assert_eq!((report.wanted, report.strays), (1, Vec::new()));
+    assert_eq!(cloud.names(), ["kept"]);
+    assert_eq!(report.missing.len(), 11_000, "all that the provider does not list");
 }

@@ -155,6 +155,8 @@ pub async fn each_query_filter_selects_by_its_own_field(f: Fixture) {
     let all = LedgerQuery::default;
     let queries = [
         of_run(odd.run),
+        LedgerQuery { path: Some("odd".to_owned()), ..all() },
+        LedgerQuery { path: Some("odd".to_owned()), ..of_run(odd.run) },
         LedgerQuery { tenant: odd.tenant.clone(), ..all() },
         LedgerQuery { provider: Some(odd.provider.clone()), ..all() },
         LedgerQuery { kind: Some(odd.kind.clone()), ..all() },
