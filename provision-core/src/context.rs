@@ -91,8 +91,11 @@ pub struct Memory {
     pub intent: Option<IntentRecord>,
     /// Ids known so far, with their origin.
     pub noted: Vec<(ExternalId, Origin)>,
-    /// Whether an earlier call of this generation may have landed.
+    /// Whether an earlier call of this generation may have landed, and its end is not known.
     pub unknown: bool,
+    /// Whether anything of this generation may exist: not every call of it is proven to have done
+    /// nothing.
+    pub may_exist: bool,
     /// When "absent" may be believed, by the store's clock.
     pub quiet_until: Option<Timestamp>,
     /// When polling for readiness began.

@@ -161,7 +161,7 @@ impl<R: Resource> ResourceAction<R> {
             Found::Going { again_in } => {
                 Ok(Next::Wait { after: again_in, reason: WaitReason::Poll })
             }
-            Found::Foreign(foreign) if is_ours_by_intent(cx, &foreign) => {
+            Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => {
                 Ok(Next::Use(foreign.id, Origin::Created))
             }
             Found::Foreign(foreign) => match cx.memory().adopt {
@@ -236,7 +236,6 @@ impl<R: Resource> ResourceAction<R> {
             template: facts.template,
             cost: facts.cost,
             secrets: draw.iter().map(|secret| secret.name.to_owned()).collect(),
-            absent_seen: true,
             at: cx.now(),
         };
         // S4: the intent is committed before the first byte of the mutating call.
@@ -301,7 +300,7 @@ impl<R: Resource> ResourceAction<R> {
         }
         let ids = match self.resource.find(cx, spec).await? {
             Found::Ours(id) => vec![id],
-            Found::Foreign(foreign) if is_ours_by_intent(cx, &foreign) => vec![foreign.id],
+            Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => vec![foreign.id],
             Found::Many(all) => all.into_iter().filter(|c| c.marked).map(|c| c.id).collect(),
             // It is on its way out, or nothing of ours.
             Found::Going { .. } | Found::Absent | Found::Foreign(_) => Vec::new(),
@@ -310,6 +309,21 @@ impl<R: Resource> ResourceAction<R> {
             self.resource.delete(cx, spec, &id).await?;
         }
         Ok(Flow::Done(Payload::null()))
+    }
+
+    /// Where the provider has no place for a mark, the run's own intent is the mark: it had seen
+    /// "absent" before, and what stands there now is not older than the intent.
+    ///
+    /// S11: only where a call of ours may have made it. An intent whose calls are all proven to
+    /// have done nothing says nothing about what stands there.
+    fn is_ours_by_intent(&self, cx: &StepContext, foreign: &Foreign) -> bool {
+        let memory = cx.memory();
+        let Some(intent) = memory.intent.as_ref().filter(|_| memory.may_exist) else {
+            return false;
+        };
+        let tolerance = self.resource.timing().clock_skew;
+        let not_older = foreign.created_at.is_none_or(|at| at.plus(tolerance) >= intent.at);
+        !foreign.markable && foreign.owner.is_none() && not_older
     }
 
     fn lag_left(&self, cx: &StepContext) -> Option<Duration> {
@@ -322,7 +336,7 @@ impl<R: Resource> ResourceAction<R> {
     async fn undo_unknown(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
         let ids = match self.resource.find(cx, spec).await? {
             Found::Ours(id) => vec![id],
-            Found::Foreign(foreign) if is_ours_by_intent(cx, &foreign) => vec![foreign.id],
+            Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => vec![foreign.id],
             Found::Many(all) => all.into_iter().filter(|c| c.marked).map(|c| c.id).collect(),
             Found::Going { again_in } => {
                 return Ok(Flow::NotYet { after: again_in, reason: WaitReason::Poll });
@@ -415,17 +429,6 @@ impl<R: Resource> Action for ResourceAction<R> {
     fn timing(&self) -> Option<Timing> {
         Some(self.resource.timing())
     }
-}
-
-/// Where the provider has no place for a mark, the run's own intent is the mark: it had seen
-/// "absent" before, and what stands there now is not older than the intent.
-fn is_ours_by_intent(cx: &StepContext, foreign: &Foreign) -> bool {
-    let Some(intent) = &cx.memory().intent else { return false };
-    let not_older = foreign.created_at.is_none_or(|at| {
-        // Providers report whole seconds: compare at that precision.
-        at.as_millis() / 1000 >= intent.at.as_millis() / 1000
-    });
-    !foreign.markable && foreign.owner.is_none() && intent.absent_seen && not_older
 }
 
 fn quiet_left(cx: &StepContext) -> Option<Duration> {

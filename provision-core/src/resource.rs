@@ -60,7 +60,8 @@ pub struct Foreign {
     /// When it was created, if the provider says.
     pub created_at: Option<Timestamp>,
     /// Whether the provider has a place for our mark on this kind of resource. Where it has none,
-    /// the run's own intent is the mark, if it had recorded "absent" first.
+    /// the run's own intent is the mark: it is recorded after an "absent", and its call may have
+    /// happened.
     pub markable: bool,
 }
 
@@ -173,6 +174,9 @@ pub struct Timing {
     pub key_lifetime: Duration,
     /// Longest time from creation to readiness. Default 10 min.
     pub ready_within: Duration,
+    /// How far the provider's clock may be behind ours, where its creation times are compared
+    /// with our intents. Default 2 min.
+    pub clock_skew: Duration,
 }
 
 impl Default for Timing {
@@ -182,6 +186,7 @@ impl Default for Timing {
             listing_lag: Duration::from_secs(5),
             key_lifetime: Duration::ZERO,
             ready_within: Duration::from_secs(600),
+            clock_skew: Duration::from_secs(120),
         }
     }
 }
@@ -232,8 +237,6 @@ pub struct IntentRecord {
     /// Names of the values drawn and sealed with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
-    /// Whether a look-up had answered "absent" before.
-    pub absent_seen: bool,
     /// When it was recorded, by the store's clock.
     pub at: Timestamp,
 }

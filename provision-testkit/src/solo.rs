@@ -129,7 +129,6 @@ impl SoloHost {
             template: facts.template,
             cost: facts.cost,
             secrets,
-            absent_seen: true,
             at: cx.now(),
         };
         self.soloist(*cx.run_id(), cx.path()).record(record, &specs)

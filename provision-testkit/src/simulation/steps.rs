@@ -360,7 +360,6 @@ fn early(cx: &StepContext) -> provision_core::resource::IntentRecord {
         template: None,
         cost: None,
         secrets: Vec::new(),
-        absent_seen: true,
         at: cx.now(),
     }
 }

@@ -78,8 +78,7 @@ fn every_planted_bug_is_found() {
 // covers: L2
 #[test]
 fn a_queue_that_loses_everything_harms_nobody() {
-    let found =
-        search(0..PLANTED, Some(Plant::QueueLosesAll), threads(), Duration::from_secs(120));
+    let found = search(0..PLANTED, Some(Plant::QueueLosesAll), threads(), Duration::from_secs(120));
     if let Some(report) = &found.failed {
         assert_sound(report);
     }

@@ -215,9 +215,9 @@ impl Resource for Dispatch {
         Timing {
             late_window: LATE_WINDOW,
             listing_lag: LISTING_LAG,
-            key_lifetime: Duration::ZERO,
             // A job may run for six hours.
             ready_within: Duration::from_secs(6 * 3_600),
+            ..Timing::default()
         }
     }
 

@@ -289,8 +289,8 @@ impl Resource for RepoFromTemplate {
         Timing {
             late_window: LATE_WINDOW,
             listing_lag: LISTING_LAG,
-            key_lifetime: Duration::ZERO,
             ready_within: CONTENT_WITHIN,
+            ..Timing::default()
         }
     }
 

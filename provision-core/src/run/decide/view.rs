@@ -80,6 +80,7 @@ impl State {
             intent: node.intent.clone(),
             noted: node.noted.clone(),
             unknown,
+            may_exist: node.standing() != Effect::None,
             quiet_until: self.quiet_until(number),
             polling_since: node.polling_since,
             adopt: def.adopt,

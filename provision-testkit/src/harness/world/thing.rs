@@ -34,7 +34,7 @@ impl Thing {
                 late_window: Duration::from_secs(20),
                 listing_lag: Duration::ZERO,
                 key_lifetime: Duration::from_secs(24 * 3600),
-                ready_within: Duration::from_secs(600),
+                ..Timing::default()
             },
         }
     }

@@ -196,7 +196,6 @@ pub(super) fn intent(at: crate::id::Timestamp) -> IntentRecord {
         template: None,
         cost: None,
         secrets: Vec::new(),
-        absent_seen: true,
         at,
     }
 }
