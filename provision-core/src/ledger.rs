@@ -70,7 +70,8 @@ pub struct LedgerRow {
     pub path: String,
     /// The generation of the step's effect.
     pub generation: u32,
-    /// Position among the step's ids; a step may note several, a resource has 0 only.
+    /// Position among the step's ids; a step may note several. A resource has 0 only; later ones
+    /// are what the watch has found under its mark.
     pub index: u32,
     /// Tenant of the run.
     pub tenant: Option<String>,

@@ -9,7 +9,7 @@ use crate::{
     context::Memory,
     drive::fold,
     error::{Error, Failure, StepError},
-    id::{ExternalId, Payload, RunId},
+    id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState},
     mark::OwnerMark,
     protocol::Action,
@@ -102,7 +102,7 @@ impl Engine {
                 continue;
             }
             let run = owned.mark.as_ref().map(OwnerMark::run);
-            let deleted = delete && self.delete_stray(action, owned).await?;
+            let deleted = delete && self.delete_unwanted(action, owned).await?;
             report.strays.push(Stray {
                 kind: full.to_owned(),
                 id: owned.id.clone(),
@@ -121,68 +121,74 @@ impl Engine {
         Ok(report)
     }
 
-    /// Deletes a stray with the input of the step whose mark it carries.
-    async fn delete_stray(&self, action: &dyn Action, owned: &Owned) -> Result<bool, Error> {
+    async fn delete_unwanted(&self, action: &dyn Action, owned: &Owned) -> Result<bool, Error> {
         let Some(mark) = &owned.mark else { return Ok(false) };
-        let Some((input, path, tenant)) = self.input_behind(mark).await? else {
-            return Ok(false);
-        };
-        let cx = self.looking(mark.run(), &path, tenant, Memory::default()).await?;
-        match action.delete(cx, input, &owned.id).await {
+        let Some(behind) = self.behind(mark).await? else { return Ok(false) };
+        self.delete_stray(action, mark, &behind, &owned.id).await
+    }
+
+    /// Deletes a stray with the input of the step whose mark it carries. False when it may still
+    /// be there.
+    async fn delete_stray(
+        &self,
+        action: &dyn Action,
+        mark: &OwnerMark,
+        behind: &Behind,
+        id: &ExternalId,
+    ) -> Result<bool, Error> {
+        let (path, tenant) = (&behind.path, behind.tenant.clone());
+        let cx = self.looking(mark.run(), path, tenant, Memory::default()).await?;
+        match action.delete(cx, behind.input.clone(), id).await {
             Ok(()) => Ok(true),
             Err(error) => {
-                tracing::warn!(%error, id = %owned.id, "a stray could not be deleted");
+                tracing::warn!(%error, %id, "a stray could not be deleted");
                 Ok(false)
             }
         }
     }
 
-    async fn input_behind(
-        &self,
-        mark: &OwnerMark,
-    ) -> Result<Option<(Payload, String, Option<String>)>, Error> {
+    /// The step whose mark it is; `None` when its run cannot be read, or never got to it.
+    async fn behind(&self, mark: &OwnerMark) -> Result<Option<Behind>, Error> {
         let record = self.inner.store.load(&[mark.run()]).await?.pop().flatten();
         let Some(record) = record else { return Ok(None) };
         let Ok(state) = fold(&record.head, &record.frames, &self.inner.plans) else {
             return Ok(None);
         };
-        let node = state.nodes.iter().find(|node| {
-            OwnerMark::new(state.run, &node.path).step() == mark.step() && node.input.is_some()
-        });
-        Ok(node.and_then(|node| {
-            let input = node.input.clone()?;
-            Some((input, node.path.to_string(), record.head.tenant.clone()))
+        let marked =
+            state.nodes.iter().find(|n| OwnerMark::new(state.run, &n.path).step() == mark.step());
+        Ok(marked.and_then(|node| {
+            let (input, path) = (node.input.clone()?, node.path.to_string());
+            Some(Behind { input, path, tenant: record.head.tenant.clone(), open: node.is_open() })
         }))
     }
 
     /// S15: looks once more at rows whose end was unknown once, and deletes what carries their
     /// mark and is not the recorded live id. Any worker's maintenance calls this.
     ///
+    /// What is found is in the ledger while it exists. A look that cannot say that nothing is left
+    /// is followed by another one.
+    ///
     /// # Errors
     /// The store cannot be reached; a provider's trouble moves the next look.
     pub async fn watch_ledger(&self, limit: usize) -> Result<usize, Error> {
         let worker = Incarnation(uuid::Uuid::nil());
         let op = LedgerOp::ClaimWatch { worker, hold: WATCH_HOLD, limit };
-        let rows = match self.inner.store.ledger(&[op]).await?.pop() {
-            Some(LedgerReply::Rows(rows)) => rows,
-            _ => Vec::new(),
-        };
+        let rows = crate::ledger::rows(self.inner.store.ledger(&[op]).await?);
         let count = rows.len();
         for row in rows {
-            match self.look_once_more(&row).await {
-                Ok(()) => {
-                    let op = LedgerOp::EndWatch { row: Box::new(row), next: None };
-                    self.inner.store.ledger(&[op]).await?;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, path = %row.path, "the watch looks again later");
-                }
-            }
+            let over = self.look_once_more(&row).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, path = %row.path, "the watch looks again later");
+                false
+            });
+            let next = if over { None } else { Some(self.inner.store.now().await?.plus(AGAIN)) };
+            let op = LedgerOp::EndWatch { row: Box::new(row), next };
+            self.inner.store.ledger(&[op]).await?;
         }
         Ok(count)
     }
 
-    async fn look_once_more(&self, row: &LedgerRow) -> Result<(), StepError> {
+    /// Whether nothing is left to look for.
+    async fn look_once_more(&self, row: &LedgerRow) -> Result<bool, StepError> {
         let kind = format!("{}.{}", row.provider, row.kind);
         let plans: Vec<_> = self.inner.plans.all().cloned().collect();
         let action = plans.iter().find_map(|plan| {
@@ -197,26 +203,98 @@ impl Engine {
         let cx = self.looking(row.run, &row.path, row.tenant.clone(), memory).await;
         let listed = action.list_owned(cx.map_err(trouble)?).await?.unwrap_or_default();
         let mark = OwnerMark::new(row.run, &row.path);
-        let live = self.live_ids(row).await.map_err(trouble)?;
-        for owned in listed.iter().filter(|owned| owned.mark.as_ref() == Some(&mark)) {
-            if !live.contains(&owned.id) {
-                self.delete_stray(&**action, owned).await.map_err(trouble)?;
-            }
-        }
-        Ok(())
+        let found: Vec<_> =
+            listed.into_iter().filter(|owned| owned.mark.as_ref() == Some(&mark)).collect();
+        // What is listed is read before the rows: what the run noted meanwhile is known as its.
+        self.remove(&**action, row, &mark, &found).await.map_err(trouble)
     }
 
-    async fn live_ids(&self, row: &LedgerRow) -> Result<Vec<ExternalId>, Error> {
-        let query = LedgerQuery {
-            run: Some(row.run),
-            path: Some(row.path.clone()),
-            states: vec![ResourceState::Alive, ResourceState::Unknown, ResourceState::LeftBehind],
-            ..LedgerQuery::default()
+    /// Removes what was found under a mark beside what its run lives with.
+    async fn remove(
+        &self,
+        action: &dyn Action,
+        row: &LedgerRow,
+        mark: &OwnerMark,
+        found: &[Owned],
+    ) -> Result<bool, Error> {
+        let (run, path) = (Some(row.run), Some(row.path.clone()));
+        let query = LedgerQuery { run, path, ..LedgerQuery::default() };
+        let (own, entered): (Vec<_>, Vec<_>) =
+            self.all_rows(query).await?.into_iter().partition(|row| row.index == 0);
+        let open =
+            |row: &LedgerRow| row.state == ResourceState::Unknown && row.external_id.is_none();
+        if own.iter().any(open) {
+            // Its run has a call open, or will look by itself.
+            return Ok(false);
+        }
+        let mut over = true;
+        for row in entered.iter().filter(|row| row.state == ResourceState::Alive) {
+            if !found.iter().any(|owned| Some(&owned.id) == row.external_id.as_ref()) {
+                over &= self.enter(row, ResourceState::Gone).await?;
+            }
+        }
+        let lives = |owned: &&Owned| {
+            let same = |row: &&LedgerRow| row.external_id.as_ref() == Some(&owned.id);
+            own.iter().filter(same).any(|row| row.state != ResourceState::Gone)
         };
-        let rows = self.all_rows(query).await?;
-        Ok(rows.into_iter().filter_map(|other| other.external_id).collect())
+        let strays: Vec<_> = found.iter().filter(|owned| !lives(owned)).collect();
+        if strays.is_empty() {
+            return Ok(over);
+        }
+        let Some(behind) = self.behind(mark).await?.filter(|behind| !behind.open) else {
+            return Ok(false);
+        };
+        let now = self.inner.store.now().await?;
+        let mut next = entered.iter().map(|row| row.index).max().unwrap_or_default();
+        for owned in strays {
+            let known = entered.iter().find(|row| row.external_id.as_ref() == Some(&owned.id));
+            next += u32::from(known.is_none());
+            let stray = known.cloned().unwrap_or_else(|| found_row(row, owned, next, now));
+            // A run under way keeps its rows to itself; what is deleted there is not entered.
+            let kept = self.enter(&stray, ResourceState::Alive).await? || known.is_some();
+            let deleted = self.delete_stray(action, mark, &behind, &owned.id).await?;
+            if deleted && kept {
+                self.enter(&stray, ResourceState::Gone).await?;
+            }
+            over &= deleted;
+        }
+        Ok(over)
+    }
+
+    async fn enter(&self, row: &LedgerRow, state: ResourceState) -> Result<bool, Error> {
+        let gone = state == ResourceState::Gone;
+        let until = if gone { Some(self.inner.store.now().await?) } else { None };
+        let row = Box::new(LedgerRow { state, until, ..row.clone() });
+        let replies = self.inner.store.ledger(&[LedgerOp::Enter(row)]).await?;
+        Ok(matches!(replies.as_slice(), [LedgerReply::Changed(true)]))
     }
 }
+
+/// The step behind a mark.
+struct Behind {
+    input: Payload,
+    path: String,
+    tenant: Option<String>,
+    /// Whether an attempt of it is open.
+    open: bool,
+}
+
+/// The row of something found under the mark of `row`'s step, as the provider shows it.
+fn found_row(row: &LedgerRow, owned: &Owned, index: u32, now: Timestamp) -> LedgerRow {
+    LedgerRow {
+        index,
+        name: owned.name.clone().or_else(|| row.name.clone()),
+        external_id: Some(owned.id.clone()),
+        origin: Origin::Created,
+        suspect: true,
+        watch_at: None,
+        since: owned.created_at.unwrap_or(now),
+        ..row.clone()
+    }
+}
+
+/// How long after a look that could not end the watch the next one is.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// How long one look may take before another worker looks.
 const WATCH_HOLD: std::time::Duration = std::time::Duration::from_secs(300);
@@ -232,7 +310,8 @@ impl Wanted {
     /// Its live ids, and the marks of runs and steps that have an intent open and no id yet.
     fn of(rows: &[LedgerRow]) -> Self {
         let mut wanted = Self::default();
-        for row in rows {
+        // Later indexes are what the watch has found: entered, and not wanted.
+        for row in rows.iter().filter(|row| row.index == 0) {
             match &row.external_id {
                 Some(id) => drop(wanted.ids.insert(id.clone())),
                 None => drop(wanted.marks.insert(OwnerMark::new(row.run, &row.path))),

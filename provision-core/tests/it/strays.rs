@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    Engine, MemoryStore, NothingToUndo, Outcome, Policy, Saga, SagaId, WorkerConfig, clock::sleep,
-    engine::RunHandle, store::StateStore,
+    Engine, LedgerQuery, MemoryStore, NothingToUndo, Outcome, Policy, RunStatus, Saga, SagaId,
+    WorkerConfig, clock::sleep, engine::RunHandle, ledger::ResourceState, store::StateStore,
 };
 
 use crate::yard::{How, Pass, Plot, Yard};
@@ -96,5 +96,66 @@ async fn what_is_older_than_the_tolerated_skew_is_not_ours() {
     let Outcome::RolledBack(Some(failure)) = run.outcome().await.unwrap() else { panic!() };
     assert_eq!(failure.code, "foreign");
     assert_eq!(yard.ids(), ["theirs"]);
+    worker.stop().await;
+}
+
+/// A run that ended clean after a create without an answer, which lands afterwards.
+async fn landed_late(yard: &Yard, engine: &Engine) -> RunHandle<String> {
+    yard.creates(&[How::Late]);
+    let run = start(engine, ONE).await;
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    yard.land("late", run.id());
+    sleep(secs(4_000)).await;
+    run
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_fails_keeps_the_watch_and_what_was_found_is_in_the_ledger() {
+    let yard = Yard::new();
+    let (_, engine) = engine(alone(&yard, Policy::once())).await;
+    let worker = engine.spawn_worker(config());
+    let run = landed_late(&yard, &engine).await;
+    yard.world().deletes.push_back(How::Nothing);
+    let found = async || {
+        let all = LedgerQuery { run: Some(*run.id()), ..LedgerQuery::default() };
+        let rows = engine.ledger(&all).await.unwrap();
+        let found = rows.into_iter().find(|row| row.index > 0);
+        found.map(|row| (row.external_id.unwrap().to_string(), row.state, row.until.is_some()))
+    };
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 1);
+    assert_eq!(yard.ids(), ["late"]);
+    assert_eq!(found().await, Some(("late".to_owned(), ResourceState::Alive, false)));
+    sleep(secs(4_000)).await;
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 1, "it is looked at again");
+    assert!(yard.ids().is_empty());
+    assert_eq!(found().await, Some(("late".to_owned(), ResourceState::Gone, true)));
+    sleep(secs(4_000)).await;
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 0, "and then no more");
+    assert_eq!(engine.run(run.id()).await.unwrap().status, RunStatus::RolledBack);
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn the_watch_leaves_alone_what_its_run_is_creating() {
+    let yard = Yard::new();
+    yard.creates(&[How::Late, How::Slow(20)]);
+    let retry = Policy::attempts(3).fixed(secs(3_700)).with_total(secs(100_000));
+    let (_, engine) = engine(alone(&yard, retry)).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    sleep(secs(3_705)).await;
+    // The second create is open: the provider has it, the run does not know its id yet.
+    yard.land("early", run.id());
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 1);
+    assert_eq!(yard.ids(), ["early"]);
+    yard.world().plots.clear();
+    assert_eq!(run.output().await.unwrap(), "t1");
+    // Beside the live one nothing of the step is wanted.
+    yard.land("double", run.id());
+    sleep(secs(4_000)).await;
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 1, "it looks again later");
+    assert_eq!(yard.ids(), ["t1"]);
     worker.stop().await;
 }
