@@ -1,17 +1,20 @@
 //! What a provider with bad habits is left with: nothing of ours that nobody knows of, and all
 //! that is not ours.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use provision_core::{
-    Engine, LedgerQuery, MemoryStore, NothingToUndo, Outcome, Policy, RunStatus, Saga, SagaId,
-    WorkerConfig, clock::sleep, engine::RunHandle, ledger::ResourceState, store::StateStore,
+    By, Engine, LedgerQuery, MemoryStore, NothingToUndo, Outcome, Policy, RunStatus, Saga, SagaId,
+    Timestamp, WorkerConfig,
+    clock::sleep,
+    engine::{Resolution, RunHandle},
+    ledger::ResourceState,
+    store::StateStore,
 };
 
 use crate::yard::{How, Pass, Plot, Yard};
 
 const ONE: SagaId<String, String> = SagaId::new("one", 1);
-const TWO: SagaId<String, String> = SagaId::new("two", 1);
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -91,7 +94,7 @@ async fn what_is_older_than_the_tolerated_skew_is_not_ours() {
     let now = StateStore::now(&store).await.unwrap().as_millis();
     let run = start(&engine, ONE).await;
     // A look-up that lagged: it was there all the time.
-    let old = provision_core::Timestamp::from_millis(now - 600_000);
+    let old = Timestamp::from_millis(now - 600_000);
     yard.put(Plot::new("theirs", "x", None, old));
     let Outcome::RolledBack(Some(failure)) = run.outcome().await.unwrap() else { panic!() };
     assert_eq!(failure.code, "foreign");
@@ -157,5 +160,28 @@ async fn the_watch_leaves_alone_what_its_run_is_creating() {
     sleep(secs(4_000)).await;
     assert_eq!(engine.watch_ledger(20).await.unwrap(), 1, "it looks again later");
     assert_eq!(yard.ids(), ["t1"]);
+    worker.stop().await;
+}
+
+// covers: S12, S15
+#[tokio::test(start_paused = true)]
+async fn a_skip_does_not_forget_what_exists() {
+    let yard = Yard::new();
+    yard.stuck.store(true, SeqCst);
+    let saga = Saga::define(ONE, |s| {
+        s.resource("r", yard.clone()).input((), |name: &String, ()| name.clone());
+        s.value("v").input((), |name: &String, ()| name.clone())
+    });
+    let (_, engine) = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(..)));
+    let skip = Resolution::Skip { path: "r".into() };
+    let refused = engine.resolve(run.id(), skip, By::default()).await.unwrap_err();
+    assert_eq!(refused.code(), "may_exist");
+    engine.cancel(run.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    assert!(yard.ids().is_empty());
     worker.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use super::{Halt, Halted, Machine, Phase, Undo, state::Region};
 use crate::{
+    error::Effect,
     run::{
         RunStatus,
         journal::{Cause, Finding, Order, Record, RequestBody},
@@ -136,6 +137,12 @@ impl Machine<'_> {
         let def = node.def();
         let tolerant = def.optional || def.when.is_some() || !self.has_dependents(number);
         match order {
+            // S12: what may exist is undone or kept, never forgotten.
+            Order::Skip { .. } if node.is_resource() && node.standing() != Effect::None => refuse(
+                "may_exist",
+                "it exists, or may: skipped, nobody would remove it any more",
+                "resolve it as succeeded with an output, or cancel the run",
+            ),
             Order::Skip { .. } if !tolerant => refuse(
                 "needs_output",
                 "later steps need its output",

@@ -354,6 +354,9 @@ pub(super) fn ordered(node: &mut Node, order: &Order) -> Step {
             if matches!(node.phase, Phase::Succeeded | Phase::Running) {
                 return Err("it has an attempt open, or has succeeded");
             }
+            if node.is_resource() && node.standing() != Effect::None {
+                return Err("it may exist");
+            }
             node.phase = Phase::Skipped;
             node.effect = Effect::None;
         }
