@@ -98,6 +98,8 @@ pub struct Memory {
     pub may_exist: bool,
     /// When "absent" may be believed, by the store's clock.
     pub quiet_until: Option<Timestamp>,
+    /// When an intent or an id of this generation was recorded last, by the store's clock.
+    pub called_at: Option<Timestamp>,
     /// When polling for readiness began.
     pub polling_since: Option<Timestamp>,
     /// What to do with a foreign resource.

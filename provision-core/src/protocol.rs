@@ -326,9 +326,9 @@ impl<R: Resource> ResourceAction<R> {
         !foreign.markable && foreign.owner.is_none() && not_older
     }
 
+    /// S14: counted from what was called last, not from the generation's first intent.
     fn lag_left(&self, cx: &StepContext) -> Option<Duration> {
-        let intent = cx.memory().intent.as_ref()?;
-        let visible = intent.at.plus(self.resource.timing().listing_lag);
+        let visible = cx.memory().called_at?.plus(self.resource.timing().listing_lag);
         (cx.now() < visible).then(|| visible.since(cx.now()))
     }
 

@@ -185,3 +185,16 @@ async fn a_skip_does_not_forget_what_exists() {
     assert!(yard.ids().is_empty());
     worker.stop().await;
 }
+
+// covers: S14
+#[tokio::test(start_paused = true)]
+async fn a_lag_counts_from_the_last_create_not_from_the_first_intent() {
+    let yard = Yard::new();
+    yard.creates(&[How::Nothing, How::Hidden(4)]);
+    let (_, engine) = engine(then_fails(&yard)).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    assert_eq!(yard.ids(), [""; 0]);
+    worker.stop().await;
+}

@@ -93,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) unknown_calls: u32,
     /// Last moment at which a call of this generation could have been sent.
     pub(crate) sent_until: Option<Timestamp>,
+    /// When an intent or an id was journaled last.
+    pub(crate) called_at: Option<Timestamp>,
     /// When polling for readiness began.
     pub(crate) polling_since: Option<Timestamp>,
     /// Its end was unknown once, or its run was taken over in the middle of it.
@@ -135,6 +137,7 @@ impl Node {
             failure: None,
             unknown_calls: 0,
             sent_until: None,
+            called_at: None,
             polling_since: None,
             suspect: false,
             broken: false,

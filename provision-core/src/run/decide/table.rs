@@ -70,7 +70,8 @@ pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
     }
 }
 
-/// Remembers when a series, throttling or polling began, by the time of the record's frame.
+/// Remembers when a series, throttling or polling began, and when something was called last, by
+/// the time of the record's frame.
 pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
     let throttled = matches!(
         record,
@@ -92,6 +93,7 @@ pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
                 node.polling_since.get_or_insert(at);
             }
         }
+        Record::Intent { .. } | Record::Noted { .. } => node.called_at = Some(at),
         _ => {}
     }
 }

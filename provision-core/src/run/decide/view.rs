@@ -82,6 +82,7 @@ impl State {
             unknown,
             may_exist: node.standing() != Effect::None,
             quiet_until: self.quiet_until(number),
+            called_at: node.called_at,
             polling_since: node.polling_since,
             adopt: def.adopt,
             run_again: match def.on_unknown {
