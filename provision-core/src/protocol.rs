@@ -214,9 +214,10 @@ impl<R: Resource> ResourceAction<R> {
                 .with_code("many_unmarked")
                 .with_hint("several exist and none carries our mark: say which one it is"));
         };
-        cx.note(&keep.id).await?;
+        // S15: the kept one is noted last; until then the next attempt looks again, and no
+        // duplicate that could not be deleted is forgotten.
         for duplicate in marked {
-            self.resource.delete(cx, spec, &duplicate.id).await?;
+            self.delete_ours(cx, spec, &duplicate.id).await?;
         }
         Ok(keep.id)
     }
@@ -275,40 +276,26 @@ impl<R: Resource> ResourceAction<R> {
         let memory = cx.memory();
         let created = memory.noted.iter().filter(|(_, origin)| *origin == Origin::Created);
         for (id, _) in created {
-            if let Some(adopter) = cx.host().adopter_of(id).await? {
-                return Err(adopted(R::KIND, id, &adopter.to_string()));
-            }
             // S14: "not found" on a delete proves nothing while look-ups may still lag.
             if let Some(after) = self.lag_left(cx) {
                 return Ok(Some(Flow::NotYet { after, reason: WaitReason::Quiet }));
             }
-            self.resource.delete(cx, spec, id).await?;
+            self.delete_ours(cx, spec, id).await?;
         }
         Ok(None)
     }
 
-    /// S7: what is noted is deleted; another call of the same generation had no answer, and may
-    /// have landed beside it or land yet. A rollback waits until it cannot, and looks once more.
-    async fn undo_late(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
-        let memory = cx.memory();
-        let created = memory.noted.iter().any(|(_, origin)| *origin == Origin::Created);
-        if memory.unknown_calls == 0 || !created || self.resource.identity(spec) == Identity::None {
-            return Ok(Flow::Done(Payload::null()));
+    /// Deletes what is ours, unless a live run has adopted it from us.
+    async fn delete_ours(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        match cx.host().adopter_of(id).await? {
+            Some(adopter) => Err(adopted(R::KIND, id, &adopter.to_string())),
+            None => self.resource.delete(cx, spec, id).await,
         }
-        if let Some(after) = quiet_left(cx) {
-            return Ok(Flow::NotYet { after, reason: WaitReason::Quiet });
-        }
-        let ids = match self.resource.find(cx, spec).await? {
-            Found::Ours(id) => vec![id],
-            Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => vec![foreign.id],
-            Found::Many(all) => all.into_iter().filter(|c| c.marked).map(|c| c.id).collect(),
-            // It is on its way out, or nothing of ours.
-            Found::Going { .. } | Found::Absent | Found::Foreign(_) => Vec::new(),
-        };
-        for id in ids {
-            self.resource.delete(cx, spec, &id).await?;
-        }
-        Ok(Flow::Done(Payload::null()))
     }
 
     /// Where the provider has no place for a mark, the run's own intent is the mark: it had seen
@@ -332,8 +319,16 @@ impl<R: Resource> ResourceAction<R> {
         (cx.now() < visible).then(|| visible.since(cx.now()))
     }
 
-    /// Undoes a create of which only the intent is known.
-    async fn undo_unknown(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
+    /// When what is noted is deleted: how long another call of the same generation, which had no
+    /// answer, may still land beside it. `None` when none can, and nothing is to be looked for.
+    fn late_left(&self, cx: &StepContext, spec: &R::Spec) -> Option<Option<Duration>> {
+        let unanswered = cx.memory().unknown_calls > 0;
+        let found_again = self.resource.identity(spec) != Identity::None;
+        (unanswered && found_again).then(|| quiet_left(cx))
+    }
+
+    /// Undoes calls of which only the intent is known: what of ours is found is deleted.
+    async fn undo_found(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
         let ids = match self.resource.find(cx, spec).await? {
             Found::Ours(id) => vec![id],
             Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => vec![foreign.id],
@@ -343,6 +338,7 @@ impl<R: Resource> ResourceAction<R> {
             }
             Found::Absent | Found::Foreign(_) => Vec::new(),
         };
+        let ids: Vec<_> = ids.into_iter().filter(|id| !is_adopted(cx, id)).collect();
         if ids.is_empty() {
             return match (self.resource.identity(spec), quiet_left(cx)) {
                 (Identity::None, _) => Err(unresolvable(R::KIND)),
@@ -352,8 +348,10 @@ impl<R: Resource> ResourceAction<R> {
             };
         }
         for id in ids {
-            cx.note(&id).await?;
-            self.resource.delete(cx, spec, &id).await?;
+            if !cx.noted().contains(&id) {
+                cx.note(&id).await?;
+            }
+            self.delete_ours(cx, spec, &id).await?;
         }
         // S7: what was found came of one call; another one without an answer may land yet. The
         // next attempt goes by what is noted, and looks once more when nothing can come.
@@ -396,9 +394,14 @@ impl<R: Resource> Action for ResourceAction<R> {
             return Ok(wait);
         }
         if cx.memory().noted.is_empty() {
-            return self.undo_unknown(&cx, &spec).await;
+            return self.undo_found(&cx, &spec).await;
         }
-        self.undo_late(&cx, &spec).await
+        // S7: a rollback waits until nothing can land beside what is noted, and looks once more.
+        match self.late_left(&cx, &spec) {
+            None => Ok(Flow::Done(Payload::null())),
+            Some(Some(after)) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
+            Some(None) => self.undo_found(&cx, &spec).await,
+        }
     }
 
     async fn look(&self, cx: StepContext, input: Payload) -> Result<Option<Seen>, StepError> {
@@ -429,6 +432,10 @@ impl<R: Resource> Action for ResourceAction<R> {
     fn timing(&self) -> Option<Timing> {
         Some(self.resource.timing())
     }
+}
+
+fn is_adopted(cx: &StepContext, id: &ExternalId) -> bool {
+    cx.memory().noted.iter().any(|(known, origin)| known == id && *origin == Origin::Adopted)
 }
 
 fn quiet_left(cx: &StepContext) -> Option<Duration> {

@@ -4,8 +4,8 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use provision_core::{
-    By, Engine, LedgerQuery, MemoryStore, NothingToUndo, Outcome, Policy, RunStatus, Saga, SagaId,
-    Timestamp, WorkerConfig,
+    AdoptPolicy, By, Engine, LedgerQuery, MemoryStore, NothingToUndo, Outcome, OwnerMark, Policy,
+    RunStatus, Saga, SagaId, Timestamp, WorkerConfig,
     clock::sleep,
     engine::{Resolution, RunHandle},
     ledger::ResourceState,
@@ -93,12 +93,13 @@ async fn what_is_older_than_the_tolerated_skew_is_not_ours() {
     let worker = engine.spawn_worker(config());
     let now = StateStore::now(&store).await.unwrap().as_millis();
     let run = start(&engine, ONE).await;
+    sleep(secs(1)).await;
     // A look-up that lagged: it was there all the time.
     let old = Timestamp::from_millis(now - 600_000);
     yard.put(Plot::new("theirs", "x", None, old));
     let Outcome::RolledBack(Some(failure)) = run.outcome().await.unwrap() else { panic!() };
     assert_eq!(failure.code, "foreign");
-    assert_eq!(yard.ids(), ["theirs"]);
+    assert_eq!((yard.log(), yard.ids()), (vec!["create x".into()], vec!["theirs".to_owned()]));
     worker.stop().await;
 }
 
@@ -196,5 +197,65 @@ async fn a_lag_counts_from_the_last_create_not_from_the_first_intent() {
     let run = start(&engine, ONE).await;
     assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
     assert_eq!(yard.ids(), [""; 0]);
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_that_could_not_be_deleted_is_not_forgotten() {
+    let yard = Yard::new().labelled();
+    yard.creates(&[How::Late]);
+    let (_, engine) = engine(alone(&yard, Policy::attempts(3).fixed(secs(30)))).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    sleep(secs(10)).await;
+    yard.land("a", run.id());
+    yard.land("b", run.id());
+    yard.world().deletes.push_back(How::Nothing);
+    assert_eq!(run.output().await.unwrap(), "a");
+    assert_eq!(yard.ids(), ["a"], "{:?}", yard.log());
+    worker.stop().await;
+}
+
+// covers: S7, S15
+#[tokio::test(start_paused = true)]
+async fn an_undo_waits_for_what_is_going() {
+    let yard = Yard::new();
+    yard.creates(&[How::Late]);
+    let (_, engine) = engine(then_fails(&yard)).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    sleep(secs(40)).await;
+    assert_eq!(yard.log(), ["create x", "create x", "delete t1"]);
+    // The first create landed after all, and is on its way out when the undo looks for it.
+    let mark = OwnerMark::new(*run.id(), "r");
+    let late = Plot::new("late", "x", Some(mark), Timestamp::ZERO);
+    yard.put(Plot { going: true, ..late });
+    sleep(secs(300)).await;
+    assert!(!engine.run(run.id()).await.unwrap().status.is_end(), "{:?}", yard.log());
+    yard.world().plots.clear();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn what_lands_beside_an_adopted_one_is_undone_and_the_adopted_one_stays() {
+    let yard = Yard::new().labelled();
+    yard.creates(&[How::Late]);
+    let saga = Saga::define(ONE, |s| {
+        let node = s.resource("r", yard.clone()).adopt(AdoptPolicy::Use);
+        let plot = node.input((), |name: &String, ()| name.clone());
+        s.step("f", Pass::failing(), NothingToUndo).input(plot, |_, plot| plot)
+    });
+    let (_, engine) = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    sleep(secs(1)).await;
+    yard.put(Plot::new("theirs", "x", None, Timestamp::ZERO));
+    sleep(secs(30)).await;
+    yard.land("late", run.id());
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    assert_eq!(yard.ids(), ["theirs"]);
     worker.stop().await;
 }

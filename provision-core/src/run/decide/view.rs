@@ -178,9 +178,11 @@ impl State {
             }
         };
         if node.is_resource() || node.noted.is_empty() {
-            let last = node.noted.last();
-            let origin = last.map_or(Origin::Created, |(_, origin)| *origin);
-            return vec![row(0, last.map(|(id, _)| id.clone()), origin)];
+            // What was adopted outlives what the undo found beside it.
+            let adopted = node.noted.iter().find(|(_, origin)| *origin == Origin::Adopted);
+            let shown = adopted.or(node.noted.last());
+            let origin = shown.map_or(Origin::Created, |(_, origin)| *origin);
+            return vec![row(0, shown.map(|(id, _)| id.clone()), origin)];
         }
         let noted = node.noted.iter().zip(0_u32..);
         noted.map(|((id, origin), index)| row(index, Some(id.clone()), *origin)).collect()
