@@ -458,6 +458,8 @@ impl State {
             Order::Pause => self.paused = true,
             Order::Resume => self.paused = false,
             Order::Acknowledge => self.acknowledged = true,
+            // The unwinding that follows is what the person decided.
+            Order::Cancel if self.run_unwind().is_none() => self.parked = None,
             Order::Cancel => {}
             Order::TearDown => {
                 self.ended = None;
