@@ -283,6 +283,9 @@ pub struct LeaseRequest {
     pub acquire: Option<Acquire>,
     /// Leases given back, with their next due time; stale ones are passed over.
     pub release: Vec<(RunId, Fence, Release)>,
+    /// Runs that this worker holds under these epochs without having heard of it, because the
+    /// answer that leased them was lost: given back, due at once, no death counted.
+    pub strangers: Vec<(RunId, u64)>,
     /// Incarnations proved dead (their file lock was free): marked dead, their runs made due.
     pub dead: Vec<Incarnation>,
     /// This incarnation ends: it is marked dead after the releases, without counting a death.

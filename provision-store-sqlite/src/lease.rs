@@ -39,6 +39,9 @@ impl Unit<'_> {
         for (run, fence, release) in &request.release {
             self.release(ns, run, fence, release)?;
         }
+        for (run, epoch) in &request.strangers {
+            self.give_back(ns, run, worker, *epoch)?;
+        }
         let mut lanes = pick::lanes(self.tx, ns)?;
         let mut leased = Vec::new();
         if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {
@@ -109,6 +112,21 @@ impl Unit<'_> {
         let id = who.0.as_bytes();
         if self.run(sql::INCARNATION_BURY, (ns, id, now))? > 0 {
             self.run(sql::RUNS_FREE, (ns, id, now, died_at.map(moment)))?;
+            self.stir();
+        }
+        Ok(())
+    }
+
+    /// Gives back a lease that its owner never heard of.
+    fn give_back(
+        &mut self,
+        ns: i64,
+        run: &RunId,
+        owner: Incarnation,
+        epoch: u64,
+    ) -> Result<(), Fault> {
+        let values = params![ns, blob(run), owner.0.as_bytes(), signed(epoch), moment(self.wall())];
+        if self.run(sql::GIVE_BACK, values)? > 0 {
             self.stir();
         }
         Ok(())

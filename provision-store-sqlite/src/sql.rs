@@ -13,6 +13,7 @@ pub(crate) const DELAYED_NEXT: &str = include_str!("../sql/delayed_next.sql");
 pub(crate) const FRAME_ADD: &str = include_str!("../sql/frame_add.sql");
 pub(crate) const FRAME_SAME: &str = include_str!("../sql/frame_same.sql");
 pub(crate) const FRAMES: &str = include_str!("../sql/frames.sql");
+pub(crate) const GIVE_BACK: &str = include_str!("../sql/give_back.sql");
 pub(crate) const GRANT: &str = include_str!("../sql/grant.sql");
 pub(crate) const GUARD_FREE: &str = include_str!("../sql/guard_free.sql");
 pub(crate) const HEAD_ADD: &str = include_str!("../sql/head_add.sql");

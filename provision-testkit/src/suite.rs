@@ -87,7 +87,7 @@ macro_rules! store_suite {
             release {
                 a_released_run_waits_for_its_moment, a_run_that_is_never_due_is_not_claimed,
                 a_release_by_lease_counts_alike, a_stale_release_is_passed_over,
-                polls_are_kept_in_the_row,
+                polls_are_kept_in_the_row, a_lease_that_nobody_heard_of_is_given_back,
             }
             requests {
                 requests_are_numbered_and_kept_in_order, a_request_makes_a_waiting_run_due,

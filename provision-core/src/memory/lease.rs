@@ -31,6 +31,9 @@ impl Tables {
                 self.release(*run, release, now);
             }
         }
+        for (run, epoch) in &request.strangers {
+            self.give_back(*run, worker, *epoch, now);
+        }
         let mut groups = self.due.matching(&[], None);
         let mut leased = Vec::new();
         if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {

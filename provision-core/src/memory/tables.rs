@@ -116,6 +116,20 @@ impl Tables {
         }
     }
 
+    /// Gives back a lease that its owner never heard of.
+    pub(super) fn give_back(&mut self, run: RunId, owner: Incarnation, epoch: u64, now: Timestamp) {
+        let Some(row) = self.runs.get_mut(&run) else { return };
+        if row.head.owner != Some(owner) || row.head.epoch != epoch {
+            return;
+        }
+        row.head.due = now;
+        row.poked = false;
+        self.let_go(run, now);
+        if let Some(life) = self.alive.get_mut(&owner) {
+            life.runs.remove(&run);
+        }
+    }
+
     /// Ends a lease and puts the run where its due time says.
     fn let_go(&mut self, run: RunId, now: Timestamp) {
         let Some(row) = self.runs.get_mut(&run) else { return };

@@ -53,6 +53,7 @@ fn request(worker: Incarnation) -> LeaseRequest {
         ttl: Duration::from_secs(15),
         acquire: Some(acquire),
         release: Vec::new(),
+        strangers: Vec::new(),
         dead: Vec::new(),
         retire: false,
     }

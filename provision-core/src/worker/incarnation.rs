@@ -1,10 +1,9 @@
 //! One incarnation of a worker: it claims, drives, and ends by order or when it is declared dead.
 
 use std::{
-    collections::BTreeMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,7 +14,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Control, WorkerConfig, tend};
+use super::{
+    Control, WorkerConfig,
+    held::{Held, Lease},
+    tend,
+};
 use crate::{
     clock,
     drive::{Drive, Left, Shared, commit::Committer, lease::LeaseView},
@@ -27,10 +30,6 @@ use crate::{
     queue::Claim,
     store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
 };
-
-/// Runs that are driven now, and how to tell one that its lease is lost. Ordered, so that a
-/// simulation tells them in the same order every time.
-pub(super) type Held = Arc<Mutex<BTreeMap<RunId, Arc<Notify>>>>;
 
 type Proposals = Pin<Box<dyn Future<Output = Result<Vec<RunId>, StoreError>> + Send>>;
 
@@ -74,20 +73,28 @@ fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> Arc<Shared>
     })
 }
 
+/// A request that only renews.
+pub(super) fn asking(shared: &Shared, ttl: Duration) -> LeaseRequest {
+    LeaseRequest {
+        worker: shared.worker,
+        ttl,
+        acquire: None,
+        release: Vec::new(),
+        strangers: Vec::new(),
+        dead: Vec::new(),
+        retire: false,
+    }
+}
+
 /// Asks for leases; counts them from before the request was sent.
 pub(super) async fn lease(
     shared: &Shared,
-    ttl: Duration,
-    acquire: Option<Acquire>,
-    dead: Vec<Incarnation>,
-    retire: bool,
+    request: &LeaseRequest,
 ) -> Result<LeaseGrant, StoreError> {
-    let request =
-        LeaseRequest { worker: shared.worker, ttl, acquire, release: Vec::new(), dead, retire };
     let sent = clock::moment();
-    let grant = shared.store.lease(&request).await?;
-    if grant.alive && !retire {
-        shared.lease.renewed(sent, ttl, grant.now);
+    let grant = shared.store.lease(request).await?;
+    if grant.alive && !request.retire {
+        shared.lease.renewed(sent, request.ttl, grant.now);
     } else {
         shared.lease.lost();
     }
@@ -99,19 +106,20 @@ pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
     let ttl = WorkerConfig::default().lease;
     let shared = shared(engine, ttl, &Arc::default());
     let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code: shared.plans.refs() };
-    let grant = lease(&shared, ttl, Some(acquire), Vec::new(), false).await?;
+    let request = LeaseRequest { acquire: Some(acquire), ..asking(&shared, ttl) };
+    let grant = lease(&shared, &request).await?;
+    let retire = LeaseRequest { retire: true, ..asking(&shared, ttl) };
     let Some(leased) = grant.leased.into_iter().next() else {
-        lease(&shared, ttl, None, Vec::new(), true).await?;
+        lease(&shared, &retire).await?;
         return Ok(None);
     };
     let run = leased.record.head.id;
     let mut tasks = JoinSet::new();
     let held = Held::default();
-    let lost = Arc::new(Notify::new());
-    held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Arc::clone(&lost));
+    let lost = held.add((run, leased.fence.epoch)).unwrap_or_default();
     tasks.spawn(tend::heartbeat(Arc::clone(&shared), ttl, held));
     Drive::run(Arc::clone(&shared), leased, lost).await;
-    lease(&shared, ttl, None, Vec::new(), true).await?;
+    lease(&shared, &retire).await?;
     Ok(Some(run))
 }
 
@@ -120,7 +128,7 @@ struct Life {
     engine: Engine,
     config: WorkerConfig,
     shared: Arc<Shared>,
-    drives: JoinSet<RunId>,
+    drives: JoinSet<Lease>,
     held: Held,
     lock: Option<LifeLock>,
     slots: Arc<Semaphore>,
@@ -184,7 +192,7 @@ impl Life {
 
     async fn run(mut self) {
         let mut helpers = JoinSet::new();
-        let (ttl, held) = (self.config.lease, Arc::clone(&self.held));
+        let (ttl, held) = (self.config.lease, self.held.clone());
         helpers.spawn(tend::heartbeat(Arc::clone(&self.shared), ttl, held));
         if !self.engine.inner.schedules.is_empty() {
             helpers.spawn(tend::fire(self.engine.clone()));
@@ -239,11 +247,12 @@ impl Life {
             self.drive(leased, Some(permit));
         }
         while let Some(ended) = self.drives.join_next().await {
-            if let Ok(run) = ended {
-                self.forget(run);
+            if let Ok(lease) = ended {
+                self.held.forget(lease);
             }
         }
-        if let Err(error) = lease(&self.shared, self.config.lease, None, Vec::new(), true).await {
+        let retire = LeaseRequest { retire: true, ..asking(&self.shared, self.config.lease) };
+        if let Err(error) = lease(&self.shared, &retire).await {
             tracing::warn!(%error, "the worker could not retire; its leases run out");
         }
     }
@@ -259,12 +268,15 @@ impl Life {
             queues: self.config.queues.clone(),
             code: self.shared.plans.refs(),
         });
-        lease(&self.shared, self.config.lease, acquire, dead, false).await
+        let request = LeaseRequest { acquire, dead, ..asking(&self.shared, self.config.lease) };
+        let before = self.held.leases();
+        let grant = lease(&self.shared, &request).await?;
+        self.held.tell_lost(&before, &grant);
+        Ok(grant)
     }
 
     /// Starts driving what was granted; answers which peers' file locks prove them dead.
     fn take(&mut self, grant: LeaseGrant) -> Vec<Incarnation> {
-        tend::tell_lost(&grant, &self.held);
         if !grant.alive {
             tracing::warn!("this incarnation was declared dead; its calls are cut");
             self.shared.leave();
@@ -279,27 +291,22 @@ impl Life {
     }
 
     fn drive(&mut self, leased: Leased, permit: Option<OwnedSemaphorePermit>) {
-        let run = leased.record.head.id;
-        let lost = Arc::new(Notify::new());
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Arc::clone(&lost));
+        let held = (leased.record.head.id, leased.fence.epoch);
+        let Some(lost) = self.held.add(held) else { return };
         let shared = Arc::clone(&self.shared);
         self.drives.spawn(async move {
             if Drive::run(shared, leased, lost).await == Left::Lost {
-                tracing::warn!(%run, "the lease was lost");
+                tracing::warn!(run = %held.0, "the lease was lost");
             }
             drop(permit);
-            run
+            held
         });
-    }
-
-    fn forget(&self, run: RunId) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     fn reap(&mut self) {
         while let Some(ended) = self.drives.try_join_next() {
-            if let Ok(run) = ended {
-                self.forget(run);
+            if let Ok(lease) = ended {
+                self.held.forget(lease);
             }
             self.ask |= self.backlog;
         }
@@ -325,8 +332,8 @@ impl Life {
             () = left => {}
             Some((leased, permit)) = self.handed.recv() => self.drive(leased, Some(permit)),
             Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => {
-                if let Ok(run) = ended {
-                    self.forget(run);
+                if let Ok(lease) = ended {
+                    self.held.forget(lease);
                 }
                 self.ask |= self.backlog;
             }

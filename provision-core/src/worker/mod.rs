@@ -1,9 +1,9 @@
 //! Workers: lease, renew, drive, release; drain on shutdown.
 //!
 //! A worker lives as a row of incarnations. One that was declared dead (it was frozen past its
-//! lease) or whose leases can no longer be told apart is never renewed: its calls are cut, and the
-//! worker goes on under a new name.
+//! lease) is never renewed: its calls are cut, and the worker goes on under a new name.
 
+mod held;
 mod incarnation;
 mod tend;
 

@@ -1,49 +1,37 @@
 //! What goes on beside claiming: the heartbeat, schedules, the ledger's watch.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::incarnation::{Held, lease};
-use crate::{clock, drive::Shared, engine::Engine, id::RunId, store::LeaseGrant};
+use super::{
+    held::Held,
+    incarnation::{asking, lease},
+};
+use crate::{clock, drive::Shared, engine::Engine, store::LeaseRequest};
 
 /// Renews the lease every third of its length, and tells drives whose run is no longer ours.
 ///
-/// A run that the store holds for us and that we do not know was leased by an answer that was
-/// lost. Nobody has its nonce, so it can only be freed with the whole incarnation: seen twice in a
-/// row, the incarnation lets go of everything and retires.
+/// A run that the store holds for us and that nobody drives was leased by an answer that was lost,
+/// or its drive came to no good end. Seen twice in a row, its lease is given back, so that anybody
+/// can claim it; an answer that is merely late finds another epoch.
 pub(super) async fn heartbeat(shared: Arc<Shared>, ttl: Duration, held: Held) {
-    let mut strangers = HashSet::new();
+    let mut seen = BTreeSet::new();
+    let mut strangers = Vec::new();
     loop {
         clock::sleep(ttl / 3).await;
-        match lease(&shared, ttl, None, Vec::new(), false).await {
+        let before = held.leases();
+        let request = LeaseRequest { strangers: strangers.clone(), ..asking(&shared, ttl) };
+        match lease(&shared, &request).await {
             Ok(grant) => {
-                tell_lost(&grant, &held);
-                let now = unknown(&grant, &held);
-                if !grant.alive || now.iter().any(|run| strangers.contains(run)) {
+                held.tell_lost(&before, &grant);
+                if !grant.alive {
                     shared.leave();
                 }
-                strangers = now;
+                let now = held.strangers(&grant);
+                strangers = now.intersection(&seen).copied().collect();
+                seen = now;
             }
             // S6: calls are cut by their own deadline, which was not moved.
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
-        }
-    }
-}
-
-fn unknown(grant: &LeaseGrant, held: &Held) -> HashSet<RunId> {
-    let held = held.lock().unwrap_or_else(PoisonError::into_inner);
-    grant.held.iter().map(|(run, _)| *run).filter(|run| !held.contains_key(run)).collect()
-}
-
-pub(super) fn tell_lost(grant: &LeaseGrant, held: &Held) {
-    let held = held.lock().unwrap_or_else(PoisonError::into_inner);
-    for (run, lost) in held.iter() {
-        if !grant.alive || !grant.held.iter().any(|(kept, _)| kept == run) {
-            // A permit is stored, so a drive that is not waiting right now still hears of it.
-            lost.notify_one();
         }
     }
 }

@@ -1,13 +1,15 @@
-//! A store that counts what it is asked, and is a [`MemoryStore`] otherwise.
+//! A store that counts what it is asked, and may be slow or out of order; else a [`MemoryStore`].
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use provision_core::{
     MemoryStore, RunId, StoreError, Timestamp,
+    error::StoreErrorKind,
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
@@ -18,83 +20,131 @@ use provision_core::{
     },
 };
 
-/// Counts calls of every kind together. Cheap to clone; clones share the count.
+/// What calls of one kind meet from now on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Road {
+    #[default]
+    Open,
+    /// The answer travels so long.
+    Slow(Duration),
+    /// Nothing is done; the caller is told that it is not known.
+    Down,
+    /// Nothing is done; the caller is told that it never will be.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    counts: HashMap<&'static str, usize>,
+    roads: HashMap<&'static str, Road>,
+}
+
+/// Counts calls, by name of the method; renewals of leases count as `renew`. Cheap to clone;
+/// clones share everything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counting {
     pub(crate) store: MemoryStore,
-    calls: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Counting {
-    /// Calls since the last time this was asked.
+    /// Calls of all kinds since the last time this was asked.
     pub(crate) fn taken(&self) -> usize {
-        self.calls.swap(0, Ordering::SeqCst)
+        std::mem::take(&mut self.seen.lock().unwrap().counts).into_values().sum()
     }
 
-    fn counted(&self) -> &MemoryStore {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        &self.store
+    /// Calls of one kind since [`Self::taken`] was asked.
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        self.seen.lock().unwrap().counts.get(kind).copied().unwrap_or_default()
+    }
+
+    /// Sets what calls of one kind meet from now on.
+    pub(crate) fn set(&self, kind: &'static str, road: Road) {
+        self.seen.lock().unwrap().roads.insert(kind, road);
+    }
+
+    async fn go<T>(
+        &self,
+        kind: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let road = {
+            let mut seen = self.seen.lock().unwrap();
+            *seen.counts.entry(kind).or_default() += 1;
+            seen.roads.get(kind).copied().unwrap_or_default()
+        };
+        match road {
+            Road::Open => call.await,
+            Road::Slow(time) => {
+                let answer = call.await;
+                provision_core::clock::sleep(time).await;
+                answer
+            }
+            Road::Down => Err(StoreError::unavailable(kind)),
+            Road::Refused => Err(StoreError::new(StoreErrorKind::Damaged, "refused", kind)),
+        }
     }
 }
 
 #[async_trait]
 impl StateStore for Counting {
     async fn submit(&self, batch: &[Submission]) -> Result<Vec<Submitted>, StoreError> {
-        self.counted().submit(batch).await
+        self.go("submit", self.store.submit(batch)).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
-        self.counted().append(batch).await
+        self.go("append", self.store.append(batch)).await
     }
 
     async fn load(&self, runs: &[RunId]) -> Result<Vec<Option<RunRecord>>, StoreError> {
-        self.counted().load(runs).await
+        self.go("load", self.store.load(runs)).await
     }
 
     async fn list(&self, filter: &RunFilter) -> Result<RunPage, StoreError> {
-        self.counted().list(filter).await
+        self.go("list", self.store.list(filter)).await
     }
 
     async fn ledger(&self, ops: &[LedgerOp]) -> Result<Vec<LedgerReply>, StoreError> {
-        self.counted().ledger(ops).await
+        self.go("ledger", self.store.ledger(ops)).await
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseGrant, StoreError> {
-        self.counted().lease(request).await
+        let renews = request.acquire.is_none() && !request.retire;
+        self.go(if renews { "renew" } else { "lease" }, self.store.lease(request)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.counted().now().await
+        self.go("now", self.store.now()).await
     }
 }
 
 #[async_trait]
 impl Queue for Counting {
     async fn offer(&self, offers: &[Offer]) -> Result<(), StoreError> {
-        self.counted().offer(offers).await
+        self.go("offer", self.store.offer(offers)).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<RunId>, StoreError> {
-        self.counted().claim(claim).await
+        self.go("claim", self.store.claim(claim)).await
     }
 
     async fn ack(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        self.counted().ack(runs).await
+        self.go("ack", self.store.ack(runs)).await
     }
 
     async fn wake(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        self.counted().wake(runs).await
+        self.go("wake", self.store.wake(runs)).await
     }
 
     async fn stats(&self) -> Result<QueueStats, StoreError> {
-        self.counted().stats().await
+        self.go("stats", self.store.stats()).await
     }
 }
 
 #[async_trait]
 impl Limiter for Counting {
     async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
-        self.counted().admit(ask).await
+        self.go("admit", self.store.admit(ask)).await
     }
 
     async fn observe(
@@ -103,14 +153,14 @@ impl Limiter for Counting {
         worker: Incarnation,
         seen: &Observed,
     ) -> Result<(), StoreError> {
-        self.counted().observe(bucket, worker, seen).await
+        self.go("observe", self.store.observe(bucket, worker, seen)).await
     }
 }
 
 #[async_trait]
 impl SecretStore for Counting {
     async fn put(&self, key: &SecretKey, sealed: &Sealed) -> Result<Sealed, StoreError> {
-        self.counted().put(key, sealed).await
+        self.go("put", self.store.put(key, sealed)).await
     }
 
     async fn replace(
@@ -119,18 +169,18 @@ impl SecretStore for Counting {
         old: &Sealed,
         new: &Sealed,
     ) -> Result<bool, StoreError> {
-        self.counted().replace(key, old, new).await
+        self.go("replace", self.store.replace(key, old, new)).await
     }
 
     async fn get(&self, key: &SecretKey) -> Result<Option<Sealed>, StoreError> {
-        self.counted().get(key).await
+        self.go("get", self.store.get(key)).await
     }
 
     async fn keys(&self, after: Option<&SecretKey>) -> Result<Vec<SecretKey>, StoreError> {
-        self.counted().keys(after).await
+        self.go("keys", self.store.keys(after)).await
     }
 
     async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
-        self.counted().erase(key).await
+        self.go("erase", self.store.erase(key)).await
     }
 }

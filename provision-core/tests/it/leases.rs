@@ -100,6 +100,7 @@ async fn declare_dead(store: &MemoryStore, run: &RunId) -> u64 {
         ttl: Duration::from_secs(15),
         acquire: None,
         release: Vec::new(),
+        strangers: Vec::new(),
         dead: vec![head.owner.unwrap()],
         retire: true,
     };

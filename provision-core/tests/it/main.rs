@@ -13,6 +13,7 @@ mod counting;
 mod effects;
 mod failures;
 mod fleets;
+mod handover;
 mod journeys;
 mod leases;
 mod ledger;

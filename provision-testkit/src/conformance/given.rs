@@ -61,6 +61,7 @@ pub fn held_for(worker: Incarnation, ttl: Duration) -> LeaseRequest {
         ttl,
         acquire: None,
         release: Vec::new(),
+        strangers: Vec::new(),
         dead: Vec::new(),
         retire: false,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use provision_core::{
     id::Timestamp,
     run::RunStatus,
-    store::{LeaseRequest, Poll, Release},
+    store::{Appended, LeaseRequest, Poll, Release},
 };
 
 use super::{
@@ -55,6 +55,23 @@ pub async fn a_release_by_lease_counts_alike(f: Fixture) {
     assert!(f.main.lease(&request).await.held.is_empty());
     let taken = f.take(other).await.remove(0);
     assert_eq!((taken.fence.epoch, taken.died_at, taken.record.head.deaths), (2, None, 0));
+}
+
+/// A lease whose answer was lost is given back by owner and epoch: no death, due at once.
+// covers: L2
+pub async fn a_lease_that_nobody_heard_of_is_given_back(f: Fixture) {
+    let (worker, other) = (new_worker(), new_worker());
+    let leased = f.leased_run(worker).await;
+    f.main.applied(append_of(&leased, 1)).await;
+    let run = leased.record.head.id;
+    let with = |by, epoch| LeaseRequest { strangers: vec![(run, epoch)], ..held_for(by, f.ttl) };
+    f.main.lease(&with(other, 1)).await;
+    assert_eq!(f.main.lease(&with(worker, 2)).await.held, [(run, 1)], "another's, or another epoch");
+    assert!(f.main.lease(&with(worker, 1)).await.held.is_empty());
+    let taken = f.take(other).await.remove(0);
+    assert_eq!((taken.fence.epoch, taken.died_at, taken.record.head.deaths), (2, None, 0));
+    let answer = f.main.append(append_of(&leased, 2)).await;
+    assert_eq!(answer, Appended::Stale, "who gave it back writes no more");
 }
 
 /// A stale release is passed over.

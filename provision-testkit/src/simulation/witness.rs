@@ -157,6 +157,12 @@ impl State {
         if grant.alive || request.retire {
             self.renewed(request.worker, Some(life), now.plus(request.ttl));
         }
+        for (id, epoch) in &request.strangers {
+            if let Some(run) = self.witness.runs.get_mut(id) {
+                let given = |l: &Lease| l.worker == request.worker && l.epoch == *epoch;
+                run.lease = run.lease.filter(|lease| !given(lease));
+            }
+        }
         for leased in &grant.leased {
             self.granted(now, request.worker, leased);
         }

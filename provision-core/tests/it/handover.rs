@@ -1,0 +1,84 @@
+//! Runs on their way to a worker: answers that are lost or overtaken stop nobody.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use provision_core::{
+    Engine, NothingToUndo, Saga, SagaId, Step, StepContext, StepError, Worker, WorkerConfig,
+    clock::{sleep, within},
+};
+use tokio::time::Instant;
+
+use crate::counting::{Counting, Road};
+
+const TAKES: SagaId<u64, u32> = SagaId::new("takes", 1);
+
+/// Takes as many seconds as its input says.
+#[derive(Debug, Clone, Default)]
+struct Takes(Arc<AtomicU32>);
+
+impl Step for Takes {
+    const KIND: &'static str = "test.takes";
+    type Input = u64;
+    type Output = u32;
+
+    async fn run(&self, _: &StepContext, seconds: u64) -> Result<u32, StepError> {
+        let begun = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        sleep(Duration::from_secs(seconds)).await;
+        Ok(begun)
+    }
+}
+
+async fn place() -> (Counting, Engine, Worker) {
+    let (store, takes) = (Counting::default(), Takes::default());
+    let saga = Saga::define(TAKES, |s| s.step("take", takes, NothingToUndo).input((), |n, ()| *n));
+    let engine = Engine::builder(store.clone()).register(saga.unwrap()).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    (store, engine, worker)
+}
+
+// covers: L2, L3
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_dropped_while_it_is_answered_stops_no_worker() {
+    let (store, engine, worker) = place().await;
+    let long = engine.start(TAKES, &800).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    store.set("submit", Road::Slow(Duration::from_millis(50)));
+    let start = engine.start(TAKES, &1).key("dropped").into_future();
+    assert!(within(Duration::from_millis(20), start).await.is_none(), "its caller is gone");
+    store.set("submit", Road::Open);
+    let dropped = Instant::now();
+    for _ in 0..15 {
+        sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        engine.start(TAKES, &1).await.unwrap().output().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "starts go on: {:?}", began.elapsed());
+    }
+    // It is the same run, and the worker found it by itself.
+    let run = engine.start(TAKES, &1).key("dropped").await.unwrap();
+    assert!(!run.is_new());
+    run.output().await.unwrap();
+    assert!(dropped.elapsed() < Duration::from_secs(35), "{:?}", dropped.elapsed());
+    assert_eq!(engine.run(run.id()).await.unwrap().deaths, 0);
+    let began = engine.run(long.id()).await.unwrap();
+    assert_eq!((began.epoch, began.deaths), (1, 0), "the long call was not disturbed");
+    worker.stop().await;
+}
+
+// covers: S6, L1
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_a_claim_overtakes_tells_nobody_that_a_lease_is_lost() {
+    let (store, engine, worker) = place().await;
+    // The heartbeat goes out at 5 s; what is leased before its answer is not in it.
+    store.set("renew", Road::Slow(Duration::from_millis(50)));
+    sleep(Duration::from_millis(5_020)).await;
+    let run = engine.start(TAKES, &3).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), 1, "the call was not cut");
+    assert!(engine.failures(run.id()).await.unwrap().is_empty());
+    worker.stop().await;
+}
