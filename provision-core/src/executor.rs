@@ -34,7 +34,8 @@ pub trait Executor: Debug + Send + Sync + 'static {
 #[must_use]
 pub fn stands_still(head: &RunHead) -> bool {
     let waits_for_ever = head.due == Timestamp::NEVER && head.owner.is_none();
-    let pending = head.requests > head.consumed;
+    // A request that is due for nobody has been looked at and cannot be taken.
+    let pending = head.requests > head.consumed && !waits_for_ever;
     (head.status.is_end() || head.status == RunStatus::Parked || waits_for_ever) && !pending
 }
 

@@ -120,7 +120,7 @@ pub struct RunHead {
     pub consumed: u64,
     /// Whether the last append left an attempt open.
     pub open: bool,
-    /// Leases that ended by death with an attempt open since the last append.
+    /// Leases that ended by death with an attempt open since the last append that settled one.
     pub deaths: u32,
     /// What lists and pages show without reading the journal.
     pub summary: RunSummary,
@@ -233,6 +233,9 @@ pub struct Append {
     pub summary: RunSummary,
     /// Whether an attempt is open after this write.
     pub open: bool,
+    /// Whether an attempt came to an end of its own, or a person gave an order: deaths are counted
+    /// anew. A write that only says that an attempt was cut, or begins one, is no such thing.
+    pub settled: bool,
     /// Number of the newest request this write has consumed.
     pub consumed: u64,
     /// Give the lease back in the same write.
@@ -250,10 +253,13 @@ pub struct Append {
 /// Gives a lease back, and says when the run is due next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// When to be claimed next. A request newer than `consumed` makes it "now" instead.
+    /// When to be claimed next. A request newer than `consumed` and `seen` makes it "now" instead.
     pub due: Timestamp,
     /// Repeated polls to keep in the row.
     pub polls: BTreeMap<String, Poll>,
+    /// Number of the newest request that the run has seen and cannot take now; it is kept, and
+    /// only a newer one makes the run due. 0 for a run that takes what comes.
+    pub seen: u64,
 }
 
 /// Answer to one [`Append`]; each run of a batch has its own.

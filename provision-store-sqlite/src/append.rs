@@ -77,10 +77,11 @@ impl Unit<'_> {
                     consumed,
                     dead_letter,
                     moment(now),
+                    append.settled,
                 ],
                 |row| Ok(unsigned(row.get(0)?)),
             ),
-            Some(Release { due, polls }) => {
+            Some(Release { due, polls, seen }) => {
                 let kept = self.first(
                     sql::APPEND_RELEASE,
                     params![
@@ -101,6 +102,8 @@ impl Unit<'_> {
                         can_wake(append.status),
                         moment(*due),
                         place(*due, now),
+                        append.settled,
+                        signed(*seen),
                     ],
                     |row| Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?)),
                 )?;

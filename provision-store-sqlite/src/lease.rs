@@ -150,6 +150,7 @@ impl Unit<'_> {
             moment(now),
             moment(release.due),
             place(release.due, now),
+            signed(release.seen),
         ];
         if self.run(sql::RELEASE, values)? > 0 {
             self.stir();

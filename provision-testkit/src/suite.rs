@@ -80,6 +80,7 @@ macro_rules! store_suite {
                 a_late_renewal_that_comes_first_is_accepted, a_dead_incarnation_is_never_renewed,
                 all_runs_of_a_dead_incarnation_can_be_taken,
                 deaths_count_with_an_open_attempt_only,
+                deaths_are_counted_until_an_attempt_is_settled,
                 the_next_owner_learns_when_the_lease_ended,
                 a_proven_death_frees_the_runs_at_once, a_worker_is_no_proof_of_its_own_death,
                 retiring_gives_back_without_a_death, a_death_is_told_once,
@@ -88,6 +89,7 @@ macro_rules! store_suite {
                 a_released_run_waits_for_its_moment, a_run_that_is_never_due_is_not_claimed,
                 a_release_by_lease_counts_alike, a_stale_release_is_passed_over,
                 polls_are_kept_in_the_row, a_lease_that_nobody_heard_of_is_given_back,
+                requests_that_cannot_be_taken_are_kept,
             }
             requests {
                 requests_are_numbered_and_kept_in_order, a_request_makes_a_waiting_run_due,

@@ -10,21 +10,24 @@ pub(crate) mod commit;
 mod fold;
 mod host;
 pub(crate) mod lease;
+mod park;
 mod report;
 mod seal;
 mod shared;
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
 use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
+use commit::patiently;
 pub(crate) use fold::fold;
 pub(crate) use host::{AttemptHost, Kept, Message};
 pub(crate) use shared::{Plans, Shared};
@@ -32,13 +35,13 @@ pub(crate) use shared::{Plans, Shared};
 use crate::{
     changes::Still,
     clock,
-    error::{Effect, Failure, StepError, Verdict},
+    error::{StepError, Verdict},
     id::Timestamp,
     ledger::LedgerRow,
     run::{
         RunStatus,
         decide::{AttemptEnd, Decision, Event, Halt, Moment, State, decide},
-        journal::{Direction, Record, RequestBody},
+        journal::{Direction, Record, RequestBody, WaitReason},
     },
     secret::{Sealed, SecretKey},
     store::{Append, Appended, GuardUntil, Leased, Release, Request, RunHead},
@@ -81,19 +84,41 @@ enum Turn {
     Stop,
 }
 
-type Driven<T> = Result<T, Left>;
+/// Why a drive cannot go on.
+enum Stop {
+    /// The lease is somebody else's.
+    Lost,
+    /// A person has to look; the lease is still ours.
+    Park(Box<StepError>),
+}
+
+type Driven<T> = Result<T, Stop>;
 
 impl Drive {
     /// Drives a run until its lease is given back or lost.
+    ///
+    /// S21: a panic outside of any attempt, in an author's declarations say, parks its run and
+    /// hurts nothing else.
     pub(crate) async fn run(shared: Arc<Shared>, leased: Leased, lost: Arc<Notify>) -> Left {
+        let (run, fence) = (leased.record.head.id, leased.fence);
+        let drive = AssertUnwindSafe(Self::to_the_end(Arc::clone(&shared), leased, lost));
+        let stop = match drive.catch_unwind().await {
+            Ok(Ok(())) => return Left::Released,
+            Ok(Err(stop)) => stop,
+            Err(_) => Stop::Park(Box::new(park::panicked())),
+        };
+        match stop {
+            Stop::Lost => Left::Lost,
+            Stop::Park(error) => park::park(&shared, run, fence, &error).await,
+        }
+    }
+
+    async fn to_the_end(shared: Arc<Shared>, leased: Leased, lost: Arc<Notify>) -> Driven<()> {
         let folded = fold(&leased.record.head, &leased.record.frames, &shared.plans);
         let (sender, inbox) = mpsc::unbounded_channel();
         let head = &leased.record.head;
         let (seq, consumed, requests) = (head.seq, head.consumed, head.requests);
-        let state = match folded {
-            Ok(state) => state,
-            Err(damage) => return park_damaged(&shared, &leased, &damage).await,
-        };
+        let state = folded.map_err(|damage| Stop::Park(Box::new(park::damaged(damage))))?;
         let mut drive = Self {
             shared,
             state,
@@ -109,17 +134,14 @@ impl Drive {
             outcome_seals: Vec::new(),
             lost,
         };
-        match drive.go().await {
-            Ok(()) => Left::Released,
-            Err(left) => left,
-        }
+        drive.go().await
     }
 
     async fn go(&mut self) -> Driven<()> {
         let died_at = self.leased.died_at;
-        let poisoned = self.leased.record.head.deaths >= DEATHS_MAX;
-        if poisoned && self.state.parked.is_none() {
-            return self.park_poisoned().await;
+        let poisoned = self.leased.record.head.deaths >= park::DEATHS_MAX;
+        if poisoned && self.state.parked.is_none() && self.state.ended.is_none() {
+            return Err(Stop::Park(Box::new(park::crash_loop())));
         }
         let waiting = std::mem::take(&mut self.leased.record.requests);
         let mut released = self.event(Event::Claimed { died_at }, &waiting).await?;
@@ -129,7 +151,7 @@ impl Drive {
                 break;
             }
             released = match self.turn().await {
-                Turn::Lost => return Err(Left::Lost),
+                Turn::Lost => return Err(Stop::Lost),
                 Turn::Message(message) => self.message(message).await?,
                 Turn::Finished(finished) => self.finished(finished).await?,
                 Turn::Due => self.event(Event::Due, &[]).await?,
@@ -194,7 +216,9 @@ impl Drive {
             return;
         }
         let seen = crate::limit::Observed { pause: Some(*after), ..Default::default() };
-        if let Err(error) = self.shared.limiter.observe(bucket, self.shared.worker, &seen).await {
+        let shared = Arc::clone(&self.shared);
+        let told = shared.limiter.observe(bucket, shared.worker, &seen);
+        if let Err(error) = self.alongside(told).await {
             tracing::debug!(%error, bucket, "the limiter could not be told");
         }
     }
@@ -204,7 +228,8 @@ impl Drive {
         if self.requests <= self.consumed {
             return Ok(false);
         }
-        let loaded = self.shared.store.load(&[self.state.run]).await;
+        let (shared, asked) = (Arc::clone(&self.shared), [self.state.run]);
+        let loaded = self.alongside(shared.store.load(&asked)).await;
         let Ok(Some(record)) = loaded.map(|mut records| records.pop().flatten()) else {
             // They are found again after the next append.
             self.requests = self.consumed;
@@ -230,9 +255,10 @@ impl Drive {
     /// lease was given back with the write.
     async fn event(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
         let moment = self.moment();
+        let (consumed, died_at) = (self.consumed, event.died_at());
         let mut decision = match decide(&mut self.state, event, moment) {
             Ok(decision) => decision,
-            Err(halt) => return self.halted(halt).await,
+            Err(halt) => return halted(&halt),
         };
         for request in requests {
             self.consumed = self.consumed.max(request.number);
@@ -242,27 +268,36 @@ impl Drive {
                 Err(Halt::Refused(refusal)) => {
                     tracing::info!(run = %self.state.run, %refusal, "a request was not taken");
                 }
-                Err(halt) => return self.halted(halt).await,
+                Err(halt) => return halted(&halt),
             }
         }
         let sealed = std::mem::take(&mut self.outcome_seals);
-        match self.commit(decision, sealed).await? {
-            Committed::Released => Ok(true),
-            Committed::Goes => Ok(false),
-            Committed::Conflict(row) => {
-                tracing::error!(run = %self.state.run, ?row, "a conflict without an intent");
-                Err(Left::Lost)
+        let row = match self.commit(decision, sealed).await? {
+            Committed::Released => return Ok(true),
+            Committed::Goes => return Ok(false),
+            Committed::Conflict(row) => row,
+        };
+        self.refold().await?;
+        let again = died_at.map_or(Event::Due, |died_at| Event::Claimed { died_at });
+        match requests {
+            [] => Err(Stop::Park(Box::new(conflict(&row)))),
+            // What it asks for names a resource of another run: an order like any refused one.
+            [request] => {
+                tracing::warn!(run = %self.state.run, number = request.number, ?row,
+                    "a request was not taken: another run owns what it names");
+                Box::pin(self.event(again, &[])).await
             }
-        }
-    }
-
-    /// The machine refused: nothing of the event is written.
-    async fn halted(&mut self, halt: Halt) -> Driven<bool> {
-        match halt {
-            Halt::Stopped | Halt::Refused(_) => Ok(false),
-            Halt::Illegal(illegal) => {
-                park_damaged(&self.shared, &self.leased, &illegal.to_string()).await;
-                Err(Left::Lost)
+            // One of them: they are taken one by one, each in a write of its own.
+            [first, rest @ ..] => {
+                self.consumed = consumed;
+                let mut released = Box::pin(self.event(again, std::slice::from_ref(first))).await?;
+                for request in rest {
+                    if !released {
+                        let alone = std::slice::from_ref(request);
+                        released = Box::pin(self.event(Event::Due, alone)).await?;
+                    }
+                }
+                Ok(released)
             }
         }
     }
@@ -294,11 +329,7 @@ impl Drive {
         let moment = self.moment();
         let decision = match decide(&mut self.state, event, moment) {
             Ok(decision) => decision,
-            Err(Halt::Illegal(illegal)) => {
-                park_damaged(&self.shared, &self.leased, &illegal.to_string()).await;
-                return Err(Left::Lost);
-            }
-            Err(Halt::Stopped | Halt::Refused(_)) => return Ok(Err(host::stopped())),
+            Err(halt) => return halted(&halt).map(|_| Err(host::stopped())),
         };
         match self.commit(decision, sealed).await? {
             Committed::Goes | Committed::Released => Ok(Ok(())),
@@ -313,10 +344,12 @@ impl Drive {
     async fn refold(&mut self) -> Driven<()> {
         let open: Vec<(usize, bool)> =
             self.state.nodes.iter().map(|n| n.quiet_start).enumerate().collect();
-        let loaded = self.shared.store.load(&[self.state.run]).await.map_err(|_| Left::Lost)?;
-        let record = loaded.into_iter().next().flatten().ok_or(Left::Lost)?;
-        self.state =
-            fold(&record.head, &record.frames, &self.shared.plans).map_err(|_| Left::Lost)?;
+        let (shared, asked) = (Arc::clone(&self.shared), [self.state.run]);
+        let loaded = self.alongside(patiently(|| shared.store.load(&asked))).await;
+        let record = loaded.ok().and_then(|mut records| records.pop().flatten());
+        let record = record.ok_or(Stop::Lost)?;
+        self.state = fold(&record.head, &record.frames, &self.shared.plans)
+            .map_err(|damage| Stop::Park(Box::new(park::damaged(damage))))?;
         for (number, quiet) in open {
             if let Some(node) = self.state.nodes.get_mut(number) {
                 node.quiet_start = quiet;
@@ -337,13 +370,13 @@ impl Drive {
                 let event = Event::Ended { node, dir, end: AttemptEnd::Cut };
                 match decide(&mut self.state, event, moment) {
                     Ok(more) => decision.merge(more),
-                    Err(halt) => return self.halted(halt).await,
+                    Err(halt) => return halted(&halt),
                 }
             }
             return match self.commit(decision, Vec::new()).await? {
                 Committed::Released => Ok(true),
                 Committed::Goes => Ok(false),
-                Committed::Conflict(_) => Err(Left::Lost),
+                Committed::Conflict(_) => Err(Stop::Lost),
             };
         }
         if !self.shared.is_stopping() || !self.attempts.is_empty() {
@@ -372,7 +405,7 @@ impl Drive {
         let Appended::Applied { requests, lease_lost } = answer else {
             return match answer {
                 Appended::Conflict(row) => Ok(Committed::Conflict(row)),
-                _ => Err(Left::Lost),
+                _ => Err(Stop::Lost),
             };
         };
         self.seq += u64::from(!decision.append.is_empty());
@@ -381,7 +414,7 @@ impl Drive {
         self.shared.probe.appended(&self.state.run, &decision.append).await;
         self.tell_watchers();
         if lease_lost {
-            return Err(Left::Lost);
+            return Err(Stop::Lost);
         }
         if release.is_some() {
             return Ok(Committed::Released);
@@ -410,16 +443,27 @@ impl Drive {
     /// Waits for the store's answer; attempts go on meanwhile.
     async fn write(&mut self, append: Append) -> Driven<Appended> {
         let shared = Arc::clone(&self.shared);
-        let mut answer = std::pin::pin!(shared.committer.append(append));
+        let answer = self.alongside(shared.committer.append(append)).await;
+        answer.map_err(|error| {
+            tracing::error!(%error, run = %self.state.run, "an append was refused");
+            // Not written for now is no refusal: who claims the run next tries again.
+            if error.is_transient() {
+                Stop::Lost
+            } else {
+                Stop::Park(Box::new(park::refused(&error)))
+            }
+        })
+    }
+
+    /// Waits for something while the attempts go on.
+    ///
+    /// S6: their deadlines live inside them, so they are polled whatever the drive waits for.
+    async fn alongside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => {
-                    return answer.map_err(|error| {
-                        tracing::error!(%error, run = %self.state.run, "an append was refused");
-                        Left::Lost
-                    });
-                }
+                done = &mut work => return done,
                 Some(finished) = self.attempts.next(), if !self.attempts.is_empty() => {
                     self.backlog.push(finished);
                 }
@@ -436,10 +480,8 @@ impl Drive {
         let frame = if decision.append.is_empty() {
             None
         } else {
-            Some(Record::encode(&decision.append).map_err(|error| {
-                tracing::error!(%error, run = %self.state.run, "records cannot be encoded");
-                Left::Lost
-            })?)
+            let frame = Record::encode(&decision.append);
+            Some(frame.map_err(|error| Stop::Park(Box::new(park::refused(&error))))?)
         };
         let head = &self.leased.record.head;
         let status = self.state.status();
@@ -455,6 +497,7 @@ impl Drive {
             status,
             summary: self.state.summary(),
             open: self.state.has_open() || !decision.perform.is_empty(),
+            settled: decision.append.iter().any(settles),
             consumed: self.consumed,
             release,
             free_guard: ended_now && frees_guard(head, status),
@@ -487,7 +530,7 @@ impl Drive {
             None if held => self.shared.lease.now(),
             None => Timestamp::NEVER,
         };
-        Release { due, polls: self.state.polls() }
+        Release { due, polls: self.state.polls(), seen: 0 }
     }
 
     fn perform(&mut self, decision: &Decision) {
@@ -504,34 +547,33 @@ impl Drive {
             self.attempts.push(attempt);
         }
     }
-
-    async fn park_poisoned(&mut self) -> Driven<()> {
-        let error = StepError::new(Effect::None, Verdict::Operator, "run the step")
-            .with_code("crash_loop")
-            .with_message("workers died with an attempt of this run open, three times in a row")
-            .with_hint("mend the step, then retry the run");
-        let failure = Failure::of("", 0, &error);
-        let mut decision = Decision::default();
-        let moment = self.moment();
-        self.state.at = moment.now;
-        let record = Record::Parked { failure };
-        if self.state.apply(&record).is_err() {
-            return Err(Left::Lost);
-        }
-        decision.append.push(record);
-        let release = Some(self.release());
-        let append = self.append(&decision, Vec::new(), release)?;
-        self.write(append).await.map(|_| ())
-    }
 }
-
-/// Leases that may end by death with an attempt open before the run is parked (S21).
-const DEATHS_MAX: u32 = 3;
 
 enum Committed {
     Goes,
     Released,
     Conflict(Box<LedgerRow>),
+}
+
+/// The machine refused: nothing of the event is written.
+fn halted(halt: &Halt) -> Driven<bool> {
+    match halt {
+        Halt::Stopped | Halt::Refused(_) => Ok(false),
+        Halt::Illegal(illegal) => Err(Stop::Park(Box::new(park::damaged(illegal.to_string())))),
+    }
+}
+
+/// S21: a record after which deaths are counted anew: an attempt came to an end of its own, or a
+/// person gave an order.
+fn settles(record: &Record) -> bool {
+    match record {
+        Record::Failed { interrupted, .. } => !interrupted,
+        Record::Waiting { reason, .. } => {
+            !matches!(reason, WaitReason::Retry | WaitReason::Throttled { .. })
+        }
+        Record::Succeeded { .. } | Record::Ordered { .. } => true,
+        _ => false,
+    }
 }
 
 fn frees_guard(head: &RunHead, status: RunStatus) -> bool {
@@ -553,36 +595,4 @@ fn conflict(row: &LedgerRow) -> StepError {
             row.run
         ))
         .with_hint("tear that run down, or choose another name")
-}
-
-/// A journal that cannot be folded is kept as it is; the run is parked by its row alone.
-async fn park_damaged(shared: &Shared, leased: &Leased, damage: &str) -> Left {
-    let error = StepError::new(Effect::None, Verdict::Operator, "read the journal")
-        .with_code("damaged_journal")
-        .with_message(damage.to_owned())
-        .with_hint("restore the store from a backup; nothing of the run is guessed at");
-    tracing::error!(run = %leased.record.head.id, damage, "a journal is damaged");
-    let head = &leased.record.head;
-    let mut summary = head.summary.clone();
-    summary.failure = Some(Failure::of("", 0, &error));
-    let append = Append {
-        run: head.id,
-        fence: leased.fence,
-        seq: head.seq,
-        frame: None,
-        at: shared.lease.now(),
-        status: RunStatus::Parked,
-        summary,
-        open: false,
-        consumed: head.requests,
-        release: Some(Release { due: Timestamp::NEVER, polls: BTreeMap::new() }),
-        free_guard: false,
-        ledger: Vec::new(),
-        sealed: Vec::new(),
-        wakes: Vec::new(),
-    };
-    match shared.committer.append(append).await {
-        Ok(Appended::Applied { .. }) => Left::Released,
-        _ => Left::Lost,
-    }
 }

@@ -4,7 +4,7 @@ use crate::{
     changes::Still,
     drive::fold,
     error::{Error, ErrorKind, Failure},
-    id::{Data, ExternalId, RunId},
+    id::{Data, ExternalId, RunId, Timestamp},
     ledger::ResourceState,
     run::RunStatus,
     store::RunRecord,
@@ -38,8 +38,10 @@ impl Engine {
     ) -> Result<Option<Outcome<O>>, Error> {
         let head = &record.head;
         let moves = !head.status.is_end() && head.status != RunStatus::Parked;
-        // An order that nobody has looked at yet may open the run again.
-        if moves || head.requests > head.consumed {
+        // An order that nobody has looked at yet may open the run again; one that is looked at and
+        // cannot be taken leaves it where it is, due for nobody.
+        let due = head.owner.is_some() || head.due < Timestamp::NEVER;
+        if moves || (due && head.requests > head.consumed) {
             return Ok(None);
         }
         let mut still = Still {

@@ -104,7 +104,7 @@ impl Tables {
     /// Gives a leased run back. A request or a wake that came meanwhile makes it due at once.
     pub(super) fn release(&mut self, run: RunId, release: &Release, now: Timestamp) {
         let Some(row) = self.runs.get_mut(&run) else { return };
-        let asked = row.head.requests > row.head.consumed;
+        let asked = row.head.requests > row.head.consumed.max(release.seen);
         let woken = row.poked && can_wake(row.head.status);
         row.head.due = if asked || woken { now } else { release.due };
         row.head.polls.clone_from(&release.polls);

@@ -69,6 +69,7 @@ fn append(run: RunId, fence: Fence, seq: u64) -> Append {
         status: RunStatus::Running,
         summary: RunSummary::default(),
         open: true,
+        settled: true,
         consumed: 0,
         release: None,
         free_guard: false,
@@ -125,7 +126,7 @@ async fn a_claim_waits_for_the_next_due_time_by_itself() {
     let mut granted = store.lease(&request(worker)).await.unwrap();
     let leased = granted.leased.remove(0);
     let due = granted.now.plus(Duration::from_secs(40));
-    let release = Release { due, polls: BTreeMap::new() };
+    let release = Release { due, polls: BTreeMap::new(), seen: 0 };
     let mut give_back = request(worker);
     give_back.acquire = None;
     give_back.release = vec![(leased.record.head.id, leased.fence, release)];

@@ -105,7 +105,9 @@ impl Tables {
         head.status = append.status;
         head.summary.clone_from(&append.summary);
         head.open = append.open;
-        head.deaths = 0;
+        if append.settled {
+            head.deaths = 0;
+        }
         head.updated_at = now;
         if append.consumed > head.consumed {
             head.consumed = append.consumed;

@@ -8,17 +8,18 @@ use std::{
 
 use async_trait::async_trait;
 use provision_core::{
-    MemoryStore, RunId, StoreError, Timestamp,
+    Data, MemoryStore, RunId, Saga, StoreError, Timestamp,
     error::StoreErrorKind,
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
     secret::{Sealed, SecretKey, SecretStore},
     store::{
-        Append, Appended, Incarnation, LeaseGrant, LeaseRequest, RunFilter, RunPage, RunRecord,
-        StateStore, Submission, Submitted,
+        Acquire, Append, Appended, Incarnation, LeaseGrant, LeaseRequest, Leased, RunFilter,
+        RunPage, RunRecord, StateStore, Submission, Submitted,
     },
 };
+use uuid::Uuid;
 
 /// What calls of one kind meet from now on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,6 +87,45 @@ impl Counting {
     }
 }
 
+impl Counting {
+    /// Leases the one due run of a saga, as a worker that nobody has heard of.
+    pub(crate) async fn lease_by_hand<I: Data, O: Data>(&self, saga: &Saga<I, O>) -> Leased {
+        let request = LeaseRequest {
+            acquire: Some(Acquire {
+                limit: 1,
+                runs: None,
+                queues: Vec::new(),
+                code: vec![saga.saga_ref().clone()],
+            }),
+            ..self.by_hand(Incarnation(Uuid::from_u128(7)), false)
+        };
+        for _ in 0..100_000 {
+            if let Some(leased) = self.store.lease(&request).await.unwrap().leased.pop() {
+                return leased;
+            }
+            provision_core::clock::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("no run was due");
+    }
+
+    /// Ends such a worker in order.
+    pub(crate) async fn retire_by_hand(&self, worker: Incarnation) {
+        self.store.lease(&self.by_hand(worker, true)).await.unwrap();
+    }
+
+    fn by_hand(&self, worker: Incarnation, retire: bool) -> LeaseRequest {
+        LeaseRequest {
+            worker,
+            ttl: Duration::from_secs(15),
+            acquire: None,
+            release: Vec::new(),
+            strangers: Vec::new(),
+            dead: Vec::new(),
+            retire,
+        }
+    }
+}
+
 #[async_trait]
 impl StateStore for Counting {
     async fn submit(&self, batch: &[Submission]) -> Result<Vec<Submitted>, StoreError> {
@@ -93,7 +133,8 @@ impl StateStore for Counting {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
-        self.go("append", self.store.append(batch)).await
+        let framed = batch.iter().any(|append| append.frame.is_some());
+        self.go(if framed { "append frame" } else { "append row" }, self.store.append(batch)).await
     }
 
     async fn load(&self, runs: &[RunId]) -> Result<Vec<Option<RunRecord>>, StoreError> {

@@ -18,6 +18,7 @@ mod journeys;
 mod leases;
 mod ledger;
 mod parallel;
+mod parked;
 mod progress;
 mod sealed;
 mod sharing;

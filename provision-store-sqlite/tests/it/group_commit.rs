@@ -61,7 +61,7 @@ async fn a_lone_append_costs_one_commit_and_two_statements() {
     let after = store.counters();
     assert_eq!((after.commits - before.commits, after.statements - before.statements), (20, 40));
     let mut last = append_of(&runs[0], 21);
-    last.release = Some(Release { due: Timestamp::NEVER, polls: Default::default() });
+    last.release = Some(Release { due: Timestamp::NEVER, polls: Default::default(), seen: 0 });
     store.append(&[last]).await.unwrap();
     assert_eq!(store.counters().commits - after.commits, 1, "a release costs nothing more");
 }

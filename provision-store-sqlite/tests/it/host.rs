@@ -28,7 +28,7 @@ async fn leased(store: &SqliteStore) -> Leased {
 fn end(leased: &Leased, seq: u64) -> Append {
     let mut append = append_of(leased, seq);
     append.status = RunStatus::Succeeded;
-    append.release = Some(Release { due: Timestamp::NEVER, polls: Default::default() });
+    append.release = Some(Release { due: Timestamp::NEVER, polls: Default::default(), seen: 0 });
     append
 }
 

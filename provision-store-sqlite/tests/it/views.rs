@@ -34,7 +34,7 @@ async fn a_file_in_use_can_be_read_from_outside() {
     park.status = RunStatus::Parked;
     let error = StepError::permanent("create server").with_code("no_more_servers");
     park.summary.failure = Some(Failure::of("vm", 1, &error));
-    park.release = Some(Release { due: Timestamp::NEVER, polls: Default::default() });
+    park.release = Some(Release { due: Timestamp::NEVER, polls: Default::default(), seen: 0 });
     handle.applied(park).await;
 
     let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();

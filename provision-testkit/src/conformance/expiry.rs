@@ -78,6 +78,28 @@ pub async fn all_runs_of_a_dead_incarnation_can_be_taken(f: Fixture) {
     assert_eq!(f.take(other).await.len(), 5);
 }
 
+/// A write that settles no attempt leaves the count of deaths as it is.
+// covers: S21
+pub async fn deaths_are_counted_until_an_attempt_is_settled(f: Fixture) {
+    let survivor = new_worker();
+    let mut leased = f.leased_run(new_worker()).await;
+    let mut deaths = Vec::new();
+    for _ in 0..4_u64 {
+        let mut append = append_of(&leased, leased.record.head.seq + 1);
+        (append.open, append.settled) = (true, false);
+        f.main.applied(append).await;
+        prove_dead(&f, survivor, &leased).await;
+        leased = f.take(new_worker()).await.remove(0);
+        deaths.push(leased.record.head.deaths);
+    }
+    assert_eq!(deaths, [1, 2, 3, 4]);
+    let mut release = append_of(&leased, leased.record.head.seq + 1);
+    release.settled = false;
+    release.release = Some(super::given::until(provision_core::Timestamp::NEVER));
+    f.main.applied(release).await;
+    assert_eq!(f.main.head(leased.record.head.id).await.deaths, 4, "by a release, too");
+}
+
 /// Deaths count only with an attempt open, add up, and an append starts the count anew.
 // covers: S21
 pub async fn deaths_count_with_an_open_attempt_only(f: Fixture) {

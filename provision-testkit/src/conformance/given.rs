@@ -87,6 +87,7 @@ pub fn append_of(leased: &Leased, seq: u64) -> Append {
         status: RunStatus::Running,
         summary: RunSummary::default(),
         open: true,
+        settled: true,
         consumed: leased.record.head.consumed,
         release: None,
         free_guard: false,
@@ -99,7 +100,7 @@ pub fn append_of(leased: &Leased, seq: u64) -> Append {
 /// A release that is due at `due`, without polls.
 #[must_use]
 pub(super) fn until(due: Timestamp) -> Release {
-    Release { due, polls: BTreeMap::new() }
+    Release { due, polls: BTreeMap::new(), seen: 0 }
 }
 
 /// A live created row of `run` with every field set, named `name`.

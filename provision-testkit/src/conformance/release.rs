@@ -66,12 +66,41 @@ pub async fn a_lease_that_nobody_heard_of_is_given_back(f: Fixture) {
     let run = leased.record.head.id;
     let with = |by, epoch| LeaseRequest { strangers: vec![(run, epoch)], ..held_for(by, f.ttl) };
     f.main.lease(&with(other, 1)).await;
-    assert_eq!(f.main.lease(&with(worker, 2)).await.held, [(run, 1)], "another's, or another epoch");
+    assert_eq!(
+        f.main.lease(&with(worker, 2)).await.held,
+        [(run, 1)],
+        "another's, or another epoch"
+    );
     assert!(f.main.lease(&with(worker, 1)).await.held.is_empty());
     let taken = f.take(other).await.remove(0);
     assert_eq!((taken.fence.epoch, taken.died_at, taken.record.head.deaths), (2, None, 0));
     let answer = f.main.append(append_of(&leased, 2)).await;
     assert_eq!(answer, Appended::Stale, "who gave it back writes no more");
+}
+
+/// Requests that a run cannot take are kept, and only a newer one makes it due.
+// covers: S1
+pub async fn requests_that_cannot_be_taken_are_kept(f: Fixture) {
+    let (worker, never) = (new_worker(), Timestamp::NEVER);
+    for by_append in [true, false] {
+        let leased = f.leased_run(worker).await;
+        let run = leased.record.head.id;
+        let seen = f.main.request(run, "1").await;
+        let release = Release { seen, ..until(never) };
+        if by_append {
+            let mut append = append_of(&leased, 1);
+            append.release = Some(release);
+            f.main.applied(append).await;
+        } else {
+            let release = vec![(run, leased.fence, release)];
+            f.main.lease(&LeaseRequest { release, ..held_for(worker, f.ttl) }).await;
+        }
+        assert_eq!(f.main.head(run).await.due, never);
+        assert!(f.take(worker).await.is_empty());
+        f.main.request(run, "2").await;
+        let taken = f.take(worker).await.remove(0);
+        assert_eq!(taken.record.requests.len(), 2, "none is lost");
+    }
 }
 
 /// A stale release is passed over.
@@ -101,7 +130,7 @@ pub async fn polls_are_kept_in_the_row(f: Fixture) {
     let polls = BTreeMap::from([("a/b[c]".to_owned(), poll)]);
     let mut bare = append_of(&leased, 0);
     bare.frame = None;
-    bare.release = Some(Release { due: Timestamp::ZERO, polls: polls.clone() });
+    bare.release = Some(Release { due: Timestamp::ZERO, polls: polls.clone(), seen: 0 });
     f.main.applied(bare).await;
     let record = f.again.record(run).await;
     assert_eq!((record.frames.len(), &record.head.polls), (0, &polls));

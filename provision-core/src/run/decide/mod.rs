@@ -51,6 +51,16 @@ pub(crate) enum Event {
     Request(RequestBody),
 }
 
+impl Event {
+    /// Of a claim: what it tells of the previous owner's death.
+    pub(crate) fn died_at(&self) -> Option<Option<Timestamp>> {
+        match self {
+            Self::Claimed { died_at } => Some(*died_at),
+            _ => None,
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub(crate) enum AttemptEnd {

@@ -1,0 +1,122 @@
+//! Runs that the engine itself parks, because a person has to look: their workers die, their
+//! driver panics, or what they would write can never be written.
+
+use super::{Left, Shared, commit::patiently, fold, report};
+use crate::{
+    error::{Effect, Failure, StepError, Verdict},
+    id::{RunId, Timestamp},
+    run::{RunStatus, journal::Record},
+    store::{Append, Appended, Fence, Release, RunHead},
+};
+
+/// Leases that may end by death with an attempt open before the run is parked (S21).
+pub(super) const DEATHS_MAX: u32 = 3;
+
+fn for_a_person(operation: &'static str, code: &'static str) -> StepError {
+    StepError::new(Effect::None, Verdict::Operator, operation).with_code(code)
+}
+
+/// Its workers died again and again with an attempt open.
+pub(super) fn crash_loop() -> StepError {
+    for_a_person("run the step", "crash_loop")
+        .with_message("workers died with an attempt of this run open, three times in a row")
+        .with_hint("mend the step, then retry the run")
+}
+
+/// Its journal is not what the machine can have written.
+pub(super) fn damaged(damage: impl Into<String>) -> StepError {
+    for_a_person("read the journal", "damaged_journal")
+        .with_message(damage.into())
+        .with_hint("restore the store from a backup; nothing of the run is guessed at")
+}
+
+/// Something outside the attempts panicked.
+pub(super) fn panicked() -> StepError {
+    for_a_person("drive the run", "driver_panicked")
+        .with_message("code that decides about the run panicked, outside of any attempt")
+        .with_hint("look for the panic in the worker's output, mend it, then retry the run")
+}
+
+/// The store will never take what the run has to write.
+pub(super) fn refused(error: &impl ToString) -> StepError {
+    for_a_person("write the journal", "append_refused")
+        .with_message(error.to_string())
+        .with_hint("mend what the store refuses, then retry the run")
+}
+
+/// Parks a leased run, by a record where its journal can still be written, else by its row alone.
+/// Requests that wait are kept for the time after a person's order.
+pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &StepError) -> Left {
+    let asked = [run];
+    let loaded = patiently(|| shared.store.load(&asked)).await;
+    let Some(record) = loaded.ok().and_then(|mut records| records.pop().flatten()) else {
+        return Left::Lost;
+    };
+    let head = &record.head;
+    if head.owner != Some(fence.owner) || head.epoch != fence.epoch {
+        return Left::Lost;
+    }
+    let failure = Failure::of("", 0, error);
+    let bare = by_row(shared, head, fence, failure.clone());
+    let parked = Record::Parked { failure };
+    if let Ok(mut state) = fold(head, &record.frames, &shared.plans) {
+        state.at = shared.lease.now();
+        let frame = Record::encode(std::slice::from_ref(&parked));
+        if let (Ok(()), Ok(frame)) = (state.apply(&parked), frame) {
+            let append = Append {
+                seq: head.seq.saturating_add(1),
+                frame: Some(frame),
+                status: state.status(),
+                summary: state.summary(),
+                ..bare.clone()
+            };
+            match shared.committer.append(append).await {
+                Ok(answer) => return told(shared, head, &parked, &answer),
+                Err(error) => tracing::error!(%run, %error, "the run is parked by its row alone"),
+            }
+        }
+    }
+    match shared.committer.append(bare).await {
+        Ok(answer) => told(shared, head, &parked, &answer),
+        Err(_) => Left::Lost,
+    }
+}
+
+fn told(shared: &Shared, head: &RunHead, parked: &Record, answer: &Appended) -> Left {
+    match answer {
+        Appended::Applied { .. } => {
+            report::committed(head, std::slice::from_ref(parked));
+            shared.changes.changed(&head.id);
+            Left::Released
+        }
+        Appended::Stale | Appended::Conflict(_) => Left::Lost,
+    }
+}
+
+/// The journal is kept as it is; only the row says that the run waits for a person.
+fn by_row(shared: &Shared, head: &RunHead, fence: Fence, failure: Failure) -> Append {
+    let mut summary = head.summary.clone();
+    summary.failure = Some(failure);
+    Append {
+        run: head.id,
+        fence,
+        seq: head.seq,
+        frame: None,
+        at: shared.lease.now(),
+        status: RunStatus::Parked,
+        summary,
+        open: false,
+        settled: false,
+        consumed: head.consumed,
+        release: Some(Release {
+            due: Timestamp::NEVER,
+            polls: head.polls.clone(),
+            // What is asked for later wakes the run; what waits already cannot be answered.
+            seen: head.requests,
+        }),
+        free_guard: false,
+        ledger: Vec::new(),
+        sealed: Vec::new(),
+        wakes: head.parent.as_ref().map(|parent| parent.run).into_iter().collect(),
+    }
+}
