@@ -21,6 +21,7 @@ use crate::{
     ledger::Origin,
     limit::{Observed, Profile},
     mark::OwnerMark,
+    metric::{self, Label},
     resource::{AdoptPolicy, Intent, IntentRecord},
     secret::{Secret, SecretKey, SecretRef, SecretSpec},
 };
@@ -140,6 +141,10 @@ pub trait ContextHost: Send + Sync + 'static {
     }
     /// The store's clock, as far as this worker knows it.
     fn now(&self) -> Timestamp;
+    /// The provider that the step talks to, as metrics name it: the first part of its kind.
+    fn provider(&self) -> &str {
+        "unknown"
+    }
     /// A run that has adopted this resource and is not over, if there is one.
     async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError>;
 }
@@ -339,8 +344,14 @@ impl StepContext {
         let span = tracing::info_span!(
             "call", operation = call.operation, kind = ?call.kind, outcome = tracing::field::Empty
         );
+        let began = clock::moment();
         let end = self.send_within(call, send).instrument(span.clone()).await;
-        span.record("outcome", crate::metric::outcome(end.as_ref().err()));
+        let outcome = metric::outcome(end.as_ref().err());
+        span.record("outcome", outcome);
+        let by = [(Label::Provider, host.provider()), (Label::Outcome, outcome)];
+        metric::count(metric::API_ERROR_RATE, 1, &by);
+        let by = [by[0], (Label::Operation, call.operation), by[1]];
+        metric::took(metric::HTTP_REQUEST_LATENCY, began.elapsed(), &by);
         host.pass(call, Seam::Answered).await;
         match host.upset(call) {
             Some(error) if end.is_ok() => Err(error),

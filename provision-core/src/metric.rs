@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use crate::error::{Effect, StepError, Verdict};
 
-/// Seconds from the first byte of a provider call to its answer; labels: provider, operation,
-/// outcome.
+/// Seconds from the first byte of a provider call to its answer or its end without one; labels:
+/// provider, operation, outcome.
 pub const HTTP_REQUEST_LATENCY: &str = "http.request.latency";
-/// Seconds one attempt of a step took; labels: saga, step, outcome.
+/// Seconds one attempt of a step, or one poll, took; labels: saga, step, outcome.
 pub const OPERATION_LATENCY: &str = "operation.latency";
 /// Calls of a provider, by outcome: the error rate is the share of those that are not `ok`;
 /// labels: provider, outcome.
 pub const API_ERROR_RATE: &str = "api.error_rate";
-/// Runs that are due and not claimed; label: queue.
+/// Runs that are due and not claimed, of all queues; set by each worker's maintenance.
 pub const QUEUE_JOBS_WAITING: &str = "queue.jobs_waiting";
 /// Seconds from due to claimed; label: queue.
 pub const QUEUE_LATENCY: &str = "queue.latency";
-/// Values of the token vault that expire within the window the host asks for.
+/// Values of the token vault that expire within the window the host asks for; set when it asks.
 pub const TOKEN_EXPIRING_SOON: &str = "token.expiring_soon";
 /// Runs that ended or parked; labels: saga, outcome.
 pub const RUNS_ENDED: &str = "run.ended";
-/// Runs that need a person.
+/// Runs that became dead letters: parked, or undone after a failure; label: saga.
 pub const DEAD_LETTERS: &str = "run.dead_letters";
-/// Attempts that were repeated; labels: saga, step, outcome (the verdict).
+/// Failed attempts that are followed by another; labels: saga, step, outcome (of the failed one).
 pub const RETRIES: &str = "step.retries";
-/// Leases taken over from incarnations that died.
+/// Runs taken over from workers that died.
 pub const LEASES_TAKEN_OVER: &str = "lease.taken_over";
-/// Seconds one write of the store took; labels: store, operation.
+/// Seconds until the store had taken a batch of appends, its troubles included.
 pub const STORE_LATENCY: &str = "store.latency";
 /// Runs written by one commit.
 pub const STORE_BATCH: &str = "store.batch";
@@ -68,8 +68,6 @@ pub enum Label {
     Step,
     /// How it ended: a word of a closed list.
     Outcome,
-    /// The kind of store.
-    Store,
 }
 
 impl Label {
@@ -83,22 +81,28 @@ impl Label {
             Self::Saga => "saga",
             Self::Step => "step",
             Self::Outcome => "outcome",
-            Self::Store => "store",
         }
     }
 }
 
 /// How an attempt or a call ended, as one word of a closed list.
 pub(crate) fn outcome(error: Option<&StepError>) -> &'static str {
-    let Some(error) = error else { return "ok" };
-    match error.verdict() {
-        _ if error.effect() == Effect::Unknown => "unknown",
+    error.map_or("ok", |error| outcome_of(error.effect(), error.verdict()))
+}
+
+/// How a failure ended, as one word of a closed list.
+pub(crate) fn outcome_of(effect: Effect, verdict: &Verdict) -> &'static str {
+    match verdict {
+        _ if effect == Effect::Unknown => "unknown",
         Verdict::Retry { .. } => "retry",
         Verdict::Throttled { .. } => "throttled",
         Verdict::Permanent => "permanent",
         Verdict::Operator => "operator",
     }
 }
+
+/// Whether anything is counted, for values that cost something to find out.
+pub(crate) const ENABLED: bool = cfg!(feature = "metrics");
 
 #[cfg(feature = "metrics")]
 fn labels(of: &[(Label, &str)]) -> Vec<metrics::Label> {
@@ -160,109 +164,6 @@ mod tests {
             "token.expiring_soon",
         ] {
             assert!(all.contains(name), "{name}");
-        }
-    }
-
-    #[cfg(feature = "metrics")]
-    mod recorded {
-        use std::{
-            collections::BTreeMap,
-            sync::{Arc, Mutex},
-            time::Duration,
-        };
-
-        use metrics::{
-            Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
-            Recorder, SharedString, Unit,
-        };
-
-        use super::super::{
-            API_ERROR_RATE, Label, QUEUE_JOBS_WAITING, QUEUE_LATENCY, count, gauge, took,
-        };
-
-        #[derive(Clone, Default)]
-        struct Sheet(Arc<Mutex<BTreeMap<String, f64>>>);
-
-        struct Cell(Sheet, String);
-
-        impl Cell {
-            fn of(sheet: &Sheet, key: &Key) -> Arc<Self> {
-                let labels = key.labels().map(|l| format!(" {}={}", l.key(), l.value()));
-                Arc::new(Self(sheet.clone(), key.name().to_owned() + &labels.collect::<String>()))
-            }
-
-            fn change(&self, change: impl Fn(&mut f64)) {
-                change(self.0.0.lock().unwrap().entry(self.1.clone()).or_default());
-            }
-        }
-
-        impl CounterFn for Cell {
-            fn increment(&self, by: u64) {
-                self.change(|v| *v += f64::from(u32::try_from(by).unwrap()));
-            }
-
-            fn absolute(&self, to: u64) {
-                self.change(|v| *v = f64::from(u32::try_from(to).unwrap()));
-            }
-        }
-
-        impl GaugeFn for Cell {
-            fn increment(&self, by: f64) {
-                self.change(|v| *v += by);
-            }
-
-            fn decrement(&self, by: f64) {
-                self.change(|v| *v -= by);
-            }
-
-            fn set(&self, to: f64) {
-                self.change(|v| *v = to);
-            }
-        }
-
-        impl HistogramFn for Cell {
-            fn record(&self, value: f64) {
-                self.change(|v| *v += value);
-            }
-        }
-
-        impl Recorder for Sheet {
-            fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-            fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-            fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-            fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-                Counter::from_arc(Cell::of(self, key))
-            }
-
-            fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-                Gauge::from_arc(Cell::of(self, key))
-            }
-
-            fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-                Histogram::from_arc(Cell::of(self, key))
-            }
-        }
-
-        // covers: R4-30
-        #[test]
-        fn values_reach_the_hosts_recorder_with_their_labels() {
-            let sheet = Sheet::default();
-            metrics::with_local_recorder(&sheet, || {
-                let of = [(Label::Provider, "github"), (Label::Outcome, "http_500")];
-                count(API_ERROR_RATE, 2, &of);
-                count(API_ERROR_RATE, 1, &of);
-                gauge(QUEUE_JOBS_WAITING, 7, &[(Label::Queue, "default")]);
-                took(QUEUE_LATENCY, Duration::from_millis(1_500), &[]);
-            });
-            let seen = sheet.0.lock().unwrap();
-            let seen: Vec<_> = seen.iter().map(|(k, v)| (k.as_str(), *v)).collect();
-            let expected = [
-                ("api.error_rate provider=github outcome=http_500", 3.0),
-                ("queue.jobs_waiting queue=default", 7.0),
-                ("queue.latency", 1.5),
-            ];
-            assert_eq!(seen, expected);
         }
     }
 }

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tracing::{Instrument, Span};
 
-use super::{AttemptHost, Kept, Message, Shared, child};
+use super::{AttemptHost, Kept, Message, Shared, child, report};
 use crate::{
     clock,
     context::{Attempt as Facts, StepContext},
@@ -107,6 +107,7 @@ impl Attempt {
             tenant: head.tenant.clone(),
             path: Arc::clone(&node.path),
             generation: node.generation,
+            provider: def.provider(),
             driver,
             kept,
         };
@@ -131,7 +132,13 @@ impl Attempt {
             (_, None) => Box::pin(async { Ok(Flow::Done(Payload::null())) }),
         };
         let timeout = def.attempt_timeout;
-        let work = async move { finish(clock::within(timeout, caught(work)).await) };
+        let (saga, path) = (head.saga.name.clone(), Arc::clone(&node.path));
+        let work = async move {
+            let began = clock::moment();
+            let end = finish(clock::within(timeout, caught(work)).await);
+            report::attempted(&saga, &path, &end, began.elapsed());
+            end
+        };
         let work = Box::pin(work.instrument(span.clone()));
         Self { node: command.node, dir: command.dir, span, work }
     }

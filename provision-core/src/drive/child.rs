@@ -89,6 +89,14 @@ async fn forward(
     if let Some(record) = load(shared, child).await? {
         return judge(&shared.plans, &record);
     }
+    if let Some(plan) = shared.plans.get(&saga) {
+        plan.checks.pass(&input).map_err(|refused| {
+            let objection = refused.context().unwrap_or_default().to_owned();
+            StepError::permanent("start a sub-saga")
+                .with_code(refused.code())
+                .with_message(objection)
+        })?;
+    }
     let head = new_head(shared, parent, saga, input);
     let new = [Submission::Run(Box::new(NewRun { head, lease_to: None }))];
     let answers = patiently(|| shared.store.submit(&new)).await.map_err(store_trouble)?;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     clock,
     error::StoreError,
+    metric,
     store::{Append, Appended, StateStore},
 };
 
@@ -64,7 +65,15 @@ impl Committer {
             return;
         }
         let (batch, answers): (Vec<Append>, Vec<_>) = group.into_iter().unzip();
-        match persist(&*self.store, &batch).await {
+        let began = clock::moment();
+        let written = persist(&*self.store, &batch).await;
+        metric::took(metric::STORE_LATENCY, began.elapsed(), &[]);
+        metric::observe(
+            metric::STORE_BATCH,
+            f64::from(u16::try_from(batch.len()).unwrap_or(u16::MAX)),
+            &[],
+        );
+        match written {
             Ok(replies) => {
                 for (answer, reply) in answers.into_iter().zip(replies) {
                     // A receiver that is gone belongs to a run that was given up meanwhile.

@@ -21,6 +21,9 @@ use crate::{
     vault::Binding,
 };
 
+/// Longest id of a resource, in bytes.
+const ID_BYTES_MAX: usize = 4096;
+
 /// What an open attempt asks of its driver.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -43,6 +46,7 @@ pub(crate) struct AttemptHost {
     pub(crate) tenant: Option<String>,
     pub(crate) path: Arc<str>,
     pub(crate) generation: u32,
+    pub(crate) provider: &'static str,
     pub(crate) driver: mpsc::UnboundedSender<Message>,
     pub(crate) kept: Kept,
 }
@@ -94,6 +98,12 @@ impl AttemptHost {
 #[async_trait]
 impl ContextHost for AttemptHost {
     async fn note(&self, id: ExternalId, origin: Origin) -> Result<(), StepError> {
+        if id.as_str().len() > ID_BYTES_MAX {
+            return Err(StepError::new(Effect::Unknown, Verdict::Operator, "note an id")
+                .with_code("id_too_large")
+                .with_message(format!("{} bytes, at most {ID_BYTES_MAX}", id.as_str().len()))
+                .with_hint("note the provider's id alone; then say whether the resource exists"));
+        }
         let node = self.node;
         let seen = id.clone();
         let noted = self.ask(|reply| Message::Note { node, id, origin, reply }).await;
@@ -198,6 +208,10 @@ impl ContextHost for AttemptHost {
 
     fn now(&self) -> Timestamp {
         self.shared.lease.now()
+    }
+
+    fn provider(&self) -> &str {
+        self.provider
     }
 
     async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError> {

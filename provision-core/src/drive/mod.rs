@@ -100,6 +100,7 @@ impl Drive {
     /// S21: a panic outside of any attempt, in an author's declarations say, parks its run and
     /// hurts nothing else.
     pub(crate) async fn run(shared: Arc<Shared>, leased: Leased, lost: Arc<Notify>) -> Left {
+        report::claimed(&leased, shared.lease.now());
         let (run, fence) = (leased.record.head.id, leased.fence);
         let drive = AssertUnwindSafe(Self::to_the_end(Arc::clone(&shared), leased, lost));
         let stop = match drive.catch_unwind().await {
@@ -410,7 +411,8 @@ impl Drive {
         };
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
-        report::committed(&self.leased.record.head, &decision.append);
+        let head = &self.leased.record.head;
+        report::committed(head, &decision.append, self.state.cause.is_some());
         self.shared.probe.appended(&self.state.run, &decision.append).await;
         self.tell_watchers();
         if lease_lost {

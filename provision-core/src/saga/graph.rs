@@ -64,6 +64,18 @@ pub enum JoinRule {
     Any,
 }
 
+/// Path of a step in the graph: item keys of fan-outs are left out, `each[a]/one` is `each[]/one`.
+pub(crate) fn graph_path(path: &str) -> String {
+    let mut inside = false;
+    path.chars()
+        .filter(|c| {
+            let kept = !inside || *c == ']';
+            inside = (inside || *c == '[') && *c != ']';
+            kept
+        })
+        .collect()
+}
+
 /// What a node does.
 #[derive(Clone)]
 pub(crate) enum Kind {
@@ -150,6 +162,16 @@ impl NodeDef {
             Kind::Saga { .. } => "saga",
             Kind::Each { .. } => "each",
             Kind::Join { .. } => "join",
+        }
+    }
+
+    /// The first part of an action's kind, as metrics name whom its step talks to.
+    pub(crate) fn provider(&self) -> &'static str {
+        match self.kind {
+            Kind::Action { kind, .. } | Kind::Hook { kind, .. } => {
+                kind.split_once('.').map_or(kind, |(provider, _)| provider)
+            }
+            _ => "none",
         }
     }
 

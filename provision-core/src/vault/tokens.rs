@@ -11,6 +11,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::{Error, ErrorKind},
     id::Timestamp,
+    metric,
     secret::{Sealed, Secret, SecretKey, SecretStore},
 };
 
@@ -277,6 +278,8 @@ impl TokenVault {
                 None => break,
             }
         }
+        let soon = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        metric::gauge(metric::TOKEN_EXPIRING_SOON, soon, &[]);
         found.sort_by(|a, b| (a.expires, &a.name).cmp(&(b.expires, &b.name)));
         Ok(found)
     }

@@ -6,7 +6,7 @@ use super::{
     held::Held,
     incarnation::{asking, lease},
 };
-use crate::{clock, drive::Shared, engine::Engine, store::LeaseRequest};
+use crate::{clock, drive::Shared, engine::Engine, metric, store::LeaseRequest};
 
 /// Renews the lease every third of its length, and tells drives whose run is no longer ours.
 ///
@@ -63,5 +63,18 @@ pub(super) async fn maintain(engine: Engine, every: Duration) {
         if let Err(error) = engine.watch_ledger(20).await {
             tracing::debug!(%error, "the watch could not look");
         }
+        if metric::ENABLED {
+            measure_queue(&engine).await;
+        }
+    }
+}
+
+async fn measure_queue(engine: &Engine) {
+    match engine.inner.queue.stats().await {
+        Ok(stats) => {
+            let waiting = u32::try_from(stats.ready).unwrap_or(u32::MAX);
+            metric::gauge(metric::QUEUE_JOBS_WAITING, waiting, &[]);
+        }
+        Err(error) => tracing::debug!(%error, "the queue could not be measured"),
     }
 }

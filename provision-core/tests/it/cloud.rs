@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Throttle,
     /// Panics.
     Panic,
+    /// Never answers.
+    Hang,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ pub(crate) struct World {
     pub(crate) asked: Vec<String>,
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
     next: u32,
+    /// What ids end with.
+    id_end: String,
     /// Looks at readiness, by id.
     pub(crate) polls: BTreeMap<String, u32>,
     /// Why listing is refused, if it is.
@@ -69,6 +73,11 @@ impl Cloud {
         self.0.lock().unwrap().things.insert(format!("f-{name}"), (name.into(), None));
     }
 
+    /// From now on ids are as long as whole answers.
+    pub(crate) fn long_ids(&self) {
+        self.0.lock().unwrap().id_end = "x".repeat(5_000);
+    }
+
     async fn act<T>(
         &self,
         cx: &StepContext,
@@ -76,9 +85,15 @@ impl Cloud {
         work: impl FnOnce(&mut World) -> T + Send,
     ) -> Result<T, StepError> {
         cx.call(&Call::mutate("act"), async {
+            let fault = {
+                let mut world = self.0.lock().unwrap();
+                world.asked.push(call.clone());
+                world.faults.get_mut(&call).and_then(VecDeque::pop_front)
+            };
+            if fault == Some(Fault::Hang) {
+                return std::future::pending().await;
+            }
             let mut world = self.0.lock().unwrap();
-            world.asked.push(call.clone());
-            let fault = world.faults.get_mut(&call).and_then(VecDeque::pop_front);
             match fault {
                 Some(Fault::Before) => return Err(StepError::retry("act")),
                 Some(Fault::Refuse) => return Err(StepError::permanent("act").with_code("no")),
@@ -91,7 +106,7 @@ impl Cloud {
                     drop(world);
                     panic!("as planned");
                 }
-                Some(Fault::After) | None => {}
+                Some(Fault::After | Fault::Hang) | None => {}
             }
             world.log.push(call);
             let done = work(&mut world);
@@ -179,7 +194,7 @@ impl Resource for Thing {
         self.cloud
             .act(cx, format!("create {name}"), move |world| {
                 world.next += 1;
-                let id = format!("t-{}", world.next);
+                let id = format!("t-{}{}", world.next, world.id_end);
                 world.things.insert(id.clone(), (name, Some(mark)));
                 ExternalId::new(id)
             })

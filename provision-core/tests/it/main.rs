@@ -17,11 +17,14 @@ mod handover;
 mod journeys;
 mod leases;
 mod ledger;
+#[cfg(feature = "metrics")]
+mod meters;
 mod parallel;
 mod parked;
 mod progress;
 mod sealed;
 mod sharing;
+mod starting;
 mod strays;
 mod telling;
 mod undoing;

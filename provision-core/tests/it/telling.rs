@@ -158,7 +158,7 @@ async fn every_failed_attempt_is_one_line_with_run_step_attempt_and_the_callers_
             Fault::Refuse => ("no", "None", "ERROR"),
             Fault::After => ("retry", "Unknown", "WARN"),
             Fault::Throttle => ("throttled", "None", "INFO"),
-            Fault::Panic => ("panic", "Unknown", "WARN"),
+            Fault::Panic | Fault::Hang => ("panic", "Unknown", "WARN"),
         };
         assert_eq!((&line["code"], &line["effect"]), (&json!(code), &json!(effect)), "{line}");
         assert_eq!(line["level"], level);
