@@ -361,6 +361,7 @@ pub struct Error {
     operation: Cow<'static, str>,
     context: Option<String>,
     hint: Option<Cow<'static, str>>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -372,7 +373,8 @@ impl Error {
         code: &'static str,
         operation: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { kind, code, operation: operation.into(), context: None, hint: None, source: None }
+        let operation = operation.into();
+        Self { kind, code, operation, context: None, hint: None, retry_after: None, source: None }
     }
 
     /// Adds one line of context; must hold no secret.
@@ -386,6 +388,13 @@ impl Error {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says when the same may be asked again.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
         self
     }
 
@@ -424,6 +433,12 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// How long to wait before the same is asked again, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

@@ -156,6 +156,9 @@ impl Timestamp {
 pub struct Payload(Arc<RawValue>);
 
 impl Payload {
+    /// Most bytes of an input, an output or a signal: what is larger is kept elsewhere and referred to.
+    pub const MAX_BYTES: usize = 1 << 20;
+
     /// Encodes a value.
     ///
     /// # Errors
@@ -184,6 +187,12 @@ impl Payload {
     #[must_use]
     pub fn null() -> Self {
         Self(Arc::from(RawValue::NULL.to_owned()))
+    }
+
+    /// Whether it is small enough to be journaled.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.as_str().len() <= Self::MAX_BYTES
     }
 
     /// The JSON text.

@@ -76,12 +76,21 @@ pub(crate) fn decode<T: serde::de::DeserializeOwned>(payload: &Payload) -> Resul
 }
 
 pub(crate) fn encode<T: serde::Serialize>(value: &T) -> Result<Payload, StepError> {
-    Payload::encode(value).map_err(|error| {
-        // The work is done; only its output cannot be kept.
-        StepError::new(Effect::Applied, Verdict::Operator, "encode an output")
-            .with_code("not_serializable")
-            .with_source(error)
-    })
+    // The work is done; only its output cannot be kept.
+    let refused = |code| {
+        StepError::new(Effect::Applied, Verdict::Operator, "encode an output").with_code(code)
+    };
+    let output =
+        Payload::encode(value).map_err(|error| refused("not_serializable").with_source(error))?;
+    if !output.fits() {
+        let (bytes, most) = (output.as_str().len(), Payload::MAX_BYTES);
+        return Err(refused("output_too_large")
+            .with_message(format!("{bytes} bytes, at most {most}"))
+            .with_hint(
+                "keep the blob elsewhere and give back a reference; then resolve the step",
+            ));
+    }
+    Ok(output)
 }
 
 /// A plain step and its compensator.

@@ -9,10 +9,11 @@ use crate::{
     drive::Plans,
     error::{Error, ErrorKind},
     id::{Data, Timestamp},
-    limit::Limiter,
+    limit::{Limiter, Rate},
     probe::{NoProbe, Probe},
     queue::Queue,
     resolver::{EnvResolver, SecretResolver},
+    retry::Overrides,
     saga::{Plan, Saga},
     schedule::Schedule,
     secret::SecretStore,
@@ -34,6 +35,7 @@ impl<T: StateStore + Queue + Limiter + SecretStore> Backend for T {}
 pub struct EngineBuilder {
     inner: Inner,
     plans: Vec<Arc<Plan>>,
+    overrides: Option<Overrides>,
 }
 
 impl std::fmt::Debug for EngineBuilder {
@@ -61,8 +63,12 @@ impl EngineBuilder {
             locals: Arc::default(),
             schedules: Vec::new(),
             changes: Arc::default(),
+            app_version: None,
+            start_rate: None,
+            overrides: Arc::default(),
         };
-        Self { inner, plans: Vec::new() }
+
+        Self { inner, plans: Vec::new(), overrides: None }
     }
 
     /// Registers a saga; workers of this engine claim its runs.
@@ -114,6 +120,66 @@ impl EngineBuilder {
         self
     }
 
+    /// Names the version of the host's program: every run keeps the one that started it, in its
+    /// context as `app_version`, and so do its log events.
+    ///
+    /// ```
+    /// # use provision_core::{Engine, MemoryStore, Saga, SagaId};
+    /// # const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let saga = Saga::define(SEATS, |s| s.value("n").input((), |n, ()| *n))?;
+    /// let builder = Engine::builder(MemoryStore::new()).app_version(env!("CARGO_PKG_VERSION"));
+    /// let engine = builder.register(saga).build().await?;
+    /// let run = engine.start(SEATS, &3).await?;
+    /// let context = engine.run(run.id()).await?.context;
+    /// assert_eq!(context["app_version"], env!("CARGO_PKG_VERSION"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn app_version(mut self, version: impl Into<String>) -> Self {
+        self.inner.app_version = Some(version.into());
+        self
+    }
+
+    /// Limits how many runs each tenant may start; runs without a tenant share one limit. Default:
+    /// none. What is above it is refused with kind `Limit`, code `too_many_starts` and
+    /// [`Error::retry_after`]; nothing of it is stored.
+    ///
+    /// The limit is kept by the limiter, so it is one for all processes. A start whose key is known
+    /// is answered with its run also above the limit. Where the limiter cannot be asked, runs start.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, limit::Rate};
+    ///
+    /// # const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let saga = Saga::define(SEATS, |s| s.value("n").input((), |n, ()| *n))?;
+    /// let rate = Rate { calls: 60, per: Duration::from_secs(3600), burst: 1 };
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).start_limit(rate);
+    /// let engine = engine.build().await?;
+    /// engine.start(SEATS, &1).tenant("acme").await?;
+    /// let refused = engine.start(SEATS, &2).tenant("acme").await.unwrap_err();
+    /// assert_eq!(refused.code(), "too_many_starts");
+    /// assert!(refused.retry_after() <= Some(Duration::from_secs(60)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_limit(mut self, rate: Rate) -> Self {
+        self.inner.start_rate = Some(rate);
+        self
+    }
+
+    /// Replaces retry policies of the registered sagas; [`Engine::set_retry_overrides`] replaces them
+    /// again while workers run.
+    pub fn retry_overrides(mut self, overrides: Overrides) -> Self {
+        self.overrides = Some(overrides);
+        self
+    }
+
     /// Replaces the wall clock, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.inner.clock = Arc::new(clock);
@@ -136,8 +202,12 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// `fingerprint`: a saga of the same name and version is stored or registered with another
-    /// shape (kind `Conflict`); or the store cannot be read.
+    /// shape (kind `Conflict`); a policy of the overrides is outside its range (kind `Invalid`); or
+    /// the store cannot be read.
     pub async fn build(mut self) -> Result<Engine, Error> {
+        if let Some(overrides) = self.overrides {
+            self.inner.overrides.set(overrides)?;
+        }
         let mut plans = Plans::default();
         for plan in self.plans {
             let known = plans.named(&plan.saga.name, plan.saga.version);
@@ -145,7 +215,7 @@ impl EngineBuilder {
                 return Err(changed(&plan, "registered twice with different shapes"));
             }
             check_stored(&*self.inner.store, &plan).await?;
-            plans.insert(plan);
+            plans.insert(Arc::new(plan.under(&self.inner.overrides)));
         }
         self.inner.plans = Arc::new(plans);
         Ok(Engine { inner: Arc::new(self.inner) })

@@ -20,6 +20,7 @@ pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
 pub use plan::{Change, Plan, PlannedStep, Preflight};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 pub use start::{RunHandle, Start, StartRun};
 pub use sweep::{Stray, SweepReport};
@@ -33,11 +34,12 @@ use crate::{
     error::{Error, ErrorKind},
     id::{Payload, RunId},
     ledger::{LedgerOp, LedgerQuery, LedgerRow},
-    limit::Limiter,
+    limit::{Limiter, Rate},
     local::Locals,
     probe::Probe,
     queue::{Queue, QueueStats},
     resolver::SecretResolver,
+    retry::{LiveOverrides, Overrides},
     secret::SecretStore,
     store::{RunFilter, RunHead, RunPage, RunRecord, StateStore},
     vault::Vault,
@@ -68,12 +70,36 @@ pub(crate) struct Inner {
     pub(crate) locals: Arc<Locals>,
     pub(crate) schedules: Vec<schedules::Scheduled>,
     pub(crate) changes: Arc<Changes>,
+    /// Version of the host's program, kept by every run it starts.
+    pub(crate) app_version: Option<String>,
+    /// Starts allowed to each tenant.
+    pub(crate) start_rate: Option<Rate>,
+    /// Retry policies that replace those of the sagas.
+    pub(crate) overrides: Arc<LiveOverrides>,
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("sagas", &self.inner.plans.refs()).finish_non_exhaustive()
     }
+}
+
+/// Encodes what a host hands over; `code` names it when it is too large to be journaled.
+pub(crate) fn encode<T: Serialize>(
+    value: &T,
+    code: &'static str,
+    operation: &'static str,
+) -> Result<Payload, Error> {
+    let payload = Payload::encode(value).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "not_serializable", operation).with_source(error)
+    })?;
+    if payload.fits() {
+        return Ok(payload);
+    }
+    let (bytes, most) = (payload.as_str().len(), Payload::MAX_BYTES);
+    Err(Error::new(ErrorKind::Limit, code, operation)
+        .with_context(format!("{bytes} bytes, at most {most}"))
+        .with_hint("keep the blob elsewhere and pass a reference"))
 }
 
 /// Hash of an input, for "same key, same input".
@@ -103,6 +129,27 @@ impl Engine {
     /// The store cannot be reached.
     pub async fn run_one(&self) -> Result<Option<RunId>, Error> {
         crate::worker::run_one(self).await
+    }
+
+    /// Replaces the retry policies that the sagas of this engine use from now on, in this process.
+    ///
+    /// ```
+    /// # use provision_core::{Engine, MemoryStore};
+    /// use provision_core::{Policy, retry::Overrides};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = Engine::builder(MemoryStore::new()).build().await?;
+    /// let patient = Overrides::new().with_code(None, "quota", Policy::attempts(50));
+    /// engine.set_retry_overrides(patient)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A policy is outside its range (kind `Invalid`); then the ones before stay.
+    pub fn set_retry_overrides(&self, overrides: Overrides) -> Result<(), Error> {
+        self.inner.overrides.set(overrides)
     }
 
     /// Reads a run's row.

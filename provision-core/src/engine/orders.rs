@@ -77,12 +77,9 @@ impl Resolution {
     /// Treats a step as succeeded with a typed output.
     ///
     /// # Errors
-    /// The output cannot be encoded.
+    /// The output cannot be encoded, or is above [`Payload::MAX_BYTES`].
     pub fn succeeded<T: Serialize>(path: impl Into<String>, output: &T) -> Result<Self, Error> {
-        let output = Payload::encode(output).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "not_serializable", "encode an output")
-                .with_source(error)
-        })?;
+        let output = super::encode(output, "output_too_large", "encode an output")?;
         Ok(Self::Succeeded { path: path.into(), output })
     }
 
@@ -102,16 +99,15 @@ impl Engine {
     /// Sends a signal; one that comes before the run waits for it is kept.
     ///
     /// # Errors
-    /// There is no such run, it is over, or the store cannot be reached.
+    /// There is no such run, it is over, the value is above [`Payload::MAX_BYTES`], or the store
+    /// cannot be reached.
     pub async fn signal<T: Data>(
         &self,
         run: &RunId,
         signal: SignalId<T>,
         value: &T,
     ) -> Result<(), Error> {
-        let value = Payload::encode(value).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "not_serializable", "encode a signal").with_source(error)
-        })?;
+        let value = super::encode(value, "signal_too_large", "encode a signal")?;
         self.request(run, RequestBody::Signal { name: signal.name().to_owned(), value }).await
     }
 

@@ -110,13 +110,12 @@ impl Engine {
     /// Says what a run of this saga with this input would do. Calls `find` only.
     ///
     /// # Errors
-    /// The saga is not registered, or the input cannot be encoded.
+    /// The saga is not registered, its checks object to the input (kind `Invalid`), or the input
+    /// cannot be encoded.
     pub async fn plan<S: Start>(&self, saga: S, input: &S::Input) -> Result<Plan, Error> {
         let plan = self.plan_of(saga.name(), saga.version())?;
-        let input = Payload::encode(input).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "not_serializable", "encode the input")
-                .with_source(error)
-        })?;
+        let input = super::encode(input, "input_too_large", "encode the input")?;
+        plan.checks.pass(&input)?;
         let now = self.inner.store.now().await?;
         let run = crate::draw::run_id(&*self.inner.entropy, now).map_err(|error| {
             Error::new(ErrorKind::Internal, "no_randomness", "draw a run id").with_source(error)

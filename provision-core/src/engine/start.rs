@@ -9,21 +9,18 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
-
 use super::{Engine, Outcome, input_hash};
 use crate::{
     changes::Watcher,
     clock,
     error::{Error, ErrorKind},
     id::{Data, Payload, RunId, Timestamp},
+    limit::{Admission, Ask, Profile},
     run::{RunStatus, RunSummary},
     saga::{Plan, Saga, SagaId},
-    store::{Guard, GuardUntil, NewRun, RunHead, Submission, Submitted},
+    store::{Guard, GuardUntil, Incarnation, NewRun, RunFilter, RunHead, Submission, Submitted},
 };
 
-/// Largest input, in bytes.
-const INPUT_BYTES_MAX: usize = 1 << 20;
 /// Longest start key, business key, tenant or queue name.
 const KEY_MAX: usize = 256;
 
@@ -99,7 +96,7 @@ impl Engine {
         StartRun {
             engine: self.clone(),
             plan: self.plan_of(saga.name(), saga.version()),
-            input: encode_input(input),
+            input: super::encode(input, "input_too_large", "encode the input"),
             key: None,
             guard: None,
             tenant: None,
@@ -116,18 +113,6 @@ impl Engine {
     pub fn handle<O>(&self, run: RunId) -> RunHandle<O> {
         RunHandle { engine: self.clone(), id: run, fresh: None, output: PhantomData }
     }
-}
-
-fn encode_input<T: Serialize>(input: &T) -> Result<Payload, Error> {
-    let payload = Payload::encode(input).map_err(|error| {
-        Error::new(ErrorKind::Invalid, "not_serializable", "encode the input").with_source(error)
-    })?;
-    if payload.as_str().len() > INPUT_BYTES_MAX {
-        return Err(Error::new(ErrorKind::Limit, "input_too_large", "encode the input")
-            .with_context(format!("{} bytes, at most {INPUT_BYTES_MAX}", payload.as_str().len()))
-            .with_hint("store the blob elsewhere and pass a reference"));
-    }
-    Ok(payload)
 }
 
 impl<O> StartRun<O> {
@@ -197,7 +182,21 @@ impl<O> StartRun<O> {
         self.check_names()?;
         let (plan, input) = (self.plan?, self.input?);
         let engine = &self.engine.inner;
+        let input_hash = input_hash(&input);
         let now = engine.store.now().await?;
+        let admitted = match plan.checks.pass(&input) {
+            Ok(()) => engine.admit_start(self.tenant.as_deref(), now).await,
+            refused => refused,
+        };
+        if let Err(refusal) = admitted {
+            // S2: what was started once is answered with its run, whatever holds now.
+            let known = engine.started_with(self.key.as_deref(), &input_hash).await?;
+            return known.map(|id| self.engine.handle(id)).ok_or(refusal);
+        }
+        let mut context = self.context;
+        if let Some(version) = &engine.app_version {
+            context.entry("app_version".to_owned()).or_insert_with(|| version.clone());
+        }
         let id = crate::draw::run_id(&*engine.entropy, now).map_err(|error| {
             Error::new(ErrorKind::Internal, "no_randomness", "draw a run id").with_source(error)
         })?;
@@ -209,10 +208,10 @@ impl<O> StartRun<O> {
             priority: self.priority,
             key: self.key,
             guard: self.guard,
-            input_hash: input_hash(&input),
+            input_hash,
             input,
             parent: None,
-            context: self.context,
+            context,
             status: RunStatus::Running,
             due: now.plus(self.delay),
             polls: BTreeMap::new(),
@@ -260,6 +259,35 @@ impl<O> StartRun<O> {
 }
 
 impl super::Inner {
+    /// Asks the limiter whether a tenant may start one more run.
+    async fn admit_start(&self, tenant: Option<&str>, now: Timestamp) -> Result<(), Error> {
+        let Some(rate) = self.start_rate else { return Ok(()) };
+        let bucket = format!("engine.start/{}", tenant.unwrap_or_default());
+        let profile = Profile { bucket, rate: Some(rate), concurrency: None };
+        let worker = Incarnation(uuid::Uuid::nil());
+        let ask = Ask { profile, calls: 1, worker, slot: false };
+        match self.limiter.admit(&ask).await {
+            Ok(Admission::At { at, .. }) => {
+                Err(Error::new(ErrorKind::Limit, "too_many_starts", "start a run")
+                    .with_retry_after(at.since(now))
+                    .with_hint("start it later, or raise the engine's limit of starts"))
+            }
+            Ok(Admission::Now { .. }) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "the limit of starts could not be asked for");
+                Ok(())
+            }
+        }
+    }
+
+    /// The run that was started with this key and input, if there is one.
+    async fn started_with(&self, key: Option<&str>, hash: &str) -> Result<Option<RunId>, Error> {
+        let Some(key) = key else { return Ok(None) };
+        let filter = RunFilter { key: Some(key.to_owned()), ..RunFilter::default() };
+        let found = self.store.list(&filter).await?.runs;
+        Ok(found.into_iter().find(|head| head.input_hash == hash).map(|head| head.id))
+    }
+
     /// Tells claimants about a run that is due; polling would find it as well.
     pub(super) async fn offer(&self, run: RunId) {
         self.changes.work.notify_waiters();

@@ -1,17 +1,22 @@
 //! Policies as configuration: what an operator may change without a new build.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use crate::error::Error;
+use crate::{error::Error, saga::graph::graph_path};
 
 /// Replaces policies by saga, step and class of error; the most specific entry wins.
 ///
-/// A value of configuration: deserialize it from a file, change it while workers run by handing
-/// them a new one. Policies take effect at the next failure, since a policy is never stored with
-/// a run.
+/// A value of configuration: deserialize it from a file, hand it to
+/// [`EngineBuilder::retry_overrides`](crate::EngineBuilder::retry_overrides), change it while workers
+/// run with [`Engine::set_retry_overrides`](crate::Engine::set_retry_overrides). Policies take effect
+/// at the next failure, since a policy is never stored with a run. How undos are repeated is not
+/// touched: giving up an undo early would leave things behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overrides {
@@ -91,9 +96,31 @@ impl Overrides {
     }
 }
 
+/// The overrides of one engine, which its host may replace while workers run.
+#[derive(Debug, Default)]
+pub(crate) struct LiveOverrides(RwLock<Arc<Overrides>>);
+
+impl LiveOverrides {
+    /// Replaces them, when all policies are within their ranges.
+    pub(crate) fn set(&self, overrides: Overrides) -> Result<(), Error> {
+        overrides.validate()?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(overrides);
+        Ok(())
+    }
+
+    /// The policy for a failure of a step, by its path with item keys.
+    pub(crate) fn policy(&self, saga: &str, path: &str, code: &str, own: &Policy) -> Policy {
+        let now = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        if now.sagas.is_empty() && now.codes.is_empty() {
+            return own.clone();
+        }
+        now.resolve(saga, &graph_path(path), code, own).clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Overrides, Policy};
+    use super::{LiveOverrides, Overrides, Policy};
 
     // covers: R3-30
     #[test]
@@ -111,6 +138,17 @@ mod tests {
         assert_eq!(attempts("a", "db", "http_500"), 2);
         assert_eq!(attempts("b", "db", "quota"), 3);
         assert_eq!(attempts("a", "db", "quota"), 4);
+    }
+
+    #[test]
+    fn items_of_a_fan_out_share_the_policy_of_their_step() {
+        let (live, own) = (LiveOverrides::default(), Policy::attempts(9));
+        let of = |path| live.policy("a", path, "c", &own).max_attempts();
+        assert_eq!(of("each[k.1]/one"), 9);
+        live.set(Overrides::new().with_step("a", "each[]/one", Policy::attempts(2))).unwrap();
+        assert_eq!((of("each[k.1]/one"), of("each[k]/inner[7]/one")), (2, 9));
+        live.set(Overrides::new().with_saga("a", Policy::attempts(0))).unwrap_err();
+        assert_eq!(of("each[k.1]/one"), 2);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, marker::PhantomData, sync::Arc, time::Duration}
 
 use super::{
     Saga, SagaError, SignalId,
+    check::Checks,
     each::Each,
     graph::{Graph, ItemsFn, JoinRule, Kind, MapFn, NodeDef, OnUnknown, OutputFn, Ref, WhenFn},
     handle::{Always, Deps, Handle, Mode, Reader, Tolerated, When},
@@ -26,6 +27,7 @@ pub struct SagaBuilder<'s, I> {
     pub(super) depth: u16,
     pub(super) nodes: Vec<NodeDef>,
     pub(super) error: Option<SagaError>,
+    pub(super) checks: Checks,
     phase: Option<&'static str>,
     paths: BTreeSet<String>,
     brand: Brand<'s, I>,
@@ -44,6 +46,7 @@ impl<I> SagaBuilder<'_, I> {
             depth,
             nodes: Vec::new(),
             error: None,
+            checks: Checks::default(),
             phase,
             paths: BTreeSet::new(),
             brand: PhantomData,
@@ -248,6 +251,40 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
         };
         let def = Node::<I, (), ()>::definition(path.into(), kind, self.phase);
         self.add(def);
+    }
+
+    /// Refuses inputs before anything is stored: `start` and `plan` answer with kind `Invalid`, code
+    /// `invalid_input` and what the check said, and a sub-saga fails for good without an effect.
+    ///
+    /// Checks run in their order, up to the first objection. They look at the input alone; a run
+    /// that is stored is never checked again, so a stricter check does not stop what is under way.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId};
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     s.validate(|seats| if *seats > 0 { Ok(()) } else { Err("no seats are asked for") });
+    ///     s.value("seats").input((), |seats, ()| *seats)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let refused = engine.start(SEATS, &0).await.unwrap_err();
+    /// assert_eq!(refused.code(), "invalid_input");
+    /// assert_eq!(refused.context(), Some("no seats are asked for"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn validate<E: std::fmt::Display>(
+        &mut self,
+        check: impl Fn(&I) -> Result<(), E> + Send + Sync + 'static,
+    ) {
+        self.checks.add(move |input| {
+            let input = decode_input(input).map_err(|error| error.to_string())?;
+            check(&input).map_err(|objection| objection.to_string())
+        });
     }
 
     /// Names the phase of the nodes that follow, for progress.

@@ -105,6 +105,7 @@
 //! ```
 
 mod builder;
+mod check;
 mod each;
 pub(crate) mod graph;
 mod handle;
@@ -122,7 +123,7 @@ pub use graph::{Ref, ValueOf, Values};
 pub use handle::{Always, Mode, Reader, Tolerated, When};
 pub use handle::{Deps, Handle};
 
-use crate::{error::Failure, id::Data, run::RunStatus, store::SagaRef};
+use crate::{error::Failure, id::Data, retry::LiveOverrides, run::RunStatus, store::SagaRef};
 
 /// Names a saga, with the types of its input and output.
 pub struct SagaId<I, O> {
@@ -214,10 +215,26 @@ pub struct Saga<I, O> {
 }
 
 /// The untyped part of a saga.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) saga: SagaRef,
     pub(crate) graph: Arc<graph::Graph>,
+    /// What an input must fulfil.
+    pub(crate) checks: check::Checks,
+    /// Policies that replace the graph's own, as they are now.
+    pub(crate) overrides: Arc<LiveOverrides>,
+}
+
+impl Plan {
+    pub(crate) fn new(saga: SagaRef, graph: graph::Graph) -> Self {
+        let (checks, overrides) = (check::Checks::default(), Arc::default());
+        Self { saga, graph: Arc::new(graph), checks, overrides }
+    }
+
+    /// The same saga in an engine that has overrides.
+    pub(crate) fn under(&self, overrides: &Arc<LiveOverrides>) -> Self {
+        Self { overrides: Arc::clone(overrides), ..self.clone() }
+    }
 }
 
 impl<I, O> Clone for Saga<I, O> {
@@ -247,13 +264,15 @@ impl<I: Data, O: Data> Saga<I, O> {
     ) -> Result<Self, SagaError> {
         let mut builder = SagaBuilder::root();
         let output = wire(&mut builder);
+        let checks = std::mem::take(&mut builder.checks);
         let graph = builder.finish(output)?;
         let saga = SagaRef {
             name: id.name.to_owned(),
             version: id.version,
             fingerprint: graph.fingerprint(),
         };
-        Ok(Self { plan: Arc::new(Plan { saga, graph: Arc::new(graph) }), types: PhantomData })
+        let plan = Plan { checks, ..Plan::new(saga, graph) };
+        Ok(Self { plan: Arc::new(plan), types: PhantomData })
     }
 
     /// Name, version and fingerprint.
@@ -298,6 +317,12 @@ pub enum SagaError {
     /// A fan-out's body returned a handle from outside of it.
     #[error("the body of `{path}` must return one of its own nodes")]
     OuterOutput {
+        /// The fan-out.
+        path: String,
+    },
+    /// A fan-out's body checks its input: only the input of a saga can be checked before a start.
+    #[error("the body of `{path}` calls `validate`: check the saga's input instead")]
+    CheckedItem {
         /// The fan-out.
         path: String,
     },

@@ -454,9 +454,13 @@ impl Machine<'_> {
         if cut {
             return Ok((now, WaitReason::Retry));
         }
+        let plan = &self.state.plan;
         let (policy, tries) = match dir {
-            Direction::Forward => (&n.def().policy, &n.forward),
-            Direction::Undo => (&n.def().undo_policy, &n.backward),
+            Direction::Forward => {
+                let own = &n.def().policy;
+                (plan.overrides.policy(&plan.saga.name, &n.path, error.code(), own), &n.forward)
+            }
+            Direction::Undo => (n.def().undo_policy.clone(), &n.backward),
         };
         let series = Series::new(tries.counted, tries.since.unwrap_or(now), now, draw);
         let (series, reason) = match error.verdict() {

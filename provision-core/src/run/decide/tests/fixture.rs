@@ -180,7 +180,7 @@ pub(super) fn graph(specs: &[Spec], depth: u16, around: usize) -> Graph {
 
 pub(super) fn plan(specs: &[Spec]) -> Arc<Plan> {
     let saga = SagaRef { name: "random".into(), version: 1, fingerprint: "f".into() };
-    Arc::new(Plan { saga, graph: Arc::new(graph(specs, 0, 0)) })
+    Arc::new(Plan::new(saga, graph(specs, 0, 0)))
 }
 
 pub(super) fn fresh(plan: &Arc<Plan>) -> State {
