@@ -85,7 +85,7 @@ pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &Step
 fn told(shared: &Shared, head: &RunHead, parked: &Record, answer: &Appended) -> Left {
     match answer {
         Appended::Applied { .. } => {
-            report::committed(head, std::slice::from_ref(parked));
+            report::committed(head, std::slice::from_ref(parked), false);
             shared.changes.changed(&head.id);
             Left::Released
         }
