@@ -145,8 +145,9 @@ pub trait ContextHost: Send + Sync + 'static {
     fn provider(&self) -> &str {
         "unknown"
     }
-    /// A run that has adopted this resource and is not over, if there is one.
-    async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError>;
+    /// Another run that lives with this resource of a durable kind (`provider.kind`) because it
+    /// has adopted it, if there is one.
+    async fn adopter_of(&self, kind: &str, id: &ExternalId) -> Result<Option<RunId>, StepError>;
 }
 
 /// Facts of one attempt.

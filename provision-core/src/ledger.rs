@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::StoreError,
     id::{ExternalId, RunId, Timestamp},
+    run::RunStatus,
     store::{Incarnation, StateStore},
 };
 
@@ -203,6 +204,41 @@ pub(crate) async fn all_rows(
         query.after = Some((last.run, last.path.clone(), last.generation, last.index));
         all.extend(page);
     }
+}
+
+/// A run other than `but` that lives with a resource because it has adopted it.
+///
+/// Ids of other kinds and providers may look the same. Accounts are not compared: an adopted row
+/// is made without an intent, and does not know its account.
+pub(crate) async fn adopter(
+    store: &dyn StateStore,
+    full_kind: &str,
+    id: &ExternalId,
+    but: RunId,
+) -> Result<Option<RunId>, StoreError> {
+    let (provider, kind) = full_kind.split_once('.').unwrap_or(("", full_kind));
+    let query = LedgerQuery {
+        provider: Some(provider.to_owned()),
+        kind: Some(kind.to_owned()),
+        external_id: Some(id.clone()),
+        states: vec![ResourceState::Alive],
+        ..LedgerQuery::default()
+    };
+    for row in all_rows(store, query).await? {
+        if row.origin != Origin::Adopted || row.run == but {
+            continue;
+        }
+        // What was adopted is still there when its run is undone, and so is its row.
+        let record = store.load(&[row.run]).await?.pop().flatten();
+        let over = record.is_none_or(|record| {
+            use RunStatus::{RolledBack, RolledBackKeeping, TornDown};
+            matches!(record.head.status, RolledBack | RolledBackKeeping | TornDown)
+        });
+        if !over {
+            return Ok(Some(row.run));
+        }
+    }
+    Ok(None)
 }
 
 /// The rows among the answers.

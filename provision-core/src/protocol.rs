@@ -301,7 +301,7 @@ impl<R: Resource> ResourceAction<R> {
         spec: &R::Spec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
-        match cx.host().adopter_of(id).await? {
+        match cx.host().adopter_of(R::KIND, id).await? {
             Some(adopter) => Err(adopted(R::KIND, id, &adopter.to_string())),
             None => self.resource.delete(cx, spec, id).await,
         }

@@ -254,7 +254,7 @@ impl ContextHost for Soloist {
         self.state().now.unwrap_or_else(|| SystemClock.wall())
     }
 
-    async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError> {
+    async fn adopter_of(&self, _: &str, id: &ExternalId) -> Result<Option<RunId>, StepError> {
         Ok(self.state().adopters.get(id).copied())
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     context::{Call, ContextHost, Seam},
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, Origin, ResourceState},
+    ledger::{Origin, adopter},
     limit::{Admission, Ask, HeldBy, Observed},
     probe::Juncture,
     resource::{Intent, IntentRecord},
@@ -214,21 +214,8 @@ impl ContextHost for AttemptHost {
         self.provider
     }
 
-    async fn adopter_of(&self, id: &ExternalId) -> Result<Option<RunId>, StepError> {
-        let query = LedgerQuery {
-            external_id: Some(id.clone()),
-            states: vec![ResourceState::Alive],
-            ..LedgerQuery::default()
-        };
-        let ops = [LedgerOp::Query(query)];
-        let replies = patiently(|| self.shared.store.ledger(&ops)).await;
-        let replies = replies.map_err(|error| store_trouble("look for adopters", error))?;
-        let rows = replies.into_iter().flat_map(|reply| match reply {
-            LedgerReply::Rows(rows) => rows,
-            LedgerReply::Sightings(_) | LedgerReply::Changed(_) => Vec::new(),
-        });
-        let mut adopters =
-            rows.filter(|row| row.origin == Origin::Adopted && row.run != self.run).map(|r| r.run);
-        Ok(adopters.next())
+    async fn adopter_of(&self, kind: &str, id: &ExternalId) -> Result<Option<RunId>, StepError> {
+        let adopter = patiently(|| adopter(&*self.shared.store, kind, id, self.run)).await;
+        adopter.map_err(|error| store_trouble("look for adopters", error))
     }
 }

@@ -134,7 +134,7 @@ impl ContextHost for Looker {
         self.now
     }
 
-    async fn adopter_of(&self, _: &ExternalId) -> Result<Option<RunId>, StepError> {
+    async fn adopter_of(&self, _: &str, _: &ExternalId) -> Result<Option<RunId>, StepError> {
         Ok(None)
     }
 }

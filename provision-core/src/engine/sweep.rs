@@ -10,7 +10,7 @@ use crate::{
     drive::fold,
     error::{Error, Failure, StepError},
     id::{ExternalId, Payload, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, adopter},
     mark::OwnerMark,
     protocol::Action,
     resource::Owned,
@@ -247,6 +247,11 @@ impl Engine {
         let now = self.inner.store.now().await?;
         let mut next = entered.iter().map(|row| row.index).max().unwrap_or_default();
         for owned in strays {
+            let kind = format!("{}.{}", row.provider, row.kind);
+            if adopter(&*self.inner.store, &kind, &owned.id, row.run).await?.is_some() {
+                over = false;
+                continue;
+            }
             let known = entered.iter().find(|row| row.external_id.as_ref() == Some(&owned.id));
             next += u32::from(known.is_none());
             let stray = known.cloned().unwrap_or_else(|| found_row(row, owned, next, now));

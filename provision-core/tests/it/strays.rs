@@ -4,17 +4,18 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use provision_core::{
-    AdoptPolicy, By, Engine, LedgerQuery, MemoryStore, NothingToUndo, Outcome, OwnerMark, Policy,
-    RunStatus, Saga, SagaId, Timestamp, WorkerConfig,
+    AdoptPolicy, By, Engine, ExternalId, LedgerQuery, LedgerRow, MemoryStore, NothingToUndo,
+    Outcome, OwnerMark, Policy, RunStatus, Saga, SagaId, Timestamp, WorkerConfig,
     clock::sleep,
     engine::{Resolution, RunHandle},
-    ledger::ResourceState,
+    ledger::{LedgerOp, Origin, ResourceState},
     store::StateStore,
 };
 
 use crate::yard::{How, Pass, Plot, Yard};
 
 const ONE: SagaId<String, String> = SagaId::new("one", 1);
+const TWO: SagaId<String, String> = SagaId::new("two", 1);
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -89,7 +90,7 @@ async fn a_provider_whose_clock_is_behind_does_not_make_our_own_foreign() {
 async fn what_is_older_than_the_tolerated_skew_is_not_ours() {
     let yard = Yard::new().without_marks();
     yard.creates(&[How::Late]);
-    let (store, engine) = engine(alone(&yard, Policy::default())).await;
+    let (store, engine) = engine(alone(&yard, Policy::attempts(3).fixed(secs(30)))).await;
     let worker = engine.spawn_worker(config());
     let now = StateStore::now(&store).await.unwrap().as_millis();
     let run = start(&engine, ONE).await;
@@ -257,5 +258,72 @@ async fn what_lands_beside_an_adopted_one_is_undone_and_the_adopted_one_stays() 
     yard.land("late", run.id());
     assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
     assert_eq!(yard.ids(), ["theirs"]);
+    worker.stop().await;
+}
+
+/// A second saga that adopts what the first has made.
+fn adopts(yard: &Yard) -> Saga<String, String> {
+    Saga::define(TWO, |s| {
+        let node = s.resource("r", yard.clone()).adopt(AdoptPolicy::Use);
+        node.input((), |name: &String, ()| name.clone())
+    })
+    .unwrap()
+}
+
+// covers: L5
+#[tokio::test(start_paused = true)]
+async fn only_a_live_adopter_of_the_same_kind_keeps_a_resource() {
+    let yard = Yard::new();
+    let store = MemoryStore::new();
+    let builder = Engine::builder(store.clone()).register(alone(&yard, Policy::default()));
+    let engine = builder.register(adopts(&yard)).build().await.unwrap();
+    let worker = engine.spawn_worker(config());
+    let maker = start(&engine, ONE).await;
+    assert_eq!(maker.output().await.unwrap(), "t1");
+    let user = start(&engine, TWO).await;
+    assert_eq!(user.output().await.unwrap(), "t1");
+    engine.tear_down(maker.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    let Outcome::Parked(failure, _) = maker.outcome().await.unwrap() else { panic!() };
+    assert_eq!((failure.code.as_str(), yard.ids()), ("adopted", vec!["t1".to_owned()]));
+
+    engine.tear_down(user.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    assert_eq!(user.outcome().await.unwrap(), Outcome::TornDown);
+    // A live run has adopted something of another provider, which happens to have the same id.
+    let other = engine.start(TWO, &"y".to_owned()).await.unwrap();
+    assert_eq!(other.output().await.unwrap(), "t2");
+    let all = LedgerQuery { run: Some(*other.id()), ..LedgerQuery::default() };
+    let row = engine.ledger(&all).await.unwrap().remove(0);
+    let (path, provider, id) = ("s".to_owned(), "elsewhere".to_owned(), ExternalId::new("t1"));
+    let (origin, external_id) = (Origin::Adopted, Some(id));
+    let row = LedgerRow { path, provider, origin, external_id, ..row };
+    StateStore::ledger(&store, &[LedgerOp::Enter(Box::new(row))]).await.unwrap();
+    engine.retry(maker.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    assert_eq!(maker.outcome().await.unwrap(), Outcome::TornDown);
+    assert_eq!(yard.ids(), ["t2"]);
+    worker.stop().await;
+}
+
+// covers: S11
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_looks_first_spares_what_another_run_has_adopted() {
+    let yard = Yard::new();
+    yard.creates(&[How::Lost]);
+    let store = MemoryStore::new();
+    let retry = Policy::attempts(2).fixed(secs(600));
+    let builder = Engine::builder(store.clone()).register(alone(&yard, retry));
+    let engine = builder.register(adopts(&yard)).build().await.unwrap();
+    let worker = engine.spawn_worker(config());
+    let maker = start(&engine, ONE).await;
+    sleep(secs(5)).await;
+    let user = start(&engine, TWO).await;
+    assert_eq!(user.output().await.unwrap(), "t1");
+    engine.cancel(maker.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    let Outcome::Parked(failure, _) = maker.outcome().await.unwrap() else { panic!() };
+    assert_eq!(failure.code, "adopted");
+    assert_eq!(yard.ids(), ["t1"]);
     worker.stop().await;
 }

@@ -89,13 +89,6 @@ impl Yard {
         self
     }
 
-    /// Nothing of it can be found again: neither name nor mark.
-    pub(crate) fn nameless(mut self) -> Self {
-        self.identity = |_| Identity::None;
-        self.marks = false;
-        self
-    }
-
     pub(crate) fn without_marks(mut self) -> Self {
         self.marks = false;
         self
@@ -141,9 +134,6 @@ impl Resource for Yard {
     }
 
     async fn find(&self, cx: &StepContext, name: &String) -> Result<Found, StepError> {
-        if self.identity(name) == Identity::None {
-            return Ok(Found::Absent);
-        }
         let (world, now) = (self.world(), cx.now());
         let seen = |plot: &&Plot| plot.name == *name && plot.seen_from <= now;
         let all: Vec<_> = world.plots.iter().filter(seen).collect();
