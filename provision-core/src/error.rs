@@ -359,7 +359,7 @@ pub struct Error {
     kind: ErrorKind,
     code: &'static str,
     operation: Cow<'static, str>,
-    context: Option<String>,
+    context: Option<Box<str>>,
     hint: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -380,7 +380,7 @@ impl Error {
     /// Adds one line of context; must hold no secret.
     #[must_use]
     pub fn with_context(mut self, context: impl Into<String>) -> Self {
-        self.context = Some(context.into());
+        self.context = Some(context.into().into());
         self
     }
 
@@ -570,7 +570,7 @@ impl From<StoreError> for Error {
             }
         };
         let mut out = Self::new(kind, error.code, error.operation);
-        out.context.clone_from(&error.context);
+        out.context = error.context.as_deref().map(Into::into);
         out.hint.clone_from(&error.hint);
         out.with_source(error)
     }

@@ -49,6 +49,9 @@ pub struct QueueStats {
     pub delayed: u64,
     /// Runs under a lease.
     pub leased: u64,
+    /// Those of them whose lease is over: they are taken over by the next claim that sees them.
+    #[serde(default)]
+    pub expired: u64,
     /// Age of the oldest due entry, in milliseconds.
     pub oldest_ms: u64,
 }

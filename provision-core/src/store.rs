@@ -358,6 +358,8 @@ pub struct RunFilter {
     pub guard: Option<String>,
     /// Only children of this run.
     pub parent: Option<RunId>,
+    /// Only runs that are due by this moment; parked, paused and ended ones never are.
+    pub due_by: Option<Timestamp>,
     /// Only dead letters: runs that need a person.
     pub dead_letters: bool,
     /// Only runs after this one, in the order of the listing (newest first).

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     error::Fault,
-    rows::{all, blob, head, json, signed},
+    rows::{all, blob, head, json, moment, signed},
     sql,
 };
 
@@ -35,6 +35,7 @@ pub(crate) fn page(conn: &Connection, ns: i64, filter: &RunFilter) -> Result<Run
         filter.key_prefix,
         signed(limit as u64).saturating_add(1),
         filter.parent.as_ref().map(blob),
+        filter.due_by.map(moment),
     ];
     let mut runs = all(conn, text, values, |row| Ok(head(row)?.0))?;
     let more = runs.len() > limit;

@@ -80,14 +80,17 @@ impl Queue for SqliteStore {
     }
 
     async fn stats(&self) -> Result<QueueStats, StoreError> {
-        let (ns, now) = (self.ns(), self.shared.clock.read(None).wall);
+        let (ns, reading) = (self.ns(), self.shared.clock.read(None));
+        let now = reading.wall;
         self.read("count the queue", move |conn| {
-            let stats = all(conn, sql::STATS, (ns, moment(now)), |row| {
+            let values = (ns, moment(now), &reading.boot, signed(reading.boot_ms));
+            let stats = all(conn, sql::STATS, values, |row| {
                 let oldest = at(row.get(3)?);
                 Ok(QueueStats {
                     ready: unsigned(row.get(0)?),
                     delayed: unsigned(row.get(1)?),
                     leased: unsigned(row.get(2)?),
+                    expired: unsigned(row.get(4)?),
                     oldest_ms: u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX),
                 })
             })?;

@@ -122,7 +122,7 @@ macro_rules! store_suite {
             }
             listing {
                 the_newest_run_comes_first, pages_are_complete,
-                each_filter_selects_by_its_own_field, a_freed_guard_lists_nobody,
+                each_filter_selects_by_its_own_field, runs_are_found_by_their_due_time, a_freed_guard_lists_nobody,
                 dead_letters_are_what_needs_a_person, loads_answer_in_order,
                 a_listed_row_equals_the_loaded_one,
             }
@@ -166,6 +166,7 @@ macro_rules! queue_suite {
                 a_lost_proposal_is_found_by_the_store, an_unleased_proposal_comes_again,
                 an_ended_run_is_not_proposed, an_offer_moves_the_due_time,
                 unknown_runs_are_no_trouble, figures_count_ready_and_delayed_runs,
+                figures_tell_runs_whose_lease_is_over,
                 a_released_run_is_proposed_when_it_is_due,
             }
             waiting {

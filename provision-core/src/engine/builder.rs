@@ -180,7 +180,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Replaces the wall clock, for tests.
+    /// Replaces the wall clock that [`Engine::health`] compares with the store's, for tests. Nothing
+    /// else asks it: due times and leases go by the store's clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.inner.clock = Arc::new(clock);
         self

@@ -2,13 +2,16 @@
 
 mod builder;
 mod fleet;
+mod health;
 mod inspect;
 mod look;
 mod orders;
 mod outcome;
 mod plan;
+mod reveal;
 mod schedules;
 mod start;
+mod stats;
 mod sweep;
 mod watch;
 
@@ -16,6 +19,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use builder::{Backend, EngineBuilder};
 pub use fleet::{Fleet, FleetReport};
+pub use health::{Health, HealthLimits, Trouble};
 pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
@@ -23,6 +27,7 @@ pub use plan::{Change, Plan, PlannedStep, Preflight};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 pub use start::{RunHandle, Start, StartRun};
+pub use stats::StepStats;
 pub use sweep::{Stray, SweepReport};
 pub use watch::{Progress, ProgressStream, What};
 

@@ -46,6 +46,7 @@ fn matches(filter: &RunFilter, head: &RunHead) -> bool {
         })
         && (filter.guard.is_none() || filter.guard.as_ref() == guard)
         && filter.parent.is_none_or(|parent| head.parent.as_ref().is_some_and(|p| p.run == parent))
+        && filter.due_by.is_none_or(|by| head.due <= by)
         && (!filter.dead_letters || is_dead_letter(head))
 }
 

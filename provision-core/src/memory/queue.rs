@@ -65,11 +65,14 @@ impl Queue for MemoryStore {
         Ok(self.read(|tables, now| {
             let (ready, delayed, oldest) = tables.due.stats(now);
             let leased: usize = tables.alive.values().map(|life| life.runs.len()).sum();
+            let over = tables.alive.values().filter(|life| life.expires <= now);
+            let expired: usize = over.map(|life| life.runs.len()).sum();
             let oldest = oldest.map_or(Duration::ZERO, |due| now.since(due));
             QueueStats {
                 ready: ready as u64,
                 delayed: delayed as u64,
                 leased: leased as u64,
+                expired: expired as u64,
                 oldest_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
             }
         }))

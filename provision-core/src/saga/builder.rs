@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
-    Saga, SagaError, SignalId,
+    OnFailure, Saga, SagaError, SignalId,
     check::Checks,
     each::Each,
     graph::{Graph, ItemsFn, JoinRule, Kind, MapFn, NodeDef, OnUnknown, OutputFn, Ref, WhenFn},
@@ -28,6 +28,7 @@ pub struct SagaBuilder<'s, I> {
     pub(super) nodes: Vec<NodeDef>,
     pub(super) error: Option<SagaError>,
     pub(super) checks: Checks,
+    pub(super) on_failure: Option<OnFailure>,
     phase: Option<&'static str>,
     paths: BTreeSet<String>,
     brand: Brand<'s, I>,
@@ -47,6 +48,7 @@ impl<I> SagaBuilder<'_, I> {
             nodes: Vec::new(),
             error: None,
             checks: Checks::default(),
+            on_failure: None,
             phase,
             paths: BTreeSet::new(),
             brand: PhantomData,
@@ -285,6 +287,23 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
             let input = decode_input(input).map_err(|error| error.to_string())?;
             check(&input).map_err(|objection| objection.to_string())
         });
+    }
+
+    /// Says what becomes of finished steps when a later one fails for good; default
+    /// [`OnFailure::Compensate`].
+    ///
+    /// ```
+    /// # use provision_core::{Saga, SagaId};
+    /// use provision_core::saga::OnFailure;
+    ///
+    /// let saga = Saga::define(SagaId::<u32, u32>::new("seats", 1), |s| {
+    ///     s.on_failure(OnFailure::Ask);
+    ///     s.value("seats").input((), |seats, ()| *seats)
+    /// });
+    /// # saga.unwrap();
+    /// ```
+    pub fn on_failure(&mut self, rule: OnFailure) {
+        self.on_failure = Some(rule);
     }
 
     /// Names the phase of the nodes that follow, for progress.

@@ -86,8 +86,8 @@ impl<'b, 's, I: Data, T: Data, R> Each<'b, 's, I, T, R> {
         if output.node.depth != depth {
             builder.fail(SagaError::OuterOutput { path: path.clone() });
         }
-        if !item.builder.checks.is_empty() {
-            builder.fail(SagaError::CheckedItem { path: path.clone() });
+        if !item.builder.checks.is_empty() || item.builder.on_failure.is_some() {
+            builder.fail(SagaError::SaidOfItem { path: path.clone() });
         }
         edges.extend(outer_edges(&item.builder, depth));
         let body = match item.builder.finish_with(output_fn(output)) {

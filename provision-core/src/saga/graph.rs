@@ -2,7 +2,7 @@
 //!
 //! Nodes stand in the order in which they were added, so every dependency has a smaller index.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 
@@ -252,6 +252,23 @@ impl Graph {
         self.describe(&mut hash);
         let digest = hash.finalize();
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The kind of every action by its path in the graph.
+    pub(crate) fn kinds(&self) -> BTreeMap<String, &str> {
+        fn walk<'a>(graph: &'a Graph, prefix: &str, out: &mut BTreeMap<String, &'a str>) {
+            for node in &graph.nodes {
+                if node.is_action() {
+                    out.insert(format!("{prefix}{}", node.path), node.kind_name());
+                }
+                if let Kind::Each { body, .. } = &node.kind {
+                    walk(body, &format!("{prefix}{}[]/", node.path), out);
+                }
+            }
+        }
+        let mut out = BTreeMap::new();
+        walk(self, "", &mut out);
+        out
     }
 
     /// Every action of the graph and its bodies, with its step path.

@@ -208,6 +208,24 @@ pub struct End {
     pub failure: Option<Failure>,
 }
 
+/// What becomes of what a run has made, when a step that nothing tolerates fails for good.
+///
+/// A policy of the running code, like retry policies: it is not a part of the saga's shape, and what
+/// it led to is journaled. An order to cancel or tear down undoes everything under each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// Everything is undone, in reverse. The default.
+    #[default]
+    Compensate,
+    /// Finished steps stay; only what failed, or was cut off by the failure, is undone. The run ends
+    /// `RolledBackKeeping` when something stays, and can be driven again: finished steps do not run
+    /// twice.
+    Keep,
+    /// The run parks and a person decides: retry, resolve the step, or cancel, which undoes all.
+    Ask,
+}
+
 /// A definition: a graph of steps with compensations. Cheap to clone.
 pub struct Saga<I, O> {
     pub(crate) plan: Arc<Plan>,
@@ -221,6 +239,8 @@ pub(crate) struct Plan {
     pub(crate) graph: Arc<graph::Graph>,
     /// What an input must fulfil.
     pub(crate) checks: check::Checks,
+    /// What becomes of finished steps when a later one fails for good.
+    pub(crate) on_failure: OnFailure,
     /// Policies that replace the graph's own, as they are now.
     pub(crate) overrides: Arc<LiveOverrides>,
 }
@@ -228,7 +248,8 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(saga: SagaRef, graph: graph::Graph) -> Self {
         let (checks, overrides) = (check::Checks::default(), Arc::default());
-        Self { saga, graph: Arc::new(graph), checks, overrides }
+        let on_failure = OnFailure::default();
+        Self { saga, graph: Arc::new(graph), checks, on_failure, overrides }
     }
 
     /// The same saga in an engine that has overrides.
@@ -265,13 +286,14 @@ impl<I: Data, O: Data> Saga<I, O> {
         let mut builder = SagaBuilder::root();
         let output = wire(&mut builder);
         let checks = std::mem::take(&mut builder.checks);
+        let on_failure = builder.on_failure.unwrap_or_default();
         let graph = builder.finish(output)?;
         let saga = SagaRef {
             name: id.name.to_owned(),
             version: id.version,
             fingerprint: graph.fingerprint(),
         };
-        let plan = Plan { checks, ..Plan::new(saga, graph) };
+        let plan = Plan { checks, on_failure, ..Plan::new(saga, graph) };
         Ok(Self { plan: Arc::new(plan), types: PhantomData })
     }
 
@@ -320,9 +342,9 @@ pub enum SagaError {
         /// The fan-out.
         path: String,
     },
-    /// A fan-out's body checks its input: only the input of a saga can be checked before a start.
-    #[error("the body of `{path}` calls `validate`: check the saga's input instead")]
-    CheckedItem {
+    /// A fan-out's body says what only a saga can say.
+    #[error("the body of `{path}` calls `validate` or `on_failure`: call it on the saga instead")]
+    SaidOfItem {
         /// The fan-out.
         path: String,
     },

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) asked: Vec<String>,
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
     next: u32,
+    /// Names whose things are refused when they are asked for.
+    unready: Vec<String>,
     /// What ids end with.
     id_end: String,
     /// Looks at readiness, by id.
@@ -76,6 +78,11 @@ impl Cloud {
     /// From now on ids are as long as whole answers.
     pub(crate) fn long_ids(&self) {
         self.0.lock().unwrap().id_end = "x".repeat(5_000);
+    }
+
+    /// From now on the thing of this name never comes up.
+    pub(crate) fn refuse_ready(&self, name: &str) {
+        self.0.lock().unwrap().unready.push(name.to_owned());
     }
 
     async fn act<T>(
@@ -208,6 +215,9 @@ impl Resource for Thing {
         id: &ExternalId,
     ) -> Result<Readiness<String>, StepError> {
         let mut world = self.cloud.0.lock().unwrap();
+        if world.unready.contains(name) {
+            return Err(StepError::permanent("wait").with_code("dead"));
+        }
         let polls = world.polls.entry(id.to_string()).or_default();
         *polls += 1;
         if *polls <= self.polls {

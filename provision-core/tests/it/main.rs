@@ -15,6 +15,7 @@ mod failures;
 mod fleets;
 mod handover;
 mod journeys;
+mod keeping;
 mod leases;
 mod ledger;
 #[cfg(feature = "metrics")]

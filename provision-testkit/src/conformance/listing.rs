@@ -124,6 +124,35 @@ pub async fn dead_letters_are_what_needs_a_person(f: Fixture) {
     assert_eq!(found, expected);
 }
 
+/// Runs are found by when they are due, and by what they wait for.
+// covers: R5-16
+pub async fn runs_are_found_by_their_due_time(f: Fixture) {
+    let (soon, late) = (f.later(f.ttl).await, f.later(f.ttl * 9).await);
+    let mut heads = Vec::new();
+    for (due, status) in
+        [(soon, RunStatus::Waiting), (late, RunStatus::Waiting), (soon, RunStatus::Running)]
+    {
+        let mut head = run_head();
+        (head.due, head.status) = (due, status);
+        heads.push(f.main.started(head).await);
+    }
+    leave(&f, RunStatus::Parked, true, false).await;
+    let retried = |by| RunFilter {
+        due_by: Some(by),
+        status: vec![RunStatus::Waiting],
+        ..RunFilter::default()
+    };
+    let of = async |filter| -> Vec<_> {
+        list(&f, filter).await.into_iter().map(|head| head.id).collect()
+    };
+    assert_eq!(of(retried(soon)).await, [heads[0]]);
+    assert_eq!(of(retried(late)).await, [heads[1], heads[0]]);
+    let any = RunFilter { due_by: Some(late), ..RunFilter::default() };
+    assert_eq!(of(any).await, [heads[2], heads[1], heads[0]], "what is parked is never due");
+    let dead = RunFilter { due_by: Some(late), dead_letters: true, ..RunFilter::default() };
+    assert!(of(dead).await.is_empty());
+}
+
 /// Loads answer in the order asked, with nothing for unknown runs.
 pub async fn loads_answer_in_order(f: Fixture) {
     let (a, b) = (f.main.started(run_head()).await, f.main.started(run_head()).await);

@@ -173,6 +173,22 @@ pub async fn figures_count_ready_and_delayed_runs(f: Fixture) {
     assert!(stats.oldest_ms >= ttl_ms, "{stats:?}");
 }
 
+/// The figures tell leased runs whose lease is over, until somebody takes them.
+// covers: R5-43
+pub async fn figures_tell_runs_whose_lease_is_over(f: Fixture) {
+    offered(&f, run_head()).await;
+    offered(&f, run_head()).await;
+    f.take(new_worker()).await;
+    let stats = f.again.queue.stats().await.unwrap();
+    assert_eq!((stats.leased, stats.expired), (2, 0));
+    f.expire().await;
+    let stats = f.again.queue.stats().await.unwrap();
+    assert_eq!((stats.leased, stats.expired), (2, 2));
+    f.take(new_worker()).await;
+    let stats = f.again.queue.stats().await.unwrap();
+    assert_eq!((stats.leased, stats.expired), (2, 0));
+}
+
 /// A run given back until later is proposed then.
 pub async fn a_released_run_is_proposed_when_it_is_due(f: Fixture) {
     let run = offered(&f, run_head()).await;

@@ -10,7 +10,7 @@ use crate::{
         RunStatus,
         journal::{Cause, Direction, ItemRecord, Record, WaitReason},
     },
-    saga::{End, JoinRule, graph::Kind},
+    saga::{End, JoinRule, OnFailure, graph::Kind},
 };
 
 /// Largest number of items of one fan-out.
@@ -411,6 +411,7 @@ impl Machine<'_> {
         match self.tolerating(number) {
             Some(region) => self.start_unwind(region, Cause::Failure(failure)),
             None if needs_person || self.pivot_passed() => Ok(()),
+            None if self.state.plan.on_failure == OnFailure::Ask => Ok(()),
             None => self.start_unwind(Region::Run, Cause::Failure(failure)),
         }
     }
@@ -469,11 +470,11 @@ impl Machine<'_> {
                 return None;
             }
             let keeps = self.state.left_behind
-                || self.state.nodes.iter().any(|n| {
-                    n.def().irreversible.is_some()
-                        && !n.def().is_hook()
-                        && n.standing() != Effect::None
-                });
+                || self
+                    .state
+                    .nodes
+                    .iter()
+                    .any(|n| !n.def().is_hook() && n.standing() != Effect::None);
             return Some(match unwind.cause {
                 Cause::TearDown => (RunStatus::TornDown, None),
                 _ if keeps => (RunStatus::RolledBackKeeping, None),

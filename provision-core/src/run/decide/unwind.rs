@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Command, Halted, Machine, Undo, state::Region};
+use super::{Command, Halted, Machine, Phase, Undo, state::Region};
 use crate::{
     error::{Effect, Failure, StepError},
     run::journal::{Cause, Direction, Record, WaitReason},
+    saga::OnFailure,
 };
 
 impl Machine<'_> {
@@ -16,8 +17,13 @@ impl Machine<'_> {
     pub(super) fn start_unwind(&mut self, region: Region, cause: Cause) -> Halted {
         self.withdraw(region)?;
         let tear_down = cause == Cause::TearDown;
+        let keeps = region == Region::Run
+            && matches!(cause, Cause::Failure(_))
+            && self.state.plan.on_failure == OnFailure::Keep;
+        let stays = |number: usize| keeps && self.state.node(number).phase == Phase::Succeeded;
         let mut order: Vec<usize> = (0..self.state.nodes.len())
-            .filter(|number| self.state.covers(region, *number) && self.is_to_be_undone(*number))
+            .filter(|number| self.state.covers(region, *number))
+            .filter(|number| self.is_to_be_undone(*number) && !stays(*number))
             .collect();
         order.sort_by_key(|number| {
             let node = self.state.node(*number);
