@@ -50,7 +50,6 @@ impl EngineBuilder {
         let inner = Inner {
             store: Arc::<_>::clone(&backend) as Arc<dyn StateStore>,
             queue: Arc::<_>::clone(&backend) as Arc<dyn Queue>,
-            own_queue: false,
             limiter: Arc::<_>::clone(&backend) as Arc<dyn Limiter>,
             secrets: backend as Arc<dyn SecretStore>,
             resolver: Arc::new(EnvResolver::default()),
@@ -89,10 +88,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Uses another system as the queue; the store stays the truth.
+    /// Uses another system as the queue; the store stays the truth. So far it is only asked for
+    /// proposals, woken and measured: runs are found by the store's own scan.
     pub fn queue(mut self, queue: impl Queue) -> Self {
         self.inner.queue = Arc::new(queue);
-        self.inner.own_queue = true;
         self
     }
 

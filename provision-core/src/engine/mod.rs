@@ -60,8 +60,6 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) queue: Arc<dyn Queue>,
-    /// Whether the queue is another system than the store.
-    pub(crate) own_queue: bool,
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) secrets: Arc<dyn SecretStore>,
     pub(crate) resolver: Arc<dyn SecretResolver>,
