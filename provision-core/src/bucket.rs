@@ -12,9 +12,17 @@ use crate::{
     breaker::Breaker,
     gcra::Gcra,
     id::Timestamp,
-    limit::{Admission, Ask, HeldBy, Observed},
+    limit::{Admission, Ask, HeldBy, Observed, Turn},
     store::Incarnation,
 };
+
+/// Turns of the rate are given to waiting callers so far ahead; who comes later is told a moment
+/// to ask again, distinct from that of others, and nothing is counted for it.
+pub const TURNS_NEAR: Duration = Duration::from_secs(5);
+/// Moments to ask again are spread over so long at most.
+const TURNS_FAR: Duration = Duration::from_secs(60);
+/// A turn that was given is good for so long.
+const TURN_KEPT: Duration = Duration::from_secs(2);
 
 /// How soon to ask again when all slots are taken: nothing tells when one is given back.
 pub const SLOT_RECHECK: Duration = Duration::from_millis(250);
@@ -24,6 +32,8 @@ pub const SLOT_RECHECK: Duration = Duration::from_millis(250);
 #[serde(default)]
 pub struct Bucket {
     rate: Gcra,
+    /// The last moment to ask again that was named.
+    line: Gcra,
     pause_until: Timestamp,
     window: Option<Window>,
     breaker: Breaker,
@@ -40,7 +50,7 @@ struct Window {
 impl Bucket {
     /// Admits calls or says when to ask again. `alive` is asked only when all slots are taken.
     ///
-    /// Nothing is used up unless the answer is [`Admission::Now`].
+    /// Nothing is used up unless the answer is [`Admission::Now`], or names a turn that is kept.
     pub fn admit(
         &mut self,
         ask: &Ask,
@@ -50,7 +60,9 @@ impl Bucket {
         match self.room(ask, now, alive) {
             Ok(calls) => {
                 self.breaker.pass(now);
-                if let Some(rate) = ask.profile.rate {
+                if let Some(rate) = ask.profile.rate
+                    && !has_turn(ask, now)
+                {
                     self.rate = self.rate.take(rate, now, calls);
                 }
                 if let Some(window) = &mut self.window {
@@ -62,8 +74,28 @@ impl Bucket {
                 }
                 Admission::Now { calls }
             }
-            Err((at, reason)) => Admission::At { at, reason },
+            Err((at, reason)) => self.stand_in_line(ask, now, at, reason),
         }
+    }
+
+    /// Tells a caller that is held back when to come: each another moment.
+    fn stand_in_line(
+        &mut self,
+        ask: &Ask,
+        now: Timestamp,
+        at: Timestamp,
+        reason: HeldBy,
+    ) -> Admission {
+        let (Some(rate), true) = (ask.profile.rate, reason != HeldBy::Concurrency) else {
+            return Admission::At { at, reason };
+        };
+        let by_rate = reason == HeldBy::Rate && self.window.is_none_or(|window| window.left > 0);
+        if by_rate && ask.turn == Turn::Waits && at.since(now) <= TURNS_NEAR {
+            self.rate = self.rate.take(rate, now, 1);
+            return Admission::At { at, reason: HeldBy::Turn };
+        }
+        self.line = self.line.turn_after(rate, at, TURNS_FAR);
+        Admission::At { at: self.line.moment(), reason }
     }
 
     fn room(
@@ -89,7 +121,9 @@ impl Bucket {
             }
             calls = calls.min(window.left);
         }
-        if let Some(rate) = ask.profile.rate {
+        if has_turn(ask, now) {
+            calls = 1;
+        } else if let Some(rate) = ask.profile.rate {
             let found = self.rate.available(rate, now).map_err(|at| (at, HeldBy::Rate))?;
             calls = calls.min(found);
         }
@@ -146,8 +180,14 @@ impl Bucket {
             && self.pause_until <= now
             && self.window.is_none_or(|window| window.until <= now)
             && self.rate.is_idle(now)
+            && self.line.is_idle(now)
             && self.breaker.is_idle(now)
     }
+}
+
+/// Whether the caller comes in time for a turn for which its call is counted.
+fn has_turn(ask: &Ask, now: Timestamp) -> bool {
+    matches!(ask.turn, Turn::Came(at) if at <= now && now <= at.plus(TURN_KEPT))
 }
 
 #[cfg(test)]
@@ -156,10 +196,10 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{Bucket, SLOT_RECHECK};
+    use super::{Bucket, SLOT_RECHECK, TURN_KEPT, TURNS_FAR, TURNS_NEAR};
     use crate::{
         id::Timestamp,
-        limit::{Admission, Ask, HeldBy, Observed, Profile, Rate},
+        limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
         store::Incarnation,
     };
 
@@ -171,7 +211,7 @@ mod tests {
 
     fn ask(calls: u32, rate: Option<Rate>, concurrency: Option<u32>) -> Ask {
         let profile = Profile { bucket: "p/a".to_owned(), rate, concurrency };
-        Ask { profile, calls, worker: worker(1), slot: concurrency.is_some() }
+        Ask { profile, calls, worker: worker(1), slot: concurrency.is_some(), turn: Turn::Open }
     }
 
     fn held(at: Timestamp, reason: HeldBy) -> Admission {
@@ -225,6 +265,59 @@ mod tests {
         assert!(bucket.is_idle(NOW));
     }
 
+    fn named(answer: Admission) -> (Timestamp, HeldBy) {
+        match answer {
+            Admission::At { at, reason } => (at, reason),
+            Admission::Now { .. } => panic!("it is held back"),
+        }
+    }
+
+    // covers: L3, R1-60
+    #[test]
+    fn those_who_wait_get_turns_one_interval_apart_that_nobody_takes_from_them() {
+        let rate = Rate { calls: 10, per: Duration::from_secs(1), burst: 1 };
+        let (mut bucket, every) = (Bucket::default(), Duration::from_millis(100));
+        let open = ask(1, Some(rate), None);
+        let waits = Ask { turn: Turn::Waits, ..open.clone() };
+        assert_eq!(bucket.admit(&open, NOW, |_| true), Admission::Now { calls: 1 });
+        for n in 1..=50 {
+            let turn = named(bucket.admit(&waits, NOW, |_| true));
+            assert_eq!(turn, (NOW.plus(every * n), HeldBy::Turn));
+        }
+        let far = named(bucket.admit(&waits, NOW, |_| true));
+        assert_eq!(far, (NOW.plus(TURNS_NEAR + every), HeldBy::Rate), "later ones ask again");
+        let next = named(bucket.admit(&waits, NOW, |_| true));
+        assert_eq!(next, (far.0.plus(every), HeldBy::Rate), "each at another moment");
+        let mut late = Duration::from_millis(7);
+        for n in 1..=50 {
+            let turn = NOW.plus(every * n);
+            assert!(matches!(bucket.admit(&open, turn, |_| true), Admission::At { .. }));
+            let came = Ask { turn: Turn::Came(turn), ..open.clone() };
+            assert_eq!(bucket.admit(&came, turn.plus(late), |_| true), Admission::Now { calls: 1 });
+            late = Duration::from_millis(20) - late;
+        }
+    }
+
+    #[test]
+    fn turns_that_nobody_comes_for_cost_little() {
+        let rate = Rate { calls: 1, per: Duration::from_secs(1), burst: 1 };
+        let mut bucket = Bucket::default();
+        let open = ask(1, Some(rate), None);
+        let waits = Ask { turn: Turn::Waits, ..open.clone() };
+        for _ in 0..1_000 {
+            let _ = bucket.admit(&waits, NOW, |_| true);
+        }
+        let (at, _) = named(bucket.admit(&open, NOW, |_| true));
+        assert!(at <= NOW.plus(TURNS_NEAR + TURNS_FAR + Duration::from_secs(2)), "{at:?}");
+        let over = NOW.plus(TURNS_NEAR + Duration::from_secs(1));
+        assert_eq!(bucket.admit(&open, over, |_| true), Admission::Now { calls: 1 });
+        let gone = Ask { turn: Turn::Came(over), ..open.clone() };
+        let late = over.plus(Duration::from_millis(900));
+        assert_eq!(bucket.admit(&gone, late, |_| true), Admission::Now { calls: 1 });
+        let (_, why) = named(bucket.admit(&Ask { turn: Turn::Came(NOW), ..open }, late, |_| true));
+        assert_eq!(why, HeldBy::Rate, "a turn is good for {TURN_KEPT:?}");
+    }
+
     #[test]
     fn a_refused_ask_uses_nothing_up() {
         let mut bucket = Bucket::default();
@@ -238,7 +331,7 @@ mod tests {
             bucket.admit(&ask(1, Some(rate), Some(5)), NOW, |_| true),
             Admission::At { reason: HeldBy::Rate, .. }
         ));
-        assert_eq!(bucket, before);
+        assert_eq!((bucket.rate, &bucket.slots), (before.rate, &before.slots));
     }
 
     #[test]

@@ -133,6 +133,8 @@ pub trait ContextHost: Send + Sync + 'static {
     /// # Errors
     /// The lease does not allow a call.
     fn deadline(&self, call: &Call) -> Result<Duration, StepError>;
+    /// A call that was admitted is over, also when it was dropped: its slot is free again.
+    fn over(&self, _call: &Call) {}
     /// Passes a point at which tests stop the world.
     async fn pass(&self, call: &Call, seam: Seam);
     /// What replaces the good answer of a call, where a test wants it lost.
@@ -341,12 +343,14 @@ impl StepContext {
     ) -> Result<T, StepError> {
         let host = &self.inner.host;
         host.admit(call).await?;
+        let open = Open { host: &**host, call };
         host.pass(call, Seam::Sending).await;
         let span = tracing::info_span!(
             "call", operation = call.operation, kind = ?call.kind, outcome = tracing::field::Empty
         );
         let began = clock::moment();
         let end = self.send_within(call, send).instrument(span.clone()).await;
+        drop(open);
         let outcome = metric::outcome(end.as_ref().err());
         span.record("outcome", outcome);
         let by = [(Label::Provider, host.provider()), (Label::Outcome, outcome)];
@@ -390,6 +394,18 @@ impl StepContext {
 
     pub(crate) fn host(&self) -> &dyn ContextHost {
         &*self.inner.host
+    }
+}
+
+/// A call that is admitted and not over.
+struct Open<'a> {
+    host: &'a dyn ContextHost,
+    call: &'a Call,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.host.over(self.call);
     }
 }
 

@@ -70,6 +70,11 @@ struct StepErrorInner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// Whether a failure of this code is no failure: the shared limiter told the call to wait.
+pub(crate) fn is_held(code: &str) -> bool {
+    code.starts_with("held_by_")
+}
+
 impl StepError {
     /// Creates an error for `operation`, a short constant such as `"create project"`.
     #[must_use]
@@ -137,6 +142,12 @@ impl StepError {
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.inner.hint = Some(hint.into());
         self
+    }
+
+    /// Whether our own limiter held the call back before its first byte: nothing of the policy is
+    /// used up by that, however long it lasts.
+    pub(crate) fn is_held(&self) -> bool {
+        is_held(self.code())
     }
 
     /// Replaces the effect, for a caller that knows better than the callee.

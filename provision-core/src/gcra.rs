@@ -3,6 +3,8 @@
 //! It answers with a moment instead of sleeping, its state is one number, and it never grants more
 //! than the burst plus what the time since then has earned.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{id::Timestamp, limit::Rate};
@@ -43,6 +45,23 @@ impl Gcra {
     pub fn take(self, rate: Rate, now: Timestamp, calls: u32) -> Self {
         let used = interval_us(rate).saturating_mul(u64::from(calls));
         Self { tat_us: self.tat_us.max(micros(now)).saturating_add(used) }
+    }
+
+    /// The first moment at or after `first` that is an interval of the rate later than the last one
+    /// named, so that callers are told distinct moments. Begins anew when that is more than `most`
+    /// after `first`: turns that nobody came for hold back newcomers for no longer.
+    #[must_use]
+    pub(crate) fn turn_after(self, rate: Rate, first: Timestamp, most: Duration) -> Self {
+        let first = micros(first);
+        let next = self.tat_us.saturating_add(interval_us(rate));
+        let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        let in_line = (first..=first.saturating_add(most)).contains(&next);
+        Self { tat_us: if in_line { next } else { first } }
+    }
+
+    /// The moment itself, in whole milliseconds.
+    pub(crate) fn moment(self) -> Timestamp {
+        Timestamp::from_millis(self.tat_us.div_ceil(1_000))
     }
 
     /// Whether the bucket is full again, so that its state need not be kept.

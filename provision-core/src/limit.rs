@@ -1,6 +1,6 @@
 //! The seam for limits that all workers share: rates, pauses, breakers, concurrency.
 //!
-//! The arithmetic is [`crate::retry`]-like: pure functions in [`crate::gcra`] and [`crate::breaker`], one for all
+//! The arithmetic is pure: [`crate::gcra`], [`crate::breaker`] and [`crate::bucket`], one for all
 //! stores. Limiter state needs no fsync; losing it costs at most one burst.
 
 use std::{fmt::Debug, time::Duration};
@@ -43,6 +43,24 @@ pub struct Ask {
     pub worker: Incarnation,
     /// Whether a concurrency slot is wanted.
     pub slot: bool,
+    /// What becomes of a caller that is held back by the rate.
+    pub turn: Turn,
+}
+
+/// How a caller stands in line for a rate that is used up.
+///
+/// Many callers that are told one moment come back together, and all but one in vain. So each is
+/// told another moment; who says that it waits for it finds its call counted already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Turn {
+    /// It comes back some time, or never: nothing is counted for it.
+    #[default]
+    Open,
+    /// It waits if its turn is near ([`crate::bucket::TURNS_NEAR`]): one call is counted now, and
+    /// the answer is [`HeldBy::Turn`]. A turn that is not used costs one interval of the rate.
+    Waits,
+    /// It comes for the turn that it was given, at that moment or shortly after.
+    Came(Timestamp),
 }
 
 /// Answer to an [`Ask`].
@@ -68,6 +86,8 @@ pub enum Admission {
 pub enum HeldBy {
     /// The rate is used up.
     Rate,
+    /// The rate is used up, and the moment named is kept for this caller.
+    Turn,
     /// A provider told us to wait.
     Pause,
     /// Too many calls are open.

@@ -110,6 +110,7 @@ impl Attempt {
             provider: def.provider(),
             driver,
             kept,
+            ends: clock::moment() + def.attempt_timeout,
         };
         let input = node.input.clone().unwrap_or_else(Payload::null);
         let output = node.output.clone();

@@ -8,13 +8,15 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, commit::patiently};
+use super::{Shared, commit::patiently, slots::Asking};
 use crate::{
+    bucket::{SLOT_RECHECK, TURNS_NEAR},
+    clock::{self, Moment},
     context::{Call, ContextHost, Seam},
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
     ledger::{Origin, adopter},
-    limit::{Admission, Ask, HeldBy, Observed},
+    limit::{Admission, Ask, HeldBy, Observed, Profile, Turn},
     probe::Juncture,
     resource::{Intent, IntentRecord},
     secret::{Secret, SecretKey, SecretRef, SecretSpec},
@@ -49,6 +51,25 @@ pub(crate) struct AttemptHost {
     pub(crate) provider: &'static str,
     pub(crate) driver: mpsc::UnboundedSender<Message>,
     pub(crate) kept: Kept,
+    /// When the attempt is cut.
+    pub(crate) ends: Moment,
+}
+
+/// A call that is held back for no longer is waited for inside its attempt, without a record.
+const HOLD_MAX: Duration = TURNS_NEAR;
+/// Longest time that one call is waited for in this way.
+const HOLDS_MAX: Duration = Duration::from_secs(15);
+
+/// A call that is held back for long ends its attempt, which costs none.
+fn held(call: &Call, bucket: &str, after: Duration, reason: HeldBy) -> StepError {
+    let code = match reason {
+        HeldBy::Rate | HeldBy::Turn => "held_by_rate",
+        HeldBy::Pause => "held_by_pause",
+        HeldBy::Concurrency => "held_by_concurrency",
+        HeldBy::Breaker => "held_by_breaker",
+    };
+    let verdict = Verdict::Throttled { bucket: bucket.to_owned(), after };
+    StepError::new(Effect::None, verdict, call.operation).with_code(code)
 }
 
 /// What a step is told when nothing new may begin in it.
@@ -65,6 +86,45 @@ impl AttemptHost {
         let (reply, answer) = oneshot::channel();
         self.driver.send(message(reply)).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Asks the limiter once; when and why it says no.
+    async fn held_back(&self, profile: &Profile, turn: Turn) -> Option<(Timestamp, HeldBy)> {
+        self.shared.give_back_slots().await;
+        let (limiter, slot) = (Arc::clone(&self.shared.limiter), profile.concurrency.is_some());
+        let ask =
+            Ask { profile: profile.clone(), calls: 1, worker: self.shared.worker, slot, turn };
+        let admission = if slot {
+            let answer = Box::pin(async move { limiter.admit(&ask).await });
+            Asking::new(&self.shared.slots, &profile.bucket, answer).answer().await
+        } else {
+            limiter.admit(&ask).await
+        };
+        match admission {
+            Ok(Admission::At { at, reason }) => Some((at, reason)),
+            // The limiter guards the provider's patience, not correctness: without it calls go on.
+            Ok(Admission::Now { .. }) | Err(_) => None,
+        }
+    }
+
+    /// Whether the attempt may still wait so long: neither its end nor a stop comes first.
+    fn may_wait(&self, time: Duration) -> bool {
+        let left = self.ends.saturating_duration_since(clock::moment());
+        !self.shared.is_stopping() && time < left
+    }
+
+    /// Lets time pass; false when the worker stops meanwhile.
+    async fn rest(&self, time: Duration) -> bool {
+        let (stop, left) = (self.shared.control.stop.notified(), self.shared.left.notified());
+        if self.shared.is_stopping() {
+            return false;
+        }
+        tokio::select! {
+            biased;
+            () = stop => false,
+            () = left => false,
+            () = clock::sleep(time) => true,
+        }
     }
 
     fn key(&self, name: &str) -> SecretKey {
@@ -156,24 +216,28 @@ impl ContextHost for AttemptHost {
 
     async fn admit(&self, call: &Call) -> Result<(), StepError> {
         let Some(profile) = &call.limit else { return Ok(()) };
-        let ask = Ask {
-            profile: profile.clone(),
-            calls: 1,
-            worker: self.shared.worker,
-            slot: profile.concurrency.is_some(),
-        };
-        let admission = self.shared.limiter.admit(&ask).await;
-        // The limiter guards the provider's patience, not correctness: without it calls go on.
-        let Ok(Admission::At { at, reason }) = admission else { return Ok(()) };
-        let after = at.since(self.now());
-        let code = match reason {
-            HeldBy::Rate => "held_by_rate",
-            HeldBy::Pause => "held_by_pause",
-            HeldBy::Concurrency => "held_by_concurrency",
-            HeldBy::Breaker => "held_by_breaker",
-        };
-        let verdict = Verdict::Throttled { bucket: profile.bucket.clone(), after };
-        Err(StepError::new(Effect::None, verdict, call.operation).with_code(code))
+        let (mut turn, mut waited, mut recheck) = (Turn::Waits, Duration::ZERO, SLOT_RECHECK);
+        loop {
+            let patient = waited + HOLD_MAX <= HOLDS_MAX && self.may_wait(HOLD_MAX);
+            if turn == Turn::Waits && !patient {
+                turn = Turn::Open;
+            }
+            let Some((at, reason)) = self.held_back(profile, turn).await else { return Ok(()) };
+            let mut hold = at.since(self.now());
+            if reason == HeldBy::Concurrency {
+                hold = hold.max(recheck);
+                recheck = hold * 2;
+            }
+            if hold > HOLD_MAX || !patient || !self.rest(hold).await {
+                return Err(held(call, &profile.bucket, hold, reason));
+            }
+            waited += hold;
+            turn = match reason {
+                HeldBy::Turn => Turn::Came(at),
+                HeldBy::Concurrency => turn,
+                HeldBy::Rate | HeldBy::Pause | HeldBy::Breaker => Turn::Waits,
+            };
+        }
     }
 
     async fn observe(&self, bucket: &str, seen: Observed) {
@@ -192,12 +256,15 @@ impl ContextHost for AttemptHost {
         Ok(left.min(call.timeout))
     }
 
+    fn over(&self, call: &Call) {
+        if let Some(profile) = call.limit.as_ref().filter(|profile| profile.concurrency.is_some()) {
+            self.shared.slots.freed(&profile.bucket);
+        }
+    }
+
     async fn pass(&self, call: &Call, seam: Seam) {
-        if let (Seam::Answered, Some(profile)) = (seam, &call.limit)
-            && profile.concurrency.is_some()
-        {
-            let seen = Observed { slot_freed: true, ..Observed::default() };
-            self.observe(&profile.bucket, seen).await;
+        if seam == Seam::Answered {
+            self.shared.give_back_slots().await;
         }
         self.shared.probe.call(&self.run, &self.path, call, seam).await;
     }

@@ -14,6 +14,7 @@ mod park;
 mod report;
 mod seal;
 mod shared;
+mod slots;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,7 @@ use commit::patiently;
 pub(crate) use fold::fold;
 pub(crate) use host::{AttemptHost, Kept, Message};
 pub(crate) use shared::{Plans, Shared};
+pub(crate) use slots::Slots;
 
 use crate::{
     changes::Still,
@@ -213,7 +215,7 @@ impl Drive {
     async fn tell_limiter(&mut self, end: &AttemptEnd) {
         let AttemptEnd::Failed(error) = end else { return };
         let Verdict::Throttled { bucket, after } = error.verdict() else { return };
-        if error.code().starts_with("held_by_") {
+        if error.is_held() {
             return;
         }
         let seen = crate::limit::Observed { pause: Some(*after), ..Default::default() };

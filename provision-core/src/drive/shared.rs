@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{commit::Committer, lease::LeaseView};
+use super::{commit::Committer, lease::LeaseView, slots::Slots};
 use crate::{
     changes::Changes,
     draw::Entropy,
@@ -71,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) plans: Arc<Plans>,
     pub(crate) committer: Committer,
     pub(crate) lease: LeaseView,
+    pub(crate) slots: Slots,
     /// What the worker is told from outside.
     pub(crate) control: Arc<Control>,
     /// Set when this incarnation ends although its worker goes on.

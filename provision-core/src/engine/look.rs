@@ -11,7 +11,7 @@ use crate::{
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
     ledger::Origin,
-    limit::{Admission, Ask, Observed},
+    limit::{Admission, Ask, Observed, Turn},
     resource::{Intent, IntentRecord},
     secret::{Secret, SecretRef, SecretSpec},
     store::Incarnation,
@@ -106,6 +106,7 @@ impl ContextHost for Looker {
             calls: 1,
             worker: Incarnation(uuid::Uuid::nil()),
             slot: false,
+            turn: Turn::Open,
         };
         match self.engine.inner.limiter.admit(&ask).await {
             Ok(Admission::At { at, .. }) => {

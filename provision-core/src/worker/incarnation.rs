@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock,
-    drive::{Drive, Left, Shared, commit::Committer, lease::LeaseView},
+    drive::{Drive, Left, Shared, Slots, commit::Committer, lease::LeaseView},
     engine::Engine,
     error::{Error, StoreError},
     id::RunId,
@@ -66,6 +66,7 @@ fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> Arc<Shared>
         plans: Arc::clone(&inner.plans),
         committer: Committer::new(Arc::clone(&inner.store)),
         lease: LeaseView::new(ttl),
+        slots: Slots::default(),
         control: Arc::clone(control),
         leaving: AtomicBool::new(false),
         left: Notify::new(),

@@ -33,6 +33,8 @@ pub(super) async fn heartbeat(shared: Arc<Shared>, ttl: Duration, held: Held) {
             // S6: calls are cut by their own deadline, which was not moved.
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
         }
+        // Not for long: the next renewal must not wait for a limiter.
+        clock::within(ttl / 6, shared.give_back_slots()).await;
     }
 }
 

@@ -18,6 +18,7 @@ mod journeys;
 mod keeping;
 mod leases;
 mod ledger;
+mod limits;
 #[cfg(feature = "metrics")]
 mod meters;
 mod parallel;

@@ -10,7 +10,7 @@ use provision_core::{
     StoreError,
     error::StoreErrorKind,
     ledger::{LedgerOp, LedgerQuery},
-    limit::{Admission, Ask, Limiter as _, Profile},
+    limit::{Admission, Ask, Limiter as _, Profile, Turn},
     store::{RunFilter, StateStore as _},
 };
 use provision_store_sqlite::SqliteStore;
@@ -132,7 +132,7 @@ async fn damaged_limits_are_made_anew_and_the_runs_are_untouched() {
         std::fs::write(&limits, bytes).unwrap();
         let store = SqliteStore::open(&path).await.unwrap();
         let profile = Profile { bucket: "p/a".to_owned(), rate: None, concurrency: Some(1) };
-        let ask = Ask { profile, calls: 1, worker: new_worker(), slot: true };
+        let ask = Ask { profile, calls: 1, worker: new_worker(), slot: true, turn: Turn::Open };
         assert_eq!(store.admit(&ask).await.unwrap(), Admission::Now { calls: 1 });
         drop(store);
         assert_eq!(use_it(&path).await.unwrap(), 300);

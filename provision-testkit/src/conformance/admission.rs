@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use provision_core::{
     id::Timestamp,
-    limit::{Admission, Ask, HeldBy, Observed, Profile, Rate},
+    limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
 };
 
 use super::{Fixture, new_worker};
 
 fn ask(bucket: &str, calls: u32, rate: Option<Rate>) -> Ask {
     let profile = Profile { bucket: bucket.to_owned(), rate, concurrency: None };
-    Ask { profile, calls, worker: new_worker(), slot: false }
+    Ask { profile, calls, worker: new_worker(), slot: false, turn: Turn::Open }
 }
 
 /// So slow that nothing comes back while a case runs, unless time is made to pass.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use provision_core::{
     id::{ExternalId, Timestamp},
     ledger::{LedgerOp, LedgerQuery, LedgerReply, Sighting},
-    limit::{Admission, Ask, Observed, Profile},
+    limit::{Admission, Ask, Observed, Profile, Turn},
     queue::Claim,
     secret::{Sealed, SecretKey},
     store::{Appended, Guard, GuardUntil, LeaseRequest, RunFilter, Submission, Submitted},
@@ -142,7 +142,7 @@ pub async fn buckets_belong_to_one_namespace(f: Fixture) {
     let pause = Observed { pause: Some(f.ttl * 100), ..Observed::default() };
     f.main.limiter.observe("hetzner/main", worker, &pause).await.unwrap();
     let profile = Profile { bucket: "hetzner/main".to_owned(), rate: None, concurrency: None };
-    let ask = Ask { profile, calls: 2, worker, slot: false };
+    let ask = Ask { profile, calls: 2, worker, slot: false, turn: Turn::Open };
     let there = f.elsewhere.limiter.admit(&ask).await.unwrap();
     assert_eq!(there, Admission::Now { calls: 2 });
     assert!(matches!(f.main.limiter.admit(&ask).await.unwrap(), Admission::At { .. }));

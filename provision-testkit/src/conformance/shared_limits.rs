@@ -1,7 +1,7 @@
 //! Limits that all workers share: through every handle, and by incarnation.
 
 use provision_core::{
-    limit::{Admission, Ask, HeldBy, Observed, Profile, Rate},
+    limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
     store::{Incarnation, LeaseRequest},
 };
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ use super::{Fixture, given::held_for, new_worker};
 
 fn slot(worker: Incarnation, concurrency: u32) -> Ask {
     let profile = Profile { bucket: "b".to_owned(), rate: None, concurrency: Some(concurrency) };
-    Ask { profile, calls: 1, worker, slot: true }
+    Ask { profile, calls: 1, worker, slot: true, turn: Turn::Open }
 }
 
 fn is_held(answer: Admission, why: HeldBy) -> bool {
@@ -22,7 +22,7 @@ fn is_held(answer: Admission, why: HeldBy) -> bool {
 pub async fn a_rate_is_shared_by_all_handles(f: Fixture) {
     let rate = Some(Rate { calls: 1, per: f.ttl * 4, burst: 2 });
     let profile = Profile { bucket: "b".to_owned(), rate, concurrency: None };
-    let ask = Ask { profile, calls: 1, worker: new_worker(), slot: false };
+    let ask = Ask { profile, calls: 1, worker: new_worker(), slot: false, turn: Turn::Open };
     for handle in [&f.main, &f.again] {
         assert_eq!(handle.limiter.admit(&ask).await.unwrap(), Admission::Now { calls: 1 });
     }
@@ -37,7 +37,7 @@ pub async fn a_pause_is_shared_at_once(f: Fixture) {
     let pause = Observed { pause: Some(f.ttl * 9), ..Observed::default() };
     f.main.limiter.observe("b", worker, &pause).await.unwrap();
     let profile = Profile { bucket: "b".to_owned(), rate: None, concurrency: None };
-    let ask = Ask { profile, calls: 1, worker, slot: false };
+    let ask = Ask { profile, calls: 1, worker, slot: false, turn: Turn::Open };
     assert!(is_held(f.again.limiter.admit(&ask).await.unwrap(), HeldBy::Pause));
 }
 
@@ -91,8 +91,13 @@ pub async fn concurrent_asks_are_never_over_issued(f: Fixture) {
     for n in 0..8_u32 {
         let limiter = if n % 2 == 0 { &f.main.limiter } else { &f.again.limiter };
         let limiter = std::sync::Arc::clone(limiter);
-        let ask =
-            Ask { profile: profile.clone(), calls: 1 + n % 3, worker: new_worker(), slot: false };
+        let ask = Ask {
+            profile: profile.clone(),
+            calls: 1 + n % 3,
+            worker: new_worker(),
+            slot: false,
+            turn: Turn::Open,
+        };
         tasks.spawn(async move {
             let mut granted = 0;
             for _ in 0..10 {

@@ -462,6 +462,10 @@ impl Machine<'_> {
             }
             Direction::Undo => (n.def().undo_policy.clone(), &n.backward),
         };
+        if let (true, Verdict::Throttled { bucket, after }) = (error.is_held(), error.verdict()) {
+            let reason = WaitReason::Throttled { bucket: bucket.clone() };
+            return Ok((now.plus(held_for(error.code(), *after, tries.held)), reason));
+        }
         let series = Series::new(tries.counted, tries.since.unwrap_or(now), now, draw);
         let (series, reason) = match error.verdict() {
             Verdict::Retry { after } => (series.with_asked(*after), WaitReason::Retry),
@@ -491,6 +495,19 @@ fn interrupted_error(node: &Node) -> StepError {
         .with_code("interrupted")
         .with_message("the worker stopped in the middle of it")
 }
+
+/// How long a call that the shared limiter holds back leaves it alone. Nothing tells when a slot
+/// is given back, so who waits for one asks again less and less often.
+fn held_for(code: &str, after: Duration, held: u32) -> Duration {
+    if code != "held_by_concurrency" {
+        return after;
+    }
+    let grown = SLOT_WAIT_FIRST.saturating_mul(1 << held.saturating_sub(1).min(8));
+    after.max(grown.min(SLOT_WAIT_MAX))
+}
+
+const SLOT_WAIT_FIRST: Duration = Duration::from_secs(4);
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(60);
 
 fn too_late(node: &Node, waited: Duration) -> StepError {
     StepError::new(Effect::Applied, Verdict::Permanent, "wait until ready")

@@ -60,6 +60,8 @@ pub(crate) struct Tries {
     pub(crate) since: Option<Timestamp>,
     /// When throttling began, if the last attempts were throttled.
     pub(crate) throttled_since: Option<Timestamp>,
+    /// How often in a row the shared limiter held it back for long.
+    pub(crate) held: u32,
 }
 
 /// One instance of a node.

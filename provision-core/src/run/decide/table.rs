@@ -2,7 +2,7 @@
 
 use super::node::{Node, Phase, Tries, Undo};
 use crate::{
-    error::{Effect, Failure, Verdict},
+    error::{Effect, Failure, Verdict, is_held},
     id::Timestamp,
     ledger::Origin,
     run::journal::{Direction, Finding, Order, Record, WaitReason},
@@ -73,11 +73,16 @@ pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
 /// Remembers when a series, throttling or polling began, and when something was called last, by
 /// the time of the record's frame.
 pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
-    let throttled = matches!(
-        record,
-        Record::Failed { verdict: Verdict::Throttled { .. }, .. }
-            | Record::Waiting { reason: WaitReason::Throttled { .. }, .. }
-    );
+    let held = match record {
+        Record::Failed { failure, .. } => is_held(&failure.code),
+        _ => node.failure.as_ref().is_some_and(|failure| is_held(&failure.code)),
+    };
+    let throttled = !held
+        && matches!(
+            record,
+            Record::Failed { verdict: Verdict::Throttled { .. }, .. }
+                | Record::Waiting { reason: WaitReason::Throttled { .. }, .. }
+        );
     match record {
         Record::Started { dir, .. } | Record::Failed { dir, .. } | Record::Waiting { dir, .. } => {
             let poll = matches!(record, Record::Waiting { reason: WaitReason::Poll, .. });
@@ -88,6 +93,12 @@ pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
             tries.since.get_or_insert(at);
             if throttled {
                 tries.throttled_since.get_or_insert(at);
+            }
+            if let Record::Waiting { reason: WaitReason::Throttled { .. }, due, .. } = record
+                && held
+            {
+                // L4: what our own limiter takes is nobody's time.
+                tries.since = tries.since.map(|since| since.plus(due.since(at)));
             }
             if poll && *dir == Direction::Forward {
                 node.polling_since.get_or_insert(at);
@@ -202,6 +213,8 @@ fn parts(record: &Record) -> Option<Failed<'_>> {
 }
 
 fn count(tries: &mut Tries, failed: &Failed<'_>) {
+    let held = is_held(&failed.failure.code);
+    tries.held = if held { tries.held.saturating_add(1) } else { 0 };
     let throttled = matches!(failed.verdict, Verdict::Throttled { .. });
     if !throttled {
         tries.throttled_since = None;
