@@ -15,7 +15,7 @@ use crate::{
     clock,
     error::{Error, ErrorKind},
     id::{Data, Payload, RunId, Timestamp},
-    limit::{Admission, Ask, Profile},
+    limit::{Admission, Ask, Profile, Turn},
     run::{RunStatus, RunSummary},
     saga::{Plan, Saga, SagaId},
     store::{Guard, GuardUntil, Incarnation, NewRun, RunFilter, RunHead, Submission, Submitted},
@@ -265,7 +265,7 @@ impl super::Inner {
         let bucket = format!("engine.start/{}", tenant.unwrap_or_default());
         let profile = Profile { bucket, rate: Some(rate), concurrency: None };
         let worker = Incarnation(uuid::Uuid::nil());
-        let ask = Ask { profile, calls: 1, worker, slot: false };
+        let ask = Ask { profile, calls: 1, worker, slot: false, turn: Turn::Open };
         match self.limiter.admit(&ask).await {
             Ok(Admission::At { at, .. }) => {
                 Err(Error::new(ErrorKind::Limit, "too_many_starts", "start a run")
