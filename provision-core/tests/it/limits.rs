@@ -151,7 +151,7 @@ async fn a_long_pause_is_waited_for_without_a_lease_and_without_the_budget() {
     worker.stop().await;
 }
 
-// covers: L3, L8, R3-56
+// covers: L3, R3-56
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_gives_its_slot_back() {
     let mut calls = Calls::new(None, Some(1));
@@ -166,7 +166,7 @@ async fn a_call_that_is_dropped_gives_its_slot_back() {
     worker.stop().await;
 }
 
-// covers: L3, L4, L8
+// covers: L3, L4
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_slot_asks_less_and_less_often() {
     let mut calls = Calls::new(None, Some(1));
