@@ -109,6 +109,8 @@ pub struct Memory {
     pub run_again: Option<u32>,
     /// Calls of this generation whose end is unknown.
     pub unknown_calls: u32,
+    /// Whether an undo of this generation ended unknown, and the run goes forward again.
+    pub undo_unknown: bool,
 }
 
 /// The engine's side of a [`StepContext`]; test kits implement it for steps run alone.

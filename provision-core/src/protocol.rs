@@ -29,6 +29,8 @@ pub(crate) enum Flow {
     NotYet { after: Duration, reason: WaitReason },
     /// Surely absent after the quiet time: the next generation begins.
     Renew,
+    /// Undone, except for something that stays.
+    Kept,
 }
 
 /// What a look-up without consequences found, for `plan`.
@@ -375,7 +377,18 @@ impl<R: Resource> ResourceAction<R> {
 impl<R: Resource> Action for ResourceAction<R> {
     async fn run(&self, cx: StepContext, input: Payload) -> Result<Flow, StepError> {
         let spec: R::Spec = decode(&input)?;
-        if let Some((id, _)) = cx.memory().noted.last() {
+        if let Some((id, origin)) = cx.memory().noted.last() {
+            let doubtful = cx.memory().undo_unknown && *origin == Origin::Created;
+            if doubtful && self.resource.identity(&spec) != Identity::None {
+                // S7: an undo without an answer may have taken it away.
+                match self.resource.find(&cx, &spec).await? {
+                    Found::Absent => return Ok(Flow::Renew),
+                    Found::Going { again_in } => {
+                        return Ok(Flow::NotYet { after: again_in, reason: WaitReason::Poll });
+                    }
+                    Found::Ours(_) | Found::Foreign(_) | Found::Many(_) => {}
+                }
+            }
             return self.ready(&cx, &spec, id).await;
         }
         let id = match self.look_first(&cx, &spec).await? {

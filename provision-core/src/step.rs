@@ -66,7 +66,7 @@ pub enum Undo<T> {
     Succeeded(T),
     /// It did not succeed, and these ids are known.
     Partial(Vec<ExternalId>),
-    /// It started and nobody knows how it ended; ids seen by stale owners may be known.
+    /// It started and nobody knows how it ended; these ids were noted before.
     Unknown(Vec<ExternalId>),
 }
 

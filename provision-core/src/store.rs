@@ -186,6 +186,15 @@ pub enum Submission {
         /// What is asked.
         body: Payload,
     },
+    /// A request that opens a run again which is over: as `Request`, and the business key that its
+    /// end has freed is taken again in the same transaction. While another run holds that key
+    /// the answer is `Guarded`, and nothing is stored.
+    Reopen {
+        /// The run asked.
+        run: RunId,
+        /// What is asked.
+        body: Payload,
+    },
 }
 
 /// A run to be created. `head.epoch`, `seq` and `owner` are 0 and `None`.
@@ -202,11 +211,11 @@ pub struct NewRun {
 pub enum Submitted {
     /// The run is stored; leased at once if that was asked and the incarnation is alive.
     Created(Option<Box<Leased>>),
-    /// The start key is known, with the same input: this is that run.
+    /// The start key is known, with the same saga and input: this is that run.
     Known(Box<RunHead>),
-    /// The start key is known, with another input. Nothing changed.
+    /// The start key is known, with another saga or input. Nothing changed.
     KeyTaken(Box<RunHead>),
-    /// The business key is held by this run. Nothing changed.
+    /// The business key is held by this other run. Nothing changed.
     Guarded(Box<RunHead>),
     /// The request is stored under this number.
     Requested(u64),
@@ -248,6 +257,9 @@ pub struct Append {
     pub sealed: Vec<(SecretKey, Sealed)>,
     /// Runs to make due at once (a parent waiting for its child).
     pub wakes: Vec<RunId>,
+    /// Runs that begin with this very write (children of its steps), not leased to anybody; those
+    /// that are there already stay as they are.
+    pub starts: Vec<NewRun>,
 }
 
 /// Gives a lease back, and says when the run is due next.
@@ -348,6 +360,8 @@ pub struct RunFilter {
     pub status: Vec<RunStatus>,
     /// Only this saga.
     pub saga: Option<String>,
+    /// Only this version of the saga.
+    pub version: Option<u32>,
     /// Only this tenant.
     pub tenant: Option<String>,
     /// Only the run with this start key.

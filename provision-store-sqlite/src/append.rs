@@ -135,6 +135,9 @@ impl Unit<'_> {
         for (key, sealed) in &append.sealed {
             self.put_sealed(ns, key, sealed)?;
         }
+        for new in &append.starts {
+            self.submit_run(ns, new)?;
+        }
         for other in &append.wakes {
             self.run(sql::WAKE, (ns, blob(other), moment(self.wall())))?;
             self.stir();

@@ -36,6 +36,7 @@ pub(crate) fn page(conn: &Connection, ns: i64, filter: &RunFilter) -> Result<Run
         signed(limit as u64).saturating_add(1),
         filter.parent.as_ref().map(blob),
         filter.due_by.map(moment),
+        filter.version,
     ];
     let mut runs = all(conn, text, values, |row| Ok(head(row)?.0))?;
     let more = runs.len() > limit;
@@ -55,6 +56,12 @@ fn bounds(conn: &Connection, ns: i64, filter: &RunFilter) -> Result<Option<Bound
             Some(before) => last = before,
             None => return Ok(None),
         }
+    }
+    // A version that never ran is told by its lanes, without a look at the runs.
+    if let (Some(saga), Some(version)) = (&filter.saga, filter.version)
+        && all(conn, sql::LANE_OF_VERSION, (ns, saga, version), |_| Ok(()))?.is_empty()
+    {
+        return Ok(None);
     }
     for (text, key) in [(sql::RUN_BY_KEY, &filter.key), (sql::RUN_BY_GUARD, &filter.guard)] {
         let Some(key) = key else { continue };

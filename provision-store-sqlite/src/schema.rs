@@ -24,8 +24,14 @@ struct Migration {
     text: &'static str,
 }
 
-const STATE: &[Migration] =
-    &[Migration { version: 1, name: "first", text: include_str!("../migrations/0001_first.sql") }];
+const STATE: &[Migration] = &[
+    Migration { version: 1, name: "first", text: include_str!("../migrations/0001_first.sql") },
+    Migration {
+        version: 2,
+        name: "freed guards",
+        text: include_str!("../migrations/0002_freed_guards.sql"),
+    },
+];
 
 const LIMITS: &[Migration] = &[Migration {
     version: 1,
@@ -215,7 +221,7 @@ mod tests {
     #[test]
     fn released_migrations_are_fixed() {
         let versions: Vec<_> = STATE.iter().map(|m| m.version).collect();
-        assert_eq!(versions, [1]);
+        assert_eq!(versions, [1, 2]);
         assert_eq!(checksum_of("a"), "af63dc4c8601ec8c");
     }
 }

@@ -18,10 +18,14 @@ impl Unit<'_> {
         match submission {
             Submission::Run(new) => self.submit_run(ns, new),
             Submission::Request { run, body } => self.submit_request(ns, run, body),
+            Submission::Reopen { run, body } => match self.retake(ns, run)? {
+                Some(holder) => Ok(Submitted::Guarded(Box::new(holder))),
+                None => self.submit_request(ns, run, body),
+            },
         }
     }
 
-    fn submit_run(&mut self, ns: i64, new: &NewRun) -> Result<Submitted, Fault> {
+    pub(crate) fn submit_run(&mut self, ns: i64, new: &NewRun) -> Result<Submitted, Fault> {
         let known = match &new.head.key {
             Some(key) => self.find(ns, sql::RUN_BY_KEY, key)?,
             // Its own guard must not answer a submission that is repeated.
@@ -131,6 +135,18 @@ impl Unit<'_> {
         Ok(true)
     }
 
+    /// Takes the business key again that the run's end has freed; answers who holds it instead.
+    fn retake(&mut self, ns: i64, run: &RunId) -> Result<Option<RunHead>, Fault> {
+        let freed =
+            self.first(sql::GUARD_FREED, (ns, blob(run)), |row| Ok(row.get::<_, String>(0)?));
+        let Some(key) = freed? else { return Ok(None) };
+        let holder = self.find(ns, sql::RUN_BY_GUARD, &key)?;
+        if holder.is_none() {
+            self.run(sql::GUARD_RETAKE, (ns, blob(run)))?;
+        }
+        Ok(holder)
+    }
+
     fn submit_request(&mut self, ns: i64, run: &RunId, body: &Payload) -> Result<Submitted, Fault> {
         let now = moment(self.wall());
         // A leased run is not touched: its release compares `consumed` with `requests`.
@@ -143,9 +159,10 @@ impl Unit<'_> {
     }
 }
 
-/// The same start is the same run; another input under its key is a mistake.
+/// The same start is the same run; another saga or input under its key is a mistake.
 fn answer(found: RunHead, new: &NewRun) -> Submitted {
-    let same = found.input_hash == new.head.input_hash;
+    let head = &new.head;
+    let same = found.input_hash == head.input_hash && found.saga.name == head.saga.name;
     let found = Box::new(found);
     if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) }
 }

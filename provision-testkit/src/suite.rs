@@ -40,7 +40,8 @@ macro_rules! store_suite {
         $crate::__suite_cases! { $factory; #[tokio::test]
             starting {
                 a_started_run_is_stored_whole, the_same_key_and_input_answer_with_the_same_run,
-                the_same_key_with_other_input_changes_nothing, a_repeated_start_finds_its_own_run,
+                the_same_key_with_other_input_changes_nothing, the_same_key_for_another_saga_changes_nothing,
+                a_repeated_start_finds_its_own_run,
                 runs_without_a_key_are_all_new, the_key_of_an_ended_run_stays_known,
                 a_start_can_be_leased_in_the_same_write,
                 a_start_for_a_dead_incarnation_is_stored_unleased,
@@ -51,6 +52,8 @@ macro_rules! store_suite {
                 a_held_guard_answers_with_its_holder, a_freed_guard_can_be_taken_again,
                 a_guard_is_freed_only_by_an_append_that_says_so, a_stale_append_frees_no_guard,
                 a_known_key_comes_before_the_guard, an_old_holder_frees_nothing_twice,
+                a_run_that_is_opened_again_takes_its_guard_again,
+                a_guard_that_another_run_holds_keeps_a_run_closed,
             }
             journal {
                 frames_come_back_in_order, a_gap_is_refused,
@@ -100,7 +103,8 @@ macro_rules! store_suite {
             }
             waking {
                 a_waiting_run_is_woken, a_leased_run_is_due_at_its_release,
-                parked_and_ended_runs_are_not_woken,
+                parked_and_ended_runs_are_not_woken, an_append_starts_runs_once,
+                a_stale_append_starts_nothing,
             }
             sealing {
                 an_append_seals_with_its_frame, a_sealed_value_is_not_replaced_by_an_append,

@@ -120,9 +120,10 @@ impl Attempt {
             dir = ?command.dir, context = ?head.context
         );
         let work: Work = match (&def.kind, def.action()) {
-            (Kind::Saga { child }, _) => {
-                let parent = child::Parent::of(state, head, command.node);
-                Box::pin(child::run(Arc::clone(shared), parent, child.clone(), input, command.dir))
+            (Kind::Saga { child: saga }, _) => {
+                let child = child::Parent::of(state, head, command.node).child();
+                let child = (child, saga.clone());
+                Box::pin(child::run(Arc::clone(shared), child, input, command.dir))
             }
             (_, Some(action)) => {
                 let action = Arc::clone(action);
@@ -182,6 +183,7 @@ fn finish(end: Option<Result<Flow, StepError>>) -> AttemptEnd {
         Some(Ok(Flow::Done(output))) => AttemptEnd::Done(output),
         Some(Ok(Flow::NotYet { after, reason })) => AttemptEnd::NotYet { after, reason },
         Some(Ok(Flow::Renew)) => AttemptEnd::Renew,
+        Some(Ok(Flow::Kept)) => AttemptEnd::Kept,
         Some(Err(error)) => AttemptEnd::Failed(error),
         None => AttemptEnd::Failed(
             StepError::unknown("run the step")

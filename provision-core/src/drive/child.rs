@@ -1,5 +1,5 @@
-//! Sub-sagas: runs of their own, started once per generation of their parent's step, waited for by
-//! wake and by asking, cancelled or torn down when the parent unwinds.
+//! Sub-sagas: runs of their own, begun by the very append that begins their parent's step, once
+//! per generation; waited for by wake and by asking, cancelled or torn down when the parent unwinds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,11 @@ use crate::{
     protocol::Flow,
     run::{
         RunStatus, RunSummary,
-        decide::State,
-        journal::{Direction, Order, RequestBody, WaitReason},
+        decide::{Decision, Node, State},
+        journal::{Direction, Order, Record, RequestBody, WaitReason},
     },
-    store::{NewRun, RunHead, RunRecord, SagaRef, Submission, Submitted},
+    saga::graph::Kind,
+    store::{NewRun, RunHead, RunRecord, SagaRef, Submission},
 };
 
 /// How often a parent asks by itself; the child's end wakes it earlier.
@@ -58,14 +59,12 @@ fn store_trouble(error: StoreError) -> StepError {
 
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    parent: Parent,
-    saga: SagaRef,
+    (child, saga): (RunId, SagaRef),
     input: Payload,
     dir: Direction,
 ) -> Result<Flow, StepError> {
-    let child = parent.child();
     match dir {
-        Direction::Forward => forward(&shared, &parent, saga, input).await,
+        Direction::Forward => forward(&shared, child, &saga, &input).await,
         Direction::Undo => match load(&shared, child).await? {
             Some(record) => undo(&shared, record).await,
             None => Ok(Flow::Done(Payload::null())),
@@ -81,32 +80,52 @@ async fn load(shared: &Shared, run: RunId) -> Result<Option<RunRecord>, StepErro
 
 async fn forward(
     shared: &Shared,
-    parent: &Parent,
-    saga: SagaRef,
-    input: Payload,
+    child: RunId,
+    saga: &SagaRef,
+    input: &Payload,
 ) -> Result<Flow, StepError> {
-    let child = parent.child();
     if let Some(record) = load(shared, child).await? {
+        shared.changes.work.notify_waiters();
         return judge(&shared.plans, &record);
     }
-    if let Some(plan) = shared.plans.get(&saga) {
-        plan.checks.pass(&input).map_err(|refused| {
+    if let Some(plan) = shared.plans.get(saga) {
+        plan.checks.pass(input).map_err(|refused| {
             let objection = refused.context().unwrap_or_default().to_owned();
             StepError::permanent("start a sub-saga")
                 .with_code(refused.code())
                 .with_message(objection)
         })?;
     }
-    let head = new_head(shared, parent, saga, input);
-    let new = [Submission::Run(Box::new(NewRun { head, lease_to: None }))];
-    let answers = patiently(|| shared.store.submit(&new)).await.map_err(store_trouble)?;
-    match answers.first() {
-        Some(Submitted::Created(_) | Submitted::Known(_)) => {
-            shared.changes.work.notify_waiters();
-            Ok(wait(child))
-        }
-        _ => Err(StepError::permanent("start a sub-saga").with_code("child_refused")),
-    }
+    // It began with the very write that began this attempt: it was refused then.
+    Err(StepError::permanent("start a sub-saga").with_code("child_refused"))
+}
+
+/// Runs that begin with an append, because a step that is a saga begins with it. S6: the append is
+/// fenced, so an owner that has lost its lease starts nothing that no undo would find.
+pub(crate) fn begun(
+    shared: &Shared,
+    state: &State,
+    head: &RunHead,
+    decision: &Decision,
+) -> Vec<NewRun> {
+    let begins = |node: &Node| {
+        decision.append.iter().any(|record| {
+            matches!(record, Record::Started { path, dir: Direction::Forward, .. }
+                if *path == node.path)
+        })
+    };
+    let forward = decision.perform.iter().filter(|command| command.dir == Direction::Forward);
+    let starts = forward.filter_map(|command| {
+        let node = state.node(command.node);
+        let Kind::Saga { child } = &node.def().kind else { return None };
+        let input = node.input.clone().filter(|_| begins(node))?;
+        let plan = shared.plans.get(child);
+        // What its checks object to does not begin; the attempt says why.
+        plan.is_none_or(|plan| plan.checks.pass(&input).is_ok()).then_some(())?;
+        let parent = Parent::of(state, head, command.node);
+        Some(NewRun { head: new_head(shared, &parent, child.clone(), input), lease_to: None })
+    });
+    starts.collect()
 }
 
 fn wait(child: RunId) -> Flow {
@@ -144,9 +163,8 @@ fn judge(plans: &Plans, record: &RunRecord) -> Result<Flow, StepError> {
 async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
     let head = &record.head;
     let order = match head.status {
-        RunStatus::RolledBack | RunStatus::TornDown | RunStatus::RolledBackKeeping => {
-            return Ok(Flow::Done(Payload::null()));
-        }
+        RunStatus::RolledBack | RunStatus::TornDown => return Ok(Flow::Done(Payload::null())),
+        RunStatus::RolledBackKeeping => return Ok(Flow::Kept),
         RunStatus::Succeeded | RunStatus::PartlySucceeded => Order::TearDown,
         RunStatus::Unwinding | RunStatus::Parked => return Ok(wait(head.id)),
         RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => Order::Cancel,

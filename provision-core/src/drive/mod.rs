@@ -12,6 +12,7 @@ mod host;
 pub(crate) mod lease;
 mod park;
 mod report;
+mod requests;
 mod seal;
 mod shared;
 mod slots;
@@ -43,7 +44,7 @@ use crate::{
     run::{
         RunStatus,
         decide::{AttemptEnd, Decision, Event, Halt, Moment, State, decide},
-        journal::{Direction, Record, RequestBody, WaitReason},
+        journal::{Direction, Record, WaitReason},
     },
     secret::{Sealed, SecretKey},
     store::{Append, Appended, GuardUntil, Leased, Release, Request, RunHead},
@@ -157,7 +158,7 @@ impl Drive {
                 Turn::Lost => return Err(Stop::Lost),
                 Turn::Message(message) => self.message(message).await?,
                 Turn::Finished(finished) => self.finished(finished).await?,
-                Turn::Due => self.event(Event::Due, &[]).await?,
+                Turn::Due => self.due().await?,
                 Turn::Stop => self.stop().await?,
             };
         }
@@ -226,25 +227,6 @@ impl Drive {
         }
     }
 
-    /// Requests that came in while the run was leased.
-    async fn requests(&mut self) -> Driven<bool> {
-        if self.requests <= self.consumed {
-            return Ok(false);
-        }
-        let (shared, asked) = (Arc::clone(&self.shared), [self.state.run]);
-        let loaded = self.alongside(shared.store.load(&asked)).await;
-        let Ok(Some(record)) = loaded.map(|mut records| records.pop().flatten()) else {
-            // They are found again after the next append.
-            self.requests = self.consumed;
-            return Ok(false);
-        };
-        if record.requests.is_empty() {
-            self.requests = self.consumed;
-            return Ok(false);
-        }
-        self.event(Event::Due, &record.requests).await
-    }
-
     fn moment(&self) -> Moment {
         Moment {
             now: self.shared.lease.now(),
@@ -259,21 +241,10 @@ impl Drive {
     async fn event(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
         let moment = self.moment();
         let (consumed, died_at) = (self.consumed, event.died_at());
-        let mut decision = match decide(&mut self.state, event, moment) {
+        let decision = match self.decided(event, requests, moment) {
             Ok(decision) => decision,
             Err(halt) => return halted(&halt),
         };
-        for request in requests {
-            self.consumed = self.consumed.max(request.number);
-            let Ok(body) = request.body.decode::<RequestBody>() else { continue };
-            match decide(&mut self.state, Event::Request(body), moment) {
-                Ok(more) => decision.merge(more),
-                Err(Halt::Refused(refusal)) => {
-                    tracing::info!(run = %self.state.run, %refusal, "a request was not taken");
-                }
-                Err(halt) => return halted(&halt),
-            }
-        }
         let sealed = std::mem::take(&mut self.outcome_seals);
         let row = match self.commit(decision, sealed).await? {
             Committed::Released => return Ok(true),
@@ -508,6 +479,7 @@ impl Drive {
             ledger: self.ledger(decision),
             sealed,
             wakes: parent.map(|parent| parent.run).into_iter().collect(),
+            starts: child::begun(&self.shared, &self.state, head, decision),
         })
     }
 

@@ -118,5 +118,6 @@ fn by_row(shared: &Shared, head: &RunHead, fence: Fence, failure: Failure) -> Ap
         ledger: Vec::new(),
         sealed: Vec::new(),
         wakes: head.parent.as_ref().map(|parent| parent.run).into_iter().collect(),
+        starts: Vec::new(),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn attempted(saga: &str, path: &str, end: &AttemptEnd, took: Duration
         return;
     }
     let outcome = match end {
-        AttemptEnd::Done(_) => "ok",
+        AttemptEnd::Done(_) | AttemptEnd::Kept => "ok",
         AttemptEnd::NotYet { .. } | AttemptEnd::Renew => "not_yet",
         AttemptEnd::Failed(error) => metric::outcome(Some(error)),
         AttemptEnd::Cut => "unknown",

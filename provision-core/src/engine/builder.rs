@@ -222,34 +222,21 @@ impl EngineBuilder {
     }
 }
 
-/// The newest stored run of the same name and version tells the shape that version has.
+/// S22: the newest stored run of the same name and version tells the shape that version has.
 async fn check_stored(store: &dyn StateStore, plan: &Plan) -> Result<(), Error> {
-    let mut after = None;
-    for _ in 0..PAGES_MAX {
-        let filter = RunFilter {
-            saga: Some(plan.saga.name.clone()),
-            after,
-            limit: 20,
-            ..RunFilter::default()
-        };
-        let page = store.list(&filter).await?;
-        let same = page.runs.iter().find(|head| head.saga.version == plan.saga.version);
-        match same {
-            Some(head) if head.saga.fingerprint != plan.saga.fingerprint => {
-                return Err(changed(plan, "stored with another shape"));
-            }
-            Some(_) => return Ok(()),
-            None => after = page.next,
+    let filter = RunFilter {
+        saga: Some(plan.saga.name.clone()),
+        version: Some(plan.saga.version),
+        limit: 1,
+        ..RunFilter::default()
+    };
+    match store.list(&filter).await?.runs.first() {
+        Some(head) if head.saga.fingerprint != plan.saga.fingerprint => {
+            Err(changed(plan, "stored with another shape"))
         }
-        if after.is_none() {
-            break;
-        }
+        _ => Ok(()),
     }
-    Ok(())
 }
-
-/// Pages of runs looked through for one of the same version.
-const PAGES_MAX: usize = 5;
 
 fn changed(plan: &Plan, what: &str) -> Error {
     Error::new(ErrorKind::Conflict, "fingerprint", "register a saga")

@@ -15,6 +15,9 @@ use crate::{
     store::{Submission, Submitted},
 };
 
+/// Most requests of one run that no worker has taken yet (S25).
+const REQUESTS_MAX: usize = 1_000;
+
 /// Who gives an order, and why; both are journaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
@@ -96,11 +99,14 @@ impl Resolution {
 }
 
 impl Engine {
-    /// Sends a signal; one that comes before the run waits for it is kept.
+    /// Sends a signal to the one step that waits for it; one that comes earlier is kept for the
+    /// next step that does.
+    ///
+    /// One signal is handed to one step. At most 1,000 are kept, of 1 MiB each.
     ///
     /// # Errors
-    /// There is no such run, it is over, the value is above [`Payload::MAX_BYTES`], or the store
-    /// cannot be reached.
+    /// There is no such run, it is over, the value is above [`Payload::MAX_BYTES`] or too many are
+    /// kept (kind `Limit`), or the store cannot be reached.
     pub async fn signal<T: Data>(
         &self,
         run: &RunId,
@@ -143,10 +149,11 @@ impl Engine {
         self.order(run, Order::Retry, by).await
     }
 
-    /// Drives a rolled back run forward again: finished steps stay, undone ones begin anew.
+    /// Drives a rolled back run forward again: finished steps stay, undone ones begin anew. A
+    /// business key that the rollback has freed is taken again with the order.
     ///
     /// # Errors
-    /// The run is not rolled back.
+    /// The run is not rolled back, or another run holds its business key now (`guarded`).
     pub async fn redrive(&self, run: &RunId, by: By) -> Result<(), Error> {
         self.order(run, Order::Redrive, by).await
     }
@@ -174,12 +181,19 @@ impl Engine {
     /// Checks a request on a copy of the state, then stores it; the run is due at once.
     async fn request(&self, run: &RunId, body: RequestBody) -> Result<(), Error> {
         let record = self.load(run).await?;
+        if record.requests.len() >= REQUESTS_MAX {
+            return Err(Error::new(ErrorKind::Limit, "too_many_requests", "give an order")
+                .with_context(format!("{REQUESTS_MAX} requests wait for a worker"))
+                .with_hint("start a worker that has the run's saga registered"));
+        }
         if let Ok(mut state) = crate::drive::fold(&record.head, &record.frames, &self.inner.plans) {
             let moment = Moment { now: state.at, latest: state.at, draw: 0, hold: true };
             match decide(&mut state, Event::Request(body.clone()), moment) {
                 Ok(_) | Err(Halt::Stopped) => {}
                 Err(Halt::Refused(refusal)) => {
-                    return Err(Error::new(ErrorKind::Conflict, refusal.code, "give an order")
+                    let limit = refusal.is_limit();
+                    let kind = if limit { ErrorKind::Limit } else { ErrorKind::Conflict };
+                    return Err(Error::new(kind, refusal.code, "give an order")
                         .with_context(refusal.message)
                         .with_hint(refusal.hint));
                 }
@@ -188,14 +202,26 @@ impl Engine {
                 }
             }
         }
+        // A business key that its end has freed is taken again, or the order is refused.
+        let reopens = matches!(&body, RequestBody::Order { order: Order::Redrive, .. });
         let body = Payload::encode(&body).map_err(|error| {
             Error::new(ErrorKind::Invalid, "not_serializable", "encode an order").with_source(error)
         })?;
-        let request = Submission::Request { run: *run, body };
+        let id = *run;
+        let request = if reopens {
+            Submission::Reopen { run: id, body }
+        } else {
+            Submission::Request { run: id, body }
+        };
         match self.inner.store.submit(&[request]).await?.pop() {
             Some(Submitted::Requested(_)) => {
                 self.inner.offer(*run).await;
                 Ok(())
+            }
+            Some(Submitted::Guarded(holder)) => {
+                Err(Error::new(ErrorKind::Conflict, "guarded", "give an order")
+                    .with_context(format!("run {} holds its business key now", holder.id))
+                    .with_hint("tear that run down first, or leave this one as it is"))
             }
             _ => Err(no_such_run(run)),
         }

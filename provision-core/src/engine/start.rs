@@ -116,7 +116,8 @@ impl Engine {
 }
 
 impl<O> StartRun<O> {
-    /// Sets the start key: the same key and input always answer with the same run.
+    /// Sets the start key: the same key, saga and input always answer with the same run, of
+    /// whichever version; another saga or input under the key is refused.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -248,8 +249,8 @@ impl<O> StartRun<O> {
             Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, None)),
             Some(Submitted::KeyTaken(head)) => {
                 Err(Error::new(ErrorKind::Conflict, "key_taken", "start a run")
-                    .with_context(format!("run {} has this key with another input", head.id))
-                    .with_hint("use another key, or the input of that run"))
+                    .with_context(format!("run {} has this key with another start", head.id))
+                    .with_hint("use another key, or the saga and the input of that run"))
             }
             Some(Submitted::Requested(_) | Submitted::NoSuchRun) | None => {
                 Err(Error::new(ErrorKind::Internal, "store_answer", "start a run"))

@@ -11,7 +11,7 @@ use crate::{
     id::{RunId, Timestamp},
     run::{
         RunStatus, RunSummary,
-        journal::{Direction, Record, WaitReason},
+        journal::{Direction, Record, RequestBody, WaitReason},
     },
 };
 
@@ -51,6 +51,17 @@ pub enum What {
     },
     /// A step is not wanted.
     Skipped,
+    /// A step is undone, except for something that its child run keeps.
+    Kept,
+    /// A request was stored and could not be taken when its turn came.
+    Refused {
+        /// What was asked.
+        request: RequestBody,
+        /// Short stable word.
+        code: String,
+        /// What stood against it.
+        message: String,
+    },
     /// A step's attempts are over.
     GaveUp {
         /// Its last failure.
@@ -168,6 +179,10 @@ fn event(record: Record) -> Option<(String, What)> {
         Record::Skipped { path } => (path.to_string(), What::Skipped),
         Record::GaveUp { path, failure, .. } => (path.to_string(), What::GaveUp { failure }),
         Record::UnwindStarted { scope, .. } => (scope.to_string(), What::Unwinding),
+        Record::Kept { path } => (path.to_string(), What::Kept),
+        Record::Refused { request, code, message } => {
+            (String::new(), What::Refused { request, code, message })
+        }
         Record::Parked { failure } => (String::new(), What::Parked { failure }),
         Record::Ended { status, .. } => (String::new(), What::Ended { status }),
         Record::Intent { .. }

@@ -28,7 +28,7 @@ pub(super) struct Spot {
 }
 
 /// All unowned runs that are due at some time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct DueIndex {
     groups: Vec<Group>,
     ids: HashMap<(String, SagaRef), usize>,
@@ -36,7 +36,7 @@ pub(super) struct DueIndex {
     turn: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Group {
     queue: String,
     saga: SagaRef,
@@ -47,14 +47,14 @@ struct Group {
 }
 
 /// The ready runs of one priority.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Band {
     /// Lanes by the turn at which they were last served, then by their oldest run.
     order: BTreeSet<(u64, Timestamp, Tenant)>,
     lanes: HashMap<Tenant, Lane>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Lane {
     turn: u64,
     runs: BTreeSet<(Timestamp, RunId)>,

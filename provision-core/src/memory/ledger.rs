@@ -16,7 +16,7 @@ const ROWS_MAX: usize = 10_000;
 type Key = (RunId, String, u32, u32);
 type Name = (String, String, String, String);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
     rows: BTreeMap<Key, LedgerRow>,
     /// Live created rows by (provider, account, kind, name).

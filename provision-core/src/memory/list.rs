@@ -39,6 +39,7 @@ fn matches(filter: &RunFilter, head: &RunHead) -> bool {
     filter.after.is_none_or(|after| head.id < after)
         && (filter.status.is_empty() || filter.status.contains(&head.status))
         && filter.saga.as_ref().is_none_or(|saga| *saga == head.saga.name)
+        && filter.version.is_none_or(|version| version == head.saga.version)
         && (filter.tenant.is_none() || filter.tenant == head.tenant)
         && (filter.key.is_none() || filter.key == head.key)
         && filter.key_prefix.as_ref().is_none_or(|prefix| {

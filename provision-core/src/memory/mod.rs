@@ -95,6 +95,18 @@ impl MemoryStore {
         Self { shared: Arc::clone(&self.shared), space }
     }
 
+    /// Copies everything of this namespace into a store of its own, which goes on by `clock`.
+    ///
+    /// What happens in either is not seen in the other: a test can try several futures of one
+    /// past. `clock` must not be behind this store's.
+    #[must_use]
+    pub fn fork(&self, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        let copy = Self::with_clock(clock);
+        let tables = self.tables().clone();
+        *copy.tables() = tables;
+        copy
+    }
+
     /// Runs `work` on the tables; the clock is read under the lock, so time never goes back
     /// between two calls.
     fn read<T>(&self, work: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {

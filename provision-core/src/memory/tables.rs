@@ -7,7 +7,7 @@ use crate::{
     id::{RunId, Timestamp},
     run::RunStatus,
     secret::{Sealed, SecretKey},
-    store::{Fence, Frame, Incarnation, Leased, Release, Request, RunHead, RunRecord},
+    store::{Fence, Frame, Guard, Incarnation, Leased, Release, Request, RunHead, RunRecord},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// One namespace.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, Row>,
     pub(super) keys: HashMap<String, RunId>,
@@ -34,7 +34,7 @@ pub(super) struct Tables {
 }
 
 /// One run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) head: RunHead,
     pub(super) frames: Vec<Frame>,
@@ -45,10 +45,12 @@ pub(super) struct Row {
     pub(super) died_at: Option<Timestamp>,
     /// Another run asked for it while it was leased: the next release makes it due at once.
     pub(super) poked: bool,
+    /// The business key it had until its end freed it.
+    pub(super) freed: Option<Guard>,
 }
 
 /// One incarnation that is not marked dead.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Life {
     pub(super) expires: Timestamp,
     pub(super) runs: BTreeSet<RunId>,
@@ -178,7 +180,7 @@ impl Tables {
 }
 
 /// Draws the nonces of leases; numbers below 2^53.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Nonces(u64);
 
 impl Default for Nonces {

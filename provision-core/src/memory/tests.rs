@@ -76,6 +76,7 @@ fn append(run: RunId, fence: Fence, seq: u64) -> Append {
         ledger: Vec::new(),
         sealed: Vec::new(),
         wakes: Vec::new(),
+        starts: Vec::new(),
     }
 }
 

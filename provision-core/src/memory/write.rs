@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     id::{Payload, RunId, Timestamp},
-    store::{Append, Appended, Frame, NewRun, Request, Submission, Submitted},
+    store::{Append, Appended, Frame, NewRun, Request, RunHead, Submission, Submitted},
 };
 
 use super::{
@@ -17,6 +17,10 @@ impl Tables {
         match submission {
             Submission::Run(new) => self.submit_run(new, now),
             Submission::Request { run, body } => self.submit_request(*run, body, now),
+            Submission::Reopen { run, body } => match self.retake(*run) {
+                Some(holder) => Submitted::Guarded(Box::new(holder)),
+                None => self.submit_request(*run, body, now),
+            },
         }
     }
 
@@ -26,7 +30,7 @@ impl Tables {
         let known = head.key.as_ref().and_then(|key| self.keys.get(key)).unwrap_or(&head.id);
         if let Some(row) = self.runs.get(known) {
             let found = Box::new(row.head.clone());
-            let same = found.input_hash == head.input_hash;
+            let same = found.input_hash == head.input_hash && found.saga.name == head.saga.name;
             return if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) };
         }
         let holder = head.guard.as_ref().and_then(|guard| self.guards.get(&guard.key));
@@ -68,9 +72,22 @@ impl Tables {
             nonce: 0,
             died_at: None,
             poked: false,
+            freed: None,
             head,
         };
         self.runs.insert(row.head.id, row);
+    }
+
+    /// Takes the business key again that the run's end has freed; answers who holds it instead.
+    fn retake(&mut self, run: RunId) -> Option<RunHead> {
+        let key = self.runs.get(&run)?.freed.as_ref().map(|guard| guard.key.clone())?;
+        if let Some(holder) = self.guards.get(&key).and_then(|holder| self.runs.get(holder)) {
+            return Some(holder.head.clone());
+        }
+        let row = self.runs.get_mut(&run)?;
+        row.head.guard = row.freed.take();
+        self.guards.insert(key, run);
+        None
     }
 
     fn submit_request(&mut self, run: RunId, body: &Payload, now: Timestamp) -> Submitted {
@@ -115,10 +132,11 @@ impl Tables {
         }
         let requests = head.requests;
         let freed = if append.free_guard { head.guard.take() } else { None };
-        if let Some(guard) = freed
-            && self.guards.get(&guard.key) == Some(&append.run)
-        {
-            self.guards.remove(&guard.key);
+        if let Some(guard) = freed {
+            if self.guards.get(&guard.key) == Some(&append.run) {
+                self.guards.remove(&guard.key);
+            }
+            row.freed = Some(guard);
         }
         for row in &append.ledger {
             self.ledger.put(row.clone());
@@ -128,6 +146,9 @@ impl Tables {
         }
         for run in &append.wakes {
             self.poke(*run, now);
+        }
+        for new in &append.starts {
+            self.submit_run(new, now);
         }
         if let Some(release) = &append.release {
             self.release(append.run, release, now);

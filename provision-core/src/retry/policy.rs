@@ -250,7 +250,7 @@ impl Policy {
         self.max_throttled
     }
 
-    /// Refuses values outside their range; `build` of a saga calls it.
+    /// Refuses values outside their range; defining a saga calls it.
     ///
     /// # Errors
     /// Kind `Invalid`: attempts not within 1 to [`Self::MAX_ATTEMPTS`], a factor not within 1 to

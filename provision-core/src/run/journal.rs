@@ -250,6 +250,11 @@ pub enum Record {
         /// The step.
         path: Arc<str>,
     },
+    /// An undo is over, and something of what it undid stays: a child run keeps it.
+    Kept {
+        /// The step.
+        path: Arc<str>,
+    },
     /// A series of attempts is over without success.
     GaveUp {
         /// The step.
@@ -302,6 +307,15 @@ pub enum Record {
         who: String,
         /// Why.
         why: String,
+    },
+    /// A request was stored, and could not be taken when its turn came: nothing came of it.
+    Refused {
+        /// What was asked; the value of a signal is not kept.
+        request: RequestBody,
+        /// Short stable word.
+        code: String,
+        /// What stood against it.
+        message: String,
     },
     /// The run needs a person.
     Parked {

@@ -71,6 +71,12 @@ impl<I> SagaBuilder<'_, I> {
         if !self.paths.insert(node.path.to_string()) {
             self.fail(SagaError::DuplicatePath { path: node.path.to_string() });
         }
+        for policy in [&node.policy, &node.undo_policy] {
+            if let Err(error) = policy.validate() {
+                let (path, why) = (node.path.to_string(), error.to_string());
+                self.fail(SagaError::BadPolicy { path, why });
+            }
+        }
         if self.nodes.len() >= NODES_MAX {
             self.fail(SagaError::TooLarge);
         }

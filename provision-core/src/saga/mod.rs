@@ -336,6 +336,14 @@ pub enum SagaError {
         /// The path.
         path: String,
     },
+    /// A retry policy has values outside their range, such as no attempts at all.
+    #[error("the retry policy of `{path}` is not usable: {why}")]
+    BadPolicy {
+        /// The step.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A fan-out's body returned a handle from outside of it.
     #[error("the body of `{path}` must return one of its own nodes")]
     OuterOutput {

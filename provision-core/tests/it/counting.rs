@@ -36,6 +36,7 @@ pub(crate) enum Road {
 
 #[derive(Debug, Default)]
 struct Seen {
+    late: Duration,
     counts: HashMap<&'static str, usize>,
     roads: HashMap<&'static str, Road>,
 }
@@ -62,6 +63,11 @@ impl Counting {
     /// Sets what calls of one kind meet from now on.
     pub(crate) fn set(&self, kind: &'static str, road: Road) {
         self.seen.lock().unwrap().roads.insert(kind, road);
+    }
+
+    /// New runs land so much later, whether their sender is still there or not.
+    pub(crate) fn hold_back(&self, late: Duration) {
+        self.seen.lock().unwrap().late = late;
     }
 
     async fn go<T>(
@@ -129,7 +135,17 @@ impl Counting {
 #[async_trait]
 impl StateStore for Counting {
     async fn submit(&self, batch: &[Submission]) -> Result<Vec<Submitted>, StoreError> {
-        self.go("submit", self.store.submit(batch)).await
+        let late = self.seen.lock().unwrap().late;
+        if late.is_zero() || !batch.iter().any(|one| matches!(one, Submission::Run(_))) {
+            return self.go("submit", self.store.submit(batch)).await;
+        }
+        // Who sent it may be gone when it lands.
+        let (store, batch) = (self.store.clone(), batch.to_vec());
+        let landing = tokio::spawn(async move {
+            provision_core::clock::sleep(late).await;
+            store.submit(&batch).await
+        });
+        landing.await.unwrap()
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {

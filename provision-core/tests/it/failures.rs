@@ -7,7 +7,10 @@ use std::{
 
 use provision_core::{
     By, Classify, Effect, Engine, Failure, MemoryStore, NothingToUndo, OrFail, Outcome, Resolution,
-    RunStatus, Saga, SagaId, Step, StepContext, StepError, Verdict, WorkerConfig, clock::sleep,
+    RunStatus, Saga, SagaId, Step, StepContext, StepError, Verdict, WorkerConfig,
+    clock::sleep,
+    engine::What,
+    run::journal::{Order, RequestBody},
     store::RunFilter,
 };
 use serde::{Deserialize, Serialize};
@@ -255,5 +258,86 @@ async fn every_recorded_failure_names_run_step_attempt_and_the_callers_fields() 
     }
     let failed = RunFilter { status: vec![RunStatus::RolledBack], ..RunFilter::default() };
     assert_eq!(engine.runs(&failed).await.unwrap().runs.len(), 10);
+    worker.stop().await;
+}
+
+/// Tells after so many seconds.
+#[derive(Debug, Clone)]
+struct TellLate(Arc<Mutex<Vec<(u64, String)>>>, u64);
+
+impl Step for TellLate {
+    const KIND: &'static str = "test.tell_late";
+    type Input = String;
+    type Output = ();
+
+    async fn run(&self, _: &StepContext, status: String) -> Result<(), StepError> {
+        sleep(Duration::from_secs(self.1)).await;
+        self.0.lock().unwrap().push((self.1, status));
+        Ok(())
+    }
+}
+
+// covers: S17
+#[tokio::test(start_paused = true)]
+async fn hooks_are_told_again_when_a_cancel_comes_while_they_run() {
+    let (cloud, told) = (Cloud::default(), Arc::default());
+    let saga = Saga::define(ORDER, |s| {
+        for (name, seconds) in [("early", 15), ("late", 30)] {
+            let tell = TellLate(Arc::clone(&told), seconds);
+            s.on_end(name, tell, |_, end| end.status.as_str().to_owned());
+        }
+        s.resource("b", Thing::new(&cloud)).input((), |_, ()| "b".into())
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ORDER, &order()).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    engine.cancel(run.id(), By::default()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(None)));
+    let told: Vec<_> = told.lock().unwrap().iter().map(|(n, s)| format!("{n} {s}")).collect();
+    assert_eq!(told, ["15 Succeeded", "30 Succeeded", "15 RolledBack", "30 RolledBack"]);
+    assert!(cloud.names().is_empty());
+    worker.stop().await;
+}
+
+/// A call that takes a minute.
+#[derive(Debug, Clone)]
+struct Minute;
+
+impl Step for Minute {
+    const KIND: &'static str = "test.minute";
+    type Input = ();
+    type Output = ();
+
+    async fn run(&self, _: &StepContext, (): ()) -> Result<(), StepError> {
+        sleep(Duration::from_secs(60)).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_comes_too_late_is_shown_with_its_reason() {
+    let cloud = Cloud::default();
+    let saga = Saga::define(ORDER, |s| {
+        let paid = s.step("pay", Minute, NothingToUndo).pivot().input((), |_, ()| ());
+        let sent = s.step("send", Minute, NothingToUndo).input(paid, |_, ()| ());
+        s.step("c", Do(cloud.clone()), UndoIt(cloud.clone())).input(sent, |_, ()| "c".into())
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ORDER, &order()).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    engine.cancel(run.id(), By::new("ann", "too dear")).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "c");
+    let mut events = engine.watch(run.id(), 0);
+    let mut refused = Vec::new();
+    while let Some(event) = events.next().await.unwrap() {
+        if let What::Refused { request: RequestBody::Order { order, who, .. }, code, .. } =
+            event.what
+        {
+            refused.push((order, who, code));
+        }
+    }
+    assert_eq!(refused, [(Order::Cancel, "ann".to_owned(), "pivot_passed".to_owned())]);
     worker.stop().await;
 }

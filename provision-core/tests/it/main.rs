@@ -8,14 +8,17 @@
     reason = "tests"
 )]
 
+mod children;
 mod cloud;
 mod counting;
+mod doubt;
 mod effects;
 mod failures;
 mod fleets;
 mod handover;
 mod journeys;
 mod keeping;
+mod keys;
 mod leases;
 mod ledger;
 mod limits;
@@ -26,6 +29,7 @@ mod parked;
 mod progress;
 mod sealed;
 mod sharing;
+mod signals;
 mod starting;
 mod strays;
 mod telling;

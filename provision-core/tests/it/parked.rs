@@ -229,6 +229,7 @@ async fn damage_found_at_a_claim_parks_by_the_row_and_keeps_signals() {
         ledger: Vec::new(),
         sealed: Vec::new(),
         wakes: Vec::new(),
+        starts: Vec::new(),
     };
     store.append(&[torn]).await.unwrap();
     store.retire_by_hand(leased.fence.owner).await;

@@ -94,6 +94,7 @@ pub fn append_of(leased: &Leased, seq: u64) -> Append {
         ledger: Vec::new(),
         sealed: Vec::new(),
         wakes: Vec::new(),
+        starts: Vec::new(),
     }
 }
 

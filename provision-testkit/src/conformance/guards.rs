@@ -1,8 +1,11 @@
 //! Business keys: one run at a time.
 
-use provision_core::store::{Guard, GuardUntil, RunHead, Submitted};
+use provision_core::{
+    id::{Payload, RunId},
+    store::{Guard, GuardUntil, RunHead, Submission, Submitted},
+};
 
-use super::{Fixture, append_of, new_worker, run_head};
+use super::{Fixture, append_of, given::until, new_worker, run_head};
 
 fn guarded() -> RunHead {
     let mut head = run_head();
@@ -81,4 +84,50 @@ pub async fn an_old_holder_frees_nothing_twice(f: Fixture) {
         Submitted::Guarded(head) => assert_eq!(head.id, second),
         other => panic!("expected the second holder, found {other:?}"),
     }
+}
+
+/// A run that has ended and freed its business key.
+async fn freed(f: &Fixture) -> RunId {
+    let leased = f.leased(new_worker(), guarded()).await;
+    let mut append = append_of(&leased, 1);
+    append.free_guard = true;
+    append.release = Some(until(provision_core::Timestamp::NEVER));
+    f.main.applied(append).await;
+    leased.record.head.id
+}
+
+/// A run that is opened again holds its business key again, from that very moment.
+pub async fn a_run_that_is_opened_again_takes_its_guard_again(f: Fixture) {
+    let run = freed(&f).await;
+    let again = Submission::Reopen { run, body: Payload::null() };
+    let answer = f.main.submit(again.clone()).await;
+    assert!(matches!(answer, Submitted::Requested(1)), "found {answer:?}");
+    assert_eq!(f.again.head(run).await.guard, guarded().guard);
+    match f.again.start(guarded()).await {
+        Submitted::Guarded(holder) => assert_eq!(holder.id, run),
+        other => panic!("expected the holder, found {other:?}"),
+    }
+    let answer = f.again.submit(again).await;
+    assert!(
+        matches!(answer, Submitted::Requested(2)),
+        "its own key is in nobody's way: {answer:?}"
+    );
+}
+
+/// A run whose business key another run holds is not opened, and nothing is stored.
+pub async fn a_guard_that_another_run_holds_keeps_a_run_closed(f: Fixture) {
+    let run = freed(&f).await;
+    let holder = f.main.started(guarded()).await;
+    let again = Submission::Reopen { run, body: Payload::null() };
+    match f.again.submit(again).await {
+        Submitted::Guarded(head) => assert_eq!(head.id, holder),
+        other => panic!("expected the holder, found {other:?}"),
+    }
+    let stored = f.main.record(run).await;
+    assert!(stored.requests.is_empty() && stored.head.guard.is_none());
+    let unguarded = f.main.started(run_head()).await;
+    let again = Submission::Reopen { run: unguarded, body: Payload::null() };
+    assert!(matches!(f.main.submit(again).await, Submitted::Requested(1)));
+    let unknown = Submission::Reopen { run: run_head().id, body: Payload::null() };
+    assert!(matches!(f.main.submit(unknown).await, Submitted::NoSuchRun));
 }

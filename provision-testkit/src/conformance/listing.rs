@@ -64,6 +64,7 @@ pub async fn each_filter_selects_by_its_own_field(f: Fixture) {
     f.main.started(run_head()).await;
     let mut odd = run_head();
     odd.saga.name = "other".to_owned();
+    odd.saga.version = 7;
     odd.tenant = Some("acme".to_owned());
     odd.key = Some("order:1".to_owned());
     odd.guard = Some(Guard { key: "client:7".to_owned(), until: GuardUntil::Gone });
@@ -76,6 +77,8 @@ pub async fn each_filter_selects_by_its_own_field(f: Fixture) {
     let all = RunFilter::default;
     let filters = [
         RunFilter { saga: Some("other".to_owned()), ..all() },
+        RunFilter { version: Some(7), ..all() },
+        RunFilter { saga: Some("other".to_owned()), version: Some(7), ..all() },
         RunFilter { tenant: odd.tenant.clone(), ..all() },
         RunFilter { key: odd.key.clone(), ..all() },
         RunFilter { key_prefix: Some("order".to_owned()), ..all() },
@@ -87,6 +90,8 @@ pub async fn each_filter_selects_by_its_own_field(f: Fixture) {
         let found: Vec<_> = list(&f, filter.clone()).await.iter().map(|head| head.id).collect();
         assert_eq!(found, [id], "{filter:?}");
     }
+    let never = RunFilter { saga: Some("other".to_owned()), version: Some(8), ..all() };
+    assert!(list(&f, never).await.is_empty(), "a version that never ran");
     let both = RunFilter { key: odd.key, tenant: Some("umbrella".to_owned()), ..all() };
     assert!(list(&f, both).await.is_empty(), "filters add up");
     let wild = RunFilter { key_prefix: Some("o_d%".to_owned()), ..all() };

@@ -61,6 +61,26 @@ pub async fn the_same_key_with_other_input_changes_nothing(f: Fixture) {
     assert_eq!(f.main.head(id).await.input_hash, "input-1");
 }
 
+/// The same key and input for another saga is refused: its run would never begin.
+// covers: S2
+pub async fn the_same_key_for_another_saga_changes_nothing(f: Fixture) {
+    let mut head = run_head();
+    head.key = Some("order:1".to_owned());
+    let id = f.main.started(head.clone()).await;
+    head.id = run_head().id;
+    head.saga.version += 1;
+    match f.again.start(head.clone()).await {
+        Submitted::Known(known) => assert_eq!(known.id, id, "a later version is the same start"),
+        other => panic!("expected the known run, found {other:?}"),
+    }
+    head.saga.name = "another".to_owned();
+    match f.again.start(head.clone()).await {
+        Submitted::KeyTaken(holder) => assert_eq!(holder.id, id),
+        other => panic!("expected the key to be taken, found {other:?}"),
+    }
+    assert!(f.main.state.load(&[head.id]).await.unwrap()[0].is_none());
+}
+
 /// A start whose answer was lost is repeated and finds itself, even without a key.
 // covers: S1, S2
 pub async fn a_repeated_start_finds_its_own_run(f: Fixture) {

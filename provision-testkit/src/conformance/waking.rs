@@ -3,6 +3,7 @@
 use provision_core::{
     id::{RunId, Timestamp},
     run::RunStatus,
+    store::NewRun,
 };
 
 use super::{Fixture, append_of, given::until, new_worker, run_head};
@@ -61,4 +62,36 @@ pub async fn parked_and_ended_runs_are_not_woken(f: Fixture) {
     }
     child_ends(&f, asleep).await;
     assert!(f.take(new_worker()).await.is_empty());
+}
+
+/// Runs begin with the append of another run, once, and are due at once.
+// covers: S6
+pub async fn an_append_starts_runs_once(f: Fixture) {
+    let leased = f.leased_run(new_worker()).await;
+    let mut child = run_head();
+    child.key = Some("child:1".to_owned());
+    let mut append = append_of(&leased, 1);
+    append.starts = vec![NewRun { head: child.clone(), lease_to: None }];
+    f.main.applied(append.clone()).await;
+    f.again.applied(append.clone()).await;
+    let stored = f.again.record(child.id).await;
+    assert_eq!((stored.head.key, stored.head.seq), (child.key.clone(), 0));
+    let taken = f.take(new_worker()).await;
+    assert_eq!(taken.iter().map(|one| one.record.head.id).collect::<Vec<_>>(), [child.id]);
+    let mut later = append_of(&leased, 2);
+    later.starts = append.starts;
+    f.main.applied(later).await;
+    assert_eq!(f.main.head(child.id).await.owner, Some(taken[0].fence.owner), "it stays as it is");
+}
+
+/// A refused append starts nothing.
+// covers: S5, S6
+pub async fn a_stale_append_starts_nothing(f: Fixture) {
+    let leased = f.leased_run(new_worker()).await;
+    let child = run_head();
+    let mut append = append_of(&leased, 1);
+    append.fence.epoch += 1;
+    append.starts = vec![NewRun { head: child.clone(), lease_to: None }];
+    f.main.append(append).await;
+    assert!(f.main.state.load(&[child.id]).await.unwrap()[0].is_none());
 }

@@ -217,6 +217,8 @@ fn name(record: &Record) -> String {
         Record::Resolved { path, .. } => format!("`{path}` resolved"),
         Record::Succeeded { path, dir, .. } => format!("{}`{path}` done", way(dir)),
         Record::Skipped { path } => format!("`{path}` skipped"),
+        Record::Kept { path } => format!("undo of `{path}` keeps something"),
+        Record::Refused { code, .. } => format!("a request refused: {code}"),
         Record::GaveUp { path, dir, .. } => format!("{}`{path}` gave up", way(dir)),
         Record::Expanded { path, .. } => format!("`{path}` expanded"),
         Record::UnwindStarted { scope, .. } => format!("unwinding of `{scope}`"),

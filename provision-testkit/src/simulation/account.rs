@@ -163,6 +163,8 @@ impl Account {
             Record::Succeeded { path, dir: Direction::Undo, .. } => {
                 self.undone(path, now, found);
             }
+            // A child that keeps something is over, too: it says so in its own end.
+            Record::Kept { path } => self.undone(path, now, found),
             Record::Skipped { path } => self.step(path).ahead = Ahead::Skipped,
             Record::GaveUp { path, dir, .. } => match dir {
                 Direction::Forward => self.step(path).ahead = Ahead::GaveUp,
@@ -184,6 +186,7 @@ impl Account {
             | Record::Unwound { .. }
             | Record::Sealed { .. }
             | Record::Signal { .. }
+            | Record::Refused { .. }
             | Record::Parked { .. } => {}
         }
     }

@@ -127,7 +127,10 @@ impl State {
                         self.violated(now, "S2", format!("{:?} is {}", new.head.key, head.id));
                     }
                 }
-                (Submission::Request { run, .. }, Submitted::Requested(number)) => {
+                (
+                    Submission::Request { run, .. } | Submission::Reopen { run, .. },
+                    Submitted::Requested(number),
+                ) => {
                     if let Some(model) = self.witness.runs.get_mut(run) {
                         model.requests = model.requests.max(*number);
                     }

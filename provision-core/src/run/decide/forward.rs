@@ -77,6 +77,9 @@ impl Machine<'_> {
                 Err(error) => return self.fail_at_start(number, &error),
             }
         }
+        if let Some(due) = self.name_busy(number) {
+            return self.wait(number, WaitReason::Quiet, due);
+        }
         match &node.def().kind {
             Kind::Each { .. } => self.expand(number),
             Kind::Join { rule } => {
@@ -237,6 +240,8 @@ impl Machine<'_> {
                 self.started_again(number)?;
                 self.failed(number, Direction::Forward, &error, None)
             }
+            // Its name was not free yet: nothing of this generation has begun.
+            WaitReason::Quiet if self.state.node(number).input.is_none() => self.try_again(number),
             WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. } => {
                 self.state.node_mut(number).quiet_start = true;
                 self.perform(number, Direction::Forward);
@@ -476,7 +481,8 @@ impl Machine<'_> {
                     .iter()
                     .any(|n| !n.def().is_hook() && n.standing() != Effect::None);
             return Some(match unwind.cause {
-                Cause::TearDown => (RunStatus::TornDown, None),
+                Cause::TearDown if !self.state.left_behind => (RunStatus::TornDown, None),
+                Cause::TearDown => (RunStatus::RolledBackKeeping, None),
                 _ if keeps => (RunStatus::RolledBackKeeping, None),
                 _ => (RunStatus::RolledBack, None),
             });

@@ -14,7 +14,8 @@ pub(super) fn check(node: &Node, record: &Record, unwinding: bool) -> Result<(),
         | Record::Waiting { dir: Direction::Undo, .. }
         | Record::Failed { dir: Direction::Undo, .. }
         | Record::Succeeded { dir: Direction::Undo, .. }
-        | Record::GaveUp { dir: Direction::Undo, .. } => backward(node, record, unwinding),
+        | Record::GaveUp { dir: Direction::Undo, .. }
+        | Record::Kept { .. } => backward(node, record, unwinding),
         Record::Noted { .. } | Record::Sealed { .. } => {
             or(is_running(node) || is_undoing(node, unwinding), "no attempt is open")
         }

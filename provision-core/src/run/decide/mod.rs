@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness: the moment and a random number come in with the event. The
 //! driver writes `append` before it performs anything, and drops the state when the write fails.
 
+mod again;
 mod forward;
 mod legal;
 mod node;
@@ -18,7 +19,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use node::{Node, Phase, Undo};
-use orders::Refusal;
+pub(crate) use orders::Refusal;
 use state::IllegalRecord;
 pub(crate) use state::State;
 
@@ -35,7 +36,8 @@ use crate::{
 /// Something that happened to a run.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A worker has taken the run; `died_at` tells when the previous owner could last send.
+    /// A worker has taken the run; `died_at` tells when the previous owner could last send. What
+    /// is due follows as an event of its own, after the requests that are stored (S20).
     Claimed { died_at: Option<Timestamp> },
     /// Time has passed.
     Due,
@@ -49,6 +51,8 @@ pub(crate) enum Event {
     Sealed { node: usize, name: String },
     /// A request from outside.
     Request(RequestBody),
+    /// A request that was not taken, to be shown.
+    Refused(RequestBody, Refusal),
 }
 
 impl Event {
@@ -70,6 +74,8 @@ pub(crate) enum AttemptEnd {
         reason: WaitReason,
     },
     Renew,
+    /// An undo is over, and something of it stays.
+    Kept,
     Failed(StepError),
     /// Cut from outside: the lease ended or the worker stops.
     Cut,
@@ -156,7 +162,7 @@ impl Machine<'_> {
             Event::Claimed { died_at } => {
                 self.interrupted(died_at)?;
                 self.ask_children();
-                self.due()
+                Ok(())
             }
             Event::Due => self.due(),
             Event::Ended { node, dir, end } => self.ended(node, dir, end),
@@ -185,6 +191,7 @@ impl Machine<'_> {
                 self.emit(node, Record::Sealed { path, name })
             }
             Event::Request(body) => self.request(body),
+            Event::Refused(request, refusal) => self.refused(request, refusal),
         }
     }
 
@@ -292,6 +299,11 @@ impl Machine<'_> {
                 let path = self.path(node);
                 self.emit(node, Record::Succeeded { path, dir, output })
             }
+            AttemptEnd::Kept => {
+                self.ensure_started(node)?;
+                let path = self.path(node);
+                self.emit(node, Record::Kept { path })
+            }
             AttemptEnd::Renew => {
                 self.ensure_started(node)?;
                 let path = self.path(node);
@@ -318,7 +330,10 @@ impl Machine<'_> {
         let key = crate::context::idempotency_key(&self.state.run, &n.path, generation, "create");
         let path = self.path(node);
         self.emit(node, Record::Renewed { path: Arc::clone(&path), generation, key })?;
-        let (dir, reason) = (Direction::Forward, WaitReason::Retry);
+        // S7: a delete that is still under way may take what bears the same name.
+        let busy = self.name_busy(node);
+        let reason = if busy.is_some() { WaitReason::Quiet } else { WaitReason::Retry };
+        let (dir, due) = (Direction::Forward, due.max(busy.unwrap_or(due)));
         self.emit(node, Record::Waiting { path, dir, reason, due })?;
         if due > self.moment.now || self.is_held() {
             return Ok(());
@@ -341,6 +356,17 @@ impl Machine<'_> {
             && self.moment.now > since.plus(timing.ready_within)
         {
             let late = too_late(n, self.moment.now.since(since));
+            return self.failed(node, dir, &late, None);
+        }
+        let undoing_since = self.state.node(node).backward.since;
+        if dir == Direction::Undo
+            && reason == WaitReason::Poll
+            && let Some(since) = undoing_since
+            && self.moment.now > since.plus(self.state.node(node).def().undo_policy.total())
+        {
+            let late = StepError::new(Effect::None, Verdict::Operator, "wait until it is gone")
+                .with_code("still_going")
+                .with_message("it is being deleted for longer than its undo may take");
             return self.failed(node, dir, &late, None);
         }
         let due = self.moment.now.plus(after);
@@ -390,8 +416,12 @@ impl Machine<'_> {
             Direction::Forward => n.forward.begun,
             Direction::Undo => n.backward.begun,
         };
-        let failure = Failure::of(n.path.to_string(), attempt, error);
-        let unknown = error.effect() == Effect::Unknown;
+        let mut failure = Failure::of(n.path.to_string(), attempt, error);
+        // S12: nothing of a resource can exist before its intent, however the attempt ended.
+        if dir == Direction::Forward && n.is_unborn() {
+            failure.effect = Effect::None;
+        }
+        let unknown = failure.effect == Effect::Unknown;
         let record = Record::Failed {
             path: self.path(node),
             dir,
@@ -402,7 +432,8 @@ impl Machine<'_> {
             sent_until: cut.or_else(|| unknown.then_some(self.moment.latest)),
         };
         self.emit(node, record)?;
-        if dir == Direction::Forward && self.state.node(node).phase == Phase::Closed {
+        let after = &self.state.node(node).phase;
+        if dir == Direction::Forward && matches!(after, Phase::Closed | Phase::Idle) {
             return Ok(());
         }
         match self.next_attempt(node, dir, error, cut.is_some()) {
@@ -448,7 +479,8 @@ impl Machine<'_> {
         let now = self.moment.now;
         let n = self.state.node(node);
         let parks_on_unknown = n.def().on_unknown == OnUnknown::Park && dir == Direction::Forward;
-        if error.effect() == Effect::Unknown && parks_on_unknown {
+        let effect = n.failure.as_ref().map(|failure| failure.effect);
+        if effect == Some(Effect::Unknown) && parks_on_unknown {
             return Err("unknown");
         }
         if cut {
@@ -479,6 +511,12 @@ impl Machine<'_> {
             Next::After(wait) => Ok((now.plus(wait), reason)),
             Next::Exhausted(why) => Err(why.code()),
         }
+    }
+
+    /// Until when a delete of an earlier generation may take what bears the same name.
+    fn name_busy(&self, node: usize) -> Option<Timestamp> {
+        let n = self.state.node(node);
+        n.quiet_after(n.name_busy).filter(|until| *until > self.moment.now)
     }
 
     /// Nothing starts while the run is paused, parked, or waits for a person.

@@ -97,6 +97,10 @@ pub(crate) struct Node {
     pub(crate) sent_until: Option<Timestamp>,
     /// When an intent or an id was journaled last.
     pub(crate) called_at: Option<Timestamp>,
+    /// Last moment at which an undo of this generation whose end is unknown could have been sent.
+    pub(crate) undo_sent_until: Option<Timestamp>,
+    /// The same of earlier generations that were called by a name, which this one bears again.
+    pub(crate) name_busy: Option<Timestamp>,
     /// When polling for readiness began.
     pub(crate) polling_since: Option<Timestamp>,
     /// Its end was unknown once, or its run was taken over in the middle of it.
@@ -140,6 +144,8 @@ impl Node {
             unknown_calls: 0,
             sent_until: None,
             called_at: None,
+            undo_sent_until: None,
+            name_busy: None,
             polling_since: None,
             suspect: false,
             broken: false,
@@ -174,6 +180,11 @@ impl Node {
             _ => Effect::None,
         };
         open.max(self.effect)
+    }
+
+    /// Whether it is a resource of whose generation no call can have been made yet.
+    pub(crate) fn is_unborn(&self) -> bool {
+        self.is_resource() && self.intent.is_none() && self.noted.is_empty()
     }
 
     /// Whether an attempt is open in either direction.
@@ -231,9 +242,18 @@ impl Node {
     pub(crate) fn renew(&mut self, generation: u32) {
         let fresh = Self::new(&self.graph, self.index, self.scope, Arc::clone(&self.path));
         let (begun, suspect) = (self.forward.begun, self.suspect);
+        let named = self.intent.as_ref().is_some_and(|intent| intent.name.is_some());
+        let name_busy = self.name_busy.max(self.undo_sent_until.filter(|_| named));
         *self = fresh;
         self.generation = generation;
         self.forward.begun = begun;
         self.suspect = suspect;
+        self.name_busy = name_busy;
+    }
+
+    /// When a call that could last be sent at `sent` can no longer land, for a resource.
+    pub(crate) fn quiet_after(&self, sent: Option<Timestamp>) -> Option<Timestamp> {
+        let timing = self.def().action()?.timing()?;
+        sent.map(|at| at.plus(timing.quiet()))
     }
 }

@@ -1,5 +1,7 @@
 //! Requests from outside: signals and persons' orders, each checked against the state.
 
+use std::collections::VecDeque;
+
 use super::{Halt, Halted, Machine, Phase, Undo, state::Region};
 use crate::{
     error::Effect,
@@ -9,6 +11,9 @@ use crate::{
     },
     saga::graph::Kind,
 };
+
+/// Most signals a run keeps that no step has taken yet (S25).
+const SIGNALS_MAX: usize = 1_000;
 
 /// Why an order was not taken. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +26,15 @@ pub(crate) struct Refusal {
     /// What can be ordered instead.
     pub hint: &'static str,
 }
+
+impl Refusal {
+    /// Whether a bound was passed (S25), not a rule.
+    pub(crate) fn is_limit(&self) -> bool {
+        self.code == TOO_MANY_SIGNALS
+    }
+}
+
+const TOO_MANY_SIGNALS: &str = "too_many_signals";
 
 fn refuse(code: &'static str, message: impl Into<String>, hint: &'static str) -> Halted {
     Err(Halt::Refused(Refusal { code, message: message.into(), hint }))
@@ -38,6 +52,18 @@ impl Machine<'_> {
                 self.follow(&follow)
             }
         }
+    }
+
+    /// Shows in the journal what was not taken; S17: the journal of a run that is over is final.
+    pub(super) fn refused(&mut self, mut request: RequestBody, refusal: Refusal) -> Halted {
+        if self.state.ended.is_some() {
+            return Ok(());
+        }
+        if let RequestBody::Signal { value, .. } = &mut request {
+            *value = crate::id::Payload::null();
+        }
+        let Refusal { code, message, .. } = refusal;
+        self.emit_run(Record::Refused { request, code: code.to_owned(), message })
     }
 
     /// Rows of the ledger that the order changes.
@@ -61,6 +87,13 @@ impl Machine<'_> {
     fn signal(&mut self, name: String, value: crate::id::Payload) -> Halted {
         if self.state.ended.is_some() {
             return refuse("run_over", "the run is over", "start a new run");
+        }
+        if self.state.signals.values().map(VecDeque::len).sum::<usize>() >= SIGNALS_MAX {
+            return refuse(
+                TOO_MANY_SIGNALS,
+                format!("{SIGNALS_MAX} signals are kept and no step has waited for them"),
+                "send a signal once for each step that waits for it",
+            );
         }
         let waiting = (0..self.state.nodes.len()).find(|number| {
             let node = self.state.node(*number);

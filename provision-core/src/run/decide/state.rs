@@ -2,7 +2,7 @@
 //! what the transition table (S3) does not allow.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     id::{Payload, RunId, Timestamp},
     run::{
         RunStatus,
-        journal::{Cause, Direction, ItemRecord, Order, Record},
+        journal::{Cause, Direction, ItemRecord, Record},
     },
     saga::{
         Plan,
@@ -50,6 +50,8 @@ pub(crate) struct Unwind {
     pub(crate) cause: Cause,
     pub(crate) order: Vec<usize>,
     pub(crate) done: bool,
+    /// Steps that had been started when it began.
+    pub(crate) starts: u32,
 }
 
 /// A record that the transition table does not allow: the journal is damaged, or there is a bug.
@@ -62,12 +64,13 @@ pub(crate) struct IllegalRecord {
     pub what: &'static str,
 }
 
-fn illegal(path: &str, what: &'static str) -> IllegalRecord {
+pub(super) fn illegal(path: &str, what: &'static str) -> IllegalRecord {
     IllegalRecord { path: path.to_owned(), what }
 }
 
 /// Everything the machine knows of a run.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of a run, each folded alone")]
 pub(crate) struct State {
     pub(crate) run: RunId,
     pub(crate) plan: Arc<Plan>,
@@ -87,7 +90,9 @@ pub(crate) struct State {
     /// When the record being applied was written.
     pub(crate) at: Timestamp,
     starts: u32,
-    ends: u32,
+    pub(super) ends: u32,
+    /// Finished steps may rest on some that are made again.
+    pub(super) redriven: bool,
     /// Phase of the newest started step.
     pub(crate) phase: Option<&'static str>,
     /// The failure that unwound or parked the run.
@@ -113,6 +118,7 @@ impl State {
             at: Timestamp::ZERO,
             starts: 0,
             ends: 0,
+            redriven: false,
             phase: None,
             cause: None,
         };
@@ -228,7 +234,27 @@ impl State {
         let settled = |dep: &Ref| {
             self.resolve(node.scope, *dep).is_some_and(|dep| self.node(dep).is_settled())
         };
-        self.is_active(number) && node.def().deps.iter().all(settled)
+        self.is_active(number)
+            && node.def().deps.iter().all(settled)
+            && (!self.redriven || self.rests_on_settled(number))
+    }
+
+    /// Whether everything a node depends on is settled, directly or not. Without a redrive the
+    /// direct ones tell: none of them starts before its own.
+    fn rests_on_settled(&self, number: usize) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut stack = vec![number];
+        while let Some(number) = stack.pop() {
+            let node = self.node(number);
+            for dep in &node.def().deps {
+                match self.resolve(node.scope, *dep) {
+                    Some(dep) if !self.node(dep).is_settled() => return false,
+                    Some(dep) if seen.insert(dep) => stack.push(dep),
+                    _ => {}
+                }
+            }
+        }
+        true
     }
 
     /// Whether the fan-outs around a node are open: items of one that begins again wait for it.
@@ -299,6 +325,8 @@ impl State {
                 Ok(())
             }
             Record::Ordered { order, .. } => self.ordered(order),
+            // Nothing came of it; it stands in the journal to be seen.
+            Record::Refused { .. } => Ok(()),
             Record::Parked { failure } => {
                 self.parked = Some(failure.clone());
                 self.cause.get_or_insert_with(|| failure.clone());
@@ -317,6 +345,7 @@ impl State {
             | Record::Resolved { path, .. }
             | Record::Succeeded { path, .. }
             | Record::Skipped { path }
+            | Record::Kept { path }
             | Record::GaveUp { path, .. }
             | Record::Sealed { path, .. }
             | Record::Renewed { path, .. } => {
@@ -341,16 +370,22 @@ impl State {
                 }
                 self.phase = self.node(number).def().phase.or(self.phase);
             }
+            Record::Kept { .. } => self.left_behind = true,
             Record::Succeeded { dir: Direction::Forward, .. } => {
                 self.ends += 1;
                 let order = self.ends;
                 self.node_mut(number).end_order = order;
+                // A signal is handed to one wait only.
+                if let Kind::Signal { name } = self.node(number).def().kind {
+                    self.signals.get_mut(name).and_then(VecDeque::pop_front);
+                }
             }
             _ => {}
         }
         let at = self.at;
         let what = super::table::apply(self.node_mut(number), record, unwinding);
         super::table::stamp(self.node_mut(number), record, at);
+        self.tell_again(number);
         what.map_err(|what| illegal(&path, what))
     }
 
@@ -439,7 +474,10 @@ impl State {
             cause: cause.clone(),
             order: numbers,
             done: false,
+            starts: self.starts,
         });
+        let hooks: Vec<usize> = self.hooks().collect();
+        hooks.into_iter().for_each(|hook| self.tell_again(hook));
         Ok(())
     }
 
@@ -453,96 +491,10 @@ impl State {
         }
     }
 
-    fn ordered(&mut self, order: &Order) -> Result<(), IllegalRecord> {
-        match order {
-            Order::Pause => self.paused = true,
-            Order::Resume => self.paused = false,
-            Order::Acknowledge => self.acknowledged = true,
-            // The unwinding that follows is what the person decided.
-            Order::Cancel if self.run_unwind().is_none() => self.parked = None,
-            Order::Cancel => {}
-            Order::TearDown => {
-                self.ended = None;
-                self.reset_hooks();
-            }
-            Order::Retry => {
-                self.parked = None;
-                for number in 0..self.nodes.len() {
-                    // What an unwinding has ended stays ended; only its undo is tried again.
-                    let forward = !self.is_unwound(number);
-                    if forward && self.node(number).phase == Phase::GaveUp {
-                        self.retry_items(number);
-                    }
-                    super::table::retry(self.node_mut(number), forward);
-                }
-            }
-            Order::Redrive => self.redrive(),
-            Order::Skip { path }
-            | Order::ResolveAs { path, .. }
-            | Order::Found { path, .. }
-            | Order::Abandon { path } => {
-                let number = self.find(path).ok_or_else(|| illegal(path, "no such step"))?;
-                self.parked = None;
-                if matches!(order, Order::Abandon { .. }) {
-                    self.left_behind = true;
-                }
-                if matches!(order, Order::ResolveAs { .. }) {
-                    self.ends += 1;
-                    let end = self.ends;
-                    self.node_mut(number).end_order = end;
-                }
-                super::table::ordered(self.node_mut(number), order)
-                    .map_err(|what| illegal(path, what))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Items that failed and were undone by themselves go forward again with their fan-out.
-    fn retry_items(&mut self, number: usize) {
-        let Some(scopes) = self.node(number).items.clone() else { return };
-        for scope in scopes {
-            let region = Region::Item(scope);
-            if !self.unwinds.iter().any(|u| u.done && u.region == region) {
-                continue;
-            }
-            for inner in 0..self.nodes.len() {
-                if self.covers(region, inner) {
-                    super::table::redrive(self.node_mut(inner));
-                }
-            }
-            self.unwinds.retain(|u| u.region != region);
-        }
-        super::table::reopen(self.node_mut(number));
-    }
-
-    fn redrive(&mut self) {
-        self.ended = None;
-        self.parked = None;
-        self.paused = false;
-        self.cause = None;
-        self.acknowledged = false;
-        self.unwinds.clear();
-        for node in &mut self.nodes {
-            super::table::redrive(node);
-        }
-        self.reset_hooks();
-    }
-
-    fn reset_hooks(&mut self) {
-        let hooks: Vec<usize> = self.hooks().collect();
-        for hook in hooks {
-            let node = self.node_mut(hook);
-            let generation = node.generation + u32::from(node.phase != Phase::Idle);
-            node.renew(generation);
-        }
-    }
-
-    /// A pending operator's or look-up's finding for a node, as the protocol expects it.
+    /// When "absent" may be believed of a node: no call of its generation can land any more.
     pub(crate) fn quiet_until(&self, number: usize) -> Option<Timestamp> {
         let node = self.node(number);
-        let timing = node.def().action()?.timing()?;
-        node.sent_until.map(|at| at.plus(timing.quiet()))
+        node.quiet_after(node.sent_until)
     }
 }
 

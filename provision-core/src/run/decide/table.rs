@@ -42,6 +42,11 @@ pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
             node.undo = Undo::Done;
             Ok(())
         }
+        Record::Kept { .. } => {
+            undo_running(node)?;
+            node.undo = Undo::LeftBehind;
+            Ok(())
+        }
         Record::Skipped { .. } => match node.phase {
             Phase::Idle | Phase::Waiting { .. } => {
                 node.phase = Phase::Skipped;
@@ -65,6 +70,7 @@ pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
         | Record::Unwound { .. }
         | Record::Signal { .. }
         | Record::Ordered { .. }
+        | Record::Refused { .. }
         | Record::Parked { .. }
         | Record::Ended { .. } => Err("not a record of a step"),
     }
@@ -185,8 +191,10 @@ fn noted(node: &mut Node, id: &crate::id::ExternalId, origin: Origin) -> Step {
     node.noted.push((id.clone(), origin));
     node.intent_open = false;
     if origin == Origin::Created {
-        // It is known to exist: no longer unknown, whatever was said before.
-        node.effect = Effect::Applied;
+        // A resource is known to exist now: no longer unknown, whatever was said before. What an
+        // earlier attempt of a plain step has done stays unknown beside it (S12).
+        let one = node.is_resource();
+        node.effect = if one { Effect::Applied } else { node.effect.max(Effect::Applied) };
     }
     Ok(())
 }
@@ -254,6 +262,9 @@ fn failed(node: &mut Node, record: &Record, unwinding: bool) -> Step {
 fn undo_failed(node: &mut Node, record: &Record) -> Step {
     undo_running(node)?;
     let Some(failed) = parts(record) else { return Err("not a failure") };
+    if failed.failure.effect == Effect::Unknown {
+        node.undo_sent_until = node.undo_sent_until.max(failed.sent_until);
+    }
     count(&mut node.backward, &failed);
     node.failure = Some(failed.failure.clone());
     node.undo = Undo::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
@@ -347,16 +358,20 @@ pub(super) fn redrive(node: &mut Node) {
     }
     match (&node.undo, &node.phase) {
         (Undo::Done | Undo::LeftBehind, _) => node.renew(node.generation + 1),
-        (_, Phase::Succeeded) => node.undo = Undo::None,
+        (_, Phase::Succeeded) if node.undo_sent_until.is_none() => node.undo = Undo::None,
         _ if node.standing() == Effect::None => {
             let generation = node.generation;
             node.renew(generation);
         }
         _ => {
+            // S7: an undo whose end is unknown may have taken it away, or may do so yet.
+            let due = node.quiet_after(node.undo_sent_until).unwrap_or(Timestamp::ZERO);
             node.undo = Undo::None;
-            node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
+            node.phase = Phase::Waiting { due, reason: WaitReason::Retry };
+            node.output = None;
             node.forward.counted = 0;
             node.forward.since = None;
+            node.polling_since = None;
         }
     }
 }

@@ -42,6 +42,14 @@ impl State {
         forward.chain(undo).min()
     }
 
+    /// Whether a wait for a signal is over by `now`.
+    pub(crate) fn signal_is_late(&self, now: Timestamp) -> bool {
+        self.nodes.iter().any(|node| match &node.phase {
+            Phase::Waiting { due, reason: WaitReason::Signal { .. } } => *due <= now,
+            _ => false,
+        })
+    }
+
     /// Repeated polls that the journal does not know of.
     pub(crate) fn polls(&self) -> BTreeMap<String, Poll> {
         let moved = self.nodes.iter().filter(|node| node.polls > 0);
@@ -90,6 +98,7 @@ impl State {
                 OnUnknown::Protocol | OnUnknown::Park => None,
             },
             unknown_calls: node.unknown_calls,
+            undo_unknown: node.undo_sent_until.is_some(),
         }
     }
 

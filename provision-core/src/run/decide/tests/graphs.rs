@@ -91,6 +91,26 @@ fn random_runs_come_to_a_clean_end() {
     assert!(ends.contains_key(&RunStatus::RolledBackKeeping), "{ends:?}");
 }
 
+/// A step after a join waits for what the join was put together from.
+// covers: S13, L5
+#[test]
+fn what_rests_on_a_step_that_is_made_again_waits_for_it() {
+    let specs = [
+        Spec { what: What::Resource, optional: true, ..Spec::default() },
+        Spec { what: What::Join(0), deps: 1, ..Spec::default() },
+        Spec { what: What::Step, deps: 2, ..Spec::default() },
+    ];
+    // Cancelled with the step open, undone, driven again: the resource's second end is unknown.
+    let choices = [
+        1190, 0, 895, 664, 3654, 0, 824, 820, 28, 0, 9330, 1596, 0, 267, 7962, 784, 0, 2383, 2436,
+        0, 1101, 1248, 4480, 0, 6427, 6104, 6260, 8672, 1190, 2953, 7533, 182, 0, 1090,
+    ];
+    let mut walk = Walk::new(&specs, choices.to_vec());
+    assert_eq!(walk.run(), RunStatus::RolledBack);
+    walk.order(Order::Redrive);
+    walk.run_on();
+}
+
 // covers: S8, S10, S12, S13, S17, L5
 #[test]
 fn what_ended_can_be_torn_down_or_driven_again() {

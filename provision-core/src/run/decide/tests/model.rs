@@ -18,7 +18,8 @@ pub(super) struct Truth {
     pub(super) action: bool,
     pub(super) resource: bool,
     pub(super) child: bool,
-    pub(super) fan_out: bool,
+    /// Put together from others, without an effect of its own: a fan-out, a join, a value.
+    pub(super) computed: bool,
     pub(super) optional: bool,
     pub(super) irreversible: bool,
     pub(super) worst: Effect,
@@ -93,7 +94,7 @@ fn add(
             action: resource || child || matches!(spec.what, What::Step),
             resource,
             child,
-            fan_out: matches!(spec.what, What::Each { .. }),
+            computed: matches!(spec.what, What::Each { .. } | What::Join(_) | What::Value),
             optional: spec.optional,
             irreversible: spec.irreversible,
             ..Truth::default()
@@ -193,8 +194,7 @@ impl Model {
     pub(super) fn redriven(&mut self, prefix: &str) {
         self.run_unwinds = false;
         for truth in self.nodes.iter_mut().filter(|(p, _)| p.starts_with(prefix)).map(|(_, t)| t) {
-            // A fan-out has no effect of its own: it is put together again from its items.
-            let done = truth.succeeded && !truth.undone && !truth.fan_out;
+            let done = truth.succeeded && !truth.undone && !truth.computed;
             if !done {
                 truth.renewed();
             }

@@ -159,6 +159,7 @@ fn stand(what: What, phase: &Phase, undo: &Undo, unwinding: bool) -> State {
             cause: Cause::Cancelled,
             order: vec![0],
             done: false,
+            starts: 0,
         });
     }
     state

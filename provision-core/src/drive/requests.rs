@@ -1,0 +1,89 @@
+//! Requests from outside, and their place among the other events of a run.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Drive, Driven, Stop, commit::patiently};
+use crate::{
+    run::{
+        decide::{Decision, Event, Halt, Moment, decide},
+        journal::RequestBody,
+    },
+    store::Request,
+};
+
+/// How long before its end a wait for a signal is looked at with the requests that are stored:
+/// longer than a decision takes.
+const SIGNAL_MARGIN: Duration = Duration::from_secs(1);
+
+impl Drive {
+    /// Requests that came in while the run was leased.
+    pub(super) async fn requests(&mut self) -> Driven<bool> {
+        if self.requests <= self.consumed {
+            return Ok(false);
+        }
+        let (shared, asked) = (Arc::clone(&self.shared), [self.state.run]);
+        let loaded = self.alongside(shared.store.load(&asked)).await;
+        let Ok(Some(record)) = loaded.map(|mut records| records.pop().flatten()) else {
+            // They are found again after the next append.
+            self.requests = self.consumed;
+            return Ok(false);
+        };
+        if record.requests.is_empty() {
+            self.requests = self.consumed;
+            return Ok(false);
+        }
+        self.event(Event::Due, &record.requests).await
+    }
+
+    /// Time has passed. S20: before the wait for a signal is over, what is stored is looked at.
+    pub(super) async fn due(&mut self) -> Driven<bool> {
+        let soon = self.shared.lease.latest().plus(SIGNAL_MARGIN);
+        if !self.state.signal_is_late(soon) {
+            return self.event(Event::Due, &[]).await;
+        }
+        let (shared, run) = (Arc::clone(&self.shared), [self.state.run]);
+        let load = patiently(|| shared.store.load(&run));
+        let loaded = self.alongside(load).await.map_err(|_| Stop::Lost)?;
+        let record = loaded.into_iter().next().flatten().ok_or(Stop::Lost)?;
+        self.event(Event::Due, &record.requests).await
+    }
+
+    /// Decides about an event and the requests that are stored. S20: a signal that is stored
+    /// comes before the end of the wait for it, so what is due comes last.
+    pub(super) fn decided(
+        &mut self,
+        event: Event,
+        requests: &[Request],
+        moment: Moment,
+    ) -> Result<Decision, Halt> {
+        let mut decision = Decision::default();
+        let (first, due) = match event {
+            Event::Due => (None, true),
+            event => {
+                let claimed = matches!(event, Event::Claimed { .. });
+                (Some(event), claimed)
+            }
+        };
+        if let Some(event) = first {
+            decision.merge(decide(&mut self.state, event, moment)?);
+        }
+        for request in requests.iter().filter(|request| request.number > self.consumed) {
+            let Ok(body) = request.body.decode::<RequestBody>() else { continue };
+            match decide(&mut self.state, Event::Request(body.clone()), moment) {
+                Ok(more) => decision.merge(more),
+                Err(Halt::Refused(refusal)) => {
+                    tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
+                    let refused = Event::Refused(body, refusal);
+                    decision.merge(decide(&mut self.state, refused, moment)?);
+                }
+                Err(halt) => return Err(halt),
+            }
+        }
+        let newest = requests.iter().map(|request| request.number).max();
+        self.consumed = self.consumed.max(newest.unwrap_or_default());
+        if due {
+            decision.merge(decide(&mut self.state, Event::Due, moment)?);
+        }
+        Ok(decision)
+    }
+}

@@ -1,0 +1,1 @@
+SELECT guard_freed FROM provision_heads WHERE ns = ?1 AND run = ?2 AND guard_freed IS NOT NULL
