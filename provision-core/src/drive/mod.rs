@@ -254,7 +254,7 @@ impl Drive {
         self.refold().await?;
         let again = died_at.map_or(Event::Due, |died_at| Event::Claimed { died_at });
         match requests {
-            [] => Err(Stop::Park(Box::new(conflict(&row)))),
+            [] => Err(Stop::Park(Box::new(seal::conflict(&row)))),
             // What it asks for names a resource of another run: an order like any refused one.
             [request] => {
                 tracing::warn!(run = %self.state.run, number = request.number, ?row,
@@ -309,7 +309,7 @@ impl Drive {
             Committed::Goes | Committed::Released => Ok(Ok(())),
             Committed::Conflict(row) => {
                 self.refold().await?;
-                Ok(Err(conflict(&row)))
+                Ok(Err(seal::conflict(&row)))
             }
         }
     }
@@ -558,17 +558,4 @@ fn frees_guard(head: &RunHead, status: RunStatus) -> bool {
         Some(GuardUntil::Ended) => status.is_end(),
         None => false,
     }
-}
-
-fn conflict(row: &LedgerRow) -> StepError {
-    StepError::permanent("record the intent")
-        .with_code("conflict")
-        .with_message(format!(
-            "{} {} `{}` is owned by run {}",
-            row.provider,
-            row.kind,
-            row.name.as_deref().unwrap_or_default(),
-            row.run
-        ))
-        .with_hint("tear that run down, or choose another name")
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::{Drive, Driven, Event, commit::patiently};
 use crate::{
     error::{Effect, StepError, Verdict},
+    ledger::LedgerRow,
     mark::OwnerMark,
     resource::{Intent, IntentRecord},
     secret::{Sealed, Secret, SecretKey, SecretRef, SecretSpec},
@@ -138,4 +139,18 @@ impl Drive {
         }
         Ok(())
     }
+}
+
+/// Another run's live resource stands where the intent wants to make one.
+pub(super) fn conflict(row: &LedgerRow) -> StepError {
+    StepError::permanent("record the intent")
+        .with_code("conflict")
+        .with_message(format!(
+            "{} {} `{}` is owned by run {}",
+            row.provider,
+            row.kind,
+            row.name.as_deref().unwrap_or_default(),
+            row.run
+        ))
+        .with_hint("tear that run down, or choose another name")
 }
