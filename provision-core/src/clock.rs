@@ -6,6 +6,7 @@
 use std::{
     fmt::Debug,
     future::Future,
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -44,12 +45,41 @@ pub async fn sleep(duration: Duration) {
 
 /// Runs a future for at most `allowed`; `None` when its time is over.
 ///
-/// S6: the timer is asked before the future on every poll, so that a process that was frozen past
-/// the end does not go on with the call when it wakes.
+/// S6: the clock itself is read before the future on every poll, so that a process that was frozen
+/// past the end does not go on with the call when it wakes. The timer alone would not do: it hears
+/// of the time only when the runtime gets to its driver.
 pub async fn within<T>(allowed: Duration, future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = sleep(allowed) => None,
-        value = future => Some(value),
+    let end = moment().checked_add(allowed);
+    let mut timer = std::pin::pin!(sleep(allowed));
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        let over = end.is_some_and(|end| moment() >= end);
+        if over || timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll, time::Duration};
+
+    use super::within;
+
+    // covers: S6
+    #[tokio::test]
+    async fn a_future_is_not_polled_once_its_time_is_over_though_no_timer_has_told() {
+        let mut polls = 0;
+        let frozen = poll_fn(|cx| {
+            polls += 1;
+            // The process stands still, and is woken by something else than its timer.
+            std::thread::sleep(Duration::from_millis(30));
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert_eq!(within(Duration::from_millis(20), frozen).await, None);
+        assert_eq!(polls, 1);
     }
 }

@@ -67,10 +67,12 @@ struct StepErrorInner {
     message: Option<Cow<'static, str>>,
     hint: Option<Cow<'static, str>>,
     broken: bool,
+    uncounted: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// Whether a failure of this code is no failure: the shared limiter told the call to wait.
+/// Whether our own limiter held a call back before its first byte: nothing of the policy is used
+/// up by that, however long it lasts.
 pub(crate) fn is_held(code: &str) -> bool {
     code.starts_with("held_by_")
 }
@@ -93,6 +95,7 @@ impl StepError {
             message: None,
             hint: None,
             broken: false,
+            uncounted: false,
             source: None,
         };
         Self { inner: Box::new(inner) }
@@ -144,10 +147,16 @@ impl StepError {
         self
     }
 
-    /// Whether our own limiter held the call back before its first byte: nothing of the policy is
-    /// used up by that, however long it lasts.
-    pub(crate) fn is_held(&self) -> bool {
-        is_held(self.code())
+    /// S18: trouble of the store or of the key service is no failure of the step, and uses up
+    /// none of its attempts.
+    pub(crate) fn uncounted(mut self) -> Self {
+        self.inner.uncounted = true;
+        self
+    }
+
+    /// Whether it uses up no attempt.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        self.inner.uncounted
     }
 
     /// Replaces the effect, for a caller that knows better than the callee.

@@ -182,10 +182,20 @@ impl Schedule {
         }
     }
 
+    /// Whether firings that nobody was there for are all started later.
+    pub(crate) const fn catches_up(&self) -> bool {
+        matches!(self.misfire, Misfire::All)
+    }
+
+    /// What the start keys of all its firings begin with.
+    pub(crate) fn key_prefix(&self) -> String {
+        format!("schedule:{}:", self.name)
+    }
+
     /// The start key of the firing at a moment: the same for every worker.
     #[must_use]
     pub fn key(&self, at: Timestamp) -> String {
-        format!("schedule:{}:{}", self.name, at.as_millis())
+        format!("{}{}", self.key_prefix(), at.as_millis())
     }
 
     fn firing(&self, at: Timestamp) -> Firing {

@@ -54,7 +54,7 @@ impl Parent {
 }
 
 fn store_trouble(error: StoreError) -> StepError {
-    StepError::retry("drive a sub-saga").with_code("store").with_source(error)
+    StepError::retry("drive a sub-saga").with_code("store").with_source(error).uncounted()
 }
 
 pub(crate) async fn run(

@@ -78,7 +78,7 @@ pub(crate) fn stopped() -> StepError {
 }
 
 fn store_trouble(operation: &'static str, error: crate::error::StoreError) -> StepError {
-    StepError::retry(operation).with_code("store").with_source(error)
+    StepError::retry(operation).with_code("store").with_source(error).uncounted()
 }
 
 impl AttemptHost {
@@ -149,8 +149,11 @@ impl AttemptHost {
         })?;
         let vault = self.shared.vault()?;
         let binding = Binding::new(&*self.shared.namespace, self.tenant.as_deref(), key);
-        vault.open(&binding, &sealed).await.map_err(|_| {
-            cannot("secret_unreadable").with_hint("give the vault the key it was sealed under")
+        vault.open(&binding, &sealed).await.map_err(|error| match error.is_transient() {
+            true => super::seal::key_trouble(error),
+            false => {
+                cannot("secret_unreadable").with_hint("give the vault the key it was sealed under")
+            }
         })
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use slots::Slots;
 use crate::{
     changes::Still,
     clock,
-    error::{StepError, Verdict},
+    error::{Effect, StepError, Verdict, is_held},
     id::Timestamp,
     ledger::LedgerRow,
     run::{
@@ -200,7 +200,10 @@ impl Drive {
             self.kept.remove(&node);
         }
         let end = match (end, self.seal_kept(node).await) {
-            (AttemptEnd::Done(_), Err(error)) => AttemptEnd::Failed(error),
+            // S12: the step is done, though what it was shown cannot be kept.
+            (AttemptEnd::Done(_), Err(error)) => {
+                AttemptEnd::Failed(error.with_effect(Effect::Applied))
+            }
             (end, _) => end,
         };
         self.tell_limiter(&end).await;
@@ -216,7 +219,7 @@ impl Drive {
     async fn tell_limiter(&mut self, end: &AttemptEnd) {
         let AttemptEnd::Failed(error) = end else { return };
         let Verdict::Throttled { bucket, after } = error.verdict() else { return };
-        if error.is_held() {
+        if is_held(error.code()) {
             return;
         }
         let seen = crate::limit::Observed { pause: Some(*after), ..Default::default() };
@@ -243,7 +246,7 @@ impl Drive {
         let (consumed, died_at) = (self.consumed, event.died_at());
         let decision = match self.decided(event, requests, moment) {
             Ok(decision) => decision,
-            Err(halt) => return halted(&halt),
+            Err(halt) => return park::halted(&halt),
         };
         let sealed = std::mem::take(&mut self.outcome_seals);
         let row = match self.commit(decision, sealed).await? {
@@ -303,7 +306,7 @@ impl Drive {
         let moment = self.moment();
         let decision = match decide(&mut self.state, event, moment) {
             Ok(decision) => decision,
-            Err(halt) => return halted(&halt).map(|_| Err(host::stopped())),
+            Err(halt) => return park::halted(&halt).map(|_| Err(host::stopped())),
         };
         match self.commit(decision, sealed).await? {
             Committed::Goes | Committed::Released => Ok(Ok(())),
@@ -344,7 +347,7 @@ impl Drive {
                 let event = Event::Ended { node, dir, end: AttemptEnd::Cut };
                 match decide(&mut self.state, event, moment) {
                     Ok(more) => decision.merge(more),
-                    Err(halt) => return halted(&halt),
+                    Err(halt) => return park::halted(&halt),
                 }
             }
             return match self.commit(decision, Vec::new()).await? {
@@ -433,7 +436,7 @@ impl Drive {
     /// Waits for something while the attempts go on.
     ///
     /// S6: their deadlines live inside them, so they are polled whatever the drive waits for.
-    async fn alongside<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn alongside<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -472,7 +475,7 @@ impl Drive {
             status,
             summary: self.state.summary(),
             open: self.state.has_open() || !decision.perform.is_empty(),
-            settled: decision.append.iter().any(settles),
+            settled: decision.append.iter().any(park::settles),
             consumed: self.consumed,
             release,
             free_guard: ended_now && frees_guard(head, status),
@@ -529,27 +532,6 @@ enum Committed {
     Goes,
     Released,
     Conflict(Box<LedgerRow>),
-}
-
-/// The machine refused: nothing of the event is written.
-fn halted(halt: &Halt) -> Driven<bool> {
-    match halt {
-        Halt::Stopped | Halt::Refused(_) => Ok(false),
-        Halt::Illegal(illegal) => Err(Stop::Park(Box::new(park::damaged(illegal.to_string())))),
-    }
-}
-
-/// S21: a record after which deaths are counted anew: an attempt came to an end of its own, or a
-/// person gave an order.
-fn settles(record: &Record) -> bool {
-    match record {
-        Record::Failed { interrupted, .. } => !interrupted,
-        Record::Waiting { reason, .. } => {
-            !matches!(reason, WaitReason::Retry | WaitReason::Throttled { .. })
-        }
-        Record::Succeeded { .. } | Record::Ordered { .. } => true,
-        _ => false,
-    }
 }
 
 fn frees_guard(head: &RunHead, status: RunStatus) -> bool {

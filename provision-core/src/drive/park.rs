@@ -1,11 +1,11 @@
 //! Runs that the engine itself parks, because a person has to look: their workers die, their
 //! driver panics, or what they would write can never be written.
 
-use super::{Left, Shared, commit::patiently, fold, report};
+use super::{Driven, Left, Shared, Stop, commit::patiently, fold, report};
 use crate::{
     error::{Effect, Failure, StepError, Verdict},
     id::{RunId, Timestamp},
-    run::{RunStatus, journal::Record},
+    run::{RunStatus, decide::Halt, journal::Record},
     store::{Append, Appended, Fence, Release, RunHead},
 };
 
@@ -42,6 +42,25 @@ pub(super) fn refused(error: &impl ToString) -> StepError {
     for_a_person("write the journal", "append_refused")
         .with_message(error.to_string())
         .with_hint("mend what the store refuses, then retry the run")
+}
+
+/// The machine refused: nothing of the event is written.
+pub(super) fn halted(halt: &Halt) -> Driven<bool> {
+    match halt {
+        Halt::Stopped | Halt::Refused(_) => Ok(false),
+        Halt::Illegal(illegal) => Err(Stop::Park(Box::new(damaged(illegal.to_string())))),
+    }
+}
+
+/// S21: a record after which deaths are counted anew: an attempt came to an end of its own, or a
+/// person gave an order.
+pub(super) fn settles(record: &Record) -> bool {
+    match record {
+        Record::Failed { interrupted, .. } => !interrupted,
+        Record::Waiting { reason, .. } => !reason.is_for_an_attempt(),
+        Record::Succeeded { .. } | Record::Ordered { .. } => true,
+        _ => false,
+    }
 }
 
 /// Parks a leased run, by a record where its journal can still be written, else by its row alone.

@@ -9,8 +9,19 @@ use crate::{
     mark::OwnerMark,
     resource::{Intent, IntentRecord},
     secret::{Sealed, Secret, SecretKey, SecretRef, SecretSpec},
-    vault::{Binding, Vault},
+    vault::{Binding, Vault, VaultError},
 };
+
+/// L4: a key service that does not answer now is waited for; nothing parks, and no attempt is used
+/// up.
+pub(super) fn key_trouble(error: VaultError) -> StepError {
+    StepError::retry("ask for a key").with_code("key_service").with_source(error).uncounted()
+}
+
+/// What the vault could not seal or open: for a person, unless it is only away.
+fn not_now(error: VaultError) -> StepError {
+    if error.is_transient() { key_trouble(error) } else { cannot_seal(error) }
+}
 
 fn cannot_seal(error: impl std::error::Error + Send + Sync + 'static) -> StepError {
     StepError::new(Effect::None, Verdict::Operator, "seal a value")
@@ -40,14 +51,20 @@ impl Drive {
         vault: &Vault,
         key: &SecretKey,
     ) -> Result<Option<Secret>, StepError> {
-        let stored = patiently(|| self.shared.secrets.get(key)).await.map_err(|error| {
-            StepError::retry("read a sealed value").with_code("store").with_source(error)
+        let shared = Arc::clone(&self.shared);
+        let stored = self.alongside(patiently(|| shared.secrets.get(key))).await;
+        let stored = stored.map_err(|error| {
+            StepError::retry("read a sealed value")
+                .with_code("store")
+                .with_source(error)
+                .uncounted()
         })?;
         match stored {
             None => Ok(None),
             // X9: what cannot be opened parks; it is never drawn anew.
             Some(sealed) => {
-                vault.open(&self.binding(key), &sealed).await.map(Some).map_err(cannot_seal)
+                let binding = self.binding(key);
+                self.alongside(vault.open(&binding, &sealed)).await.map(Some).map_err(not_now)
             }
         }
     }
@@ -90,8 +107,9 @@ impl Drive {
                 None => {
                     let value = crate::draw::draw(spec, &*self.shared.entropy);
                     let value = value.map_err(cannot_seal)?;
-                    let sealed = vault.seal(&self.binding(&key), &value).await;
-                    fresh.push((key, sealed.map_err(cannot_seal)?));
+                    let binding = self.binding(&key);
+                    let sealed = self.alongside(vault.seal(&binding, &value)).await;
+                    fresh.push((key, sealed.map_err(not_now)?));
                     value
                 }
             };
@@ -119,9 +137,10 @@ impl Drive {
             Ok(None) => {}
             Err(error) => return Ok(Err(error)),
         }
-        let sealed = match vault.seal(&self.binding(&key), &value).await {
+        let binding = self.binding(&key);
+        let sealed = match self.alongside(vault.seal(&binding, &value)).await {
             Ok(sealed) => vec![(key, sealed)],
-            Err(error) => return Ok(Err(cannot_seal(error))),
+            Err(error) => return Ok(Err(not_now(error))),
         };
         let event = Event::Sealed { node, name: name.to_owned() };
         Ok(self.small(event, sealed).await?.map(|()| reference))
@@ -134,7 +153,8 @@ impl Drive {
         for (key, value) in kept {
             let shared = Arc::clone(&self.shared);
             let vault = shared.vault()?;
-            let sealed = vault.seal(&self.binding(&key), &value).await.map_err(cannot_seal)?;
+            let binding = self.binding(&key);
+            let sealed = self.alongside(vault.seal(&binding, &value)).await.map_err(not_now)?;
             self.outcome_seals.push((key, sealed));
         }
         Ok(())

@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     id::{RunId, Timestamp},
     schedule::{Firing, Schedule},
+    store::RunFilter,
 };
 
 type Starting = Pin<Box<dyn Future<Output = Result<RunId, Error>> + Send>>;
@@ -42,21 +43,87 @@ impl Scheduled {
     }
 }
 
+/// How far each schedule of an engine has fired.
+#[derive(Debug, Clone)]
+pub(crate) struct Fired(Vec<Option<Timestamp>>);
+
 impl Engine {
     /// Starts every run that a schedule has due since `since`; each firing starts one run in the
     /// whole namespace, however many workers ask. Workers do this by themselves.
     ///
     /// # Errors
-    /// The store cannot be reached. What was not started is started by the next call.
+    /// The store cannot be reached, or one of the schedules could not start its run: all others
+    /// have been asked as well. What was not started is started by the next call.
     pub async fn fire_schedules(&self, since: Option<Timestamp>) -> Result<Vec<RunId>, Error> {
-        let now = self.inner.store.now().await?;
+        let mut fired = Fired(vec![since; self.inner.schedules.len()]);
         let mut started = Vec::new();
+        self.fire_since(&mut fired, &mut started).await?;
+        Ok(started)
+    }
+
+    /// How far the schedules have fired before this process looks for the first time.
+    ///
+    /// Only those that catch up on everything ask: the start key of their newest run tells.
+    pub(crate) async fn fired_before(&self) -> Result<Fired, Error> {
+        let mut fired = Vec::new();
         for scheduled in &self.inner.schedules {
-            for firing in scheduled.schedule.due(since, now) {
-                started.push((scheduled.start)(self.clone(), firing).await?);
+            fired.push(self.newest_firing(&scheduled.schedule).await?);
+        }
+        Ok(Fired(fired))
+    }
+
+    async fn newest_firing(&self, schedule: &Schedule) -> Result<Option<Timestamp>, Error> {
+        if !schedule.catches_up() {
+            return Ok(None);
+        }
+        let prefix = schedule.key_prefix();
+        let filter =
+            RunFilter { key_prefix: Some(prefix.clone()), limit: 1, ..RunFilter::default() };
+        let newest = self.runs(&filter).await?.runs.pop().and_then(|head| head.key);
+        let at = newest.and_then(|key| key.strip_prefix(&prefix)?.parse().ok());
+        Ok(at.map(Timestamp::from_millis))
+    }
+
+    /// Fires each schedule by itself: one that cannot start its run holds back no other. Answers
+    /// with the moment up to which it looked, or the first error after all were asked.
+    pub(crate) async fn fire_since(
+        &self,
+        fired: &mut Fired,
+        started: &mut Vec<RunId>,
+    ) -> Result<Timestamp, Error> {
+        let now = self.inner.store.now().await?;
+        let mut failed = None;
+        for (scheduled, since) in self.inner.schedules.iter().zip(&mut fired.0) {
+            match self.fire_one(scheduled, since, now, started).await {
+                Ok(()) => *since = Some(now),
+                Err(error) => {
+                    let schedule = scheduled.schedule.name();
+                    tracing::warn!(%error, schedule, "a scheduled run could not be started");
+                    failed.get_or_insert(error);
+                }
             }
         }
-        Ok(started)
+        failed.map_or(Ok(now), Err)
+    }
+
+    async fn fire_one(
+        &self,
+        scheduled: &Scheduled,
+        since: &mut Option<Timestamp>,
+        now: Timestamp,
+        started: &mut Vec<RunId>,
+    ) -> Result<(), Error> {
+        for firing in scheduled.schedule.due(*since, now) {
+            let at = firing.at;
+            match (scheduled.start)(self.clone(), firing).await {
+                Ok(run) => started.push(run),
+                // It has fired, with what an earlier version of the program gave it.
+                Err(error) if error.code() == "key_taken" => {}
+                Err(error) => return Err(error),
+            }
+            *since = Some(at);
+        }
+        Ok(())
     }
 
     /// When the next schedule fires.

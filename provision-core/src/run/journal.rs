@@ -58,6 +58,13 @@ pub enum WaitReason {
     },
 }
 
+impl WaitReason {
+    /// Whether what is waited for is the next attempt.
+    pub(crate) fn is_for_an_attempt(&self) -> bool {
+        matches!(self, Self::Retry | Self::Throttled { .. })
+    }
+}
+
 /// What a look-up after an unknown end, or a person, found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

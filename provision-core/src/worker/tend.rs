@@ -41,16 +41,26 @@ pub(super) async fn heartbeat(shared: Arc<Shared>, ttl: Duration, held: Held) {
 /// Starts scheduled runs as their time comes. A worker that begins looks back as far as each
 /// schedule's misfire rule says; the start key keeps a firing from starting twice.
 pub(super) async fn fire(engine: Engine) {
-    let mut since = None;
+    let mut fired = None;
     loop {
-        let now = engine.inner.store.now().await;
-        match (engine.fire_schedules(since).await, &now) {
-            (Ok(_), Ok(now)) => since = Some(*now),
-            (Err(error), _) => tracing::warn!(%error, "scheduled runs could not be started"),
-            (Ok(_), Err(error)) => tracing::warn!(%error, "the store's clock could not be read"),
+        let mut wait = FIRE_EVERY;
+        let before = match fired.take() {
+            Some(fired) => Ok(fired),
+            None => engine.fired_before().await,
+        };
+        match before {
+            Ok(mut before) => {
+                if let Ok(now) = engine.fire_since(&mut before, &mut Vec::new()).await {
+                    wait = engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
+                } else if let Ok(now) = engine.inner.store.now().await {
+                    // The others go on in time, whatever one of them is waiting for.
+                    let next = engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
+                    wait = next.max(Duration::from_secs(1));
+                }
+                fired = Some(before);
+            }
+            Err(error) => tracing::warn!(%error, "schedules could not be looked at"),
         }
-        let now = since.unwrap_or_default();
-        let wait = engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
         clock::sleep(wait.clamp(Duration::from_millis(10), FIRE_EVERY)).await;
     }
 }

@@ -33,6 +33,7 @@ mod signals;
 mod starting;
 mod strays;
 mod telling;
+mod troubles;
 mod undoing;
 mod waits;
 mod worker;

@@ -24,7 +24,7 @@ use state::IllegalRecord;
 pub(crate) use state::State;
 
 use crate::{
-    error::{Effect, Failure, StepError, Verdict},
+    error::{Effect, Failure, StepError, Verdict, is_held},
     id::{ExternalId, Payload, Timestamp},
     ledger::{LedgerRow, Origin, ResourceState},
     resource::IntentRecord,
@@ -428,7 +428,7 @@ impl Machine<'_> {
             failure: failure.clone(),
             verdict: error.verdict().clone(),
             broken: error.is_broken(),
-            interrupted: cut.is_some(),
+            interrupted: cut.is_some() || error.is_uncounted(),
             sent_until: cut.or_else(|| unknown.then_some(self.moment.latest)),
         };
         self.emit(node, record)?;
@@ -494,7 +494,13 @@ impl Machine<'_> {
             }
             Direction::Undo => (n.def().undo_policy.clone(), &n.backward),
         };
-        if let (true, Verdict::Throttled { bucket, after }) = (error.is_held(), error.verdict()) {
+        if error.is_uncounted() {
+            let wait = grown(TROUBLE_WAIT_FIRST, tries.held);
+            return Ok((now.plus(wait), WaitReason::Retry));
+        }
+        if let (true, Verdict::Throttled { bucket, after }) =
+            (is_held(error.code()), error.verdict())
+        {
             let reason = WaitReason::Throttled { bucket: bucket.clone() };
             return Ok((now.plus(held_for(error.code(), *after, tries.held)), reason));
         }
@@ -540,12 +546,18 @@ fn held_for(code: &str, after: Duration, held: u32) -> Duration {
     if code != "held_by_concurrency" {
         return after;
     }
-    let grown = SLOT_WAIT_FIRST.saturating_mul(1 << held.saturating_sub(1).min(8));
-    after.max(grown.min(SLOT_WAIT_MAX))
+    after.max(grown(SLOT_WAIT_FIRST, held))
+}
+
+/// A wait that doubles each time in a row.
+fn grown(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(1 << times.saturating_sub(1).min(8)).min(UNCOUNTED_WAIT_MAX)
 }
 
 const SLOT_WAIT_FIRST: Duration = Duration::from_secs(4);
-const SLOT_WAIT_MAX: Duration = Duration::from_secs(60);
+const TROUBLE_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait after an end that uses up no attempt.
+const UNCOUNTED_WAIT_MAX: Duration = Duration::from_secs(60);
 
 fn too_late(node: &Node, waited: Duration) -> StepError {
     StepError::new(Effect::Applied, Verdict::Permanent, "wait until ready")

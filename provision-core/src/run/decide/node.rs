@@ -60,7 +60,8 @@ pub(crate) struct Tries {
     pub(crate) since: Option<Timestamp>,
     /// When throttling began, if the last attempts were throttled.
     pub(crate) throttled_since: Option<Timestamp>,
-    /// How often in a row the shared limiter held it back for long.
+    /// Ends in a row that use up no attempt: held back by the shared limiter, cut, or trouble
+    /// that is not the step's.
     pub(crate) held: u32,
 }
 

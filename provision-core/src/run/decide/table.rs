@@ -100,10 +100,12 @@ pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
             if throttled {
                 tries.throttled_since.get_or_insert(at);
             }
-            if let Record::Waiting { reason: WaitReason::Throttled { .. }, due, .. } = record
-                && held
+            let again = WaitReason::is_for_an_attempt;
+            if let Record::Waiting { reason, due, .. } = record
+                && tries.held > 0
+                && again(reason)
             {
-                // L4: what our own limiter takes is nobody's time.
+                // L4: what our own limiter or a service of ours takes is no time of the series.
                 tries.since = tries.since.map(|since| since.plus(due.since(at)));
             }
             if poll && *dir == Direction::Forward {
@@ -222,7 +224,8 @@ fn parts(record: &Record) -> Option<Failed<'_>> {
 
 fn count(tries: &mut Tries, failed: &Failed<'_>) {
     let held = is_held(&failed.failure.code);
-    tries.held = if held { tries.held.saturating_add(1) } else { 0 };
+    let free = held || failed.interrupted;
+    tries.held = if free { tries.held.saturating_add(1) } else { 0 };
     let throttled = matches!(failed.verdict, Verdict::Throttled { .. });
     if !throttled {
         tries.throttled_since = None;

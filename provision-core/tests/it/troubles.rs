@@ -1,0 +1,218 @@
+//! Trouble that is not the step's: of the store, of the key service, of one schedule among others.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use provision_core::{
+    Call, Engine, NothingToUndo, Policy, RunStatus, Saga, SagaId, Secret, SignalId, Step,
+    StepContext, StepError, WorkerConfig,
+    clock::sleep,
+    schedule::{Misfire, Schedule},
+    store::RunFilter,
+    vault::{DataKey, KeyError, KeyProvider, LocalKeys},
+};
+use tokio::time::Instant;
+
+use crate::counting::{Counting, Road};
+
+const SAGA: SagaId<String, String> = SagaId::new("troubled", 1);
+const GO: SignalId<String> = SignalId::new("go");
+
+/// Local keys behind a service that can be away.
+#[derive(Debug, Clone)]
+struct Service(LocalKeys, Arc<AtomicBool>);
+
+impl Service {
+    fn here(&self) -> Result<(), KeyError> {
+        if self.1.load(Ordering::SeqCst) { Err(KeyError::Unavailable) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl KeyProvider for Service {
+    async fn current(&self) -> Result<String, KeyError> {
+        self.here()?;
+        self.0.current().await
+    }
+
+    async fn wrap_key(&self, id: &str, key: &DataKey, cx: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.here()?;
+        self.0.wrap_key(id, key, cx).await
+    }
+
+    async fn unwrap_key(&self, id: &str, wrapped: &[u8], cx: &[u8]) -> Result<DataKey, KeyError> {
+        self.here()?;
+        self.0.unwrap_key(id, wrapped, cx).await
+    }
+}
+
+/// Seals a value.
+#[derive(Debug)]
+struct Seals;
+
+impl Step for Seals {
+    const KIND: &'static str = "test.seals";
+    type Input = String;
+    type Output = String;
+
+    async fn run(&self, cx: &StepContext, input: String) -> Result<String, StepError> {
+        let sealed = cx.seal("value", || Secret::new("canary")).await?;
+        cx.reveal(&sealed).await?;
+        Ok(input)
+    }
+}
+
+// covers: L4, S18
+#[tokio::test(start_paused = true)]
+async fn a_key_service_that_is_away_parks_nothing_and_uses_up_no_attempt() {
+    let away = Arc::new(AtomicBool::new(true));
+    let keys = Service(LocalKeys::new("test", [7; 32]).unwrap(), Arc::clone(&away));
+    let policy = Policy::once().with_total(Duration::from_secs(60));
+    let saga = Saga::define(SAGA, |s| {
+        s.step("seal", Seals, NothingToUndo).retry(policy).input((), |i, ()| i.clone())
+    })
+    .unwrap();
+    let store = Counting::default();
+    let builder = Engine::builder(store).register(saga.clone()).keys(keys);
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    sleep(Duration::from_secs(1_800)).await;
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!(head.status, RunStatus::Waiting, "{:?}", head.summary.failure);
+    assert!(head.seq <= 100, "it is asked less and less often: {} frames", head.seq);
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(run.output().await.unwrap(), "x");
+    worker.stop().await;
+}
+
+/// Calls that hang beside a step that is soon done.
+#[derive(Debug, Clone, Default)]
+struct Hanging(Arc<Mutex<Option<Duration>>>);
+
+struct Cut(Arc<Mutex<Option<Duration>>>, Instant);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().get_or_insert(self.1.elapsed());
+    }
+}
+
+impl Step for Hanging {
+    const KIND: &'static str = "test.hanging";
+    type Input = String;
+    type Output = String;
+
+    async fn run(&self, cx: &StepContext, input: String) -> Result<String, StepError> {
+        if input == "soon" {
+            sleep(Duration::from_secs(2)).await;
+            return Ok(input);
+        }
+        if cx.attempt() > 1 {
+            return Ok(input);
+        }
+        let call = Call::mutate("hang").with_timeout(Duration::from_secs(5));
+        cx.call(&call, async {
+            let _cut = Cut(Arc::clone(&self.0), Instant::now());
+            sleep(Duration::from_secs(3_600)).await;
+            Ok(input)
+        })
+        .await
+    }
+}
+
+// covers: S6
+#[tokio::test(start_paused = true)]
+async fn a_call_is_cut_in_time_while_the_drive_waits_for_its_store() {
+    let (store, hanging) = (Counting::default(), Hanging::default());
+    let (slow, soon) = (hanging.clone(), hanging.clone());
+    let saga = Saga::define(SAGA, |s| {
+        s.step("soon", soon, NothingToUndo).input((), |_, ()| "soon".to_owned());
+        s.step("slow", slow, NothingToUndo).input((), |_, ()| "slow".to_owned());
+        s.signal(GO).input((), |_, ()| Duration::from_secs(100_000))
+    })
+    .unwrap();
+    let builder = Engine::builder(store.clone()).register(saga.clone());
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    engine.signal(run.id(), GO, &"go".to_owned()).await.unwrap();
+    // The end of the short step tells of the signal; what it is takes long to read.
+    store.set("load", Road::Slow(Duration::from_secs(60)));
+    sleep(Duration::from_secs(30)).await;
+    store.set("load", Road::Open);
+    let cut = hanging.0.lock().unwrap().expect("it is cut long before the store answers");
+    assert!(cut <= Duration::from_secs(6), "{cut:?}");
+    assert_eq!(run.output().await.unwrap(), "go");
+    worker.stop().await;
+}
+
+fn echo() -> Saga<String, String> {
+    Saga::define(SAGA, |s| s.value("echo").input((), |i: &String, ()| i.clone())).unwrap()
+}
+
+async fn fired(engine: &Engine, name: &str) -> usize {
+    let prefix = Some(format!("schedule:{name}:"));
+    let filter = RunFilter { key_prefix: prefix, ..RunFilter::default() };
+    engine.runs(&filter).await.unwrap().runs.len()
+}
+
+// covers: L1, L3
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_cannot_start_holds_back_no_other() {
+    let store = Counting::default();
+    let daily = Schedule::every("daily", Duration::from_secs(86_400)).unwrap();
+    let gone = Schedule::every("gone", Duration::from_secs(60)).unwrap();
+    let minute = Schedule::every("minute", Duration::from_secs(60)).unwrap();
+    let before = Engine::builder(store.clone())
+        .register(echo())
+        .schedule(daily.clone(), SAGA, |_| "old".to_owned())
+        .build()
+        .await
+        .unwrap();
+    before.fire_schedules(None).await.unwrap();
+    let engine = Engine::builder(store)
+        .register(echo())
+        // Its input has changed with a deploy; the next one's saga is not there.
+        .schedule(daily, SAGA, |_| "new".to_owned())
+        .schedule(gone, SagaId::<String, String>::new("gone", 1), |_| "x".to_owned())
+        .schedule(minute, SAGA, |_| "tick".to_owned())
+        .build()
+        .await
+        .unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    sleep(Duration::from_secs(1_800)).await;
+    let minutes = fired(&engine, "minute").await;
+    assert!((30..=31).contains(&minutes), "{minutes} of 30");
+    worker.stop().await;
+}
+
+// covers: R2-64
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_misses_nothing_catches_up_after_a_restart() {
+    let store = Counting::default();
+    let minute = Schedule::every("minute", Duration::from_secs(60)).unwrap();
+    let all = minute.with_misfire(Misfire::All);
+    let engine = Engine::builder(store)
+        .register(echo())
+        .schedule(all, SAGA, |at| at.as_millis().to_string())
+        .build()
+        .await
+        .unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    sleep(Duration::from_secs(90)).await;
+    worker.stop().await;
+    let before = fired(&engine, "minute").await;
+    sleep(Duration::from_secs(600)).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(fired(&engine, "minute").await, before + 10, "all ten that were missed");
+    worker.stop().await;
+}
