@@ -43,8 +43,8 @@ use crate::{
     ledger::LedgerRow,
     run::{
         RunStatus,
-        decide::{AttemptEnd, Decision, Event, Halt, Moment, State, decide},
-        journal::{Direction, Record, WaitReason},
+        decide::{AttemptEnd, Decision, Event, Moment, State, decide},
+        journal::{Direction, Record},
     },
     secret::{Sealed, SecretKey},
     store::{Append, Appended, GuardUntil, Leased, Release, Request, RunHead},

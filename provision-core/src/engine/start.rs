@@ -227,34 +227,40 @@ impl<O> StartRun<O> {
             created_at: now,
             updated_at: Timestamp::ZERO,
         };
-        let kept = self.delay.is_zero().then(|| engine.locals.keep(&head.queue)).flatten();
-        let lease_to = kept.as_ref().map(|kept| (kept.local.worker, kept.local.ttl));
-        let watcher = Arc::new(engine.changes.watch(id));
-        let new = Submission::Run(Box::new(NewRun { head, lease_to }));
-        let submitted = engine.store.submit(&[new]).await?.pop();
-        let handle = |id, fresh: Option<Arc<Watcher>>| RunHandle {
-            engine: self.engine.clone(),
-            id,
-            fresh,
-            output: PhantomData,
-        };
-        match submitted {
-            Some(Submitted::Created(leased)) => {
-                match (kept, leased) {
-                    (Some(kept), Some(leased)) => kept.hand(*leased),
-                    _ => engine.offer(id).await,
-                }
-                Ok(handle(id, Some(watcher)))
+        send(&self.engine, head, self.delay.is_zero()).await
+    }
+}
+
+/// Sends a new run to the store; an immediate one is leased to a worker of this process with it.
+async fn send<O>(on: &Engine, head: RunHead, immediate: bool) -> Result<RunHandle<O>, Error> {
+    let (engine, id) = (&on.inner, head.id);
+    let kept = immediate.then(|| engine.locals.keep(&head.queue)).flatten();
+    let lease_to = kept.as_ref().map(|kept| (kept.local.worker, kept.local.ttl));
+    let watcher = Arc::new(engine.changes.watch(id));
+    let new = Submission::Run(Box::new(NewRun { head, lease_to }));
+    let submitted = engine.store.submit(&[new]).await?.pop();
+    let handle = |id, fresh: Option<Arc<Watcher>>| RunHandle {
+        engine: on.clone(),
+        id,
+        fresh,
+        output: PhantomData,
+    };
+    match submitted {
+        Some(Submitted::Created(leased)) => {
+            match (kept, leased) {
+                (Some(kept), Some(leased)) => kept.hand(*leased),
+                _ => engine.offer(id).await,
             }
-            Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, None)),
-            Some(Submitted::KeyTaken(head)) => {
-                Err(Error::new(ErrorKind::Conflict, "key_taken", "start a run")
-                    .with_context(format!("run {} has this key with another start", head.id))
-                    .with_hint("use another key, or the saga and the input of that run"))
-            }
-            Some(Submitted::Requested(_) | Submitted::NoSuchRun) | None => {
-                Err(Error::new(ErrorKind::Internal, "store_answer", "start a run"))
-            }
+            Ok(handle(id, Some(watcher)))
+        }
+        Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, None)),
+        Some(Submitted::KeyTaken(head)) => {
+            Err(Error::new(ErrorKind::Conflict, "key_taken", "start a run")
+                .with_context(format!("run {} has this key with another start", head.id))
+                .with_hint("use another key, or the saga and the input of that run"))
+        }
+        Some(Submitted::Requested(_) | Submitted::NoSuchRun) | None => {
+            Err(Error::new(ErrorKind::Internal, "store_answer", "start a run"))
         }
     }
 }

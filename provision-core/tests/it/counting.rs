@@ -37,6 +37,8 @@ pub(crate) enum Road {
 #[derive(Debug, Default)]
 struct Seen {
     late: Duration,
+    /// Submissions under way, which land whoever waits for them.
+    landing: tokio::task::JoinSet<()>,
     counts: HashMap<&'static str, usize>,
     roads: HashMap<&'static str, Road>,
 }
@@ -141,11 +143,12 @@ impl StateStore for Counting {
         }
         // Who sent it may be gone when it lands.
         let (store, batch) = (self.store.clone(), batch.to_vec());
-        let landing = tokio::spawn(async move {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.seen.lock().unwrap().landing.spawn(async move {
             provision_core::clock::sleep(late).await;
-            store.submit(&batch).await
+            drop(answer.send(store.submit(&batch).await));
         });
-        landing.await.unwrap()
+        answered.await.unwrap()
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {

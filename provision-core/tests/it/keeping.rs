@@ -347,7 +347,8 @@ impl Clock for Off {
 async fn each_failure_flips_readiness_and_says_which_it_is() {
     let (cloud, store) = (Cloud::default(), Frail::default());
     let off = Arc::new(AtomicI64::new(0));
-    let clock = Off(off.clone(), tokio::time::Instant::now(), store.store.now().await.unwrap());
+    let clock =
+        Off(Arc::clone(&off), tokio::time::Instant::now(), store.store.now().await.unwrap());
     let saga = Saga::define(PAIR, |s| {
         s.resource("b", Thing::new(&cloud)).input((), |c: &String, ()| c.clone())
     });

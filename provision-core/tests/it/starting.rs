@@ -193,7 +193,7 @@ async fn one_start_too_many_is_told_when_to_come_back_and_nothing_is_stored() {
     assert_eq!(stored(&engine).await, 3);
     assert!(!start("a").await.unwrap().is_new(), "a known key is not a new start");
     engine.start(ORDER, &"other".to_owned()).tenant("beta").await.unwrap();
-    tokio::time::sleep(wait).await;
+    provision_core::clock::sleep(wait).await;
     assert!(start("d").await.unwrap().is_new());
 }
 
