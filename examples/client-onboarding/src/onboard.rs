@@ -268,6 +268,10 @@ impl One {
                 if head.consumed >= head.requests {
                     return Ok::<_, Trouble>(());
                 }
+                // What cannot be read is parked, and its orders wait until it was restored.
+                if head.status == RunStatus::Parked {
+                    self.host.engine.snapshot(run).await?;
+                }
                 clock::sleep(Duration::from_millis(20)).await;
             }
         };
