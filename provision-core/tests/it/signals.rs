@@ -54,14 +54,19 @@ async fn a_signal_stored_before_its_limit_wins_although_nobody_looked_in_time() 
     second.stop().await;
 }
 
-// covers: S20
-#[tokio::test(start_paused = true)]
-async fn a_signal_stored_before_its_limit_wins_beside_an_open_call() {
+/// A wait of ten seconds while a call of another branch is open.
+fn beside_a_long_call() -> Saga<String, u32> {
     let saga = Saga::define(ONE, |s| {
         s.step("long", Minute, NothingToUndo).input((), |_, ()| ());
         s.signal(GO).input((), |_, ()| Duration::from_secs(10))
     });
-    let engine = engine(saga.unwrap()).await;
+    saga.unwrap()
+}
+
+// covers: S20
+#[tokio::test(start_paused = true)]
+async fn a_signal_stored_before_its_limit_wins_beside_an_open_call() {
+    let engine = engine(beside_a_long_call()).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(ONE, &"x".into()).await.unwrap();
     sleep(Duration::from_secs(2)).await;
@@ -72,11 +77,7 @@ async fn a_signal_stored_before_its_limit_wins_beside_an_open_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_signal_that_never_comes_still_times_out_beside_an_open_call() {
-    let saga = Saga::define(ONE, |s| {
-        s.step("long", Minute, NothingToUndo).input((), |_, ()| ());
-        s.signal(GO).input((), |_, ()| Duration::from_secs(10))
-    });
-    let engine = engine(saga.unwrap()).await;
+    let engine = engine(beside_a_long_call()).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(ONE, &"x".into()).await.unwrap();
     let Outcome::RolledBack(Some(failure)) = run.outcome().await.unwrap() else { panic!() };
