@@ -12,6 +12,7 @@ mod crash_matrix;
 mod executors;
 mod faulty;
 mod memory_conformance;
+mod model;
 mod outages;
 mod planted;
 mod simulation;
