@@ -82,9 +82,18 @@ pub(crate) async fn sqlite(runs: usize) {
     println!("| sqlite, one row per commit | 1 | {limit:.0} | | | | |");
     for (in_flight, runs) in [(1, runs / 4), (32, runs), (256, runs * 2)] {
         let path = dir.path().join(format!("w{in_flight}.db"));
-        let engine = engine(SqliteStore::open(&path).await.expect("a store")).await;
+        let store = SqliteStore::open(&path).await.expect("a store");
+        let engine = engine(store.clone()).await;
         let rate = w1("sqlite", &engine, runs, in_flight).await;
         println!("| sqlite W1 / one per commit | {in_flight} | {:.2} x | | | | |", rate / limit);
+        let done = store.counters();
+        let steps = (runs + runs / 10) as f64 * 7.0;
+        println!(
+            "| sqlite W1: {:.2} commits, {:.1} statements, {:.2} appends per step | {in_flight} | | | | | |",
+            done.commits as f64 / steps,
+            done.statements as f64 / steps,
+            done.appends as f64 / steps,
+        );
         let undone = w4("sqlite", &engine, runs, in_flight).await;
         println!("| sqlite W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
     }

@@ -49,71 +49,54 @@ impl Unit<'_> {
     }
 
     /// S5: owner, epoch, nonce and sequence are compared by the very statement that writes.
+    ///
+    /// What it wrote is read by a second statement: `RETURNING` builds a table for each row.
     fn keep(&mut self, ns: i64, append: &Append) -> Result<Option<u64>, Fault> {
         if append.seq < seq_least(append) {
             return Ok(None);
         }
-        let (fence, now) = (&append.fence, self.wall());
-        let owner = fence.owner.0.as_bytes();
-        let (epoch, nonce) = (signed(fence.epoch), signed(fence.nonce));
-        let (status, summary) = (append.status.as_str(), json(&append.summary)?);
-        let dead_letter = is_dead_letter(append.status, &append.summary);
-        let (before, seq) = (signed(seq_before(append)), signed(append.seq));
-        let (run, consumed) = (blob(&append.run), signed(append.consumed));
-        match &append.release {
-            None => self.first(
-                sql::APPEND_KEEP,
-                params![
-                    ns,
-                    run,
-                    owner,
-                    epoch,
-                    nonce,
-                    before,
-                    seq,
-                    status,
-                    summary,
-                    append.open,
-                    consumed,
-                    dead_letter,
-                    moment(now),
-                    append.settled,
-                ],
-                |row| Ok(unsigned(row.get(0)?)),
-            ),
-            Some(Release { due, polls, seen }) => {
-                let kept = self.first(
-                    sql::APPEND_RELEASE,
-                    params![
-                        ns,
-                        run,
-                        owner,
-                        epoch,
-                        nonce,
-                        before,
-                        seq,
-                        status,
-                        summary,
-                        append.open,
-                        consumed,
-                        dead_letter,
-                        moment(now),
-                        json(polls)?,
-                        can_wake(append.status),
-                        moment(*due),
-                        place(*due, now),
-                        append.settled,
-                        signed(*seen),
-                    ],
-                    |row| Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?)),
-                )?;
-                // Who stands still is nobody's next work.
-                if kept.is_some_and(|(_, place)| place != 0) {
-                    self.stir();
-                }
-                Ok(kept.map(|(requests, _)| requests))
-            }
+        let changed = self.change_head(ns, append)?;
+        if changed == 0 {
+            return Ok(None);
         }
+        let kept = self.first(sql::APPEND_KEPT, (ns, blob(&append.run)), |row| {
+            Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?))
+        })?;
+        let (requests, place) = kept.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        // Who stands still is nobody's next work.
+        if append.release.is_some() && place != 0 {
+            self.stir();
+        }
+        Ok(Some(requests))
+    }
+
+    fn change_head(&self, ns: i64, append: &Append) -> Result<usize, Fault> {
+        let (fence, now) = (&append.fence, self.wall());
+        let summary = json(&append.summary)?;
+        let dead_letter = is_dead_letter(append.status, &append.summary);
+        let shared = params![
+            ns,
+            blob(&append.run),
+            fence.owner.0.as_bytes(),
+            signed(fence.epoch),
+            signed(fence.nonce),
+            signed(seq_before(append)),
+            signed(append.seq),
+            append.status.as_str(),
+            summary,
+            append.open,
+            signed(append.consumed),
+            dead_letter,
+            moment(now),
+            append.settled,
+        ];
+        let Some(Release { due, polls, seen }) = &append.release else {
+            return self.run(sql::APPEND_KEEP, shared);
+        };
+        let (polls, wakes) = (json(polls)?, can_wake(append.status));
+        let (due, place, seen) = (moment(*due), place(*due, now), signed(*seen));
+        let own = params![polls, wakes, due, place, seen];
+        self.run(sql::APPEND_RELEASE, &*[shared, own].concat())
     }
 
     /// The frame, and what belongs to it: the fence has been compared.

@@ -31,7 +31,7 @@ pub trait Machine: Debug + Send + Sync + 'static {
     fn boot(&self) -> Option<Boot>;
 }
 
-/// The clocks of this machine: the boot clock is read from `/proc`, where there is one.
+/// The clocks of this machine: the boot clock where the system is Linux.
 #[derive(Debug)]
 pub struct ThisMachine {
     boot_id: Option<String>,
@@ -59,21 +59,19 @@ impl Machine for ThisMachine {
     }
 
     fn boot(&self) -> Option<Boot> {
-        let id = self.boot_id.clone()?;
-        let text = fs::read_to_string("/proc/uptime").ok()?;
-        Some(Boot { id, elapsed: parse_uptime(&text)? })
+        Some(Boot { id: self.boot_id.clone()?, elapsed: since_boot()? })
     }
 }
 
-/// Reads `12345.67 ...` without floating point.
-fn parse_uptime(text: &str) -> Option<Duration> {
-    let (seconds, rest) = text.split_once('.')?;
-    let hundredths: String = rest.chars().take_while(char::is_ascii_digit).take(2).collect();
-    let millis = hundredths.parse::<u64>().ok()?.checked_mul(10)?;
-    Some(
-        Duration::from_millis(seconds.trim().parse::<u64>().ok()?.checked_mul(1_000)?)
-            + Duration::from_millis(millis),
-    )
+#[cfg(target_os = "linux")]
+fn since_boot() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Option<Duration> {
+    None
 }
 
 /// One reading of the store's clock.
@@ -113,7 +111,7 @@ impl Anchor {
     }
 }
 
-/// The boot clock is read in hundredths of a second; less than two of them is no difference.
+/// Less than this is no difference: the two clocks are read one after the other.
 const KEEP_AHEAD_MS: u64 = 20;
 
 /// Makes one clock, which never goes back, of the machine's two.
@@ -156,9 +154,7 @@ mod tests {
         atomic::{AtomicU64, Ordering},
     };
 
-    use super::{
-        Anchor, Boot, Duration, Machine, StoreClock, ThisMachine, Timestamp, parse_uptime,
-    };
+    use super::{Anchor, Boot, Duration, Machine, StoreClock, ThisMachine, Timestamp};
 
     #[derive(Debug, Default)]
     struct Fake {
@@ -229,16 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn uptime_is_read_to_the_hundredth() {
-        assert_eq!(parse_uptime("1797.42 3344.56\n"), Some(Duration::from_millis(1_797_420)));
-        assert_eq!(parse_uptime("nonsense"), None);
-        assert_eq!(parse_uptime("12"), None);
-    }
-
-    #[test]
     fn this_machine_has_a_wall_clock() {
         let machine = ThisMachine::new();
         assert!(machine.wall() > Timestamp::from_millis(1_700_000_000_000));
-        assert_eq!(machine.boot().is_some(), machine.boot_id.is_some());
+        let boot = machine.boot();
+        assert_eq!(boot.is_some(), machine.boot_id.is_some());
+        let later = machine.boot();
+        assert!(boot.map(|boot| boot.elapsed) <= later.map(|boot| boot.elapsed));
     }
 }

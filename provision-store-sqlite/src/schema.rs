@@ -231,7 +231,7 @@ mod plans {
     use super::{Connection, STATE, migrate, sql};
 
     /// Statements that run at every step, claim, heartbeat or page.
-    const HOT: [&str; 33] = [
+    const HOT: [&str; 34] = [
         sql::RUN_READ,
         sql::RUN_BY_KEY,
         sql::RUN_BY_GUARD,
@@ -242,6 +242,7 @@ mod plans {
         sql::REQUESTS_CONSUME,
         sql::APPEND_CHECK,
         sql::APPEND_KEEP,
+        sql::APPEND_KEPT,
         sql::APPEND_RELEASE,
         sql::WAKE,
         sql::OFFER,

@@ -8,9 +8,11 @@
 use std::{
     any::Any,
     collections::VecDeque,
+    hint,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, RwLock},
     thread,
+    time::{Duration, Instant},
 };
 
 use provision_core::error::{StoreError, StoreErrorKind};
@@ -27,6 +29,10 @@ use crate::{
     turn::Turn,
     unit::{Caches, Unit},
 };
+
+/// How long the thread looks for the next call before it sleeps: runs that were just answered come
+/// back within this, and to be woken takes longer.
+const LOOKS_FOR: Duration = Duration::from_micros(50);
 
 /// One call, as the thread sees it.
 trait Work: Send {
@@ -179,7 +185,7 @@ enum Failed {
 
 impl Desk {
     fn serve(mut self) {
-        while let Some(first) = self.waiting.pop_front().or_else(|| self.pending.blocking_recv()) {
+        while let Some(first) = self.next() {
             let mut batch = vec![first];
             match self.turn(&mut batch, true) {
                 Ok(()) => answer(batch),
@@ -188,6 +194,22 @@ impl Desk {
                 Err(Failed::Call(_)) => self.one_by_one(batch),
             }
         }
+    }
+
+    /// The next call, or `None` after the last.
+    #[allow(clippy::disallowed_methods, reason = "how long the thread spins is no time of a run")]
+    fn next(&mut self) -> Option<Box<dyn Work>> {
+        if let Some(call) = self.waiting.pop_front() {
+            return Some(call);
+        }
+        let began = Instant::now();
+        while began.elapsed() < LOOKS_FOR {
+            if let Ok(call) = self.pending.try_recv() {
+                return Some(call);
+            }
+            hint::spin_loop();
+        }
+        self.pending.blocking_recv()
     }
 
     /// One call of a batch failed: each gets a transaction of its own.
