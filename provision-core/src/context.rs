@@ -152,6 +152,11 @@ pub trait ContextHost: Send + Sync + 'static {
     /// Another run that lives with this resource of a durable kind (`provider.kind`) because it
     /// has adopted it, if there is one.
     async fn adopter_of(&self, kind: &str, id: &ExternalId) -> Result<Option<RunId>, StepError>;
+    /// What a worker had created for this step and generation when its lease was lost; it could
+    /// not note it any more.
+    async fn sighted(&self) -> Result<Vec<ExternalId>, StepError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Facts of one attempt.

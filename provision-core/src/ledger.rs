@@ -137,11 +137,13 @@ pub struct Sighting {
     pub run: RunId,
     /// The step.
     pub path: String,
+    /// How often the step has begun anew.
+    pub generation: u32,
     /// Provider.
     pub provider: String,
     /// Kind.
     pub kind: String,
-    /// What was seen.
+    /// What the worker had created.
     pub external_id: ExternalId,
     /// The stale lease.
     pub epoch: u64,
@@ -239,6 +241,19 @@ pub(crate) async fn adopter(
         }
     }
     Ok(None)
+}
+
+/// The sightings of a run, or of all.
+pub(crate) async fn sightings(
+    store: &dyn StateStore,
+    run: Option<RunId>,
+) -> Result<Vec<Sighting>, StoreError> {
+    let replies = store.ledger(&[LedgerOp::Sightings(run)]).await?;
+    let sightings = replies.into_iter().map(|reply| match reply {
+        LedgerReply::Sightings(sightings) => sightings,
+        LedgerReply::Rows(_) | LedgerReply::Changed(_) => Vec::new(),
+    });
+    Ok(sightings.flatten().collect())
 }
 
 /// The rows among the answers.

@@ -183,8 +183,34 @@ impl<R: Resource> ResourceAction<R> {
                 let keep = self.keep_one(cx, spec, candidates).await?;
                 Ok(Next::Use(keep, Origin::Created))
             }
+            Found::Absent if self.resource.identity(spec) == Identity::None => {
+                self.unnamed(cx, spec).await
+            }
             Found::Absent => self.absent(cx, spec),
         }
+    }
+
+    /// What no look-up can find: what a worker has seen when it lost its lease is all there is.
+    async fn unnamed(&self, cx: &StepContext, spec: &R::Spec) -> Result<Next, StepError> {
+        let memory = cx.memory();
+        if memory.intent.is_none() || !memory.unknown {
+            return Ok(Next::Create);
+        }
+        let mut seen = sighted(cx).await?.into_iter();
+        let Some(keep) = seen.next() else {
+            return match memory.run_again {
+                Some(at_most) if memory.unknown_calls <= at_most => Ok(Next::Create),
+                // S7: a call may land yet, and who sent it may say so.
+                _ => match quiet_left(cx) {
+                    Some(after) => Ok(Next::Wait { after, reason: WaitReason::Quiet }),
+                    None => Err(unresolvable(R::KIND)),
+                },
+            };
+        };
+        for duplicate in seen {
+            self.delete_ours(cx, spec, &duplicate).await?;
+        }
+        Ok(Next::Use(keep, Origin::Created))
     }
 
     /// S7: absent means something only when no call of this generation can still land.
@@ -200,13 +226,9 @@ impl<R: Resource> ResourceAction<R> {
             Identity::ProviderKey if now < intent.at.plus(self.resource.timing().key_lifetime) => {
                 Ok(Next::Create)
             }
-            Identity::ProviderKey | Identity::Label => match quiet_left(cx) {
+            Identity::ProviderKey | Identity::Label | Identity::None => match quiet_left(cx) {
                 Some(after) => Ok(Next::Wait { after, reason: WaitReason::Quiet }),
                 None => Ok(Next::Renew),
-            },
-            Identity::None => match memory.run_again {
-                Some(at_most) if memory.unknown_calls <= at_most => Ok(Next::Create),
-                _ => Err(unresolvable(R::KIND)),
             },
         }
     }
@@ -338,8 +360,29 @@ impl<R: Resource> ResourceAction<R> {
         (unanswered && found_again).then(|| quiet_left(cx))
     }
 
+    /// Deletes what workers have seen when they lost their lease; how much that was.
+    async fn delete_sighted(&self, cx: &StepContext, spec: &R::Spec) -> Result<usize, StepError> {
+        let memory = cx.memory();
+        if !memory.unknown && memory.unknown_calls == 0 {
+            return Ok(0);
+        }
+        let seen = sighted(cx).await?;
+        for id in &seen {
+            cx.note(id).await?;
+            self.delete_ours(cx, spec, id).await?;
+        }
+        Ok(seen.len())
+    }
+
     /// Undoes calls of which only the intent is known: what of ours is found is deleted.
-    async fn undo_found(&self, cx: &StepContext, spec: &R::Spec) -> Result<Flow, StepError> {
+    ///
+    /// `sighted` of them are known by what workers saw, and deleted.
+    async fn undo_found(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        sighted: usize,
+    ) -> Result<Flow, StepError> {
         let ids = match self.resource.find(cx, spec).await? {
             Found::Ours(id) => vec![id],
             Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => vec![foreign.id],
@@ -351,10 +394,14 @@ impl<R: Resource> ResourceAction<R> {
         };
         let ids: Vec<_> = ids.into_iter().filter(|id| !is_adopted(cx, id)).collect();
         if ids.is_empty() {
+            let calls = usize::try_from(cx.memory().unknown_calls).unwrap_or(usize::MAX);
             return match (self.resource.identity(spec), quiet_left(cx)) {
-                (Identity::None, _) => Err(unresolvable(R::KIND)),
+                (Identity::None, _) if sighted > 0 && sighted >= calls => {
+                    Ok(Flow::Done(Payload::null()))
+                }
                 // S7: a rollback always waits out the quiet time.
                 (_, Some(after)) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
+                (Identity::None, None) => Err(unresolvable(R::KIND)),
                 (_, None) => Ok(Flow::Done(Payload::null())),
             };
         }
@@ -415,14 +462,15 @@ impl<R: Resource> Action for ResourceAction<R> {
         if let Some(wait) = self.delete_noted(&cx, &spec).await? {
             return Ok(wait);
         }
+        let sighted = self.delete_sighted(&cx, &spec).await?;
         if cx.memory().noted.is_empty() {
-            return self.undo_found(&cx, &spec).await;
+            return self.undo_found(&cx, &spec, sighted).await;
         }
         // S7: a rollback waits until nothing can land beside what is noted, and looks once more.
         match self.late_left(&cx, &spec) {
             None => Ok(Flow::Done(Payload::null())),
             Some(Some(after)) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
-            Some(None) => self.undo_found(&cx, &spec).await,
+            Some(None) => self.undo_found(&cx, &spec, sighted).await,
         }
     }
 
@@ -458,6 +506,13 @@ impl<R: Resource> Action for ResourceAction<R> {
 
 fn is_adopted(cx: &StepContext, id: &ExternalId) -> bool {
     cx.memory().noted.iter().any(|(known, origin)| known == id && *origin == Origin::Adopted)
+}
+
+/// What workers without a lease have seen, and nobody has noted since.
+async fn sighted(cx: &StepContext) -> Result<Vec<ExternalId>, StepError> {
+    let mut seen = cx.host().sighted().await?;
+    seen.retain(|id| !cx.noted().contains(id));
+    Ok(seen)
 }
 
 fn quiet_left(cx: &StepContext) -> Option<Duration> {

@@ -1,2 +1,2 @@
-INSERT OR IGNORE INTO provision_sightings (ns, run, path, provider, kind, external_id, epoch, at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT OR IGNORE INTO provision_sightings (ns, run, path, provider, kind, external_id, epoch, at, generation)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)

@@ -88,6 +88,7 @@ fn sightings(conn: &Connection, ns: i64, run: Option<RunId>) -> Result<Vec<Sight
             external_id: ExternalId::new(row.get::<_, String>(4)?),
             epoch: unsigned(row.get(5)?),
             at: at(row.get(6)?),
+            generation: row.get(7)?,
         })
     })
 }
@@ -159,6 +160,7 @@ impl Unit<'_> {
             seen.external_id.as_str(),
             signed(seen.epoch),
             moment(seen.at),
+            seen.generation,
         ];
         Ok(self.run(sql::SIGHT, values)? > 0)
     }

@@ -31,6 +31,11 @@ const STATE: &[Migration] = &[
         name: "freed guards",
         text: include_str!("../migrations/0002_freed_guards.sql"),
     },
+    Migration {
+        version: 3,
+        name: "generations of sightings",
+        text: include_str!("../migrations/0003_sighted_generations.sql"),
+    },
 ];
 
 const LIMITS: &[Migration] = &[Migration {
@@ -221,7 +226,7 @@ mod tests {
     #[test]
     fn released_migrations_are_fixed() {
         let versions: Vec<_> = STATE.iter().map(|m| m.version).collect();
-        assert_eq!(versions, [1, 2]);
+        assert_eq!(versions, [1, 2, 3]);
         assert_eq!(checksum_of("a"), "af63dc4c8601ec8c");
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     context::{Call, ContextHost, Seam},
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
-    ledger::{Origin, adopter},
+    ledger::{Origin, Sighting, adopter, sightings},
     limit::{Admission, Ask, HeldBy, Observed, Profile, Turn},
     probe::Juncture,
     resource::{Intent, IntentRecord},
@@ -168,12 +168,7 @@ impl ContextHost for AttemptHost {
                 .with_hint("note the provider's id alone; then say whether the resource exists"));
         }
         let node = self.node;
-        let seen = id.clone();
-        let noted = self.ask(|reply| Message::Note { node, id, origin, reply }).await;
-        if noted.is_err() {
-            self.shared.sight(self.run, &self.path, &seen).await;
-        }
-        noted
+        self.ask(|reply| Message::Note { node, id, origin, reply }).await
     }
 
     async fn intend(&self, intent: IntentRecord, draw: &[SecretSpec]) -> Result<Intent, StepError> {
@@ -287,5 +282,12 @@ impl ContextHost for AttemptHost {
     async fn adopter_of(&self, kind: &str, id: &ExternalId) -> Result<Option<RunId>, StepError> {
         let adopter = patiently(|| adopter(&*self.shared.store, kind, id, self.run)).await;
         adopter.map_err(|error| store_trouble("look for adopters", error))
+    }
+
+    async fn sighted(&self) -> Result<Vec<ExternalId>, StepError> {
+        let found = patiently(|| sightings(&*self.shared.store, Some(self.run))).await;
+        let found = found.map_err(|error| store_trouble("read sightings", error))?;
+        let own = |s: &Sighting| *s.path == *self.path && s.generation == self.generation;
+        Ok(found.into_iter().filter(own).map(|sighting| sighting.external_id).collect())
     }
 }

@@ -39,8 +39,8 @@ use crate::{
     changes::Still,
     clock,
     error::{Effect, StepError, Verdict, is_held},
-    id::Timestamp,
-    ledger::LedgerRow,
+    id::{ExternalId, Timestamp},
+    ledger::{LedgerRow, Origin, Sighting},
     run::{
         RunStatus,
         decide::{AttemptEnd, Decision, Event, Moment, State, decide},
@@ -138,7 +138,34 @@ impl Drive {
             outcome_seals: Vec::new(),
             lost,
         };
-        drive.go().await
+        let end = drive.go().await;
+        while let Ok(message) = drive.inbox.try_recv() {
+            if let Message::Note { node, id, origin, .. } = message {
+                drive.sight(node, id, origin).await;
+            }
+        }
+        end
+    }
+
+    /// What this worker has created and cannot note any more.
+    async fn sight(&mut self, node: usize, external_id: ExternalId, origin: Origin) {
+        let node = self.state.node(node);
+        if origin == Origin::Adopted {
+            return;
+        }
+        let full = node.def().kind_name();
+        let (provider, kind) = full.split_once('.').unwrap_or(("", full));
+        let sighting = Sighting {
+            run: self.state.run,
+            path: node.path.to_string(),
+            generation: node.generation,
+            provider: provider.to_owned(),
+            kind: kind.to_owned(),
+            external_id,
+            epoch: self.leased.fence.epoch,
+            at: self.shared.lease.now(),
+        };
+        self.shared.sight(sighting).await;
     }
 
     async fn go(&mut self) -> Driven<()> {
@@ -282,8 +309,12 @@ impl Drive {
     async fn message(&mut self, message: Message) -> Driven<bool> {
         match message {
             Message::Note { node, id, origin, reply } => {
-                let committed = self.small(Event::Noted { node, id, origin }, Vec::new()).await?;
-                let _ = reply.send(committed.map(|_| ()));
+                let event = Event::Noted { node, id: id.clone(), origin };
+                let noted = self.small(event, Vec::new()).await;
+                if !matches!(noted, Ok(Ok(()))) {
+                    self.sight(node, id, origin).await;
+                }
+                let _ = reply.send(noted?);
             }
             Message::Intend { node, intent, draw, reply } => {
                 let intent = self.intend(node, *intent, &draw).await?;
@@ -338,6 +369,12 @@ impl Drive {
     /// The worker stops: lets go between calls; at the hard deadline cuts what is open.
     async fn stop(&mut self) -> Driven<bool> {
         if self.shared.is_cutting() && !self.attempts.is_empty() {
+            // What is known of the open calls is noted before they are cut.
+            while let Ok(message) = self.inbox.try_recv() {
+                if matches!(message, Message::Note { .. }) {
+                    self.message(message).await?;
+                }
+            }
             let open: Vec<(usize, Direction)> = self.attempts.iter().map(Attempt::place).collect();
             // S6: dropping a call cuts it; its end is unknown from here on.
             self.attempts.clear();

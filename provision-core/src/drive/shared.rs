@@ -16,7 +16,6 @@ use crate::{
     changes::Changes,
     draw::Entropy,
     error::{Effect, StepError, Verdict},
-    id::{ExternalId, RunId},
     ledger::{LedgerOp, Sighting},
     limit::Limiter,
     probe::Probe,
@@ -115,30 +114,11 @@ impl Shared {
         crate::draw::number(&*self.entropy).unwrap_or_default()
     }
 
-    /// S5: a stale owner may still say what it saw; the next look-up and the sweep read it.
-    pub(crate) async fn sight(&self, run: RunId, path: &str, id: &ExternalId) {
-        let Some((provider, kind)) = self.kind_of(path) else { return };
-        let sighting = Sighting {
-            run,
-            path: path.to_owned(),
-            provider,
-            kind,
-            external_id: id.clone(),
-            epoch: 0,
-            at: self.lease.now(),
-        };
+    /// S5: a stale owner may still say what it has created; the next look-up and the sweep read it.
+    pub(crate) async fn sight(&self, sighting: Sighting) {
+        let (run, path) = (sighting.run, sighting.path.clone());
         if let Err(error) = self.store.ledger(&[LedgerOp::Sight(sighting)]).await {
             tracing::warn!(%error, %run, path, "a sighting could not be recorded");
         }
-    }
-
-    fn kind_of(&self, path: &str) -> Option<(String, String)> {
-        let last = path.rsplit('/').next()?;
-        let node = self.plans.all().find_map(|plan| {
-            let mut actions = plan.graph.actions().into_iter();
-            actions.find(|(def, _)| &*def.path == last).map(|(def, _)| def.kind_name().to_owned())
-        })?;
-        let (provider, kind) = node.split_once('.').unwrap_or(("", &node));
-        Some((provider.to_owned(), kind.to_owned()))
     }
 }

@@ -10,14 +10,18 @@ use crate::{
     drive::fold,
     error::{Error, Failure, StepError},
     id::{ExternalId, Payload, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, adopter},
+    ledger::{
+        LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting, adopter,
+        sightings,
+    },
     mark::OwnerMark,
     protocol::Action,
     resource::Owned,
     store::Incarnation,
 };
 
-/// Something at a provider that carries our mark and that nothing wants.
+/// Something at a provider that carries our mark, or was seen by a worker that had just lost its
+/// lease, and that nothing wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stray {
     /// Durable kind, such as `supabase.project`.
@@ -26,7 +30,7 @@ pub struct Stray {
     pub id: ExternalId,
     /// Its name, where it has one.
     pub name: Option<String>,
-    /// The run whose mark it carries.
+    /// The run whose mark it carries, or whose worker has seen it.
     pub run: Option<RunId>,
     /// Whether it was deleted by this sweep.
     pub deleted: bool,
@@ -47,7 +51,8 @@ pub struct SweepReport {
 
 impl Engine {
     /// Lists what every registered kind of resource holds under our marks and compares it with
-    /// the ledger. With `delete`, strays of runs this store knows are deleted.
+    /// the ledger; so is what workers have seen that had lost their lease. With `delete`, strays of
+    /// runs this store knows are deleted.
     ///
     /// # Errors
     /// The store cannot be read; a provider's trouble is in the report.
@@ -118,7 +123,54 @@ impl Engine {
                 && row.external_id.as_ref().is_none_or(|id| !seen.contains(id))
         };
         report.missing.extend(rows.into_iter().filter(gone));
+        let mut sighted = sightings(&*self.inner.store, None).await?;
+        sighted.retain(|s| (&*s.provider, &*s.kind) == (provider, kind));
+        sighted.retain(|s| !seen.contains(&s.external_id));
+        report.strays.extend(self.sweep_sighted(full, action, &sighted, delete).await?);
         Ok(report)
+    }
+
+    /// What workers have seen that had lost their lease, and that nobody wants or has removed.
+    async fn sweep_sighted(
+        &self,
+        full: &str,
+        action: &dyn Action,
+        sighted: &[Sighting],
+        delete: bool,
+    ) -> Result<Vec<Stray>, Error> {
+        let mut strays = Vec::new();
+        for sighting in sighted {
+            let (run, path) = (sighting.run, &sighting.path);
+            let query =
+                LedgerQuery { run: Some(run), path: Some(path.clone()), ..LedgerQuery::default() };
+            let rows = self.all_rows(query).await?;
+            let is_it = |row: &&LedgerRow| row.external_id.as_ref() == Some(&sighting.external_id);
+            let looks =
+                |row: &LedgerRow| row.state == ResourceState::Unknown && row.external_id.is_none();
+            // A row of its own says what became of it; a run that looks finds it by itself.
+            let known = rows.iter().any(|row| is_it(&row) || looks(row));
+            let id = &sighting.external_id;
+            if known || adopter(&*self.inner.store, full, id, run).await?.is_some() {
+                continue;
+            }
+            let owned = Owned::new(id.clone())
+                .with_mark(Some(OwnerMark::new(run, path)))
+                .with_created_at(Some(sighting.at));
+            let deleted = delete && self.delete_unwanted(action, &owned).await?;
+            if let Some(row) = rows.first().filter(|_| deleted) {
+                let index = rows.iter().map(|row| row.index).max().unwrap_or_default();
+                let row = found_row(row, &owned, index.saturating_add(1), sighting.at);
+                self.enter(&row, ResourceState::Gone).await?;
+            }
+            strays.push(Stray {
+                kind: full.to_owned(),
+                id: id.clone(),
+                name: None,
+                run: Some(run),
+                deleted,
+            });
+        }
+        Ok(strays)
     }
 
     async fn delete_unwanted(&self, action: &dyn Action, owned: &Owned) -> Result<bool, Error> {

@@ -93,7 +93,7 @@ async fn a_step_of_ten_minutes_keeps_a_lease_of_thirty_seconds() {
 }
 
 /// What a worker that cannot reach its store is to the others: declared dead.
-async fn declare_dead(store: &MemoryStore, run: &RunId) -> u64 {
+pub(crate) async fn declare_dead(store: &MemoryStore, run: &RunId) -> u64 {
     let head = store.load(&[*run]).await.unwrap().pop().flatten().unwrap().head;
     let request = LeaseRequest {
         worker: Incarnation(Uuid::from_u128(7)),

@@ -29,6 +29,7 @@ mod parked;
 mod progress;
 mod sealed;
 mod sharing;
+mod sightings;
 mod signals;
 mod starting;
 mod strays;

@@ -204,6 +204,7 @@ pub async fn a_sighting_is_kept_once_and_changes_no_run(f: Fixture) {
     let sighting = Sighting {
         run,
         path: "vm".to_owned(),
+        generation: 2,
         provider: "hetzner".to_owned(),
         kind: "server".to_owned(),
         external_id: ExternalId::new("42"),

@@ -91,6 +91,7 @@ pub async fn the_ledger_is_out_of_reach_elsewhere(f: Fixture) {
     let sighting = Sighting {
         run,
         path: "vm".to_owned(),
+        generation: 2,
         provider: "hetzner".to_owned(),
         kind: "server".to_owned(),
         external_id: ExternalId::new("42"),
