@@ -63,7 +63,7 @@ impl Resource for Press {
             (id, lost)
         };
         if lost {
-            declare_dead(&self.store, &cx.run_id()).await;
+            declare_dead(&self.store, cx.run_id()).await;
         }
         Ok(id)
     }
