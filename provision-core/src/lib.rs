@@ -88,6 +88,7 @@ mod local;
 pub mod mark;
 pub mod memory;
 pub mod metric;
+mod panics;
 pub mod probe;
 mod protocol;
 pub mod queue;

@@ -31,13 +31,15 @@ pub const DEAD_LETTERS: &str = "run.dead_letters";
 pub const RETRIES: &str = "step.retries";
 /// Runs taken over from workers that died.
 pub const LEASES_TAKEN_OVER: &str = "lease.taken_over";
+/// Panics of other people's code that were caught; label: operation.
+pub const PANICS: &str = "code.panics";
 /// Seconds until the store had taken a batch of appends, its troubles included.
 pub const STORE_LATENCY: &str = "store.latency";
 /// Runs written by one commit.
 pub const STORE_BATCH: &str = "store.batch";
 
 /// Every name, for the page that documents them and for recorders that want them described.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     HTTP_REQUEST_LATENCY,
     OPERATION_LATENCY,
     API_ERROR_RATE,
@@ -48,6 +50,7 @@ pub const ALL: [&str; 12] = [
     DEAD_LETTERS,
     RETRIES,
     LEASES_TAKEN_OVER,
+    PANICS,
     STORE_LATENCY,
     STORE_BATCH,
 ];

@@ -12,6 +12,7 @@ use crate::{
     error::{Effect, StepError, Verdict},
     id::{ExternalId, Payload},
     ledger::Origin,
+    panics,
     resource::{
         AdoptPolicy, Candidate, Foreign, Found, Identity, IntentRecord, Owned, Readiness, Resource,
         Timing,
@@ -486,7 +487,8 @@ impl<R: Resource> Action for ResourceAction<R> {
     }
 
     async fn list_owned(&self, cx: StepContext) -> Result<Option<Vec<Owned>>, StepError> {
-        self.resource.list_owned(&cx).await.map(Some)
+        let listing = self.resource.list_owned(&cx);
+        panics::guarded("list what is ours", R::KIND, Effect::None, listing).await.map(Some)
     }
 
     async fn delete(
@@ -496,7 +498,8 @@ impl<R: Resource> Action for ResourceAction<R> {
         id: &ExternalId,
     ) -> Result<(), StepError> {
         let spec: R::Spec = decode(&input)?;
-        self.resource.delete(&cx, &spec, id).await
+        let deleting = self.resource.delete(&cx, &spec, id);
+        panics::guarded("delete by id", R::KIND, Effect::Unknown, deleting).await
     }
 
     fn timing(&self) -> Option<Timing> {

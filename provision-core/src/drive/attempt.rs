@@ -17,8 +17,9 @@ use super::{AttemptHost, Kept, Message, Shared, child, report};
 use crate::{
     clock,
     context::{Attempt as Facts, StepContext},
-    error::{Effect, StepError, Verdict},
+    error::StepError,
     id::Payload,
+    panics,
     probe::{Juncture, Probe},
     protocol::{Action, Flow},
     run::{
@@ -169,12 +170,12 @@ async fn perform(
     }
 }
 
-/// S21: a panic hurts only its attempt, whose end is then unknown.
+/// S21: a panic hurts only its attempt, whose end is then unknown. It is told as every failed
+/// attempt is.
 async fn caught(work: Work) -> Result<Flow, StepError> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        Err(StepError::new(Effect::Unknown, Verdict::Retry { after: None }, "run the step")
-            .with_code("panic")
-            .with_message("the step panicked"))
+        panics::count("run the step");
+        Err(panics::error("run the step").with_message("the step panicked"))
     })
 }
 

@@ -41,6 +41,7 @@ use crate::{
     error::{Effect, StepError, Verdict, is_held},
     id::{ExternalId, Timestamp},
     ledger::{LedgerRow, Origin, Sighting},
+    panics,
     run::{
         RunStatus,
         decide::{AttemptEnd, Decision, Event, Moment, State, decide},
@@ -109,7 +110,10 @@ impl Drive {
         let stop = match drive.catch_unwind().await {
             Ok(Ok(())) => return Left::Released,
             Ok(Err(stop)) => stop,
-            Err(_) => Stop::Park(Box::new(park::panicked())),
+            Err(_) => {
+                panics::count("drive a run");
+                Stop::Park(Box::new(park::panicked()))
+            }
         };
         match stop {
             Stop::Lost => Left::Lost,

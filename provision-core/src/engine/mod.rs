@@ -24,6 +24,7 @@ pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
 pub use plan::{Change, Plan, PlannedStep, Preflight};
+pub(crate) use schedules::Fired;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 pub use start::{RunHandle, Start, StartRun};

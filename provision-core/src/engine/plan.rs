@@ -6,8 +6,9 @@ use super::{Engine, Start, outcome::damaged};
 use crate::{
     context::Memory,
     drive::fold,
-    error::{Error, ErrorKind, Failure, StepError},
+    error::{Effect, Error, ErrorKind, Failure, StepError},
     id::{ExternalId, Payload, RunId},
+    panics,
     protocol::Seen,
     resource::AdoptPolicy,
     run::decide::{Phase, State},
@@ -146,7 +147,9 @@ impl Engine {
             if node.def().is_hook() {
                 continue;
             }
-            let change = match self.change(state, number, tenant.clone()).await {
+            let looking = self.change(state, number, tenant.clone());
+            let looked = panics::guarded("plan a step", &node.path, Effect::None, looking).await;
+            let change = match looked {
                 Ok(change) => change,
                 Err(error) => {
                     Change::Unclear { failure: Failure::of(node.path.to_string(), 0, &error) }

@@ -4,8 +4,9 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{Engine, Start};
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     id::{RunId, Timestamp},
+    panics,
     schedule::{Firing, Schedule},
     store::RunFilter,
 };
@@ -94,11 +95,14 @@ impl Engine {
         let now = self.inner.store.now().await?;
         let mut failed = None;
         for (scheduled, since) in self.inner.schedules.iter().zip(&mut fired.0) {
-            match self.fire_one(scheduled, since, now, started).await {
+            let name = scheduled.schedule.name();
+            let firing = self.fire_one(scheduled, since, now, started);
+            // S21: its input, or a check of its saga, may panic.
+            let end = panics::caught("start a scheduled run", name, firing).await;
+            match end.unwrap_or_else(|| Err(panicked(name))) {
                 Ok(()) => *since = Some(now),
                 Err(error) => {
-                    let schedule = scheduled.schedule.name();
-                    tracing::warn!(%error, schedule, "a scheduled run could not be started");
+                    tracing::warn!(%error, schedule = name, "a scheduled run could not be started");
                     failed.get_or_insert(error);
                 }
             }
@@ -130,4 +134,9 @@ impl Engine {
     pub(crate) fn next_firing(&self, now: Timestamp) -> Option<Timestamp> {
         self.inner.schedules.iter().filter_map(|s| s.schedule.next_due(now)).min()
     }
+}
+
+fn panicked(schedule: &str) -> Error {
+    Error::new(ErrorKind::Invalid, panics::CODE, "start a scheduled run")
+        .with_context(format!("the input of `{schedule}`, or a check of its saga, panicked"))
 }

@@ -8,13 +8,14 @@ use super::Engine;
 use crate::{
     context::Memory,
     drive::fold,
-    error::{Error, Failure, StepError},
+    error::{Effect, Error, Failure, StepError},
     id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{
         LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting, adopter,
         sightings,
     },
     mark::OwnerMark,
+    panics,
     protocol::Action,
     resource::Owned,
     store::Incarnation,
@@ -228,7 +229,10 @@ impl Engine {
         let rows = crate::ledger::rows(self.inner.store.ledger(&[op]).await?);
         let count = rows.len();
         for row in rows {
-            let over = self.look_once_more(&row).await.unwrap_or_else(|error| {
+            // S21: one row that cannot be looked at holds back no other.
+            let looking = self.look_once_more(&row);
+            let looked = panics::guarded("watch a resource", &row.path, Effect::Unknown, looking);
+            let over = looked.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, path = %row.path, "the watch looks again later");
                 false
             });

@@ -6,7 +6,13 @@ use super::{
     held::Held,
     incarnation::{asking, lease},
 };
-use crate::{clock, drive::Shared, engine::Engine, metric, store::LeaseRequest};
+use crate::{
+    clock,
+    drive::Shared,
+    engine::{Engine, Fired},
+    metric, panics,
+    store::LeaseRequest,
+};
 
 /// Renews the lease every third of its length, and tells drives whose run is no longer ours.
 ///
@@ -43,25 +49,30 @@ pub(super) async fn heartbeat(shared: Arc<Shared>, ttl: Duration, held: Held) {
 pub(super) async fn fire(engine: Engine) {
     let mut fired = None;
     loop {
-        let mut wait = FIRE_EVERY;
-        let before = match fired.take() {
-            Some(fired) => Ok(fired),
-            None => engine.fired_before().await,
-        };
-        match before {
-            Ok(mut before) => {
-                if let Ok(now) = engine.fire_since(&mut before, &mut Vec::new()).await {
-                    wait = engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
-                } else if let Ok(now) = engine.inner.store.now().await {
-                    // The others go on in time, whatever one of them is waiting for.
-                    let next = engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
-                    wait = next.max(Duration::from_secs(1));
-                }
-                fired = Some(before);
-            }
+        // S21: the schedules are looked at again, whatever a store or a clock panics about.
+        let turn = panics::caught("look at schedules", "", fire_due(&engine, &mut fired)).await;
+        let wait = turn.unwrap_or(FIRE_EVERY);
+        clock::sleep(wait.clamp(Duration::from_millis(10), FIRE_EVERY)).await;
+    }
+}
+
+/// Starts what is due; answers how long nothing will be.
+async fn fire_due(engine: &Engine, fired: &mut Option<Fired>) -> Duration {
+    if fired.is_none() {
+        match engine.fired_before().await {
+            Ok(before) => *fired = Some(before),
             Err(error) => tracing::warn!(%error, "schedules could not be looked at"),
         }
-        clock::sleep(wait.clamp(Duration::from_millis(10), FIRE_EVERY)).await;
+    }
+    let Some(fired) = fired else { return FIRE_EVERY };
+    let next = |now| engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
+    if let Ok(now) = engine.fire_since(fired, &mut Vec::new()).await {
+        return next(now);
+    }
+    match engine.inner.store.now().await {
+        // The others go on in time, whatever one of them is waiting for.
+        Ok(now) => next(now).max(Duration::from_secs(1)),
+        Err(_) => FIRE_EVERY,
     }
 }
 
@@ -72,12 +83,16 @@ const FIRE_EVERY: Duration = Duration::from_secs(30);
 pub(super) async fn maintain(engine: Engine, every: Duration) {
     loop {
         clock::sleep(every).await;
-        if let Err(error) = engine.watch_ledger(20).await {
-            tracing::debug!(%error, "the watch could not look");
-        }
-        if metric::ENABLED {
-            measure_queue(&engine).await;
-        }
+        panics::caught("look after the ledger", "", tidy(&engine)).await;
+    }
+}
+
+async fn tidy(engine: &Engine) {
+    if let Err(error) = engine.watch_ledger(20).await {
+        tracing::debug!(%error, "the watch could not look");
+    }
+    if metric::ENABLED {
+        measure_queue(engine).await;
     }
 }
 

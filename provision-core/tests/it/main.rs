@@ -24,6 +24,7 @@ mod ledger;
 mod limits;
 #[cfg(feature = "metrics")]
 mod meters;
+mod panics;
 mod parallel;
 mod parked;
 mod progress;

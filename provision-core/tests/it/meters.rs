@@ -12,6 +12,7 @@ use metrics::{
 };
 use provision_core::{
     Engine, MemoryStore, Outcome, Saga, SagaId, Secret, Timestamp, WorkerConfig, metric,
+    schedule::Schedule,
     vault::{LocalKeys, MemoryAudit, TokenName, TokenVault, Vault},
 };
 
@@ -196,4 +197,26 @@ fn take_overs_and_values_that_expire_soon_reach_the_hosts_recorder() {
     });
     assert_eq!(seen.get("lease.taken_over"), Some(&1.0), "{seen:#?}");
     assert_eq!(seen.get("token.expiring_soon"), Some(&1.0), "{seen:#?}");
+}
+
+// covers: S21
+#[test]
+fn panics_of_steps_and_of_schedules_are_counted() {
+    let sheet = Sheet::default();
+    let seen = sheet.during(async {
+        let cloud = Cloud::default();
+        cloud.fault("do x", &[Fault::Panic]);
+        let hourly = Schedule::every("hourly", Duration::from_secs(3_600)).unwrap();
+        let builder = Engine::builder(MemoryStore::new()).register(saga(&cloud));
+        let builder = builder.schedule(hourly, ORDER, |_| panic!("as planned"));
+        let engine = builder.build().await.unwrap();
+        let run = engine.start(ORDER, &"x".to_owned()).await.unwrap();
+        assert!(engine.fire_schedules(None).await.is_err());
+        let worker = engine.spawn_worker(WorkerConfig::default().with_queues(["other"]));
+        provision_core::clock::sleep(Duration::from_millis(500)).await;
+        worker.stop().await;
+        while engine.run_one().await.unwrap().is_none_or(|one| one != *run.id()) {}
+    });
+    assert_eq!(seen.get("code.panics operation=run the step"), Some(&1.0), "{seen:#?}");
+    assert_eq!(seen.get("code.panics operation=start a scheduled run"), Some(&2.0), "{seen:#?}");
 }

@@ -24,7 +24,7 @@ use crate::cloud::{Cloud, Do, Fault, Thing, UndoIt};
 
 /// Keeps spans and events as JSON, as a host's formatter would write them.
 #[derive(Debug, Clone, Default)]
-struct Log(Arc<Kept>);
+pub(crate) struct Log(Arc<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -102,7 +102,7 @@ impl Subscriber for Log {
 }
 
 impl Log {
-    fn told(&self, message: &str) -> Vec<Value> {
+    pub(crate) fn told(&self, message: &str) -> Vec<Value> {
         let events = self.0.events.lock().unwrap();
         events.iter().filter(|event| event["message"] == message).cloned().collect()
     }

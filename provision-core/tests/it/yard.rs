@@ -29,6 +29,8 @@ pub(crate) enum How {
     Hidden(u64),
     /// Takes so many seconds.
     Slow(u64),
+    /// The adapter's code panics.
+    Panic,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub(crate) struct World {
     pub(crate) creates: VecDeque<How>,
     /// What the next deletes do.
     pub(crate) deletes: VecDeque<How>,
+    /// How many of the next listings panic.
+    pub(crate) listings_panic: u32,
     /// How far the provider's clock is behind.
     pub(crate) behind: Duration,
     next: u32,
@@ -207,8 +211,9 @@ impl Resource for Yard {
     }
 
     async fn delete(&self, cx: &StepContext, _: &String, id: &ExternalId) -> Result<(), StepError> {
+        let how = self.world().deletes.pop_front();
+        assert_ne!(how, Some(How::Panic), "as planned");
         let mut world = self.world();
-        let how = world.deletes.pop_front();
         world.log.push(format!("delete {id}"));
         if how == Some(How::Nothing) {
             return Err(StepError::retry("delete"));
@@ -220,6 +225,11 @@ impl Resource for Yard {
     }
 
     async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+        let panics = {
+            let left = &mut self.world().listings_panic;
+            std::mem::replace(left, left.saturating_sub(1)) > 0
+        };
+        assert!(!panics, "as planned");
         let world = self.world();
         let marked = world.plots.iter().filter(|plot| plot.mark.is_some());
         let owned = |plot: &Plot| {
