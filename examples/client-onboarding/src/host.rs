@@ -1,7 +1,8 @@
 //! Everything that is open while a command works: store, cloud, engine, worker.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -101,6 +102,26 @@ impl Host {
         Ok(self.engine.runs(&filter).await?.runs.pop())
     }
 
+    /// Runs of the real providers and of the simulated cloud never share a store: the one would
+    /// look in vain for what the other has made, and take it for gone.
+    ///
+    /// # Errors
+    /// Code `other_options`: the store holds runs of the other kind.
+    pub async fn check_cloud(&self, live: bool) -> Result<(), Trouble> {
+        let filter = RunFilter { limit: 1, ..RunFilter::default() };
+        let Some(head) = self.engine.runs(&filter).await?.runs.pop() else { return Ok(()) };
+        let client: Client =
+            head.input.decode().map_err(|e| Trouble::bug("input", e.to_string()))?;
+        let (whose, hint) = match (client.live, live) {
+            (true, false) => ("the real providers", "say --live, or choose another --data-dir"),
+            (false, true) => {
+                ("the simulated cloud", "leave out --live, or choose another --data-dir")
+            }
+            _ => return Ok(()),
+        };
+        Err(Trouble::usage("other_options", format!("the runs here are of {whose}"), hint))
+    }
+
     /// The newest run of a client, whatever its end.
     ///
     /// # Errors
@@ -133,9 +154,14 @@ async fn store(at: &StoreAt) -> Result<(EngineBuilder, Clients), Trouble> {
     }
 }
 
-/// Keys and sealed values lie here: the folder keeps itself out of repositories.
+/// Keys and sealed values lie here: the folder keeps itself out of repositories, unless somebody
+/// has decided already what of it belongs there.
 fn ignored_by_git(folder: &Path) -> Result<(), Trouble> {
-    fs::write(folder.join(".gitignore"), "*\n").map_err(|error| unusable(folder, &error))
+    match File::create_new(folder.join(".gitignore")) {
+        Ok(mut file) => file.write_all(b"*\n").map_err(|error| unusable(folder, &error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(unusable(folder, &error)),
+    }
 }
 
 fn create(folder: &Path) -> Result<(), Trouble> {

@@ -85,6 +85,9 @@ pub struct Client {
     pub tier: Tier,
     /// Where its database lives.
     pub region: String,
+    /// Whether it lives with the real providers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
 }
 
 impl Client {
@@ -114,7 +117,7 @@ impl Client {
                 format!("valid regions are {valid}"),
             ));
         }
-        Ok(Self { id, name, tier, region })
+        Ok(Self { id, name, tier, region, live: false })
     }
 
     /// The name of everything that is made for this client: two clients called alike share none.

@@ -58,8 +58,9 @@ pub async fn carry_out(command: Command) -> Result<Exit, Trouble> {
 async fn runs(options: &Options) -> Result<Exit, Trouble> {
     let began = SystemClock.wall();
     let screen = Screen::new(options.json, options.fleet || options.mode == Mode::Plan);
-    screen.line(format!("data: {} (ignored by git)", options.data_dir.display()));
+    screen.line(format!("data: {}", options.data_dir.display()));
     let host = Arc::new(Host::open(options).await?);
+    host.check_cloud(options.live).await?;
     if options.mode == Mode::Plan {
         let Some(wanted) = options.clients.first() else { return Ok(Exit::Done) };
         return plan::show(&host, wanted, &screen, options.json).await;
@@ -90,7 +91,8 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
         reports.push(RunReport::read(&host.engine, &host.clients, run, elapsed).await?);
     }
     reports.iter().for_each(|report| report.show(&screen));
-    let exit = reports.iter().map(RunReport::exit).fold(Exit::Done, Exit::or_worse);
+    let begun = if reports.len() < options.clients.len() { Exit::Cancelled } else { Exit::Done };
+    let exit = reports.iter().map(RunReport::exit).fold(begun, Exit::or_worse);
     if options.json {
         match (options.fleet, reports.pop()) {
             (false, Some(report)) => print_json(&report)?,

@@ -54,6 +54,7 @@ pub struct Wanted {
     name: Option<String>,
     tier: Option<Tier>,
     region: Option<String>,
+    live: bool,
 }
 
 impl Wanted {
@@ -64,7 +65,8 @@ impl Wanted {
     pub fn fresh(&self) -> Result<Client, Trouble> {
         let name = self.name.clone().unwrap_or_else(|| self.id.clone());
         let region = self.region.as_deref().unwrap_or(REGION_DEFAULT);
-        Client::new(self.id.clone(), name, self.tier.unwrap_or(Tier::Professional), region)
+        let tier = self.tier.unwrap_or(Tier::Professional);
+        Ok(Client { live: self.live, ..Client::new(self.id.clone(), name, tier, region)? })
     }
 
     /// The client of a run that is there already, if what was typed agrees with it.
@@ -77,6 +79,7 @@ impl Wanted {
             name: self.name.clone().unwrap_or_else(|| stored.name.clone()),
             tier: self.tier.unwrap_or(stored.tier),
             region: self.region.clone().unwrap_or_else(|| stored.region.clone()),
+            live: self.live,
         };
         let differ = stored.differences(&typed);
         if differ.is_empty() {
@@ -128,7 +131,7 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
     for step in [&mode.fail_at, &mode.crash_at].into_iter().flatten() {
         check_step(step)?;
     }
-    let clients = clients(&client)?;
+    let clients = clients(&client, mode.live)?;
     for wanted in &clients {
         wanted.fresh()?;
     }
@@ -187,13 +190,14 @@ fn check_step(step: &str) -> Result<(), Trouble> {
     Err(Trouble::usage("unknown_step", message, "name one of the listed steps"))
 }
 
-fn clients(args: &ClientArgs) -> Result<Vec<Wanted>, Trouble> {
+fn clients(args: &ClientArgs, live: bool) -> Result<Vec<Wanted>, Trouble> {
     check_id(&args.client)?;
     let wanted = Wanted {
         id: args.client.clone(),
         name: args.name.clone(),
         tier: args.tier.as_deref().map(str::parse).transpose()?,
         region: args.region.clone(),
+        live,
     };
     match args.fleet {
         None => Ok(vec![wanted]),

@@ -6,11 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use provision_adapters::sim::{Fault, FaultRule};
+use provision_adapters::sim::{Fault, FaultRule, RuleId};
 use provision_core::{
     ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, SecretSpec,
     StepContext, StepError, Timing, Verdict,
 };
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use crate::cloud::{Cloud, Provider};
 
@@ -25,6 +26,8 @@ struct Scene {
     cloud: Arc<Cloud>,
     speed: f64,
     fail_at: Option<String>,
+    /// While one step is refused, no other run talks to its provider: the refusal is for none else.
+    gate: RwLock<()>,
 }
 
 impl Stage {
@@ -37,7 +40,8 @@ impl Stage {
     /// A simulated cloud whose times are multiplied by `speed`; it refuses `fail_at`.
     #[must_use]
     pub fn simulated(cloud: &Arc<Cloud>, speed: f64, fail_at: Option<String>) -> Self {
-        Self { scene: Some(Arc::new(Scene { cloud: Arc::clone(cloud), speed, fail_at })) }
+        let (cloud, gate) = (Arc::clone(cloud), RwLock::new(()));
+        Self { scene: Some(Arc::new(Scene { cloud, speed, fail_at, gate })) }
     }
 
     /// Puts a resource on this stage.
@@ -55,6 +59,12 @@ impl Stage {
 
     fn refuses(&self, cx: &StepContext) -> Option<&Scene> {
         self.scene.as_deref().filter(|scene| scene.fail_at.as_deref() == Some(cx.path()))
+    }
+
+    /// Held while a step talks to its provider, where another one may be refused meanwhile.
+    async fn apart(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let scene = self.scene.as_deref().filter(|scene| scene.fail_at.is_some())?;
+        Some(scene.gate.read().await)
     }
 
     fn scaled(&self, time: Duration) -> Duration {
@@ -109,6 +119,7 @@ impl<R: Resource> Resource for OnStage<R> {
     }
 
     async fn find(&self, cx: &StepContext, spec: &R::Spec) -> Result<Found, StepError> {
+        let _apart = self.stage.apart().await;
         let found = self.resource.find(cx, spec).await.map_err(|error| self.stage.sooner(error))?;
         Ok(match found {
             Found::Going { again_in } => Found::Going { again_in: self.stage.scaled(again_in) },
@@ -122,6 +133,7 @@ impl<R: Resource> Resource for OnStage<R> {
         spec: &R::Spec,
         intent: &Intent,
     ) -> Result<ExternalId, StepError> {
+        let _apart = self.stage.apart().await;
         let made = self.resource.create(cx, spec, intent).await;
         made.map_err(|error| self.stage.sooner(error))
     }
@@ -132,10 +144,17 @@ impl<R: Resource> Resource for OnStage<R> {
         spec: &R::Spec,
         id: &ExternalId,
     ) -> Result<Readiness<R::Output>, StepError> {
-        let refusal = self.stage.refuses(cx).map(|scene| Refusal::arm(&scene.cloud, cx.path(), id));
-        let ready = self.resource.ready(cx, spec, id).await;
-        let refuses = refusal.is_some();
-        drop(refusal);
+        let (ready, refuses) = match self.stage.refuses(cx) {
+            Some(scene) => {
+                let _alone = scene.gate.write().await;
+                let _refusal = Refusal::arm(&scene.cloud, cx.path(), id);
+                (self.resource.ready(cx, spec, id).await, true)
+            }
+            None => {
+                let _apart = self.stage.apart().await;
+                (self.resource.ready(cx, spec, id).await, false)
+            }
+        };
         match ready.map_err(|error| self.stage.sooner(error))? {
             Readiness::NotYet { again_in } => {
                 Ok(Readiness::NotYet { again_in: self.stage.scaled(again_in) })
@@ -152,11 +171,13 @@ impl<R: Resource> Resource for OnStage<R> {
         spec: &R::Spec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
+        let _apart = self.stage.apart().await;
         let gone = self.resource.delete(cx, spec, id).await;
         gone.map_err(|error| self.stage.sooner(error))
     }
 
     async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+        let _apart = self.stage.apart().await;
         self.resource.list_owned(cx).await
     }
 
@@ -182,20 +203,20 @@ impl<R: Resource> Resource for OnStage<R> {
 struct Refusal<'a> {
     cloud: &'a Cloud,
     provider: Provider,
+    rule: RuleId,
 }
 
 impl<'a> Refusal<'a> {
     fn arm(cloud: &'a Cloud, path: &str, id: &ExternalId) -> Self {
         let (provider, method, part) = last_call(path, id.as_str());
         let rule = FaultRule::new(Fault::Status(403)).method(method).path_contains(part);
-        cloud.faults(provider).add(rule);
-        Self { cloud, provider }
+        Self { cloud, provider, rule: cloud.faults(provider).add(rule) }
     }
 }
 
 impl Drop for Refusal<'_> {
     fn drop(&mut self) {
-        self.cloud.faults(self.provider).clear();
+        self.cloud.faults(self.provider).remove(self.rule);
     }
 }
 

@@ -210,6 +210,10 @@ impl FaultRule {
     }
 }
 
+/// A rule of a plan, to remove it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleId(u64);
+
 /// The rules of one server, tried in their order; the first that takes a request wins.
 #[derive(Debug)]
 pub struct FaultPlan {
@@ -218,7 +222,8 @@ pub struct FaultPlan {
 
 #[derive(Debug)]
 struct Plan {
-    rules: Vec<FaultRule>,
+    rules: Vec<(RuleId, FaultRule)>,
+    added: u64,
     random: u64,
     fired: Vec<&'static str>,
 }
@@ -227,12 +232,28 @@ impl FaultPlan {
     /// An empty plan; `seed` decides what rules with a chance do.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { inner: Mutex::new(Plan { rules: Vec::new(), random: seed, fired: Vec::new() }) }
+        Self {
+            inner: Mutex::new(Plan {
+                rules: Vec::new(),
+                added: 0,
+                random: seed,
+                fired: Vec::new(),
+            }),
+        }
     }
 
     /// Adds a rule.
-    pub fn add(&self, rule: FaultRule) {
-        self.lock().rules.push(rule);
+    pub fn add(&self, rule: FaultRule) -> RuleId {
+        let mut plan = self.lock();
+        plan.added += 1;
+        let id = RuleId(plan.added);
+        plan.rules.push((id, rule));
+        id
+    }
+
+    /// Removes one rule; the others stay.
+    pub fn remove(&self, id: RuleId) {
+        self.lock().rules.retain(|(known, _)| *known != id);
     }
 
     /// Removes all rules.
@@ -251,7 +272,7 @@ impl FaultPlan {
         let path = format!("/{}", request.path.join("/"));
         let mut guard = self.lock();
         let plan = &mut *guard;
-        for rule in &mut plan.rules {
+        for (_, rule) in &mut plan.rules {
             if rule.matches(request, &path) && rule.takes(&mut plan.random) {
                 plan.fired.push(rule.fault.name());
                 return Some(rule.fault.clone());
@@ -297,6 +318,16 @@ mod tests {
         assert_eq!(seen, [false, false, true, true, false]);
         assert!(plan.take(&request("GET", "a/generate")).is_none());
         assert_eq!(plan.fired(), ["drop_after", "drop_after"]);
+    }
+
+    #[test]
+    fn a_rule_is_removed_alone() {
+        let plan = FaultPlan::new(1);
+        let gone = plan.add(FaultRule::new(Fault::RefuseBefore).path_contains("a"));
+        plan.add(FaultRule::new(Fault::DropAfter).path_contains("b"));
+        plan.remove(gone);
+        assert!(plan.take(&request("GET", "a")).is_none());
+        assert!(plan.take(&request("GET", "b")).is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod server;
 mod state;
 mod wire;
 
-pub use fault::{Fault, FaultPlan, FaultRule, RetryAfterForm};
+pub use fault::{Fault, FaultPlan, FaultRule, RetryAfterForm, RuleId};
 pub use inventory::{Inventory, InventoryItem};
 pub use message::{SimRequest, SimResponse};
 pub use server::{SimOptions, SimServer};

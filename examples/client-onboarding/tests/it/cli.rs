@@ -276,3 +276,25 @@ fn the_readme_lists_every_step() {
         assert!(readme.contains(&format!("`{step}`")), "{step}");
     }
 }
+
+// covers: R1-03
+#[tokio::test]
+async fn what_lives_with_real_providers_is_not_looked_for_in_the_simulated_cloud() {
+    let place = Place::new();
+    assert_eq!(place.run(&[]).code, Some(0));
+    place.tamper("update provision_runs set input = json_set(input, '$.live', json('true'))").await;
+    let before = place.frames().await;
+    for arguments in [&["--tear-down"][..], &["--plan"], &[], &["--client", "other"]] {
+        place.run(arguments).refused(64, "other_options");
+    }
+    assert_eq!(place.frames().await, before, "nothing was changed");
+}
+
+#[test]
+fn a_gitignore_that_is_there_is_left_alone() {
+    let place = Place::new();
+    let path = place.path().join(".gitignore");
+    std::fs::write(&path, "target/\n").unwrap();
+    assert_eq!(place.run(&["--plan"]).code, Some(2));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "target/\n");
+}

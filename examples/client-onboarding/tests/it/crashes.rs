@@ -110,3 +110,19 @@ fn a_killed_run_can_be_undone_instead() {
     assert_eq!((undone.code, &undone.json()["status"]), (Some(5), &"RolledBack".into()));
     assert!(place.inventory().is_empty());
 }
+
+// covers: R1-53
+#[test]
+fn a_step_that_fails_in_a_whole_fleet_leaves_nothing() {
+    for step in ["supabase", "repo", "env", "webhook-key"] {
+        let place = Place::new();
+        let ran = place.run(&["--fleet", "4", "--fail-at", step]);
+        assert_eq!(ran.code, Some(1), "{step}: {ran:?}");
+        let report = ran.json();
+        let runs = report["runs"].as_array().unwrap();
+        assert!(runs.iter().all(|run| run["status"] == "RolledBack"), "{step}: {runs:?}");
+        assert!(place.inventory().is_empty(), "{step}: {:?}", place.inventory());
+        let said = ran.stderr.matches("403").count();
+        assert!(said >= 4, "{step}: each was refused by the provider: {ran:?}");
+    }
+}
