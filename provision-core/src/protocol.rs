@@ -151,6 +151,8 @@ impl<S: Step, C: Compensator<S>> Action for StepAction<S, C> {
 /// A resource under the protocol.
 pub(crate) struct ResourceAction<R> {
     resource: R,
+    /// Read once, when the saga is defined: deciding calls no code of an author.
+    timing: Timing,
 }
 
 /// What to do after a look.
@@ -162,8 +164,8 @@ enum Next {
 }
 
 impl<R: Resource> ResourceAction<R> {
-    pub(crate) const fn new(resource: R) -> Self {
-        Self { resource }
+    pub(crate) const fn new(resource: R, timing: Timing) -> Self {
+        Self { resource, timing }
     }
 
     /// DESIGN of the protocol, step 1 and 7: look, then decide what that means for this run.
@@ -224,7 +226,7 @@ impl<R: Resource> ResourceAction<R> {
         match self.resource.identity(spec) {
             Identity::Named(_) => Ok(Next::Create),
             // S10: a key older than the provider remembers is never trusted.
-            Identity::ProviderKey if now < intent.at.plus(self.resource.timing().key_lifetime) => {
+            Identity::ProviderKey if now < intent.at.plus(self.timing.key_lifetime) => {
                 Ok(Next::Create)
             }
             Identity::ProviderKey | Identity::Label | Identity::None => match quiet_left(cx) {
@@ -342,14 +344,14 @@ impl<R: Resource> ResourceAction<R> {
         let Some(intent) = memory.intent.as_ref().filter(|_| memory.may_exist) else {
             return false;
         };
-        let tolerance = self.resource.timing().clock_skew;
+        let tolerance = self.timing.clock_skew;
         let not_older = foreign.created_at.is_none_or(|at| at.plus(tolerance) >= intent.at);
         !foreign.markable && foreign.owner.is_none() && not_older
     }
 
     /// S14: counted from what was called last, not from the generation's first intent.
     fn lag_left(&self, cx: &StepContext) -> Option<Duration> {
-        let visible = cx.memory().called_at?.plus(self.resource.timing().listing_lag);
+        let visible = cx.memory().called_at?.plus(self.timing.listing_lag);
         (cx.now() < visible).then(|| visible.since(cx.now()))
     }
 
@@ -503,7 +505,7 @@ impl<R: Resource> Action for ResourceAction<R> {
     }
 
     fn timing(&self) -> Option<Timing> {
-        Some(self.resource.timing())
+        Some(self.timing)
     }
 }
 

@@ -192,6 +192,24 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// Longest of each of these times, other than `key_lifetime`: 90 days (S25).
+    pub const LONGEST: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+    /// What is wrong with these times, if anything is.
+    pub(crate) fn objection(&self) -> Option<String> {
+        let bounded = [
+            ("late_window", self.late_window),
+            ("listing_lag", self.listing_lag),
+            ("ready_within", self.ready_within),
+            ("clock_skew", self.clock_skew),
+        ];
+        if self.ready_within.is_zero() {
+            return Some("`ready_within` is zero: nothing would become ready in time".to_owned());
+        }
+        let (name, _) = bounded.into_iter().find(|(_, time)| *time > Self::LONGEST)?;
+        Some(format!("`{name}` is longer than 90 days"))
+    }
+
     /// Time after which an unanswered create can be declared absent, counted from its last
     /// possible moment of sending.
     #[must_use]
@@ -375,6 +393,9 @@ pub trait Resource: Send + Sync + 'static {
     }
 
     /// Times the provider's behaviour dictates.
+    ///
+    /// Read once, when the saga is defined; a panic, no time to become ready, or more than
+    /// [`Timing::LONGEST`] is refused there.
     fn timing(&self) -> Timing {
         Timing::default()
     }

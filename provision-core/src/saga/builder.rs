@@ -1,6 +1,12 @@
 //! The typed builder: what, then options, then `.input(deps, map)`.
 
-use std::{collections::BTreeSet, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     OnFailure, Saga, SagaError, SignalId,
@@ -154,12 +160,22 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
         path: impl Into<String>,
         resource: R,
     ) -> Node<'_, 's, I, R::Spec, R::Output> {
+        let path = path.into();
+        // S21: an author's declaration is read where its author sees what is wrong with it.
+        let read = catch_unwind(AssertUnwindSafe(|| resource.timing()));
+        let why = match &read {
+            Ok(timing) => timing.objection(),
+            Err(_) => Some("reading it panicked".to_owned()),
+        };
+        if let Some(why) = why {
+            self.fail(SagaError::BadTiming { path: path.clone(), why });
+        }
         let kind = Kind::Action {
             kind: R::KIND,
             revision: R::REVISION,
-            action: Arc::new(ResourceAction::new(resource)),
+            action: Arc::new(ResourceAction::new(resource, read.unwrap_or_default())),
         };
-        Node::new(self, path.into(), kind)
+        Node::new(self, path, kind)
     }
 
     /// Adds another saga, as a run of its own that this one waits for and undoes.

@@ -277,7 +277,7 @@ impl<I: Data, O: Data> Saga<I, O> {
     /// without a path between them run in parallel.
     ///
     /// # Errors
-    /// A path is used twice or is not usable, a body returns an outer handle, a join has outer
+    /// A path, a retry policy or a resource's timing is not usable, a path is used twice, a body returns an outer handle, a join has outer
     /// members, or a limit is passed.
     pub fn define(
         id: SagaId<I, O>,
@@ -340,6 +340,14 @@ pub enum SagaError {
     #[error("the retry policy of `{path}` is not usable: {why}")]
     BadPolicy {
         /// The step.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The times of a resource cannot be used, or reading them panicked.
+    #[error("the timing of `{path}` is not usable: {why}")]
+    BadTiming {
+        /// The resource.
         path: String,
         /// What is wrong.
         why: String,

@@ -3,13 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use provision_core::{
-    Engine, MemoryStore, NothingToUndo, OwnerMark, Policy, RunStatus, Saga, SagaId, WorkerConfig,
+    Engine, MemoryStore, NothingToUndo, OwnerMark, Policy, RunStatus, Saga, SagaId, Timing,
+    WorkerConfig,
     clock::sleep,
     schedule::{Misfire, Schedule},
     store::RunFilter,
@@ -151,4 +152,44 @@ async fn a_sweep_a_preflight_and_a_plan_report_panics() {
         (&"unclear".into(), &"panic".into())
     );
     worker.stop().await;
+}
+
+// covers: S21, S25
+#[test]
+fn times_that_cannot_be_used_are_found_when_the_saga_is_defined() {
+    let never = || Timing { ready_within: Duration::ZERO, ..Timing::default() };
+    let ages = || Timing { late_window: Duration::MAX, ..Timing::default() };
+    for (times, said) in [
+        ((|| panic!("as planned")) as fn() -> Timing, "panicked"),
+        (never, "`ready_within` is zero"),
+        (ages, "`late_window` is longer than 90 days"),
+    ] {
+        let refused = Saga::define(ONE, |s| {
+            let mut yard = Yard::new();
+            yard.times = times;
+            s.resource("r", yard).input((), |name: &String, ()| name.clone())
+        });
+        let refused = refused.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("`r`") && refused.contains(said), "{refused}");
+    }
+}
+
+// covers: S21
+#[tokio::test(start_paused = true)]
+async fn times_are_read_once() {
+    static READ: AtomicU32 = AtomicU32::new(0);
+    let times = || {
+        READ.fetch_add(1, SeqCst);
+        Timing::default()
+    };
+    let mut yard = Yard::new();
+    yard.times = times;
+    let engine = Engine::builder(MemoryStore::new()).register(once(&yard)).build().await.unwrap();
+    let worker = engine.spawn_worker(config(60));
+    yard.creates(&[How::Lost]);
+    let run = engine.start(ONE, &"x".to_owned()).await.unwrap();
+    run.outcome().await.unwrap();
+    engine.sweep(false).await.unwrap();
+    worker.stop().await;
+    assert_eq!(READ.load(SeqCst), 1);
 }

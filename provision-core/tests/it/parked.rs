@@ -9,11 +9,11 @@ use std::{
 };
 
 use provision_core::{
-    Engine, ExternalId, NothingToUndo, Outcome, Resource, RunId, RunStatus, Saga, SagaId, SignalId,
-    Step, StepContext, StepError, Worker, WorkerConfig,
+    Engine, NothingToUndo, Outcome, RunId, RunStatus, Saga, SagaId, SignalId, Step, StepContext,
+    StepError, Worker, WorkerConfig,
     clock::sleep,
+    draw::{DrawError, Entropy, SystemEntropy},
     engine::By,
-    resource::{Found, Identity, Intent, Owned, Readiness, Timing},
     store::{Append, RunHead, StateStore},
 };
 
@@ -96,52 +96,14 @@ async fn a_run_that_kills_its_worker_three_times_is_parked_and_a_retry_counts_an
     worker.stop().await;
 }
 
-/// A resource whose declarations panic while it is told so.
+/// Randomness that panics while it is told so.
 #[derive(Debug, Clone, Default)]
 struct Moody(Arc<AtomicBool>);
 
-impl Resource for Moody {
-    const KIND: &'static str = "test.moody";
-    type Spec = String;
-    type Output = String;
-
-    fn identity(&self, spec: &String) -> Identity {
-        Identity::Named(spec.clone())
-    }
-
-    async fn find(&self, _: &StepContext, _: &String) -> Result<Found, StepError> {
-        Ok(Found::Absent)
-    }
-
-    async fn create(
-        &self,
-        _: &StepContext,
-        spec: &String,
-        _: &Intent,
-    ) -> Result<ExternalId, StepError> {
-        Ok(ExternalId::new(spec.clone()))
-    }
-
-    async fn ready(
-        &self,
-        _: &StepContext,
-        spec: &String,
-        _: &ExternalId,
-    ) -> Result<Readiness<String>, StepError> {
-        Ok(Readiness::Ready(spec.clone()))
-    }
-
-    async fn delete(&self, _: &StepContext, _: &String, _: &ExternalId) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
-    }
-
-    fn timing(&self) -> Timing {
+impl Entropy for Moody {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), DrawError> {
         assert!(!self.0.load(Ordering::SeqCst), "a mood");
-        Timing::default()
+        SystemEntropy.fill(bytes)
     }
 }
 
@@ -150,11 +112,17 @@ impl Resource for Moody {
 async fn a_panic_outside_of_an_attempt_parks_its_run_and_nothing_else() {
     let (store, moody) = (Counting::default(), Moody::default());
     let mood = Arc::clone(&moody.0);
-    let saga = Saga::define(SAGA, |s| s.resource("r", moody).input((), |i, ()| i.clone())).unwrap();
-    let engine = engine(&store, &saga).await;
+    let saga = Saga::define(SAGA, |s| {
+        let slept = s.sleep("sleep").input((), |_, ()| Duration::from_secs(10));
+        s.value("echo").input(slept, |i: &String, ()| i.clone())
+    })
+    .unwrap();
+    let builder = Engine::builder(store.clone()).register(saga.clone()).entropy(moody);
+    let engine = builder.build().await.unwrap();
     let worker = worker(&engine);
-    mood.store(true, Ordering::SeqCst);
     let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    mood.store(true, Ordering::SeqCst);
     let parked = still(&engine, run.id(), RunStatus::Parked).await;
     assert_eq!(code(&parked), "driver_panicked");
     mood.store(false, Ordering::SeqCst);

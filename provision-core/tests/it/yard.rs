@@ -74,6 +74,8 @@ pub(crate) struct Yard {
     identity: fn(&str) -> Identity,
     /// Whether the provider has a place for marks.
     marks: bool,
+    /// What it declares of the provider's times.
+    pub(crate) times: fn() -> Timing,
     /// Readiness needs a person while this is set.
     pub(crate) stuck: Arc<AtomicBool>,
 }
@@ -84,6 +86,11 @@ impl Yard {
             world: Arc::default(),
             identity: |name| Identity::Named(name.to_owned()),
             marks: true,
+            times: || Timing {
+                late_window: Duration::from_secs(60),
+                listing_lag: Duration::from_secs(5),
+                ..Timing::default()
+            },
             stuck: Arc::default(),
         }
     }
@@ -239,11 +246,7 @@ impl Resource for Yard {
     }
 
     fn timing(&self) -> Timing {
-        Timing {
-            late_window: Duration::from_secs(60),
-            listing_lag: Duration::from_secs(5),
-            ..Timing::default()
-        }
+        (self.times)()
     }
 }
 
