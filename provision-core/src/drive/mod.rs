@@ -32,6 +32,7 @@ pub(crate) use attempt::{Attempt, Finished};
 use commit::patiently;
 pub(crate) use fold::fold;
 pub(crate) use host::{AttemptHost, Kept, Message};
+pub(crate) use seal::key_trouble;
 pub(crate) use shared::{Plans, Shared};
 pub(crate) use slots::Slots;
 

@@ -14,7 +14,7 @@ use crate::{
 
 /// L4: a key service that does not answer now is waited for; nothing parks, and no attempt is used
 /// up.
-pub(super) fn key_trouble(error: VaultError) -> StepError {
+pub(crate) fn key_trouble(error: VaultError) -> StepError {
     StepError::retry("ask for a key").with_code("key_service").with_source(error).uncounted()
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::Engine;
 use crate::{
     context::{Attempt, Call, ContextHost, Memory, Seam, StepContext},
+    drive::key_trouble,
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
     ledger::Origin,
@@ -87,6 +88,9 @@ impl ContextHost for Looker {
             };
             let binding = Binding::new(&*inner.namespace, self.tenant.as_deref(), &key);
             return vault.open(&binding, &sealed).await.map_err(|error| {
+                if error.is_transient() {
+                    return key_trouble(error);
+                }
                 StepError::new(Effect::None, Verdict::Operator, "open a sealed value")
                     .with_code("secret_unreadable")
                     .with_source(error)

@@ -19,8 +19,9 @@ impl Engine {
     ///
     /// # Errors
     /// Kind `Invalid`: the reference is not to a sealed value of this run. Kind `Secret`: the value
-    /// is gone (`secret_gone`), the engine has no keys (`no_vault`), or they do not open it. Or there
-    /// is no such run, or the store cannot be reached.
+    /// is gone (`secret_gone`), the engine has no keys (`no_vault`), or they do not open it. Kind
+    /// `Provider`: the key service does not answer now (`keys_unavailable`, with
+    /// [`Error::retry_after`]). Or there is no such run, or the store cannot be reached.
     pub async fn reveal(&self, run: &RunId, secret: &SecretRef) -> Result<Secret, Error> {
         self.opened(run, secret).await.map(|(_, _, value)| value)
     }

@@ -17,7 +17,7 @@ mod tokens;
 #[cfg(test)]
 mod testing;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub use audit::{
     AuditError, AuditRecord, AuditSink, MemoryAudit, Operation, Outcome, TracingAudit,
@@ -79,14 +79,21 @@ impl fmt::Display for VaultError {
 
 impl std::error::Error for VaultError {}
 
+/// When to ask again a key service that did not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 impl From<VaultError> for Error {
     fn from(error: VaultError) -> Self {
         let kind = match error {
             VaultError::TooLarge => ErrorKind::Limit,
-            VaultError::Unopenable | VaultError::Unavailable | VaultError::Misconfigured => {
-                ErrorKind::Secret
-            }
+            VaultError::Unavailable => ErrorKind::Provider,
+            VaultError::Unopenable | VaultError::Misconfigured => ErrorKind::Secret,
         };
-        Self::new(kind, error.code(), "use vault").with_source(error)
+        let told = Self::new(kind, error.code(), "use vault").with_source(error);
+        if error.is_transient() {
+            let hint = "the key service does not answer: ask again, nothing has to be mended here";
+            return told.with_retry_after(ASK_AGAIN).with_hint(hint);
+        }
+        told
     }
 }

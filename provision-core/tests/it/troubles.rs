@@ -10,9 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use provision_core::{
-    Call, Engine, NothingToUndo, Policy, RunStatus, Saga, SagaId, Secret, SignalId, Step,
-    StepContext, StepError, WorkerConfig,
+    Call, Engine, ErrorKind, ExternalId, NothingToUndo, Policy, Resource, RunStatus, Saga, SagaId,
+    Secret, SecretRef, Severity, SignalId, Step, StepContext, StepError, WorkerConfig,
     clock::sleep,
+    engine::Change,
+    resource::{Found, Identity, Intent, Owned, Readiness},
     schedule::{Misfire, Schedule},
     store::RunFilter,
     vault::{DataKey, KeyError, KeyProvider, LocalKeys},
@@ -89,6 +91,101 @@ async fn a_key_service_that_is_away_parks_nothing_and_uses_up_no_attempt() {
     assert!(head.seq <= 100, "it is asked less and less often: {} frames", head.seq);
     away.store(false, Ordering::SeqCst);
     assert_eq!(run.output().await.unwrap(), "x");
+    worker.stop().await;
+}
+
+/// A resource whose look-up needs a sealed value of an earlier step.
+#[derive(Debug)]
+struct Locked;
+
+impl Resource for Locked {
+    const KIND: &'static str = "test.locked";
+    type Spec = SecretRef;
+    type Output = SecretRef;
+
+    fn identity(&self, _: &SecretRef) -> Identity {
+        Identity::Named("locked".to_owned())
+    }
+
+    async fn find(&self, cx: &StepContext, key: &SecretRef) -> Result<Found, StepError> {
+        cx.reveal(key).await?;
+        Ok(Found::Ours("l1".into()))
+    }
+
+    async fn create(
+        &self,
+        _: &StepContext,
+        _: &SecretRef,
+        _: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        Ok("l1".into())
+    }
+
+    async fn ready(
+        &self,
+        _: &StepContext,
+        key: &SecretRef,
+        _: &ExternalId,
+    ) -> Result<Readiness<SecretRef>, StepError> {
+        Ok(Readiness::Ready(key.clone()))
+    }
+
+    async fn delete(
+        &self,
+        _: &StepContext,
+        _: &SecretRef,
+        _: &ExternalId,
+    ) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Gives its sealed value on.
+#[derive(Debug)]
+struct Draws;
+
+impl Step for Draws {
+    const KIND: &'static str = "test.draws";
+    type Input = String;
+    type Output = SecretRef;
+
+    async fn run(&self, cx: &StepContext, _: String) -> Result<SecretRef, StepError> {
+        cx.seal("value", || Secret::new("canary")).await
+    }
+}
+
+// covers: S18
+#[tokio::test(start_paused = true)]
+async fn a_key_service_that_is_away_is_told_as_trouble_that_passes() {
+    const LOCK: SagaId<String, SecretRef> = SagaId::new("lock", 1);
+    let away = Arc::new(AtomicBool::new(false));
+    let keys = Service(LocalKeys::new("test", [7; 32]).unwrap(), Arc::clone(&away));
+    let saga = Saga::define(LOCK, |s| {
+        let key = s.step("draw", Draws, NothingToUndo).input((), |i: &String, ()| i.clone());
+        s.resource("lock", Locked).input(key, |_, key| key)
+    });
+    let builder = Engine::builder(Counting::default()).register(saga.unwrap()).keys(keys);
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(LOCK, &"x".to_owned()).await.unwrap();
+    let key = run.output().await.unwrap();
+    let look = async || engine.plan_run(run.id()).await.unwrap().steps[1].change.clone();
+    assert!(matches!(look().await, Change::Unchanged { .. }));
+    away.store(true, Ordering::SeqCst);
+    // What the vault has opened lately needs no key service.
+    sleep(Duration::from_secs(24 * 3_600)).await;
+    let Change::Unclear { failure } = look().await else { panic!("{:?}", look().await) };
+    assert_eq!((failure.code.as_str(), failure.severity), ("key_service", Severity::Warning));
+    let refused = engine.reveal(run.id(), &key).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Provider, "keys_unavailable"));
+    assert!(refused.retry_after().is_some());
+    away.store(false, Ordering::SeqCst);
+    assert!(matches!(look().await, Change::Unchanged { .. }));
+    assert_eq!(engine.reveal(run.id(), &key).await.unwrap().expose(), "canary");
     worker.stop().await;
 }
 
