@@ -119,7 +119,7 @@ pub use resource::{
     Timing,
 };
 pub use retry::Policy;
-pub use run::{RunStatus, RunSummary};
+pub use run::{Refused, RunStatus, RunSummary};
 pub use saga::{Handle, OnUnknown, Saga, SagaBuilder, SagaError, SagaId, SignalId};
 pub use secret::{Secret, SecretRef, SecretSpec};
 pub use step::{Compensator, Irreversible, NothingToUndo, Step, Undo, irreversible};

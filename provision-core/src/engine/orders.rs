@@ -117,7 +117,11 @@ impl Engine {
         self.request(run, RequestBody::Signal { name: signal.name().to_owned(), value }).await
     }
 
-    /// Asks a run to undo everything and end.
+    /// Asks a run to undo everything and end; one that is paused goes on for that.
+    ///
+    /// The request is stored and taken between attempts. One that comes too late, while the run's
+    /// last call is open, finds the run over: [`RunSummary::refused`](crate::RunSummary::refused) of its row
+    /// says so, with who asked.
     ///
     /// # Errors
     /// The run is over, or past its point of no return (kind `Conflict`).

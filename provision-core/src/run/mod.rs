@@ -106,4 +106,20 @@ pub struct RunSummary {
     /// Whether a person has looked at the dead letter and said so.
     #[serde(default)]
     pub resolved: bool,
+    /// The newest request that was stored and could not be taken when its turn came. One that came
+    /// when the run was over stands here until the run is written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+}
+
+/// A request of which nothing came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Refused {
+    /// What was asked; the value of a signal is not kept.
+    pub request: journal::RequestBody,
+    /// Short stable word.
+    pub code: String,
+    /// What stood against it.
+    pub message: String,
 }

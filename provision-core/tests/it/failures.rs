@@ -341,3 +341,61 @@ async fn an_order_that_comes_too_late_is_shown_with_its_reason() {
     assert_eq!(refused, [(Order::Cancel, "ann".to_owned(), "pivot_passed".to_owned())]);
     worker.stop().await;
 }
+
+// covers: S16, S17
+#[tokio::test(start_paused = true)]
+async fn an_order_that_finds_the_run_over_is_shown_in_its_row() {
+    let told = Arc::default();
+    let saga = Saga::define(ORDER, |s| {
+        let tell = TellLate(Arc::clone(&told), 30);
+        s.on_end("tell", tell, |_, end| end.status.as_str().to_owned());
+        s.value("v").input((), |_, ()| "v".to_owned())
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ORDER, &order()).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    // The last call of the run is open: nothing is between it and the end.
+    engine.cancel(run.id(), By::new("ann", "too dear")).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "v");
+    sleep(Duration::from_secs(5)).await;
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!((head.status, head.consumed), (RunStatus::Succeeded, 1));
+    let refused = head.summary.refused.expect("it is told");
+    let RequestBody::Order { order, who, why } = refused.request else { panic!() };
+    assert_eq!((order, who.as_str(), why.as_str()), (Order::Cancel, "ann", "too dear"));
+    assert_eq!(refused.code, "run_over");
+    let again = engine.cancel(run.id(), By::default()).await.unwrap_err();
+    assert_eq!(again.code(), "run_over");
+    worker.stop().await;
+}
+
+// covers: S16
+#[tokio::test(start_paused = true)]
+async fn a_paused_run_that_is_cancelled_is_undone() {
+    for unwinding in [false, true] {
+        let cloud = Cloud::default();
+        let saga = Saga::define(ORDER, |s| {
+            let b = s.resource("b", Thing::new(&cloud)).input((), |_, ()| "b".into());
+            let c = s.step("wait", Minute, NothingToUndo).input(b, |_, _| ());
+            let d = s.step("more", Minute, NothingToUndo).input(c, |_, ()| ());
+            s.value("v").input(d, |_, ()| "v".to_owned())
+        });
+        let engine = engine(saga.unwrap()).await;
+        let worker = engine.spawn_worker(WorkerConfig::default());
+        let run = engine.start(ORDER, &order()).await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        if unwinding {
+            engine.cancel(run.id(), By::default()).await.unwrap();
+        }
+        engine.pause(run.id(), By::default()).await.unwrap();
+        sleep(Duration::from_secs(300)).await;
+        assert!(!engine.run(run.id()).await.unwrap().status.is_end());
+        assert_eq!(cloud.names().len(), 1, "nothing starts while it is paused");
+        engine.cancel(run.id(), By::default()).await.unwrap();
+        sleep(Duration::from_secs(300)).await;
+        assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(None)));
+        assert!(cloud.names().is_empty());
+        worker.stop().await;
+    }
+}

@@ -13,8 +13,13 @@ impl State {
             Order::Resume => self.paused = false,
             Order::Acknowledge => self.acknowledged = true,
             // The unwinding that follows is what the person decided.
-            Order::Cancel if self.run_unwind().is_none() => self.parked = None,
-            Order::Cancel => {}
+            Order::Cancel => {
+                // A pause keeps a run from starting what it is to do; what is cancelled is undone.
+                self.paused = false;
+                if self.run_unwind().is_none() {
+                    self.parked = None;
+                }
+            }
             Order::TearDown => {
                 self.ended = None;
                 self.reset_hooks();

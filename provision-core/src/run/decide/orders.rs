@@ -6,7 +6,7 @@ use super::{Halt, Halted, Machine, Phase, Undo, state::Region};
 use crate::{
     error::Effect,
     run::{
-        RunStatus,
+        Refused, RunStatus,
         journal::{Cause, Finding, Order, Record, RequestBody},
     },
     saga::graph::Kind,
@@ -54,16 +54,19 @@ impl Machine<'_> {
         }
     }
 
-    /// Shows in the journal what was not taken; S17: the journal of a run that is over is final.
+    /// Shows what was not taken, in the journal and in the run's row. S17: the journal of a run that
+    /// is over is final; there the row alone tells.
     pub(super) fn refused(&mut self, mut request: RequestBody, refusal: Refusal) -> Halted {
-        if self.state.ended.is_some() {
-            return Ok(());
-        }
         if let RequestBody::Signal { value, .. } = &mut request {
             *value = crate::id::Payload::null();
         }
         let Refusal { code, message, .. } = refusal;
-        self.emit_run(Record::Refused { request, code: code.to_owned(), message })
+        let code = code.to_owned();
+        if self.state.ended.is_some() {
+            self.state.refused = Some(Refused { request, code, message });
+            return Ok(());
+        }
+        self.emit_run(Record::Refused { request, code, message })
     }
 
     /// Rows of the ledger that the order changes.
@@ -212,7 +215,8 @@ impl Machine<'_> {
                 self.start_unwind(Region::Run, Cause::Cancelled)
             }
             Order::TearDown => self.start_unwind(Region::Run, Cause::TearDown),
-            Order::Retry
+            Order::Cancel
+            | Order::Retry
             | Order::Redrive
             | Order::Resume
             | Order::Skip { .. }

@@ -11,7 +11,7 @@ use crate::{
     error::Failure,
     id::{Payload, RunId, Timestamp},
     run::{
-        RunStatus,
+        Refused, RunStatus,
         journal::{Cause, Direction, ItemRecord, Record},
     },
     saga::{
@@ -79,6 +79,8 @@ pub(crate) struct State {
     index: HashMap<Arc<str>, usize>,
     pub(crate) unwinds: Vec<Unwind>,
     pub(crate) paused: bool,
+    /// The newest request that was not taken.
+    pub(crate) refused: Option<Refused>,
     pub(crate) parked: Option<Failure>,
     pub(crate) ended: Option<RunStatus>,
     pub(crate) output: Option<Payload>,
@@ -109,6 +111,7 @@ impl State {
             index: HashMap::new(),
             unwinds: Vec::new(),
             paused: false,
+            refused: None,
             parked: None,
             ended: None,
             output: None,
@@ -325,8 +328,12 @@ impl State {
                 Ok(())
             }
             Record::Ordered { order, .. } => self.ordered(order),
-            // Nothing came of it; it stands in the journal to be seen.
-            Record::Refused { .. } => Ok(()),
+            // Nothing came of it; it stands there to be seen.
+            Record::Refused { request, code, message } => {
+                let (request, code, message) = (request.clone(), code.clone(), message.clone());
+                self.refused = Some(Refused { request, code, message });
+                Ok(())
+            }
             Record::Parked { failure } => {
                 self.parked = Some(failure.clone());
                 self.cause.get_or_insert_with(|| failure.clone());

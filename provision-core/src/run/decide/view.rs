@@ -122,6 +122,7 @@ impl State {
             waiting: self.waiting_for(),
             failure,
             resolved: self.acknowledged,
+            refused: self.refused.clone(),
         }
     }
 
