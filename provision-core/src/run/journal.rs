@@ -16,7 +16,7 @@ use crate::{
     run::RunStatus,
 };
 
-/// Version of the record format, written into the journal's first frame.
+/// Version of the record format; a journal that names none is of this one.
 pub const FORMAT: u32 = 1;
 
 /// Which way an attempt goes.
@@ -369,5 +369,25 @@ impl Record {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Failed { failure, .. } if failure.effect == Effect::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Record;
+
+    // covers: S22
+    #[test]
+    fn the_page_about_the_journal_names_every_record() {
+        let page = include_str!("../../../docs/formats/journal.md");
+        // What serde expects instead of an unknown record is the list of all.
+        let told = serde_json::from_str::<Record>(r#"{"nonsense":{}}"#).unwrap_err().to_string();
+        let (_, known) = told.split_once("expected one of ").unwrap();
+        let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+        assert!(known.len() >= 20 && known.contains(&"kept"), "{known:?}");
+        for record in &known {
+            assert!(page.contains(&format!("\n| `{record}` |")), "`{record}` is not described");
+        }
+        assert_eq!(page.matches("\n| `").count(), known.len(), "it describes what there is");
     }
 }
