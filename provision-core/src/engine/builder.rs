@@ -19,6 +19,7 @@ use crate::{
     secret::SecretStore,
     store::{RunFilter, StateStore},
     vault::{KeyProvider, Vault},
+    worker::Hosted,
 };
 
 /// A store that is everything in one.
@@ -59,6 +60,7 @@ impl EngineBuilder {
             probe: Arc::new(NoProbe),
             plans: Arc::default(),
             namespace: Arc::from("default"),
+            hosted: Hosted::default(),
             locals: Arc::default(),
             schedules: Vec::new(),
             changes: Arc::default(),

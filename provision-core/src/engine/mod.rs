@@ -49,7 +49,7 @@ use crate::{
     secret::SecretStore,
     store::{RunFilter, RunHead, RunPage, RunRecord, StateStore},
     vault::Vault,
-    worker::{Worker, WorkerConfig},
+    worker::{Hosted, Worker, WorkerConfig},
 };
 
 /// Runs sagas over a store. Cheap to clone; holds no task of its own.
@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) namespace: Arc<str>,
+    /// Who drives the runs of hosts that own their loop.
+    pub(crate) hosted: Hosted,
     /// Workers of this process.
     pub(crate) locals: Arc<Locals>,
     pub(crate) schedules: Vec<schedules::Scheduled>,
@@ -128,6 +130,10 @@ impl Engine {
 
     /// Leases one due run, drives it until it lets go, and says which it was: for hosts that own
     /// their loop. `None` when nothing is due.
+    ///
+    /// The calls of one engine are one worker to the store, for as long as they follow each other
+    /// within a lease (15 s); several may be under way at once. A call that is dropped is like a
+    /// crash: its run is claimed again when the lease is over.
     ///
     /// # Errors
     /// The store cannot be reached.

@@ -23,7 +23,7 @@ use crate::{
     clock,
     drive::{Drive, Left, Shared, Slots, commit::Committer, lease::LeaseView},
     engine::Engine,
-    error::{Error, StoreError},
+    error::StoreError,
     id::RunId,
     incarnation::LifeLock,
     local::{Handed, Local, Locals},
@@ -47,7 +47,7 @@ pub(super) async fn live(engine: Engine, config: WorkerConfig, control: Arc<Cont
 }
 
 /// What the runs of a new incarnation share.
-fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> Arc<Shared> {
+pub(super) fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> Arc<Shared> {
     let inner = &engine.inner;
     let worker = crate::draw::uuid_v4(&*inner.entropy).unwrap_or_else(|error| {
         tracing::error!(%error, "no randomness: an incarnation is named by the time");
@@ -100,28 +100,6 @@ pub(super) async fn lease(
         shared.lease.lost();
     }
     Ok(grant)
-}
-
-/// Leases one due run and drives it until it lets go.
-pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
-    let ttl = WorkerConfig::default().lease;
-    let shared = shared(engine, ttl, &Arc::default());
-    let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code: shared.plans.refs() };
-    let request = LeaseRequest { acquire: Some(acquire), ..asking(&shared, ttl) };
-    let grant = lease(&shared, &request).await?;
-    let retire = LeaseRequest { retire: true, ..asking(&shared, ttl) };
-    let Some(leased) = grant.leased.into_iter().next() else {
-        lease(&shared, &retire).await?;
-        return Ok(None);
-    };
-    let run = leased.record.head.id;
-    let mut tasks = JoinSet::new();
-    let held = Held::default();
-    let lost = held.add((run, leased.fence.epoch)).unwrap_or_default();
-    tasks.spawn(tend::heartbeat(Arc::clone(&shared), ttl, held));
-    Drive::run(Arc::clone(&shared), leased, lost).await;
-    lease(&shared, &retire).await?;
-    Ok(Some(run))
 }
 
 /// One incarnation at work.

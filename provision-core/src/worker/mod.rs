@@ -4,6 +4,7 @@
 //! lease) is never renewed: its calls are cut, and the worker goes on under a new name.
 
 mod held;
+mod hosted;
 mod incarnation;
 mod tend;
 
@@ -20,7 +21,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{clock, engine::Engine, local::Locals};
 
-pub(crate) use incarnation::run_one;
+pub(crate) use hosted::{Hosted, run_one};
 
 /// Options of a worker.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! A store that counts what it is asked, and may be slow or out of order; else a [`MemoryStore`].
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -41,6 +41,7 @@ struct Seen {
     landing: tokio::task::JoinSet<()>,
     counts: HashMap<&'static str, usize>,
     roads: HashMap<&'static str, Road>,
+    workers: BTreeSet<Uuid>,
 }
 
 /// Counts calls, by name of the method; renewals of leases count as `renew`. Cheap to clone;
@@ -60,6 +61,11 @@ impl Counting {
     /// Calls of one kind since [`Self::taken`] was asked.
     pub(crate) fn count(&self, kind: &str) -> usize {
         self.seen.lock().unwrap().counts.get(kind).copied().unwrap_or_default()
+    }
+
+    /// How many incarnations have asked for leases.
+    pub(crate) fn workers(&self) -> usize {
+        self.seen.lock().unwrap().workers.len()
     }
 
     /// Sets what calls of one kind meet from now on.
@@ -169,6 +175,7 @@ impl StateStore for Counting {
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseGrant, StoreError> {
+        self.seen.lock().unwrap().workers.insert(request.worker.0);
         let renews = request.acquire.is_none() && !request.retire;
         self.go(if renews { "renew" } else { "lease" }, self.store.lease(request)).await
     }

@@ -11,8 +11,10 @@ use std::{
 use provision_core::{
     Engine, NothingToUndo, Saga, SagaId, Step, StepContext, StepError, Worker, WorkerConfig,
     clock::{sleep, within},
+    store::Incarnation,
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::counting::{Counting, Road};
 
@@ -81,4 +83,34 @@ async fn a_heartbeat_that_a_claim_overtakes_tells_nobody_that_a_lease_is_lost() 
     assert_eq!(run.output().await.unwrap(), 1, "the call was not cut");
     assert!(engine.failures(run.id()).await.unwrap().is_empty());
     worker.stop().await;
+}
+
+// covers: L2
+#[tokio::test(start_paused = true)]
+async fn a_host_that_drives_runs_one_at_a_time_is_one_worker() {
+    let (store, engine, worker) = place().await;
+    worker.stop().await;
+    let before = store.workers();
+    for _ in 0..5 {
+        let run = engine.start(TAKES, &20).await.unwrap();
+        assert_eq!(engine.run_one().await.unwrap(), Some(*run.id()));
+        assert_eq!(engine.run_one().await.unwrap(), None);
+    }
+    assert_eq!(store.workers(), before + 1);
+    // Its lease lapses, and somebody says so.
+    sleep(Duration::from_secs(100)).await;
+    store.retire_by_hand(Incarnation(Uuid::from_u128(9))).await;
+    let run = engine.start(TAKES, &1).await.unwrap();
+    assert_eq!(engine.run_one().await.unwrap(), Some(*run.id()));
+    assert_eq!(store.workers(), before + 2);
+    // A call that is dropped is a crash: it keeps no lease alive, whatever else is driven.
+    let run = engine.start(TAKES, &60).await.unwrap();
+    assert!(within(Duration::from_secs(1), engine.run_one()).await.is_none());
+    let dropped = Instant::now();
+    while engine.run_one().await.unwrap() != Some(*run.id()) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(engine.run(run.id()).await.unwrap().deaths, 0, "settled since");
+    let taken = dropped.elapsed() - Duration::from_secs(60);
+    assert!(taken < Duration::from_secs(20), "{taken:?}");
 }
