@@ -16,8 +16,11 @@ use crate::{
     unit::{Unit, boot_after, place},
 };
 
-/// Dead incarnations are remembered so long, so that none of them is ever renewed.
-const DEAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// None of the dead incarnations is renewed for so long; what comes later holds nothing, under any
+/// name.
+const DEAD_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Most that one call forgets: more than one call buries, as a rule.
+const FORGOTTEN_AT_ONCE: i64 = 100;
 
 impl Unit<'_> {
     pub(crate) fn lease(&mut self, ns: i64, request: &LeaseRequest) -> Result<LeaseGrant, Fault> {
@@ -36,6 +39,7 @@ impl Unit<'_> {
             });
         }
         self.bury_expired(ns, worker)?;
+        self.forget_dead(ns)?;
         for (run, fence, release) in &request.release {
             self.release(ns, run, fence, release)?;
         }
@@ -96,13 +100,14 @@ impl Unit<'_> {
             };
             self.bury(ns, *who, Some(died_at))?;
         }
-        if !expired.is_empty() {
-            let long_ago = self
-                .wall()
-                .as_millis()
-                .saturating_sub(u64::try_from(DEAD_KEPT.as_millis()).unwrap_or(u64::MAX));
-            self.run(sql::INCARNATIONS_FORGET, (ns, signed(long_ago)))?;
-        }
+        Ok(())
+    }
+
+    /// Forgets those that have been dead for long. Burying one has freed its runs: none names it.
+    fn forget_dead(&self, ns: i64) -> Result<(), Fault> {
+        let kept = u64::try_from(DEAD_KEPT.as_millis()).unwrap_or(u64::MAX);
+        let long_ago = signed(self.wall().as_millis().saturating_sub(kept));
+        self.run(sql::INCARNATIONS_FORGET, (ns, long_ago, FORGOTTEN_AT_ONCE))?;
         Ok(())
     }
 

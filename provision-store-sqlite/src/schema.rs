@@ -36,6 +36,11 @@ const STATE: &[Migration] = &[
         name: "generations of sightings",
         text: include_str!("../migrations/0003_sighted_generations.sql"),
     },
+    Migration {
+        version: 4,
+        name: "dead incarnations",
+        text: include_str!("../migrations/0004_dead_incarnations.sql"),
+    },
 ];
 
 const LIMITS: &[Migration] = &[Migration {

@@ -85,6 +85,7 @@ macro_rules! store_suite {
                 deaths_count_with_an_open_attempt_only,
                 deaths_are_counted_until_an_attempt_is_settled,
                 the_next_owner_learns_when_the_lease_ended,
+                a_dead_incarnation_is_forgotten_after_a_day,
                 a_proven_death_frees_the_runs_at_once, a_worker_is_no_proof_of_its_own_death,
                 retiring_gives_back_without_a_death, a_death_is_told_once,
             }

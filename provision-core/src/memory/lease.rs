@@ -26,6 +26,7 @@ impl Tables {
         }
         self.alive.entry(worker).or_default().expires = now.plus(request.ttl);
         self.bury_expired(now);
+        self.dead.forget(now);
         for (run, fence, release) in &request.release {
             if self.runs.get(run).is_some_and(|row| row.is_held_by(fence)) {
                 self.release(*run, release, now);

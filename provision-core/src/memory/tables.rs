@@ -1,6 +1,9 @@
 //! Everything one namespace holds, and the moves of a run between its owner and the due index.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
 
 use crate::{
     bucket::Bucket,
@@ -24,7 +27,7 @@ pub(super) struct Tables {
     pub(super) due: DueIndex,
     /// Ordered, so that the same calls give the same answers in every process.
     pub(super) alive: BTreeMap<Incarnation, Life>,
-    pub(super) dead: HashSet<Incarnation>,
+    pub(super) dead: Dead,
     pub(super) ledger: Ledger,
     pub(super) sealed: BTreeMap<SecretKey, Sealed>,
     pub(super) buckets: HashMap<String, Bucket>,
@@ -54,6 +57,41 @@ pub(super) struct Row {
 pub(super) struct Life {
     pub(super) expires: Timestamp,
     pub(super) runs: BTreeSet<RunId>,
+}
+
+/// Incarnations that are marked dead, in the order of their deaths.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Dead {
+    known: BTreeSet<Incarnation>,
+    order: VecDeque<(Timestamp, Incarnation)>,
+}
+
+impl Dead {
+    /// None of them is renewed for so long; what comes later holds nothing, under any name.
+    const KEPT: Duration = Duration::from_secs(24 * 3_600);
+    /// Most that one call forgets: more than one call buries, as a rule.
+    const AT_ONCE: usize = 100;
+
+    pub(super) fn contains(&self, who: &Incarnation) -> bool {
+        self.known.contains(who)
+    }
+
+    fn add(&mut self, who: Incarnation, now: Timestamp) {
+        self.known.insert(who);
+        self.order.push_back((now, who));
+    }
+
+    /// Forgets those that have been dead for long. Burying one has freed its runs: none names it.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        for _ in 0..Self::AT_ONCE {
+            let Some((at, who)) = self.order.front() else { return };
+            if now < at.plus(Self::KEPT) {
+                return;
+            }
+            self.known.remove(who);
+            self.order.pop_front();
+        }
+    }
 }
 
 impl Row {
@@ -164,7 +202,7 @@ impl Tables {
     /// Marks an incarnation dead and makes its runs due. `died_at` is `None` for one that retired.
     pub(super) fn bury(&mut self, who: Incarnation, died_at: Option<Timestamp>, now: Timestamp) {
         let Some(life) = self.alive.remove(&who) else { return };
-        self.dead.insert(who);
+        self.dead.add(who, now);
         for run in life.runs {
             if let Some(row) = self.runs.get_mut(&run) {
                 if died_at.is_some() && row.head.open {

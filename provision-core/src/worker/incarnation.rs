@@ -25,7 +25,7 @@ use crate::{
     engine::Engine,
     error::StoreError,
     id::RunId,
-    incarnation::LifeLock,
+    incarnation::{Grave, LifeLock},
     local::{Handed, Local, Locals},
     queue::Claim,
     store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
@@ -110,6 +110,8 @@ struct Life {
     drives: JoinSet<Lease>,
     held: Held,
     lock: Option<LifeLock>,
+    /// The folder of locks has not been looked through yet.
+    clear: bool,
     slots: Arc<Semaphore>,
     handed: mpsc::UnboundedReceiver<Handed>,
     /// Takes the incarnation off the list of those that starts hand runs to.
@@ -159,6 +161,7 @@ impl Life {
             drives: JoinSet::new(),
             held: Held::default(),
             lock,
+            clear: true,
             slots,
             handed,
             _listed: Listed { locals, worker: shared.worker },
@@ -190,7 +193,7 @@ impl Life {
     }
 
     /// Claims what is due; answers which peers' file locks prove them dead.
-    async fn ask_for_runs(&mut self, dead: Vec<Incarnation>) -> Vec<Incarnation> {
+    async fn ask_for_runs(&mut self, dead: Vec<Grave>) -> Vec<Grave> {
         let free = self.slots.available_permits();
         let proposed = std::mem::take(&mut self.proposed);
         match self.claim(free, dead).await {
@@ -236,26 +239,28 @@ impl Life {
         }
     }
 
-    async fn claim(
-        &mut self,
-        free: usize,
-        dead: Vec<Incarnation>,
-    ) -> Result<LeaseGrant, StoreError> {
+    async fn claim(&mut self, free: usize, graves: Vec<Grave>) -> Result<LeaseGrant, StoreError> {
         let acquire = (free > 0).then(|| Acquire {
             limit: free,
             runs: None,
             queues: self.config.queues.clone(),
             code: self.shared.plans.refs(),
         });
+        let dead = graves.iter().map(|grave| grave.worker).collect();
         let request = LeaseRequest { acquire, dead, ..asking(&self.shared, self.config.lease) };
         let before = self.held.leases();
         let grant = lease(&self.shared, &request).await?;
         self.held.tell_lost(&before, &grant);
+        for grave in graves.into_iter().filter(|_| grant.alive) {
+            if !grant.peers.contains(&grave.worker) {
+                grave.close();
+            }
+        }
         Ok(grant)
     }
 
     /// Starts driving what was granted; answers which peers' file locks prove them dead.
-    fn take(&mut self, grant: LeaseGrant) -> Vec<Incarnation> {
+    fn take(&mut self, grant: LeaseGrant) -> Vec<Grave> {
         if !grant.alive {
             tracing::warn!("this incarnation was declared dead; its calls are cut");
             self.shared.leave();
@@ -266,7 +271,10 @@ impl Life {
             self.drive(leased, permit);
         }
         let Some(lock) = &self.lock else { return Vec::new() };
-        grant.peers.into_iter().filter(|peer| lock.proves_dead(*peer)).collect()
+        if std::mem::take(&mut self.clear) && grant.alive {
+            lock.clear(&grant.peers);
+        }
+        grant.peers.into_iter().filter_map(|peer| lock.proves_dead(peer)).collect()
     }
 
     fn drive(&mut self, leased: Leased, permit: Option<OwnedSemaphorePermit>) {

@@ -87,6 +87,9 @@ impl WorkerConfig {
 
     /// Holds an OS file lock in this folder while alive, so that another worker on this machine
     /// can take over at once when this one is killed. Default: none.
+    ///
+    /// Where the system tells one boot from another (Linux), workers of other machines in a shared
+    /// folder are left to their leases. Files of the dead are removed by those who bury them.
     #[must_use]
     pub fn with_lock_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.lock_dir = Some(dir.into());

@@ -114,3 +114,31 @@ async fn a_host_that_drives_runs_one_at_a_time_is_one_worker() {
     let taken = dropped.elapsed() - Duration::from_secs(60);
     assert!(taken < Duration::from_secs(20), "{taken:?}");
 }
+
+// covers: L2
+#[tokio::test(start_paused = true)]
+async fn a_proven_death_frees_its_runs_at_once_and_its_file_goes() {
+    let dir = std::env::temp_dir().join(format!("provision-handover-{}", Uuid::now_v7()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let (store, takes) = (Counting::default(), Takes::default());
+    let saga = Saga::define(TAKES, |s| s.step("take", takes, NothingToUndo).input((), |n, ()| *n));
+    let saga = saga.unwrap();
+    let engine = Engine::builder(store.clone()).register(saga.clone()).build().await.unwrap();
+    let run = engine.start(TAKES, &1).await.unwrap();
+    let dead = store.lease_by_hand(&saga).await.fence.owner;
+    let (unknown, elsewhere) = (Uuid::from_u128(11), Uuid::from_u128(12));
+    for (name, boot) in [(dead.0, boot.trim()), (unknown, boot.trim()), (elsewhere, "another boot")]
+    {
+        std::fs::write(dir.join(format!("{name}.alive")), boot).unwrap();
+    }
+    let worker = engine.spawn_worker(WorkerConfig::default().with_lock_dir(&dir));
+    let began = Instant::now();
+    run.output().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let left = || std::fs::read_dir(&dir).unwrap().count();
+    assert_eq!(left(), 1, "the worker's own file");
+    worker.stop().await;
+    assert_eq!(left(), 0);
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use provision_core::store::{LeaseRequest, Leased};
+use provision_core::store::{Appended, LeaseRequest, Leased};
 
 use super::{
     Fixture, append_of,
@@ -186,4 +186,24 @@ pub async fn a_death_is_told_once(f: Fixture) {
     let release = vec![(taken.record.head.id, taken.fence, super::given::until(due))];
     let request = LeaseRequest { release, ..acquire_any(other, f.ttl) };
     assert_eq!(f.main.lease(&request).await.leased.remove(0).died_at, None);
+}
+
+/// A dead incarnation is forgotten when it has been dead for a day, and what it held stays another's.
+///
+/// A worker that was frozen for so long lives again, and is told that it holds nothing.
+// covers: S5, S20
+pub async fn a_dead_incarnation_is_forgotten_after_a_day(f: Fixture) {
+    let (worker, other) = (new_worker(), new_worker());
+    let leased = f.leased_run(worker).await;
+    f.expire().await;
+    assert_eq!(f.take(other).await.len(), 1);
+    f.advance(Duration::from_secs(23 * 3_600)).await;
+    assert!(f.renew(other).await.alive);
+    assert!(!f.renew(worker).await.alive, "it is remembered for a day");
+    f.advance(Duration::from_secs(3_600)).await;
+    assert!(f.renew(other).await.alive);
+    let grant = f.renew(worker).await;
+    assert!(grant.alive && grant.held.is_empty(), "{grant:?}");
+    assert_eq!(f.main.append(append_of(&leased, 1)).await, Appended::Stale);
+    assert_eq!(f.main.head(leased.record.head.id).await.owner, Some(other));
 }
