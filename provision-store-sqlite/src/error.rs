@@ -23,6 +23,14 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
+    /// Whether a stored value cannot be read by this version.
+    pub(crate) fn is_bad_row(&self) -> bool {
+        match self {
+            Self::Sql(error) => sorted(error, "read a row").code() == "sqlite_bad_row",
+            Self::Store(error) => error.code() == "sqlite_bad_row",
+        }
+    }
+
     pub(crate) fn into_store(self, operation: &'static str) -> StoreError {
         match self {
             Self::Sql(error) => sorted(&error, operation),

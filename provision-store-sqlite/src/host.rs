@@ -115,6 +115,13 @@ impl Unit<'_> {
         let mut answers = Ok(Vec::with_capacity(batch.len()));
         for append in batch {
             let handler = self.handlers.0.get(&ns).filter(|_| append.status.is_end()).cloned();
+            // What is written to a run that is over already is no end.
+            let handler = match handler {
+                Some(handler) if !self.is_over(ns, &append.run)?.unwrap_or_default() => {
+                    Some(handler)
+                }
+                _ => None,
+            };
             let answer = match handler {
                 None => Ok(self.append(ns, append)?),
                 Some(handler) => self.append_end(ns, append, &handler)?,

@@ -183,7 +183,15 @@ impl Unit<'_> {
         };
         let mut leased = Vec::new();
         for run in runs {
-            leased.extend(self.grant(ns, &run, worker)?);
+            match self.grant(ns, &run, worker) {
+                Ok(granted) => leased.extend(granted),
+                // S3: one row that cannot be read stops nobody else's work.
+                Err(fault) if fault.is_bad_row() => {
+                    tracing::error!(%run, ?fault, "a run that cannot be read is parked");
+                    self.run(sql::PARK_UNREAD, (ns, blob(&run), moment(Timestamp::NEVER)))?;
+                }
+                Err(fault) => return Err(fault),
+            }
         }
         Ok(leased)
     }

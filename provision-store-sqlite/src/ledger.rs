@@ -73,7 +73,8 @@ fn query(conn: &Connection, ns: i64, query: &LedgerQuery) -> Result<Vec<LedgerRo
         signed(limit as u64),
         query.path,
     ];
-    all(conn, sql::LEDGER_QUERY, values, ledger_row)
+    let by_id = query.external_id.is_some() && query.run.is_none();
+    all(conn, if by_id { sql::LEDGER_BY_ID } else { sql::LEDGER_QUERY }, values, ledger_row)
 }
 
 fn sightings(conn: &Connection, ns: i64, run: Option<RunId>) -> Result<Vec<Sighting>, Fault> {
@@ -194,12 +195,16 @@ impl Unit<'_> {
         Ok(self.run(sql::LEDGER_WATCH_SET, values)? > 0)
     }
 
+    /// Whether a run is over; `None` when there is none.
+    pub(crate) fn is_over(&self, ns: i64, run: &RunId) -> Result<Option<bool>, Fault> {
+        self.first(sql::RUN_STATUS, (ns, blob(run)), |row| {
+            Ok(RunStatus::parse(&row.get::<_, String>(0)?).is_some_and(RunStatus::is_end))
+        })
+    }
+
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&self, ns: i64, row: &LedgerRow) -> Result<bool, Fault> {
-        let status = self.first(sql::RUN_STATUS, (ns, blob(&row.run)), |row| {
-            Ok(RunStatus::parse(&row.get::<_, String>(0)?))
-        })?;
-        let under_way = status.is_some_and(|status| !status.is_some_and(RunStatus::is_end));
+        let under_way = self.is_over(ns, &row.run)?.is_some_and(|over| !over);
         if under_way || self.row(ns, row)?.as_ref() == Some(row) {
             return Ok(false);
         }

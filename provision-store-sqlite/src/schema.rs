@@ -279,7 +279,8 @@ mod plans {
     ];
 
     /// Those whose cost must not grow with the runs that are finished: the index they must use.
-    const PARTIAL: [(&str, &str); 13] = [
+    const PARTIAL: [(&str, &str); 14] = [
+        (sql::LEDGER_BY_ID, "provision_ledger_ids"),
         (sql::HELD, "provision_heads_owner"),
         (sql::RUNS_FREE, "provision_heads_owner"),
         (sql::PROMOTE, "provision_heads_delayed"),

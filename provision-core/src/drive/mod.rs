@@ -198,6 +198,10 @@ impl Drive {
     }
 
     async fn turn(&mut self) -> Turn {
+        // S18: an id that was handed over is taken before the end of its attempt.
+        if let Ok(message) = self.inbox.try_recv() {
+            return Turn::Message(message);
+        }
         if let Some(finished) = self.backlog.pop() {
             return Turn::Finished(finished);
         }
@@ -231,12 +235,10 @@ impl Drive {
             // made once, and what its create was shown is not shown again.
             self.kept.remove(&node);
         }
-        let end = match (end, self.seal_kept(node).await) {
-            // S12: the step is done, though what it was shown cannot be kept.
-            (AttemptEnd::Done(_), Err(error)) => {
-                AttemptEnd::Failed(error.with_effect(Effect::Applied))
-            }
-            (end, _) => end,
+        let end = match self.seal_kept(node).await {
+            Ok(()) => end,
+            // S12: what was made is there, though what was shown of it cannot be kept.
+            Err(error) => AttemptEnd::Failed(error.with_effect(Effect::Applied)),
         };
         self.tell_limiter(&end).await;
         self.event(Event::Ended { node, dir, end }, &[]).instrument(span).await
@@ -313,6 +315,9 @@ impl Drive {
 
     async fn message(&mut self, message: Message) -> Driven<bool> {
         match message {
+            // Its attempt is over: nothing will be called after it.
+            Message::Intend { reply, .. } if reply.is_closed() => {}
+            Message::Seal { reply, .. } if reply.is_closed() => {}
             Message::Note { node, id, origin, reply } => {
                 let event = Event::Noted { node, id: id.clone(), origin };
                 let noted = self.small(event, Vec::new()).await;
@@ -355,8 +360,12 @@ impl Drive {
 
     /// After a refused write the state is rebuilt from what is stored; open attempts stay.
     async fn refold(&mut self) -> Driven<()> {
-        let open: Vec<(usize, bool)> =
-            self.state.nodes.iter().map(|n| n.quiet_start).enumerate().collect();
+        let begun = self.attempts.iter().map(Attempt::place).map(|(node, _)| node);
+        let ended = self.backlog.iter().map(|finished| finished.node);
+        let open: Vec<(usize, bool)> = begun
+            .chain(ended)
+            .filter_map(|node| self.state.nodes.get(node).map(|known| (node, known.quiet_start)))
+            .collect();
         let (shared, asked) = (Arc::clone(&self.shared), [self.state.run]);
         let loaded = self.alongside(patiently(|| shared.store.load(&asked))).await;
         let record = loaded.ok().and_then(|mut records| records.pop().flatten());

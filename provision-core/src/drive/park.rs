@@ -79,6 +79,16 @@ pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &Step
     let bare = by_row(shared, head, fence, failure.clone());
     let parked = Record::Parked { failure };
     if let Ok(mut state) = fold(head, &record.frames, &shared.plans) {
+        if state.ended.is_some() {
+            // The run is over whatever became of this write; only the lease is given back.
+            tracing::error!(%run, %error, "a run that is over was not written to");
+            let (status, summary) = (head.status, head.summary.clone());
+            let released = Append { status, summary, ..bare };
+            return match shared.committer.append(released).await {
+                Ok(Appended::Applied { .. }) => Left::Released,
+                _ => Left::Lost,
+            };
+        }
         state.at = shared.lease.now();
         let frame = Record::encode(std::slice::from_ref(&parked));
         if let (Ok(()), Ok(frame)) = (state.apply(&parked), frame) {

@@ -64,8 +64,11 @@ impl Drive {
                 (Some(event), claimed)
             }
         };
+        let asked = requests.iter().any(|request| request.number > self.consumed);
         if let Some(event) = first {
-            decision.merge(decide(&mut self.state, event, moment)?);
+            // Nothing begins before what was asked for is known: it may be a cancel.
+            let hold = moment.hold || (asked && due);
+            decision.merge(decide(&mut self.state, event, Moment { hold, ..moment })?);
         }
         for request in requests.iter().filter(|request| request.number > self.consumed) {
             let Ok(body) = request.body.decode::<RequestBody>() else { continue };

@@ -1,9 +1,13 @@
 //! Intents and sealed values: what has to be committed before a byte goes out.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use super::{Drive, Driven, Event, commit::patiently};
 use crate::{
+    clock,
     error::{Effect, StepError, Verdict},
     ledger::LedgerRow,
     mark::OwnerMark,
@@ -11,6 +15,9 @@ use crate::{
     secret::{Sealed, Secret, SecretKey, SecretRef, SecretSpec},
     vault::{Binding, Vault, VaultError},
 };
+
+/// How long a key service that is away is left alone.
+const SEAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// L4: a key service that does not answer now is waited for; nothing parks, and no attempt is used
 /// up.
@@ -146,17 +153,34 @@ impl Drive {
         Ok(self.small(event, sealed).await?.map(|()| reference))
     }
 
-    /// Seals what an attempt kept for the append of its outcome.
+    /// Seals what an attempt kept for the append of its outcome: all of it, or nothing.
+    ///
+    /// What was shown once is not shown again: a key service that is away is waited for with the
+    /// values in hand, until the worker has to cut what is open.
     pub(super) async fn seal_kept(&mut self, node: usize) -> Result<(), StepError> {
         let Some(kept) = self.kept.remove(&node) else { return Ok(()) };
         let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
-        for (key, value) in kept {
-            let shared = Arc::clone(&self.shared);
-            let vault = shared.vault()?;
-            let binding = self.binding(&key);
-            let sealed = self.alongside(vault.seal(&binding, &value)).await.map_err(not_now)?;
-            self.outcome_seals.push((key, sealed));
+        if kept.is_empty() {
+            return Ok(());
         }
+        let shared = Arc::clone(&self.shared);
+        let vault = shared.vault()?;
+        let mut all = Vec::new();
+        for (key, value) in kept {
+            let binding = self.binding(&key);
+            let sealed = loop {
+                match self.alongside(vault.seal(&binding, &value)).await {
+                    Ok(sealed) => break sealed,
+                    Err(error) if error.is_transient() && !shared.is_cutting() => {
+                        tracing::warn!(%error, "a value waits to be sealed");
+                        self.alongside(clock::sleep(SEAL_AGAIN)).await;
+                    }
+                    Err(error) => return Err(not_now(error)),
+                }
+            };
+            all.push((key, sealed));
+        }
+        self.outcome_seals.extend(all);
         Ok(())
     }
 }

@@ -191,7 +191,8 @@ impl<O> StartRun<O> {
         };
         if let Err(refusal) = admitted {
             // S2: what was started once is answered with its run, whatever holds now.
-            let known = engine.started_with(self.key.as_deref(), &input_hash).await?;
+            let known =
+                engine.started_with(self.key.as_deref(), &plan.saga.name, &input_hash).await?;
             return known.map(|id| self.engine.handle(id)).ok_or(refusal);
         }
         let mut context = self.context;
@@ -288,11 +289,17 @@ impl super::Inner {
     }
 
     /// The run that was started with this key and input, if there is one.
-    async fn started_with(&self, key: Option<&str>, hash: &str) -> Result<Option<RunId>, Error> {
+    async fn started_with(
+        &self,
+        key: Option<&str>,
+        saga: &str,
+        hash: &str,
+    ) -> Result<Option<RunId>, Error> {
         let Some(key) = key else { return Ok(None) };
         let filter = RunFilter { key: Some(key.to_owned()), ..RunFilter::default() };
         let found = self.store.list(&filter).await?.runs;
-        Ok(found.into_iter().find(|head| head.input_hash == hash).map(|head| head.id))
+        let same = |head: &RunHead| head.saga.name == saga && head.input_hash == hash;
+        Ok(found.into_iter().find(same).map(|head| head.id))
     }
 
     /// Tells claimants about a run that is due; polling would find it as well.

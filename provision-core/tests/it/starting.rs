@@ -197,6 +197,22 @@ async fn one_start_too_many_is_told_when_to_come_back_and_nothing_is_stored() {
     assert!(start("d").await.unwrap().is_new());
 }
 
+// covers: S2
+#[tokio::test(start_paused = true)]
+async fn a_refused_start_is_not_answered_with_the_run_of_another_saga() {
+    let cloud = Cloud::default();
+    let rate = Rate { calls: 1, per: Duration::from_secs(60), burst: 1 };
+    let other = Saga::define(SHOP, |s| {
+        s.resource("b", Thing::new(&cloud)).input((), |c: &String, ()| c.clone())
+    });
+    let builder = Engine::builder(MemoryStore::new()).register(order(&cloud)).start_limit(rate);
+    let engine = builder.register(other.unwrap()).build().await.unwrap();
+    let (name, key) = ("a".to_owned(), "k");
+    engine.start(ORDER, &name).tenant("acme").key(key).await.unwrap();
+    let refused = engine.start(SHOP, &name).tenant("acme").key(key).await.unwrap_err();
+    assert_eq!(refused.code(), "too_many_starts");
+}
+
 // covers: R3-30, R1-87
 #[tokio::test(start_paused = true)]
 async fn retry_counts_are_configuration_that_changes_while_workers_run() {

@@ -9,6 +9,7 @@ use provision_core::{
     clock::sleep,
     engine::{Resolution, RunHandle},
     ledger::{LedgerOp, Origin, ResourceState},
+    saga::OnFailure,
     store::StateStore,
 };
 
@@ -325,5 +326,37 @@ async fn an_undo_that_looks_first_spares_what_another_run_has_adopted() {
     let Outcome::Parked(failure, _) = maker.outcome().await.unwrap() else { panic!() };
     assert_eq!(failure.code, "adopted");
     assert_eq!(yard.ids(), ["t1"]);
+    worker.stop().await;
+}
+
+// covers: S15, S17
+#[tokio::test(start_paused = true)]
+async fn what_a_person_resolved_as_made_is_neither_gone_nor_a_stray() {
+    let yard = Yard::new();
+    yard.creates(&[How::Lost]);
+    let saga = Saga::define(ONE, |s| {
+        s.on_failure(OnFailure::Ask);
+        s.resource("r", yard.clone()).retry(Policy::once()).input((), |n: &String, ()| n.clone())
+    });
+    let (_, engine) = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(config());
+    let run = start(&engine, ONE).await;
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(..)));
+    let there = Resolution::succeeded("r", &"t1".to_owned()).unwrap();
+    engine.resolve(run.id(), there, By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    assert_eq!(run.output().await.unwrap(), "t1");
+    let rows = engine.ledger(&LedgerQuery::default()).await.unwrap();
+    assert_eq!(rows[0].state, ResourceState::Unknown, "no id says that it is there, or gone");
+    for _ in 0..3 {
+        sleep(secs(4_000)).await;
+        engine.watch_ledger(20).await.unwrap();
+        assert_eq!(engine.sweep(true).await.unwrap().strays, []);
+    }
+    assert_eq!(yard.ids(), ["t1"], "nobody asked for its removal");
+    engine.tear_down(run.id(), By::default()).await.unwrap();
+    sleep(secs(600)).await;
+    assert_eq!(engine.run(run.id()).await.unwrap().status, RunStatus::TornDown);
+    assert_eq!(yard.ids(), [""; 0]);
     worker.stop().await;
 }

@@ -3,15 +3,16 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use provision_core::{
-    Call, Engine, ErrorKind, ExternalId, NothingToUndo, Policy, Resource, RunStatus, Saga, SagaId,
-    Secret, SecretRef, Severity, SignalId, Step, StepContext, StepError, WorkerConfig,
+    By, Call, Engine, ErrorKind, ExternalId, NothingToUndo, Outcome, Policy, Resource, RunStatus,
+    Saga, SagaId, Secret, SecretRef, Severity, SignalId, Step, StepContext, StepError,
+    WorkerConfig,
     clock::sleep,
     engine::Change,
     resource::{Found, Identity, Intent, Owned, Readiness},
@@ -311,5 +312,104 @@ async fn a_schedule_that_misses_nothing_catches_up_after_a_restart() {
     let worker = engine.spawn_worker(WorkerConfig::default());
     sleep(Duration::from_secs(5)).await;
     assert_eq!(fired(&engine, "minute").await, before + 10, "all ten that were missed");
+    worker.stop().await;
+}
+
+/// Is shown two values once; the key service goes away meanwhile.
+#[derive(Debug, Clone)]
+struct Shown {
+    times: Arc<AtomicU32>,
+    away: Arc<AtomicBool>,
+}
+
+impl Step for Shown {
+    const KIND: &'static str = "test.shown";
+    type Input = String;
+    type Output = (SecretRef, SecretRef);
+
+    async fn run(&self, cx: &StepContext, _: String) -> Result<Self::Output, StepError> {
+        let time = self.times.fetch_add(1, Ordering::SeqCst);
+        self.away.store(true, Ordering::SeqCst);
+        let value = |name: &str| Secret::new(format!("canary {name} {time}"));
+        Ok((cx.keep("a", value("a")), cx.keep("b", value("b"))))
+    }
+}
+
+// covers: L4, S12
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_once_is_held_until_it_can_be_sealed() {
+    let away = Arc::new(AtomicBool::new(false));
+    let shown = Shown { times: Arc::default(), away: Arc::clone(&away) };
+    let keys = Service(LocalKeys::new("test", [7; 32]).unwrap(), Arc::clone(&away));
+    let saga = Saga::define(SagaId::<String, (SecretRef, SecretRef)>::new("shown", 1), |s| {
+        s.step("show", shown.clone(), NothingToUndo).input((), |i: &String, ()| i.clone())
+    })
+    .unwrap();
+    let builder = Engine::builder(Counting::default()).register(saga.clone()).keys(keys);
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    away.store(false, Ordering::SeqCst);
+    let (a, b) = run.output().await.unwrap();
+    assert_eq!(shown.times.load(Ordering::SeqCst), 1, "what is done is not done again");
+    assert_eq!(engine.reveal(run.id(), &a).await.unwrap().expose(), "canary a 0");
+    assert_eq!(engine.reveal(run.id(), &b).await.unwrap().expose(), "canary b 0");
+    worker.stop().await;
+}
+
+/// Charges once, and remembers under which keys.
+#[derive(Debug, Clone, Default)]
+struct Charge(Arc<Mutex<Vec<String>>>);
+
+impl Step for Charge {
+    const KIND: &'static str = "test.charge";
+    type Input = String;
+    type Output = String;
+
+    async fn run(&self, cx: &StepContext, input: String) -> Result<String, StepError> {
+        self.0.lock().unwrap().push(cx.idempotency_key().to_owned());
+        if self.0.lock().unwrap().len() == 1 {
+            return Err(StepError::permanent("charge"));
+        }
+        Ok(input)
+    }
+}
+
+// covers: S10
+#[tokio::test(start_paused = true)]
+async fn what_is_driven_again_after_it_failed_for_certain_has_another_key() {
+    let charge = Charge::default();
+    let saga = Saga::define(SAGA, |s| {
+        s.step("charge", charge.clone(), NothingToUndo).input((), |i, ()| i.clone())
+    })
+    .unwrap();
+    let engine = Engine::builder(Counting::default()).register(saga.clone()).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    run.outcome().await.unwrap();
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(run.output().await.unwrap(), "x");
+    let keys = charge.0.lock().unwrap().clone();
+    assert_eq!(keys.len(), 2);
+    assert_ne!(keys[0], keys[1], "the input may be another one");
+    worker.stop().await;
+}
+
+// covers: L6, S20
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_cancelled_before_its_claim_starts_nothing() {
+    let charge = Charge::default();
+    let saga = Saga::define(SAGA, |s| {
+        s.step("charge", charge.clone(), NothingToUndo).input((), |i, ()| i.clone())
+    })
+    .unwrap();
+    let engine = Engine::builder(Counting::default()).register(saga.clone()).build().await.unwrap();
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    engine.cancel(run.id(), By::default()).await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(None)));
+    assert_eq!(charge.0.lock().unwrap().len(), 0);
     worker.stop().await;
 }

@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use provision_core::{
@@ -137,4 +138,25 @@ async fn damaged_limits_are_made_anew_and_the_runs_are_untouched() {
         drop(store);
         assert_eq!(use_it(&path).await.unwrap(), 300);
     }
+}
+
+// covers: S3, L3
+#[tokio::test]
+async fn a_run_that_cannot_be_read_is_parked_and_holds_up_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    let (damaged, sound) = (handle.started(run_head()).await, handle.started(run_head()).await);
+    let conn = Connection::open(&path).unwrap();
+    let broken = "UPDATE provision_heads SET polls = '{' WHERE run = ?1";
+    conn.execute(broken, [damaged.as_uuid().as_bytes()]).unwrap();
+    let claim = acquire_any(new_worker(), Duration::from_secs(60));
+    let leased = handle.lease(&claim).await.leased;
+    assert_eq!(leased.iter().map(|one| one.record.head.id).collect::<Vec<_>>(), [sound]);
+    let read = "SELECT status, polls FROM provision_heads WHERE run = ?1";
+    let row: (String, String) = conn
+        .query_row(read, [damaged.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(row, ("Parked".to_owned(), "{".to_owned()), "nothing is guessed at");
 }

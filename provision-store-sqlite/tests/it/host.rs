@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use provision_core::{
     error::StoreErrorKind,
-    id::Timestamp,
+    id::{Payload, Timestamp},
     run::RunStatus,
     store::{Append, Appended, Leased, NewRun, Release, StateStore as _, Submission, Submitted},
 };
@@ -151,4 +151,25 @@ async fn queries_of_the_host_cannot_write() {
     assert_eq!(error.unwrap().code(), "sqlite_read_only");
     let error = store.execute_host(|tx| tx.execute("NONSENSE", ())).await.err().unwrap();
     assert_eq!(error.code(), "host_write_failed");
+}
+
+// covers: R1-80
+#[tokio::test]
+async fn what_is_written_to_a_run_that_is_over_is_no_second_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    insert(&store);
+    let first = leased(&store).await;
+    let run = first.record.head.id;
+    store.append(&[end(&first, 1)]).await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    let late = Submission::Request { run, body: Payload::encode(&"late").unwrap() };
+    store.submit(&[late]).await.unwrap();
+    let again =
+        handle.lease(&acquire_any(new_worker(), Duration::from_secs(60))).await.leased.remove(0);
+    let mut back = end(&again, 1);
+    (back.frame, back.consumed) = (None, 1);
+    let answer = store.append(&[back]).await.unwrap();
+    assert!(matches!(answer[..], [Appended::Applied { .. }]), "{answer:?}");
+    assert_eq!(clients(&store).await.len(), 1, "one row for one end");
 }

@@ -225,6 +225,10 @@ impl Machine<'_> {
     /// The ledger's rows of a generation that is about to be followed by another.
     fn close_rows(&mut self, node: usize) {
         for mut row in self.state.ledger_rows(node, None) {
+            // What a person gave up stays on the books.
+            if row.state == ResourceState::LeftBehind {
+                continue;
+            }
             row.state = ResourceState::Gone;
             row.until = Some(self.moment.now);
             self.out.closed.push(row);

@@ -230,7 +230,8 @@ fn resource_state(node: &Node, known: bool) -> ResourceState {
         // What was adopted is left alone: it is still there.
         Undo::Done if !adopted => ResourceState::Gone,
         _ if known => ResourceState::Alive,
-        _ if node.intent_open || node.effect == Effect::Unknown => ResourceState::Unknown,
+        // S15: without an id nobody can say that it is gone while something of it may stand.
+        _ if node.intent_open || node.standing() != Effect::None => ResourceState::Unknown,
         _ => ResourceState::Gone,
     }
 }
