@@ -73,15 +73,8 @@ fn the_questions_of_verification_are_answered() {
         ],
     ]);
     assert_eq!(json!(policies), expected);
-    let columns = ask(include_str!("../../src/supabase/verify/sql/columns.sql"));
-    let expected = json!([
-        ["app", "open", "a", "integer"],
-        ["public", "posts", "id", "uuid"],
-        ["public", "posts", "owner", "uuid"],
-        ["public", "posts", "title", "character varying(20)"],
-        ["public", "posts", "n", "numeric(10,2)"],
-    ]);
-    assert_eq!(json!(columns), expected);
+    let bodies = ask(include_str!("../../src/supabase/verify/sql/bodies.sql"));
+    assert_eq!(json!(bodies), json!([["public", "helper", "select * from public.posts"]]));
     let functions = ask(include_str!("../../src/supabase/verify/sql/functions.sql"));
     let expected = json!([["public", "helper", "a integer, b text", "true", "true", "1"]]);
     assert_eq!(json!(functions), expected);

@@ -1,6 +1,6 @@
 //! What the catalog says, in the terms the judgement needs.
 
-use super::{Answer, Executor, Row, Trouble, names::Relation as Name};
+use super::{Answer, Executor, Row, Trouble, condition::Body, names::Relation as Name};
 
 /// One role whose rights matter.
 #[derive(Debug, Clone)]
@@ -57,14 +57,6 @@ pub(super) struct Policy {
     pub(super) takes: Option<String>,
 }
 
-/// One column, with a type for casts.
-#[derive(Debug, Clone)]
-pub(super) struct Column {
-    pub(super) table: Name,
-    pub(super) name: String,
-    pub(super) kind: String,
-}
-
 /// One function the anonymous role may call.
 #[derive(Debug, Clone)]
 pub(super) struct Function {
@@ -81,7 +73,7 @@ pub(super) struct Seen {
     pub(super) roles: Vec<Role>,
     pub(super) relations: Vec<Relation>,
     pub(super) policies: Vec<Policy>,
-    pub(super) columns: Vec<Column>,
+    pub(super) bodies: Vec<Body>,
     pub(super) functions: Vec<Function>,
 }
 
@@ -101,12 +93,12 @@ pub(super) async fn look<E: Executor>(executor: &E) -> Result<Seen, Trouble<E::E
         .filter(|(_, applies_to)| applies_to.iter().any(|to| is_anonymous(to, &roles)))
         .filter_map(|(policy, _)| policy)
         .collect();
-    let columns = match policies.is_empty() {
+    let bodies = match policies.is_empty() {
         true => Vec::new(),
-        false => ask(executor, "columns", include_str!("sql/columns.sql"), column).await?,
+        false => ask(executor, "bodies", include_str!("sql/bodies.sql"), body).await?,
     };
     let functions = ask(executor, "functions", include_str!("sql/functions.sql"), function).await?;
-    Ok(Seen { roles, relations, policies, columns, functions })
+    Ok(Seen { roles, relations, policies, bodies, functions })
 }
 
 /// Whether a policy for `role` holds for the anonymous role.
@@ -209,12 +201,8 @@ fn policy(row: &Row) -> Option<(Option<Policy>, Vec<String>)> {
     Some((permissive.then_some(policy), roles))
 }
 
-fn column(row: &Row) -> Option<Column> {
-    Some(Column {
-        table: name(row)?,
-        name: text(row, "attribute")?.to_owned(),
-        kind: text(row, "type")?.to_owned(),
-    })
+fn body(row: &Row) -> Option<Body> {
+    Some(Body { name: name(row)?, source: text(row, "source").unwrap_or_default().to_owned() })
 }
 
 fn function(row: &Row) -> Option<Function> {

@@ -28,7 +28,8 @@ pub enum Rule {
     PolicyTakesAll,
     /// A policy lets everybody change or delete rows.
     PolicyChangesAll,
-    /// A policy's condition could not be evaluated for an anonymous request.
+    /// A policy's condition asks who is there in a way that could not be shown to keep an anonymous
+    /// reader out.
     PolicyUnclear,
     /// A function that runs with its owner's rights can be called.
     DefinerFunction,
@@ -77,7 +78,9 @@ impl Rule {
             Self::PolicyShowsAll => "the policy shows rows to everybody",
             Self::PolicyTakesAll => "the policy takes rows from everybody",
             Self::PolicyChangesAll => "the policy lets everybody change or delete rows",
-            Self::PolicyUnclear => "the policy could not be evaluated for an anonymous request",
+            Self::PolicyUnclear => {
+                "the policy could not be shown to be closed to anonymous requests"
+            }
             Self::DefinerFunction => "a security definer function is open to the anonymous role",
             Self::ReadUnfiltered => "reading it as the anonymous role is not filtered",
             Self::ReadRows => "reading it as the anonymous role gave rows",

@@ -9,6 +9,7 @@
 //! judged here.
 
 mod catalog;
+mod condition;
 mod finding;
 mod judge;
 mod names;

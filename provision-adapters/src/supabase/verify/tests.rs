@@ -144,42 +144,85 @@ async fn more_than_can_be_read_is_refused_and_not_skipped() {
     assert!(asked.iter().all(|batch| !batch.contains("notes")));
 }
 
+fn policy(name: &str, shows: &str) -> Row {
+    row(&[
+        ("schema", "public"),
+        ("name", "notes"),
+        ("policy", name),
+        ("permissive", "PERMISSIVE"),
+        ("roles", "public"),
+        ("command", "SELECT"),
+        ("shows", shows),
+    ])
+}
+
 // covers: X11
 #[tokio::test]
 async fn a_condition_that_raises_an_error_does_not_hide_the_others() {
-    let policy = |name: &str, shows: &str| {
-        row(&[
-            ("schema", "public"),
-            ("name", "notes"),
-            ("policy", name),
-            ("permissive", "PERMISSIVE"),
-            ("roles", "public"),
-            ("command", "SELECT"),
-            ("shows", shows),
-        ])
-    };
     let policies = rows(vec![
         policy("a", "(auth.uid() = owner)"),
-        policy("b", "private.raises(owner)"),
+        policy("b", "private.raises()"),
         policy("c", "(auth.uid() IS NULL)"),
-        policy("d", "private.closed(owner)"),
+        policy("d", "private.closed()"),
     ]);
-    let opens = |value: &str| rows(vec![row(&[("place", "0"), ("opens", value)])]);
-    let closed = "private.closed(owner)), false)::text as opens";
+    let holds = |value: &str| rows(vec![row(&[("place", "0"), ("holds", value)])]);
+    let closed = "((private.closed()) is not true)";
     let as_anon = "set local role anon;\nset local row_security = on;\n\
-                   select '0'::text as place, coalesce((private.closed";
+                   select '0'::text as place, ((private.closed";
     let (end, asked) = run(vec![
         ("from pg_roles", anon()),
         ("from pg_policies\nwhere", policies),
         ("union all", refused("P0001")),
         ("raises", refused("P0001")),
         (as_anon, refused("42501")),
-        (closed, opens("true")),
-        ("IS NULL", opens("true")),
-        ("auth.uid() = owner", opens("false")),
+        (closed, holds("false")),
+        ("IS NULL", holds("false")),
+        ("(auth.uid()) is null", holds("true")),
     ])
     .await;
-    assert_eq!(end, Ok(vec![Rule::PolicyShowsAll, Rule::PolicyShowsAll]), "{asked:?}");
+    let expected = vec![Rule::PolicyUnclear, Rule::PolicyShowsAll, Rule::PolicyShowsAll];
+    assert_eq!(end, Ok(expected), "{asked:?}");
     let as_owner = |batch: &&String| batch.contains(closed) && !batch.contains("role anon");
     assert_eq!(asked.iter().filter(as_owner).count(), 1, "{asked:?}");
+}
+
+// covers: X11
+#[tokio::test]
+async fn only_a_missing_right_proves_that_something_is_closed() {
+    let asks = || rows(vec![policy("own", "(auth.uid() = owner)")]);
+    for (sqlstate, expected) in [
+        ("42501", vec![]),
+        ("57014", vec![Rule::PolicyUnclear]),
+        ("P0001", vec![Rule::PolicyUnclear]),
+        ("22012", vec![Rule::PolicyUnclear]),
+        ("42883", vec![Rule::PolicyUnclear]),
+        ("0A000", vec![Rule::PolicyUnclear]),
+    ] {
+        let (end, _) = run(vec![
+            ("from pg_roles", anon()),
+            ("from pg_policies\nwhere", asks()),
+            ("auth.uid()", refused(sqlstate)),
+        ])
+        .await;
+        assert_eq!(end, Ok(expected), "{sqlstate} of a condition");
+        // Reading is refused: the same holds for tables.
+        let (end, _) = run(vec![
+            ("from pg_roles", anon()),
+            ("relrowsecurity", notes("true", "true")),
+            (OFF, refused(sqlstate)),
+            (ON, rows(vec![row(&[("name", "public.notes"), ("shown", "0")])])),
+        ])
+        .await;
+        let trouble = Trouble::Refused { question: "read as anon", sqlstate: sqlstate.to_owned() };
+        assert_eq!(end, if sqlstate == "42501" { Ok(vec![]) } else { Err(trouble) }, "{sqlstate}");
+    }
+    // What the role names cannot be asked by another.
+    let role = rows(vec![policy("role", "((CURRENT_USER)::text = private.role())")]);
+    let (end, asked) = run(vec![
+        ("from pg_roles", anon()),
+        ("from pg_policies\nwhere", role),
+        ("private.role()", refused("42501")),
+    ])
+    .await;
+    assert_eq!(end, Ok(vec![Rule::PolicyUnclear]), "{asked:?}");
 }
