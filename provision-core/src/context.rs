@@ -6,7 +6,7 @@
 use std::{
     fmt::{self, Debug},
     future::Future,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -185,7 +185,7 @@ pub struct StepContext {
 struct Inner {
     attempt: Attempt,
     key: OnceLock<String>,
-    noted: Mutex<Vec<ExternalId>>,
+    noted: Mutex<Vec<(ExternalId, Origin)>>,
     host: Arc<dyn ContextHost>,
 }
 
@@ -199,8 +199,8 @@ impl StepContext {
     /// Builds a context over a host; the engine does, and test kits that run a step alone.
     #[must_use]
     pub fn new(attempt: Attempt, host: Arc<dyn ContextHost>) -> Self {
-        let noted = attempt.memory.noted.iter().map(|(id, _)| id.clone()).collect();
-        let inner = Inner { key: OnceLock::new(), attempt, noted: Mutex::new(noted), host };
+        let noted = Mutex::new(attempt.memory.noted.clone());
+        let inner = Inner { key: OnceLock::new(), attempt, noted, host };
         Self { inner: Arc::new(inner) }
     }
 
@@ -279,9 +279,9 @@ impl StepContext {
     /// As [`Self::note`].
     pub async fn note_as(&self, id: &ExternalId, origin: Origin) -> Result<(), StepError> {
         self.inner.host.note(id.clone(), origin).await?;
-        let mut noted = self.inner.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !noted.contains(id) {
-            noted.push(id.clone());
+        let mut noted = self.known();
+        if !noted.iter().any(|(known, _)| known == id) {
+            noted.push((id.clone(), origin));
         }
         Ok(())
     }
@@ -289,7 +289,17 @@ impl StepContext {
     /// The ids noted in this generation, by this attempt or earlier ones.
     #[must_use]
     pub fn noted(&self) -> Vec<ExternalId> {
-        self.inner.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether an id is somebody else's that this run only uses (S11): it is read, never written.
+    #[must_use]
+    pub fn is_adopted(&self, id: &ExternalId) -> bool {
+        self.known().iter().any(|(known, origin)| known == id && *origin == Origin::Adopted)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<(ExternalId, Origin)>> {
+        self.inner.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Seals a value before it is used; an existing value of that name in this generation wins.

@@ -395,7 +395,7 @@ impl<R: Resource> ResourceAction<R> {
             }
             Found::Absent | Found::Foreign(_) => Vec::new(),
         };
-        let ids: Vec<_> = ids.into_iter().filter(|id| !is_adopted(cx, id)).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|id| !cx.is_adopted(id)).collect();
         if ids.is_empty() {
             let calls = usize::try_from(cx.memory().unknown_calls).unwrap_or(usize::MAX);
             return match (self.resource.identity(spec), quiet_left(cx)) {
@@ -507,10 +507,6 @@ impl<R: Resource> Action for ResourceAction<R> {
     fn timing(&self) -> Option<Timing> {
         Some(self.timing)
     }
-}
-
-fn is_adopted(cx: &StepContext, id: &ExternalId) -> bool {
-    cx.memory().noted.iter().any(|(known, origin)| known == id && *origin == Origin::Adopted)
 }
 
 /// What workers without a lease have seen, and nobody has noted since.
