@@ -8,6 +8,7 @@
 mod base;
 mod classify;
 mod config;
+mod credential;
 mod limit;
 mod moment;
 mod request;
@@ -17,6 +18,7 @@ mod send;
 pub use base::{BaseUrl, BaseUrlError};
 pub use classify::{Opinion, classify};
 pub use config::{ConfigError, HttpConfig};
+pub use credential::Credential;
 pub use limit::{RETRY_AFTER_DEFAULT, retry_after};
 pub use moment::{format_rfc3339, parse_rfc3339};
 pub use request::{Method, Request};

@@ -9,6 +9,7 @@ use reqwest::redirect;
 use super::{
     base::BaseUrl,
     config::{ConfigError, HttpConfig},
+    credential::Credential,
     limit::observed,
     request::Request,
     response::{Headers, Response, effect_if_sent},
@@ -107,6 +108,32 @@ impl Http {
             Err(_) => {}
         }
         end
+    }
+
+    /// As [`Self::send`], with a token that is opened right before.
+    ///
+    /// An answer that refuses the token had no effect. A token that was replaced meanwhile is
+    /// tried once; any other repetition is the engine's.
+    ///
+    /// # Errors
+    /// As [`Self::send`], or the token cannot be opened.
+    pub async fn send_as(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        request: Request,
+        credential: Credential<'_>,
+    ) -> Result<Response, StepError> {
+        let token = credential.open(cx).await?;
+        let answer = self.send(cx, call.clone(), credential.sign(request.clone(), &token)).await?;
+        if !credential.refusals.contains(&answer.status) {
+            return Ok(answer);
+        }
+        let fresh = credential.open(cx).await?;
+        if fresh.expose() == token.expose() {
+            return Ok(answer);
+        }
+        self.send(cx, call, credential.sign(request, &fresh)).await
     }
 
     async fn exchange(

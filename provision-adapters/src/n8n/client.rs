@@ -12,7 +12,7 @@ use super::{
     error::{Registered, is_definite_404, opinion, registered},
     model::{CredentialShown, NewCredential, NewWorkflow, Page, WorkflowShown},
 };
-use crate::http::{ConfigError, Http, HttpConfig, Request, Response, classify};
+use crate::http::{ConfigError, Credential, Http, HttpConfig, Request, Response, classify};
 
 const KEY_HEADER: &str = "x-n8n-api-key";
 const ROOT: [&str; 2] = ["api", "v1"];
@@ -66,18 +66,8 @@ impl N8n {
         request: Request,
     ) -> Result<Response, StepError> {
         let Inner { http, config, .. } = &*self.inner;
-        let key = cx.reveal(&config.key).await?;
-        let keyed = request.clone().secret_header(KEY_HEADER, &key);
-        let answer = http.send(cx, call.clone(), keyed).await?;
-        if answer.status != 401 {
-            return Ok(answer);
-        }
-        // Refused before anything was done. A key that was replaced meanwhile is tried once.
-        let fresh = cx.reveal(&config.key).await?;
-        if fresh.expose() == key.expose() {
-            return Ok(answer);
-        }
-        http.send(cx, call.clone(), request.secret_header(KEY_HEADER, &fresh)).await
+        let credential = Credential::header(KEY_HEADER, &config.key);
+        http.send_as(cx, call.clone(), request, credential).await
     }
 
     fn refused(&self, call: &Call, response: &Response) -> StepError {

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 
 use super::{
     CALLS_BURST, CALLS_PER_MINUTE, CONCURRENCY, CREATE_TIMEOUT, PAGE_ITEMS, PAGES_MAX,
-    QUERY_TIMEOUT, REGION_GROUPS, SERVICES,
+    QUERY_TIMEOUT, REGION_GROUPS,
     config::SupabaseConfig,
     error::{Endpoint, is_transient, opinion, sqlstate},
     model::{ApiKey, ProjectShown, ProjectsPage, RegionsShown, ServiceHealth},
     verify::{Answer, Row},
 };
-use crate::http::{ConfigError, Http, HttpConfig, Request, Response, classify};
+use crate::http::{ConfigError, Credential, Http, HttpConfig, Request, Response, classify};
 
 /// Supabase on behalf of one organization. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
@@ -92,17 +92,7 @@ impl Supabase {
         request: Request,
     ) -> Result<Response, StepError> {
         let Inner { http, config } = &*self.inner;
-        let token = trimmed(&cx.reveal(&config.token).await?);
-        let answer = http.send(cx, call.clone(), request.clone().bearer(&token)).await?;
-        if answer.status != 401 {
-            return Ok(answer);
-        }
-        // Refused before anything was done. A token that was replaced meanwhile is tried once.
-        let fresh = trimmed(&cx.reveal(&config.token).await?);
-        if fresh.expose() == token.expose() {
-            return Ok(answer);
-        }
-        http.send(cx, call.clone(), request.bearer(&fresh)).await
+        http.send_as(cx, call.clone(), request, Credential::bearer(&config.token)).await
     }
 
     fn refused(&self, endpoint: Endpoint, call: &Call, response: &Response) -> StepError {
@@ -229,9 +219,10 @@ impl Supabase {
         &self,
         cx: &StepContext,
         id: &str,
+        services: &[&'static str],
     ) -> Result<Vec<ServiceHealth>, StepError> {
         let request = Request::get(&["v1", "projects", id, "health"]);
-        let request = SERVICES.iter().fold(request, |r, service| r.query("services", *service));
+        let request = services.iter().fold(request, |r, service| r.query("services", *service));
         self.call(cx, (Endpoint::Health, id), Call::read("read health"), request).await
     }
 
@@ -303,9 +294,4 @@ fn row(row: Map<String, Value>) -> Row {
             (name, value)
         })
         .collect()
-}
-
-/// A token file often ends with a line feed, which no header may hold.
-fn trimmed(token: &Secret) -> Secret {
-    Secret::new(token.expose().trim())
 }

@@ -20,7 +20,9 @@ use super::{
         VariablesCreated,
     },
 };
-use crate::http::{BaseUrl, ConfigError, Http, HttpConfig, Request, Response, classify};
+use crate::http::{
+    BaseUrl, ConfigError, Credential, Http, HttpConfig, Request, Response, classify,
+};
 
 /// Longest time for one mutating call; a create with a linked repository is slow.
 const MUTATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -80,17 +82,9 @@ impl Vercel {
             Some(team) => request.query("teamId", team.as_str()),
             None => request,
         };
-        let token = cx.reveal(&config.token).await?;
-        let answer = http.send(cx, call.clone(), request.clone().bearer(&token)).await?;
-        if !matches!(answer.status, 401 | 403) {
-            return Ok(answer);
-        }
-        // Refused before anything was done; this provider says 403 to a stale token. A token that was replaced meanwhile is tried once.
-        let fresh = cx.reveal(&config.token).await?;
-        if fresh.expose() == token.expose() {
-            return Ok(answer);
-        }
-        http.send(cx, call, request.bearer(&fresh)).await
+        // This provider says 403 to a stale token too.
+        let credential = Credential::bearer(&config.token).refused_by(&[401, 403]);
+        http.send_as(cx, call, request, credential).await
     }
 
     /// Sends, and turns every answer but a success into an error.

@@ -11,6 +11,7 @@
 
 mod ambiguous;
 mod canary;
+mod credentials;
 mod engine;
 mod faults;
 mod github;

@@ -13,7 +13,7 @@ use super::{
     config::{Account, GitHubConfig},
     error::opinion,
 };
-use crate::http::{ConfigError, Http, Request, Response, classify};
+use crate::http::{ConfigError, Credential, Http, Request, Response, classify};
 
 pub(super) use repos::Look;
 
@@ -68,12 +68,11 @@ impl GitHub {
         request: Request,
         expected: &[u16],
     ) -> Result<Response, StepError> {
-        let token = cx.reveal(&self.token).await?;
         let request = request
-            .bearer(&token)
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", API_VERSION);
-        let response = self.http.send(cx, call.clone(), request).await?;
+        let credential = Credential::bearer(&self.token);
+        let response = self.http.send_as(cx, call.clone(), request, credential).await?;
         if expected.contains(&response.status) {
             return Ok(response);
         }

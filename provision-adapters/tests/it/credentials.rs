@@ -1,0 +1,101 @@
+//! What every client does with its token: opened for each call, trimmed, and tried once more when
+//! it was replaced meanwhile.
+
+use std::time::Duration;
+
+use provision_adapters::{
+    n8n::Workflow,
+    sim::{Fault, FaultRule, Provider, SimServer},
+    supabase::ProjectSpec,
+    vercel::{SiteSpec, VercelProject},
+};
+use provision_core::{Resource, StepContext, Verdict};
+use provision_testkit::solo::SoloHost;
+
+use crate::{github, n8n, supabase, vercel};
+
+/// A resource that looks, and the name and value of the token it looks with.
+struct Case<'c, P: Provider, R: Resource> {
+    server: &'c SimServer<P>,
+    host: &'c SoloHost,
+    cx: StepContext,
+    token: (&'static str, &'c str),
+    resource: R,
+    spec: R::Spec,
+}
+
+impl<P: Provider, R: Resource> Case<'_, P, R> {
+    async fn check(&self) {
+        let (name, good) = self.token;
+        // Replaced while the provider refuses the old one: one more call, and no error.
+        self.host.set_secret(name, "stale-token-canary");
+        let slow = Fault::SlowHeaders(Duration::from_millis(300));
+        self.server.faults().add(FaultRule::new(slow).once());
+        let replace = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.host.set_secret(name, &format!(" {good}\r\n"));
+        };
+        let before = self.server.requests().len();
+        let (found, ()) = tokio::join!(self.resource.find(&self.cx, &self.spec), replace);
+        found.unwrap();
+        let lines = self.server.requests().split_off(before);
+        let [first, second, ..] = lines.as_slice() else { panic!("{name}: {lines:?}") };
+        assert_eq!((&first.method, &first.path), (&second.method, &second.path), "{name}");
+        // The same token is not sent again.
+        self.host.set_secret(name, "stale-token-canary");
+        let before = self.server.requests().len();
+        let error = self.resource.find(&self.cx, &self.spec).await.unwrap_err();
+        assert_eq!(error.verdict(), &Verdict::Permanent, "{name}: {error}");
+        assert_eq!(self.server.requests().len(), before + 1, "{name}");
+    }
+}
+
+// covers: R1-12, X1
+#[tokio::test]
+async fn a_token_that_was_replaced_meanwhile_is_tried_once_by_every_client() {
+    let world = github::World::new();
+    Case {
+        server: &world.server,
+        host: &world.host,
+        cx: world.cx("repo"),
+        token: ("GITHUB_TOKEN", github::CANARY),
+        resource: world.repos(),
+        spec: github::spec(),
+    }
+    .check()
+    .await;
+    let world = supabase::World::start();
+    Case {
+        server: &world.server,
+        host: &world.host,
+        cx: world.cx("db"),
+        token: ("TOKEN", supabase::CANARY),
+        resource: world.projects.clone(),
+        spec: ProjectSpec::new("client-a", "eu-central-1"),
+    }
+    .check()
+    .await;
+    let world = vercel::World::start();
+    Case {
+        server: &world.server,
+        host: &world.host,
+        cx: world.cx("project"),
+        token: ("VERCEL_TOKEN", provision_adapters::vercel::sim::TOKEN),
+        resource: VercelProject::new(&world.vercel),
+        spec: SiteSpec::new("acme-site"),
+    }
+    .check()
+    .await;
+    let world = n8n::World::start();
+    let (spec, _) = world.workflow().await;
+    Case {
+        server: &world.server,
+        host: &world.host,
+        cx: world.cx("workflow"),
+        token: ("N8N_API_KEY", provision_adapters::n8n::sim::KEY),
+        resource: Workflow::new(&world.n8n),
+        spec,
+    }
+    .check()
+    .await;
+}
