@@ -5,6 +5,8 @@
 //! set of provider SDKs in what a call reports: not only that it failed, but what may have
 //! happened and how that can be found out.
 
+#[cfg(any(feature = "github", feature = "n8n", feature = "vercel"))]
+mod adopted;
 #[cfg(feature = "github")]
 pub mod github;
 pub mod http;

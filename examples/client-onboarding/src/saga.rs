@@ -173,13 +173,13 @@ fn repository(client: &Client, template: &str) -> RepoSpec {
 }
 
 fn repository_secrets(repo: &Repo, db: Project) -> SecretsSpec {
-    SecretsSpec::new(repo.full_name.as_str())
+    SecretsSpec::new(repo.id, repo.full_name.as_str())
         .with("SUPABASE_DB_PASSWORD", db.db_password)
         .with("SUPABASE_SERVICE_KEY", db.service_key)
 }
 
 fn repository_variables(client: &Client, repo: &Repo, db: Project) -> VariablesSpec {
-    VariablesSpec::new(repo.full_name.as_str())
+    VariablesSpec::new(repo.id, repo.full_name.as_str())
         .with("CLIENT_ID", client.id.as_str())
         .with("SUPABASE_URL", db.url)
 }

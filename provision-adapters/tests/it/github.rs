@@ -106,6 +106,11 @@ pub(crate) async fn ready<R: Resource>(
     panic!("never ready");
 }
 
+/// The number of a repository, as a spec names it.
+pub(crate) fn number(id: &ExternalId) -> u64 {
+    id.as_str().parse().unwrap()
+}
+
 /// Every text an error can become, with all its causes.
 pub(crate) fn all_texts(error: &StepError) -> String {
     let mut text = format!("{error} {error:?} {error:#?} {:?}", error.hint());
@@ -175,7 +180,7 @@ async fn everything(world: &World) {
     repos.find(&cx, &spec()).await.unwrap();
     let id = world.site().await;
     let secrets = RepoSecrets::new(&world.github);
-    let wanted = SecretsSpec::new("acme/site")
+    let wanted = SecretsSpec::new(number(&id), "acme/site")
         .with("DB_URL", SecretRef::named("DB_URL"))
         .with("API_KEY", SecretRef::named("DB_URL"));
     round(world, "secrets", secrets, wanted, || {
@@ -184,7 +189,8 @@ async fn everything(world: &World) {
     })
     .await;
     let variables = RepoVariables::new(&world.github);
-    let wanted = VariablesSpec::new("acme/site").with("REGION", "eu").with("TIER", "2");
+    let wanted =
+        VariablesSpec::new(number(&id), "acme/site").with("REGION", "eu").with("TIER", "2");
     round(world, "variables", variables, wanted, || {
         let value = world.server.with(|sim| sim.variable_value("acme/site", "TIER"));
         assert_eq!(value.as_deref(), Some("2"));
@@ -279,13 +285,13 @@ async fn a_foreign_repository_is_named_and_left_untouched() {
 #[tokio::test]
 async fn values_that_were_there_before_are_foreign() {
     let world = World::new();
-    world.site().await;
+    let id = world.site().await;
     let cx = world.cx("variables");
     let variables = RepoVariables::new(&world.github);
-    let theirs = VariablesSpec::new("acme/site").with("REGION", "us");
+    let theirs = VariablesSpec::new(number(&id), "acme/site").with("REGION", "us");
     let intent = world.host.intend(&cx, &variables, &theirs);
     variables.create(&cx, &theirs, &intent).await.unwrap();
-    let ours = VariablesSpec::new("acme/site").with("REGION", "eu").with("TIER", "1");
+    let ours = VariablesSpec::new(number(&id), "acme/site").with("REGION", "eu").with("TIER", "1");
     match variables.find(&cx, &ours).await.unwrap() {
         Found::Foreign(foreign) => assert!(!foreign.markable && foreign.owner.is_none()),
         other => panic!("{other:?}"),
@@ -386,9 +392,10 @@ async fn a_repository_that_became_public_is_broken_and_not_released() {
 #[tokio::test]
 async fn a_rotated_key_is_read_again_and_the_value_arrives() {
     let world = World::new();
-    world.site().await;
+    let id = world.site().await;
     let (cx, secrets) = (world.cx("secrets"), RepoSecrets::new(&world.github));
-    let wanted = SecretsSpec::new("acme/site").with("DB_URL", SecretRef::named("DB_URL"));
+    let wanted =
+        SecretsSpec::new(number(&id), "acme/site").with("DB_URL", SecretRef::named("DB_URL"));
     let put = FaultRule::new(Fault::Status(422)).method("PUT").path_contains("/secrets/").once();
     world.server.faults().add(put);
     let intent = world.host.intend(&cx, &secrets, &wanted);

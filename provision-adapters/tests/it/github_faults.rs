@@ -12,7 +12,7 @@ use provision_core::{
     context::Memory,
 };
 
-use crate::github::{CANARY, CANARY_VALUE, World, all_texts, deploy, ready, run, spec};
+use crate::github::{CANARY, CANARY_VALUE, World, all_texts, deploy, number, ready, run, spec};
 
 /// The effect is there, and the answer is not, or is not usable.
 fn lost_answers() -> Vec<Fault> {
@@ -49,12 +49,12 @@ struct Case {
     undone: &'static [&'static str],
 }
 
-fn secrets_spec() -> SecretsSpec {
-    SecretsSpec::new("acme/site").with("DB_URL", SecretRef::named("DB_URL"))
+fn secrets_spec(id: &ExternalId) -> SecretsSpec {
+    SecretsSpec::new(number(id), "acme/site").with("DB_URL", SecretRef::named("DB_URL"))
 }
 
-fn variables_spec() -> VariablesSpec {
-    VariablesSpec::new("acme/site").with("REGION", "eu")
+fn variables_spec(id: &ExternalId) -> VariablesSpec {
+    VariablesSpec::new(number(id), "acme/site").with("REGION", "eu")
 }
 
 async fn create<R: Resource>(
@@ -74,8 +74,8 @@ fn cases() -> Vec<Case> {
             name: "set a secret",
             method: "PUT",
             path: "/secrets/",
-            call: |w, _| {
-                Box::pin(create(w, "secrets", RepoSecrets::new(&w.github), secrets_spec()))
+            call: |w, id| {
+                Box::pin(create(w, "secrets", RepoSecrets::new(&w.github), secrets_spec(id)))
             },
             done: &["repo", "secret"],
             undone: &["repo"],
@@ -84,8 +84,8 @@ fn cases() -> Vec<Case> {
             name: "create a variable",
             method: "POST",
             path: "/variables",
-            call: |w, _| {
-                Box::pin(create(w, "variables", RepoVariables::new(&w.github), variables_spec()))
+            call: |w, id| {
+                Box::pin(create(w, "variables", RepoVariables::new(&w.github), variables_spec(id)))
             },
             done: &["repo", "variable"],
             undone: &["repo"],
@@ -263,13 +263,13 @@ async fn a_failed_look_is_never_absent_and_nothing_is_made() {
             assert!(requests.iter().all(|line| line.method == "GET"), "{requests:?}");
         }
         let world = World::new();
-        world.site().await;
+        let site = world.site().await;
         world.server.faults().add(FaultRule::new(fault.clone()).method("GET"));
         let cx = world.cx("x");
         let (secrets, variables) =
             (RepoSecrets::new(&world.github), RepoVariables::new(&world.github));
-        assert!(secrets.find(&cx, &secrets_spec()).await.is_err(), "{fault:?}");
-        assert!(variables.find(&cx, &variables_spec()).await.is_err(), "{fault:?}");
+        assert!(secrets.find(&cx, &secrets_spec(&site)).await.is_err(), "{fault:?}");
+        assert!(variables.find(&cx, &variables_spec(&site)).await.is_err(), "{fault:?}");
         assert!(world.repos().list_owned(&cx).await.is_err(), "{fault:?}");
         let id = ExternalId::from("1");
         assert!(world.repos().ready(&cx, &spec(), &id).await.is_err(), "{fault:?}");
@@ -354,17 +354,23 @@ async fn a_storm_of_faults_leaves_one_repository_with_everything_in_it() {
             world.server.faults().add(FaultRule::new(fault).chance(0.06));
         }
         let cx = world.cx("repo");
-        protocol(&world, &cx, &world.repos(), &spec()).await;
+        let repo = protocol(&world, &cx, &world.repos(), &spec()).await;
+        let id = ExternalId::from(repo.id.to_string().as_str());
         let secrets = RepoSecrets::new(&world.github);
-        protocol(&world, &world.cx("secrets"), &secrets, &secrets_spec()).await;
+        protocol(&world, &world.cx("secrets"), &secrets, &secrets_spec(&id)).await;
         let variables = RepoVariables::new(&world.github);
-        protocol(&world, &world.cx("variables"), &variables, &variables_spec()).await;
+        protocol(&world, &world.cx("variables"), &variables, &variables_spec(&id)).await;
         assert_eq!(world.kinds(), ["repo", "secret", "variable"], "seed {seed}");
     }
 }
 
 /// Looks, creates and polls as the engine does, until it is there; errors start it again.
-async fn protocol<R: Resource>(world: &World, cx: &StepContext, resource: &R, spec: &R::Spec) {
+async fn protocol<R: Resource>(
+    world: &World,
+    cx: &StepContext,
+    resource: &R,
+    spec: &R::Spec,
+) -> R::Output {
     let mut intended = false;
     for _ in 0..60 {
         let Ok(found) = resource.find(cx, spec).await else { continue };
@@ -382,8 +388,8 @@ async fn protocol<R: Resource>(world: &World, cx: &StepContext, resource: &R, sp
             }
             other => panic!("{other:?}"),
         };
-        if let Ok(Readiness::Ready(_)) = resource.ready(cx, spec, &id).await {
-            return;
+        if let Ok(Readiness::Ready(output)) = resource.ready(cx, spec, &id).await {
+            return output;
         }
     }
     panic!("it never came to rest");

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, and say aloud what they skip"
 )]
 
+mod adoption;
 mod ambiguous;
 mod canary;
 mod credentials;
@@ -17,6 +18,7 @@ mod faults;
 mod github;
 mod github_faults;
 mod github_sim;
+mod github_values;
 mod n8n;
 mod n8n_faults;
 mod scenes;

@@ -91,14 +91,14 @@ impl Scene for OnGitHub {
                 .resource("secrets", RepoSecrets::new(&github))
                 .retry(build.policy())
                 .input(repo, |_, repo| {
-                    SecretsSpec::new(repo.full_name).with("A", value()).with("B", value())
+                    SecretsSpec::new(repo.id, repo.full_name).with("A", value()).with("B", value())
                 });
             let variables = s
                 .resource("variables", RepoVariables::new(&github))
                 .retry(build.policy())
                 .after(secrets)
                 .input(repo, |_, repo| {
-                    VariablesSpec::new(repo.full_name).with("C", "1").with("D", "2")
+                    VariablesSpec::new(repo.id, repo.full_name).with("C", "1").with("D", "2")
                 });
             let run = s
                 .resource("dispatch", Dispatch::new(&github))

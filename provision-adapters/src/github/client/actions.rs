@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use provision_core::{StepContext, StepError};
 use serde_json::Value;
 
-use super::{GitHub, has_next, split};
+use super::{GitHub, has_next, not_visible_yet, split};
 use crate::{
     github::model::{
         DispatchBody, EventBody, PublicKey, RunBody, RunDetails, RunsPage, SealedValue,
@@ -28,7 +28,8 @@ impl GitHub {
         const OPERATION: &str = "read the public key";
         let (owner, name) = split(full_name);
         let request = Request::get(&["repos", owner, name, "actions", "secrets", "public-key"]);
-        self.call(cx, self.read(OPERATION), request, &[200]).await?.json(OPERATION)
+        let read = self.call(cx, self.read(OPERATION), request, &[200]).await;
+        read.map_err(|error| not_visible_yet(cx, error))?.json(OPERATION)
     }
 
     /// One page of secret names. GET `…/actions/secrets` (actions/secrets#list-repository-secrets).
@@ -73,7 +74,7 @@ impl GitHub {
             "refused" => {
                 StepError::retry("set the secret").with_code("key_rotated").with_source(error)
             }
-            _ => error,
+            _ => not_visible_yet(cx, error),
         })
     }
 
@@ -128,7 +129,7 @@ impl GitHub {
         let made = self.call(cx, self.mutate(OPERATION), request, &[201]).await;
         made.map(drop).map_err(|error| match error.code() {
             "conflict" => error.with_code("name_taken"),
-            _ => error,
+            _ => not_visible_yet(cx, error),
         })
     }
 

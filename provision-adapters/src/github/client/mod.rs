@@ -9,7 +9,7 @@ use std::time::Duration;
 use provision_core::{Call, SecretRef, StepContext, StepError, limit::Profile};
 
 use super::{
-    API_VERSION,
+    API_VERSION, LISTING_LAG,
     config::{Account, GitHubConfig},
     error::opinion,
 };
@@ -78,6 +78,19 @@ impl GitHub {
         }
         let bucket = call.limit.as_ref().map_or_else(|| self.http.bucket(), |l| &l.bucket);
         Err(classify(&call, &response, bucket, |_, _| opinion(&response)))
+    }
+}
+
+/// A repository may be unknown to some endpoints for a moment after it was made, so "not found"
+/// counts only once the step's intent is older than [`LISTING_LAG`].
+pub(super) fn not_visible_yet(cx: &StepContext, error: StepError) -> StepError {
+    let intent = cx.memory().intent.as_ref();
+    let fresh = intent.is_none_or(|intent| cx.now() < intent.at.plus(LISTING_LAG));
+    match error.code() {
+        "not_found" if fresh => {
+            StepError::retry("reach the repository").with_code("not_visible_yet").with_source(error)
+        }
+        _ => error,
     }
 }
 

@@ -10,11 +10,17 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::values::{Values, check_names, check_value, found, id_of, without_repository};
-use crate::github::{
-    CONTENT_WITHIN, LATE_WINDOW, LISTING_LAG, PAGES_MAX, SECRETS_MAX,
-    client::GitHub,
-    model::{PublicKey, SealedValue},
+use super::values::{
+    Values, check_names, check_value, found, id_of, is_gone, listing_not_visible, name_of,
+    name_to_write,
+};
+use crate::{
+    adopted::adopted_incomplete,
+    github::{
+        CONTENT_WITHIN, LATE_WINDOW, LISTING_LAG, PAGES_MAX, SECRETS_MAX,
+        client::GitHub,
+        model::{PublicKey, SealedValue},
+    },
 };
 
 const SEAL: &str = "seal the secret";
@@ -23,17 +29,19 @@ const SEAL: &str = "seal the secret";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SecretsSpec {
-    /// The repository, as `owner/name`.
+    /// The repository's id, which survives renames.
+    pub repository_id: u64,
+    /// The repository, as `owner/name` when the set was wanted.
     pub repository: String,
     /// Names and where their values come from; at least one, at most 100.
     pub secrets: BTreeMap<String, SecretRef>,
 }
 
 impl SecretsSpec {
-    /// Wants secrets in a repository.
+    /// Wants secrets in the repository that has this id and, as `owner/name`, this name.
     #[must_use]
-    pub fn new(repository: impl Into<String>) -> Self {
-        Self { repository: repository.into(), secrets: BTreeMap::new() }
+    pub fn new(repository_id: u64, repository: impl Into<String>) -> Self {
+        Self { repository_id, repository: repository.into(), secrets: BTreeMap::new() }
     }
 
     /// Adds a secret.
@@ -80,16 +88,15 @@ impl RepoSecrets {
     async fn put(
         &self,
         cx: &StepContext,
-        spec: &SecretsSpec,
+        repository: &str,
         key: &PublicKey,
-        name: &str,
+        (name, reference): (&str, &SecretRef),
     ) -> Result<(), StepError> {
-        let Some(reference) = spec.secrets.get(name) else { return Ok(()) };
         let value = cx.reveal(reference).await?;
         check_value(value.expose())?;
         let sealed = seal(key, &value)?;
         let body = SealedValue { encrypted_value: &sealed, key_id: &key.key_id };
-        self.github.put_secret(cx, &spec.repository, name, &body).await
+        self.github.put_secret(cx, repository, name, &body).await
     }
 }
 
@@ -106,13 +113,12 @@ impl Resource for RepoSecrets {
     async fn find(&self, cx: &StepContext, spec: &SecretsSpec) -> Result<Found, StepError> {
         check_names(spec.secrets.keys(), SECRETS_MAX)?;
         let id = id_of(&spec.repository, spec.secrets.keys());
-        match self.names(cx, &spec.repository).await? {
-            Some(there) => {
-                let wanted: BTreeSet<&String> = spec.secrets.keys().collect();
-                Ok(found(id, &wanted, &there))
-            }
-            None => without_repository(&self.github, cx, &spec.repository).await,
-        }
+        let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
+            return is_gone(&self.github, cx, &spec.repository).await.map(|()| Found::Absent);
+        };
+        let there = self.names(cx, &repository).await?.ok_or_else(listing_not_visible)?;
+        let wanted: BTreeSet<&String> = spec.secrets.keys().collect();
+        Ok(found(id, &wanted, &there))
     }
 
     /// Sets the first one; `ready` sets the rest, so that each call's end says one thing.
@@ -123,9 +129,10 @@ impl Resource for RepoSecrets {
         _: &Intent,
     ) -> Result<ExternalId, StepError> {
         check_names(spec.secrets.keys(), SECRETS_MAX)?;
-        if let Some(first) = spec.secrets.keys().next() {
-            let key = self.github.public_key(cx, &spec.repository).await?;
-            self.put(cx, spec, &key, first).await?;
+        if let Some((first, reference)) = spec.secrets.iter().next() {
+            let repository = name_to_write(&self.github, cx, spec.repository_id).await?;
+            let key = self.github.public_key(cx, &repository).await?;
+            self.put(cx, &repository, &key, (first, reference)).await?;
         }
         Ok(id_of(&spec.repository, spec.secrets.keys()))
     }
@@ -134,16 +141,22 @@ impl Resource for RepoSecrets {
         &self,
         cx: &StepContext,
         spec: &SecretsSpec,
-        _: &ExternalId,
+        id: &ExternalId,
     ) -> Result<Readiness<Values>, StepError> {
-        let there = self.names(cx, &spec.repository).await?.ok_or_else(|| {
-            StepError::retry("list the secrets").with_code("repository_not_visible")
-        })?;
-        let missing: Vec<_> = spec.secrets.keys().filter(|name| !there.contains(name)).collect();
-        if !missing.is_empty() {
-            let key = self.github.public_key(cx, &spec.repository).await?;
-            for name in missing {
-                self.put(cx, spec, &key, name).await?;
+        let repository = name_to_write(&self.github, cx, spec.repository_id).await?;
+        let there = self.names(cx, &repository).await?.ok_or_else(listing_not_visible)?;
+        let missing: Vec<_> =
+            spec.secrets.iter().filter(|(name, _)| !there.contains(name)).collect();
+        if let Some((name, _)) = missing.first() {
+            if cx.is_adopted(id) {
+                return Err(adopted_incomplete(
+                    "check the secrets",
+                    format!("`{name}` is not there as wanted"),
+                ));
+            }
+            let key = self.github.public_key(cx, &repository).await?;
+            for (name, reference) in missing {
+                self.put(cx, &repository, &key, (name, reference)).await?;
             }
         }
         let names = spec.secrets.keys().cloned().collect();
@@ -156,8 +169,11 @@ impl Resource for RepoSecrets {
         spec: &SecretsSpec,
         _: &ExternalId,
     ) -> Result<(), StepError> {
+        let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
+            return is_gone(&self.github, cx, &spec.repository).await;
+        };
         for name in spec.secrets.keys() {
-            self.github.delete_secret(cx, &spec.repository, name).await?;
+            self.github.delete_secret(cx, &repository, name).await?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::github::{
     VALUE_BYTES_MAX,
-    client::{GitHub, Look, split},
+    client::{GitHub, not_visible_yet, split},
 };
 
 /// The names that are set in a repository.
@@ -50,23 +50,48 @@ pub(super) fn found(id: ExternalId, wanted: &BTreeSet<&String>, there: &[String]
     }
 }
 
-/// A listing was answered with 404: absent only if the repository definitely is.
-pub(super) async fn without_repository(
+/// The name that the repository of an id has today.
+///
+/// S11: a repository can be renamed, and another one made under its old name. So values are
+/// looked for, set and deleted under this name alone.
+pub(super) async fn name_of(
     github: &GitHub,
     cx: &StepContext,
-    repository: &str,
-) -> Result<Found, StepError> {
+    repository: u64,
+) -> Result<Option<String>, StepError> {
+    let repo = github.repo_by_id(cx, &repository.to_string()).await?;
+    Ok(repo.map(|repo| repo.full_name))
+}
+
+/// As [`name_of`], for a repository that has to be there.
+pub(super) async fn name_to_write(
+    github: &GitHub,
+    cx: &StepContext,
+    repository: u64,
+) -> Result<String, StepError> {
     const OPERATION: &str = "look for the repository of the values";
-    let (owner, name) = split(repository);
-    match github.repo(cx, owner, name).await? {
-        Look::Absent if owner.eq_ignore_ascii_case(github.account().login()) => {
-            github.owner(cx).await?;
-            Ok(Found::Absent)
-        }
-        Look::Absent => Ok(Found::Absent),
-        Look::Here(_) => Err(StepError::retry(OPERATION).with_code("not_visible_yet")),
-        Look::Moved(_) => Err(StepError::permanent(OPERATION).with_code("repository_moved")),
+    let gone = || StepError::permanent(OPERATION).with_code("not_found");
+    let name = name_of(github, cx, repository).await?;
+    name.ok_or_else(gone).map_err(|error| not_visible_yet(cx, error))
+}
+
+/// What `find` and `delete` do without the repository: absent counts only from a token that sees
+/// the owner.
+pub(super) async fn is_gone(
+    github: &GitHub,
+    cx: &StepContext,
+    full_name: &str,
+) -> Result<(), StepError> {
+    let (owner, _) = split(full_name);
+    if owner.eq_ignore_ascii_case(github.account().login()) {
+        github.owner(cx).await?;
     }
+    Ok(())
+}
+
+/// The listing of a repository that is there was answered with 404.
+pub(super) fn listing_not_visible() -> StepError {
+    StepError::retry("list the values").with_code("not_visible_yet")
 }
 
 /// Refuses names that GitHub would refuse, or store under another spelling.

@@ -8,9 +8,15 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::values::{Values, check_names, check_value, found, id_of, without_repository};
-use crate::github::{
-    CONTENT_WITHIN, LATE_WINDOW, LISTING_LAG, PAGES_MAX, client::GitHub, model::Variable,
+use super::values::{
+    Values, check_names, check_value, found, id_of, is_gone, listing_not_visible, name_of,
+    name_to_write,
+};
+use crate::{
+    adopted::adopted_incomplete,
+    github::{
+        CONTENT_WITHIN, LATE_WINDOW, LISTING_LAG, PAGES_MAX, client::GitHub, model::Variable,
+    },
 };
 
 /// Most variables of a repository.
@@ -20,17 +26,19 @@ const VARIABLES_MAX: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VariablesSpec {
-    /// The repository, as `owner/name`.
+    /// The repository's id, which survives renames.
+    pub repository_id: u64,
+    /// The repository, as `owner/name` when the set was wanted.
     pub repository: String,
     /// Names and values; at least one, at most 500.
     pub variables: BTreeMap<String, String>,
 }
 
 impl VariablesSpec {
-    /// Wants variables in a repository.
+    /// Wants variables in the repository that has this id and, as `owner/name`, this name.
     #[must_use]
-    pub fn new(repository: impl Into<String>) -> Self {
-        Self { repository: repository.into(), variables: BTreeMap::new() }
+    pub fn new(repository_id: u64, repository: impl Into<String>) -> Self {
+        Self { repository_id, repository: repository.into(), variables: BTreeMap::new() }
     }
 
     /// Adds a variable.
@@ -100,14 +108,13 @@ impl Resource for RepoVariables {
     async fn find(&self, cx: &StepContext, spec: &VariablesSpec) -> Result<Found, StepError> {
         check_names(spec.variables.keys(), VARIABLES_MAX)?;
         let id = id_of(&spec.repository, spec.variables.keys());
-        match self.values(cx, &spec.repository).await? {
-            Some(there) => {
-                let wanted: BTreeSet<&String> = spec.variables.keys().collect();
-                let there: Vec<String> = there.into_iter().map(|one| one.name).collect();
-                Ok(found(id, &wanted, &there))
-            }
-            None => without_repository(&self.github, cx, &spec.repository).await,
-        }
+        let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
+            return is_gone(&self.github, cx, &spec.repository).await.map(|()| Found::Absent);
+        };
+        let there = self.values(cx, &repository).await?.ok_or_else(listing_not_visible)?;
+        let wanted: BTreeSet<&String> = spec.variables.keys().collect();
+        let there: Vec<String> = there.into_iter().map(|one| one.name).collect();
+        Ok(found(id, &wanted, &there))
     }
 
     /// Sets the first one; `ready` sets the rest, so that each call's end says one thing.
@@ -119,7 +126,8 @@ impl Resource for RepoVariables {
     ) -> Result<ExternalId, StepError> {
         check_names(spec.variables.keys(), VARIABLES_MAX)?;
         if let Some(first) = spec.variables.iter().next() {
-            self.post(cx, &spec.repository, first).await?;
+            let repository = name_to_write(&self.github, cx, spec.repository_id).await?;
+            self.post(cx, &repository, first).await?;
         }
         Ok(id_of(&spec.repository, spec.variables.keys()))
     }
@@ -128,16 +136,21 @@ impl Resource for RepoVariables {
         &self,
         cx: &StepContext,
         spec: &VariablesSpec,
-        _: &ExternalId,
+        id: &ExternalId,
     ) -> Result<Readiness<Values>, StepError> {
-        let there = self.values(cx, &spec.repository).await?.ok_or_else(|| {
-            StepError::retry("list the variables").with_code("repository_not_visible")
-        })?;
+        let repository = name_to_write(&self.github, cx, spec.repository_id).await?;
+        let there = self.values(cx, &repository).await?.ok_or_else(listing_not_visible)?;
         for wanted in &spec.variables {
             match there.iter().find(|one| one.name == *wanted.0) {
                 Some(one) if one.value == *wanted.1 => {}
+                _ if cx.is_adopted(id) => {
+                    return Err(adopted_incomplete(
+                        "check the variables",
+                        format!("`{}` is not there as wanted", wanted.0),
+                    ));
+                }
                 Some(_) => return Ok(Readiness::Broken { code: "value_differs".to_owned() }),
-                None => self.post(cx, &spec.repository, wanted).await?,
+                None => self.post(cx, &repository, wanted).await?,
             }
         }
         let names = spec.variables.keys().cloned().collect();
@@ -150,8 +163,11 @@ impl Resource for RepoVariables {
         spec: &VariablesSpec,
         _: &ExternalId,
     ) -> Result<(), StepError> {
+        let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
+            return is_gone(&self.github, cx, &spec.repository).await;
+        };
         for name in spec.variables.keys() {
-            self.github.delete_variable(cx, &spec.repository, name).await?;
+            self.github.delete_variable(cx, &repository, name).await?;
         }
         Ok(())
     }

@@ -13,7 +13,10 @@ use super::{
     may_lag,
     workflow::{Webhook, WorkflowMade},
 };
-use crate::n8n::{LISTING_LAG, N8n, error::Registered};
+use crate::{
+    adopted::adopted_incomplete,
+    n8n::{LISTING_LAG, N8n, error::Registered},
+};
 
 /// A workflow that is to be active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,14 +120,20 @@ impl Resource for WorkflowActivation {
     ) -> Result<Readiness<Activated>, StepError> {
         let active = self.n8n.workflow(cx, id.as_str()).await?.is_some_and(|w| w.active);
         if !active {
-            return Ok(if may_lag(cx) {
-                Readiness::NotYet { again_in: Duration::from_secs(1) }
-            } else {
-                Readiness::Broken { code: "not_active".to_owned() }
-            });
+            return match may_lag(cx) {
+                true => Ok(Readiness::NotYet { again_in: Duration::from_secs(1) }),
+                false if cx.is_adopted(id) => {
+                    Err(adopted_incomplete("look at the workflow", "it is not active"))
+                }
+                false => Ok(Readiness::Broken { code: "not_active".to_owned() }),
+            };
         }
         let hooks = &spec.workflow.webhooks;
-        if self.missing(cx, hooks).await?.is_some() {
+        if let Some(hook) = self.missing(cx, hooks).await? {
+            if cx.is_adopted(id) {
+                let what = format!("the webhook `{}` is not there", hook.node);
+                return Err(adopted_incomplete("probe webhook", what));
+            }
             // Releases 2.29 to 2.31 answer 200 and register nothing until it is done again
             // (n8n issues 34038, 34163 and 35664).
             self.n8n.deactivate(cx, id.as_str()).await?;

@@ -9,7 +9,10 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{may_lag, moment, project::SiteProject};
-use crate::vercel::{LISTING_LAG, Vercel};
+use crate::{
+    adopted::adopted_incomplete,
+    vercel::{LISTING_LAG, Vercel},
+};
 
 /// A wanted domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +92,7 @@ impl Resource for VercelDomain {
         &self,
         cx: &StepContext,
         spec: &DomainSpec,
-        _: &ExternalId,
+        id: &ExternalId,
     ) -> Result<Readiness<DomainVerified>, StepError> {
         let later = Readiness::NotYet { again_in: Duration::from_secs(30) };
         let project = &spec.project.id;
@@ -100,6 +103,9 @@ impl Resource for VercelDomain {
                 Readiness::Broken { code: "vanished".to_owned() }
             });
         };
+        if !domain.verified && cx.is_adopted(id) {
+            return Err(adopted_incomplete("verify the domain", "it is not verified"));
+        }
         if !domain.verified && !self.vercel.verify_domain(cx, project, &spec.domain).await? {
             return Ok(later);
         }

@@ -9,9 +9,12 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{may_lag, moment, project::SiteProject};
-use crate::vercel::{
-    LISTING_LAG, OWNER_VARIABLE, VARIABLES_MAX, Vercel,
-    model::{NewVariable, Variable},
+use crate::{
+    adopted::adopted_incomplete,
+    vercel::{
+        LISTING_LAG, OWNER_VARIABLE, VARIABLES_MAX, Vercel,
+        model::{NewVariable, Variable},
+    },
 };
 
 /// How the provider keeps a value.
@@ -288,16 +291,20 @@ impl Resource for VercelEnv {
         &self,
         cx: &StepContext,
         spec: &EnvSpec,
-        _: &ExternalId,
+        id: &ExternalId,
     ) -> Result<Readiness<EnvApplied>, StepError> {
         let wanted = opened(cx, spec.variables.iter()).await?;
         let Some(env) = self.vercel.variables(cx, &spec.project.id).await? else {
             return Ok(Readiness::Broken { code: "project_vanished".to_owned() });
         };
         let differing = differing(&env, &wanted);
-        if differing.is_empty() {
+        let Some((first, _)) = differing.first() else {
             let keys = spec.variables.iter().map(|v| v.key.clone()).collect();
             return Ok(Readiness::Ready(EnvApplied { project: spec.project.clone(), keys }));
+        };
+        if cx.is_adopted(id) {
+            let what = format!("`{}` is not there as wanted", first.key);
+            return Err(adopted_incomplete("check the variables", what));
         }
         let mark = cx.mark();
         let ours = |v: &&Variable| mark_of(v).as_ref() == Some(&mark);

@@ -1,0 +1,162 @@
+//! Sets that somebody else made and a run uses: they are read, and never written.
+
+use provision_adapters::{
+    github::{RepoSecrets, RepoVariables, SecretsSpec, VariablesSpec},
+    n8n::{ActivationSpec, WorkflowActivation},
+    sim::{Provider, RequestLine, SimServer},
+    vercel::{DomainSpec, EnvSpec, EnvVar, VercelDomain, VercelEnv},
+};
+use provision_core::{
+    Effect, ExternalId, Found, Origin, Readiness, Resource, SecretRef, StepContext, Verdict,
+};
+
+use crate::{github, n8n, vercel};
+
+/// Takes what others made, as the engine does where the policy says so.
+async fn adopt<R: Resource>(cx: &StepContext, resource: &R, spec: &R::Spec) -> ExternalId {
+    let Found::Foreign(foreign) = resource.find(cx, spec).await.unwrap() else {
+        panic!("it is not somebody else's")
+    };
+    cx.note_as(&foreign.id, Origin::Adopted).await.unwrap();
+    foreign.id
+}
+
+/// An adopted set that lacks something ends the step for good.
+async fn is_incomplete<R: Resource>(
+    cx: &StepContext,
+    resource: &R,
+    spec: &R::Spec,
+    id: &ExternalId,
+) {
+    let Err(error) = resource.ready(cx, spec, id).await else { panic!("it was completed") };
+    assert_eq!((error.code(), error.verdict()), ("adopted_incomplete", &Verdict::Permanent));
+    assert_eq!(error.effect(), Effect::None);
+    assert!(error.hint().is_some());
+}
+
+async fn is_used<R: Resource>(cx: &StepContext, resource: &R, spec: &R::Spec, id: &ExternalId) {
+    let state = resource.ready(cx, spec, id).await;
+    assert!(matches!(state, Ok(Readiness::Ready(_))), "a whole set is used as it is");
+}
+
+fn changes<P: Provider>(server: &SimServer<P>) -> Vec<RequestLine> {
+    let mut lines = server.requests();
+    lines.retain(|line| !matches!(&*line.method, "GET" | "HEAD" | "OPTIONS"));
+    lines
+}
+
+// covers: S11
+#[tokio::test]
+async fn adopted_secrets_are_used_whole_and_never_completed() {
+    let world = github::World::new();
+    let site = github::number(&world.site().await);
+    let secrets = RepoSecrets::new(&world.github);
+    let one =
+        |name: &str| SecretsSpec::new(site, "acme/site").with(name, SecretRef::named("DB_URL"));
+    let wanted = one("A").with("B", SecretRef::named("DB_URL"));
+    let (theirs, cx) = (world.host.context(github::run(2), "x"), world.cx("secrets"));
+    let make = async |name: &str| {
+        let intent = world.host.intend(&theirs, &secrets, &one(name));
+        secrets.create(&theirs, &one(name), &intent).await.unwrap();
+    };
+    make("A").await;
+    let id = adopt(&cx, &secrets, &wanted).await;
+    let before = changes(&world.server);
+    is_incomplete(&cx, &secrets, &wanted, &id).await;
+    assert_eq!(changes(&world.server), before);
+    make("B").await;
+    is_used(&cx, &secrets, &wanted, &id).await;
+    assert_eq!(changes(&world.server).len(), before.len() + 1);
+}
+
+// covers: S11
+#[tokio::test]
+async fn adopted_variables_are_used_whole_and_never_completed_or_changed() {
+    let world = github::World::new();
+    let site = github::number(&world.site().await);
+    let variables = RepoVariables::new(&world.github);
+    let one = |name: &str, value: &str| VariablesSpec::new(site, "acme/site").with(name, value);
+    let wanted = one("A", "1").with("B", "2");
+    let (theirs, cx) = (world.host.context(github::run(2), "x"), world.cx("variables"));
+    let make = async |name: &str, value: &str| {
+        let intent = world.host.intend(&theirs, &variables, &one(name, value));
+        variables.create(&theirs, &one(name, value), &intent).await.unwrap();
+    };
+    make("A", "1").await;
+    let id = adopt(&cx, &variables, &wanted).await;
+    let before = changes(&world.server);
+    is_incomplete(&cx, &variables, &wanted, &id).await;
+    is_incomplete(&cx, &variables, &one("A", "other"), &id).await;
+    assert_eq!(changes(&world.server), before);
+    make("B", "2").await;
+    is_used(&cx, &variables, &wanted, &id).await;
+    assert_eq!(changes(&world.server).len(), before.len() + 1);
+}
+
+// covers: S11
+#[tokio::test]
+async fn adopted_site_variables_are_used_whole_and_never_completed() {
+    let world = vercel::World::start();
+    let project = world.project().await;
+    let env = VercelEnv::new(&world.vercel);
+    let one = |key: &str| EnvSpec::new(project.clone(), [EnvVar::plain(key, "1")]);
+    let wanted = EnvSpec::new(project.clone(), [EnvVar::plain("A", "1"), EnvVar::plain("B", "1")]);
+    let cx = world.cx("env");
+    vercel::build(&world.host, &world.host.context(vercel::run(2), "x"), &env, &one("A")).await;
+    let id = adopt(&cx, &env, &wanted).await;
+    let before = changes(&world.server);
+    is_incomplete(&cx, &env, &wanted, &id).await;
+    assert_eq!(changes(&world.server), before);
+    vercel::build(&world.host, &world.host.context(vercel::run(2), "y"), &env, &one("B")).await;
+    is_used(&cx, &env, &wanted, &id).await;
+    assert_eq!(changes(&world.server).len(), before.len() + 1);
+}
+
+// covers: S11
+#[tokio::test]
+async fn an_adopted_domain_is_verified_by_those_who_own_it() {
+    let world = vercel::World::start();
+    let spec = DomainSpec::new(world.project().await, "app.acme.example");
+    let domain = VercelDomain::new(&world.vercel);
+    let (theirs, cx) = (world.host.context(vercel::run(2), "x"), world.cx("domain"));
+    let intent = world.host.intend(&theirs, &domain, &spec);
+    let made = domain.create(&theirs, &spec, &intent).await.unwrap();
+    let id = adopt(&cx, &domain, &spec).await;
+    world.server.with(|sim| sim.set_dns("app.acme.example"));
+    let before = changes(&world.server);
+    is_incomplete(&cx, &domain, &spec, &id).await;
+    assert_eq!(changes(&world.server), before);
+    is_used(&theirs, &domain, &spec, &made).await;
+    is_used(&cx, &domain, &spec, &id).await;
+}
+
+// covers: S11
+#[tokio::test]
+async fn an_adopted_activation_is_used_whole_and_never_switched() {
+    let world = n8n::World::start();
+    let (_, made) = world.workflow().await;
+    let activation = WorkflowActivation::new(&world.n8n);
+    let (theirs, cx) = (world.host.context(n8n::run(2), "x"), world.cx("activation"));
+    let active = ActivationSpec::new(made);
+    world.server.with(|sim| sim.forget_webhooks(1));
+    let intent = world.host.intend(&theirs, &activation, &active);
+    let own = activation.create(&theirs, &active, &intent).await.unwrap();
+    let id = adopt(&cx, &activation, &active).await;
+    let switches = |lines: Vec<RequestLine>| {
+        lines.into_iter().filter(|line| line.path.contains("activate")).count()
+    };
+    let before = switches(changes(&world.server));
+    is_incomplete(&cx, &activation, &active, &id).await;
+    assert_eq!(switches(changes(&world.server)), before);
+    is_used(&theirs, &activation, &active, &own).await;
+    is_used(&cx, &activation, &active, &id).await;
+    // Switched off meanwhile by those who own it.
+    activation.delete(&theirs, &active, &own).await.unwrap();
+    let memory = provision_core::context::Memory {
+        noted: vec![(id.clone(), Origin::Adopted)],
+        polling_since: Some(provision_core::Timestamp::ZERO),
+        ..Default::default()
+    };
+    let late = world.host.attempt(n8n::run(1), "activation", 2, memory);
+    is_incomplete(&late, &activation, &active, &id).await;
+}
