@@ -55,6 +55,30 @@ pub const REGION_GROUPS: [&str; 3] = ["americas", "emea", "apac"];
 /// Services whose health is waited for after the project says it is up.
 pub const SERVICES: [&str; 8] =
     ["auth", "db", "db_postgres_user", "pooler", "realtime", "rest", "storage", "pg_bouncer"];
+/// The one of them that serves the Data API: where that is off, it never comes up.
+pub const DATA_API_SERVICE: &str = "rest";
+/// Sizes of machines (OpenAPI document of 2026-06-01, `desired_instance_size`).
+pub const INSTANCE_SIZES: [&str; 19] = [
+    "nano",
+    "micro",
+    "small",
+    "medium",
+    "large",
+    "xlarge",
+    "2xlarge",
+    "4xlarge",
+    "8xlarge",
+    "12xlarge",
+    "16xlarge",
+    "24xlarge",
+    "24xlarge_optimized_memory",
+    "24xlarge_optimized_cpu",
+    "24xlarge_high_memory",
+    "48xlarge",
+    "48xlarge_optimized_memory",
+    "48xlarge_optimized_cpu",
+    "48xlarge_high_memory",
+];
 /// Longest project name the provider takes, in characters, the owner mark included.
 pub const PROJECT_NAME_MAX: usize = 256;
 /// Longest name of a spec, in characters; the rest is kept for the owner mark.

@@ -376,3 +376,16 @@ async fn openings_are_by_name() {
         assert_eq!(told.contains("public.news/"), name == "closed", "{told}");
     }
 }
+
+#[tokio::test]
+async fn without_the_data_api_its_service_is_not_waited_for() {
+    let world = World::start();
+    world.server.with(|sim| sim.set_data_api(false));
+    let cx = world.cx("db");
+    let id = world.create(&cx, &spec()).await;
+    for _ in 0..3 {
+        let state = world.projects.ready(&cx, &spec(), &id).await.unwrap();
+        assert!(matches!(state, Readiness::NotYet { .. }), "it is waited for unless said so");
+    }
+    world.settle(&cx, &spec().without_data_api(), &id).await.unwrap();
+}

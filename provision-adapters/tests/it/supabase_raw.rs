@@ -65,6 +65,7 @@ async fn known_bad_requests_are_refused_as_documented() {
         ("POST /v1/projects".into(), without("name"), 400),
         ("POST /v1/projects".into(), with("organization_slug", json!("another")), 403),
         ("POST /v1/projects".into(), with("name", json!("x".repeat(257))), 400),
+        ("POST /v1/projects".into(), with("desired_instance_size", json!("smal")), 400),
         ("POST /v1/projects".into(), with("labels", json!({ "a": "b" })), 400),
         ("POST /v1/projects".into(), with("region", json!("eu-west-1")), 400),
         (

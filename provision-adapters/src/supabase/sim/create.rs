@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     sim::{SimRequest, SimResponse, SimTime},
-    supabase::{PROJECT_NAME_MAX, REGION_GROUPS, REGIONS},
+    supabase::{INSTANCE_SIZES, PROJECT_NAME_MAX, REGION_GROUPS, REGIONS},
 };
 
 /// Keys the body may have; any other is a validation error.
@@ -85,6 +85,12 @@ fn validate(body: &Map<String, Value>) -> Result<Wanted, String> {
     }
     if !slug.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
         return Err("organization_slug: Invalid".to_owned());
+    }
+    if let Some(size) = body.get("desired_instance_size") {
+        let known = size.as_str().is_some_and(|size| INSTANCE_SIZES.contains(&size));
+        if !known {
+            return Err(format!("desired_instance_size: Invalid enum value, received {size}"));
+        }
     }
     Ok(Wanted { name, password, region: region(body)? })
 }

@@ -49,6 +49,7 @@ struct Setup {
     projects_max: Option<usize>,
     fates: VecDeque<Fate>,
     full_regions: BTreeSet<String>,
+    data_api: bool,
 }
 
 /// How long each stage of a project takes, before the speed.
@@ -89,6 +90,7 @@ impl SupabaseSim {
             projects_max: None,
             fates: VecDeque::new(),
             full_regions: BTreeSet::new(),
+            data_api: true,
         };
         Self { state: State::default(), setup }
     }
@@ -111,6 +113,11 @@ impl SupabaseSim {
     /// Refuses to create more than so many projects, as a free plan does.
     pub fn set_projects_max(&mut self, most: usize) {
         self.setup.projects_max = Some(most);
+    }
+
+    /// Sets whether new projects have the Data API; without it, its service never comes up.
+    pub fn set_data_api(&mut self, on: bool) {
+        self.setup.data_api = on;
     }
 
     /// Says that a region has no room.

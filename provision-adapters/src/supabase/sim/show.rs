@@ -12,7 +12,7 @@ use super::{
 use crate::{
     http::format_rfc3339,
     sim::{SimRequest, SimResponse, SimTime},
-    supabase::{REGION_GROUPS, REGIONS, SERVICES},
+    supabase::{DATA_API_SERVICE, REGION_GROUPS, REGIONS, SERVICES},
 };
 
 pub(super) fn organizations() -> SimResponse {
@@ -137,6 +137,7 @@ pub(super) fn health(
     let database = project.database_is_up(setup, now);
     let service = |name: &str| {
         let (status, error) = match (name, project.fate) {
+            (DATA_API_SERVICE, _) if !setup.data_api => ("COMING_UP", None),
             ("auth", Fate::SickService) if services => ("UNHEALTHY", Some("crashed")),
             // In its first seconds the pooler does not know the project.
             ("pooler", _) if !services && database => {

@@ -216,7 +216,8 @@ impl Resource for SupabaseProject {
             Phase::Coming => return Ok(Readiness::NotYet { again_in: POLL }),
             Phase::Failed(code) => return Ok(Readiness::Broken { code: code.to_owned() }),
         }
-        match settle::services(&self.client.health(cx, id).await?) {
+        let wanted = spec.services();
+        match settle::services(&self.client.health(cx, id, &wanted).await?, &wanted) {
             Services::Up => {}
             Services::Coming => return Ok(Readiness::NotYet { again_in: POLL_SERVICES }),
             Services::Ill(name) => {

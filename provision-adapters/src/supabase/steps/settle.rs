@@ -1,9 +1,6 @@
 //! Whether a project and its services have come up: one look, judged.
 
-use crate::supabase::{
-    SERVICES,
-    model::{ServiceHealth, ServiceStatus, Status},
-};
+use crate::supabase::model::{ServiceHealth, ServiceStatus, Status};
 
 /// Where something is on its way up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +47,7 @@ pub(crate) enum Services {
 }
 
 /// Services follow the project by seconds to minutes.
-pub(crate) fn services(health: &[ServiceHealth]) -> Services {
+pub(crate) fn services(health: &[ServiceHealth], wanted: &[&str]) -> Services {
     let ill = health.iter().find(|s| s.status == ServiceStatus::Unhealthy && !is_passing(s));
     if let Some(service) = ill {
         return Services::Ill(service.name.clone());
@@ -58,7 +55,7 @@ pub(crate) fn services(health: &[ServiceHealth]) -> Services {
     let up = |name: &str| {
         health.iter().any(|s| s.name == name && s.status == ServiceStatus::ActiveHealthy)
     };
-    if SERVICES.iter().all(|name| up(name)) { Services::Up } else { Services::Coming }
+    if wanted.iter().all(|name| up(name)) { Services::Up } else { Services::Coming }
 }
 
 /// In its first seconds a service can be "unhealthy" because it cannot be asked, and the pooler
@@ -98,10 +95,10 @@ mod tests {
         let with = |name: &str, status, error| {
             let mut health: Vec<_> = all().filter(|s| s.name != name).collect();
             health.push(service(name, status, error));
-            services(&health)
+            services(&health, &SERVICES)
         };
-        assert_eq!(services(&all().collect::<Vec<_>>()), Services::Up);
-        assert_eq!(services(&all().skip(1).collect::<Vec<_>>()), Services::Coming);
+        assert_eq!(services(&all().collect::<Vec<_>>(), &SERVICES), Services::Up);
+        assert_eq!(services(&all().skip(1).collect::<Vec<_>>(), &SERVICES), Services::Coming);
         assert_eq!(with("db", ServiceStatus::ComingUp, None), Services::Coming);
         let ill = ServiceStatus::Unhealthy;
         let unasked = "{\"error\":\"Failed to retrieve project's auth service health\"}";

@@ -8,7 +8,8 @@ use super::{
     statements::{Refusal, check},
 };
 use crate::supabase::{
-    MIGRATIONS_MAX, REGION_GROUPS, SPEC_NAME_MAX, SQL_BYTES_MAX, verify::Openings,
+    DATA_API_SERVICE, INSTANCE_SIZES, MIGRATIONS_MAX, REGION_GROUPS, SERVICES, SPEC_NAME_MAX,
+    SQL_BYTES_MAX, verify::Openings,
 };
 
 /// A project to be there. Holds no secret.
@@ -18,6 +19,8 @@ pub struct ProjectSpec {
     pub(crate) region: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) instance_size: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) without_data_api: bool,
     #[serde(default)]
     pub(crate) schema: SchemaSpec,
 }
@@ -33,16 +36,32 @@ impl ProjectSpec {
             name: name.into(),
             region: region.into(),
             instance_size: None,
+            without_data_api: false,
             schema: SchemaSpec::default(),
         }
     }
 
-    /// Sets the size of the machine, such as `"small"`. Default: the smallest of the
+    /// Sets the size of the machine, one of [`INSTANCE_SIZES`]. Default: the smallest of the
     /// organization's plan. Larger ones cost more.
     #[must_use]
     pub fn with_instance_size(mut self, size: impl Into<String>) -> Self {
         self.instance_size = Some(size.into());
         self
+    }
+
+    /// Says that new projects of this organization have no Data API, so that its service is not
+    /// waited for. It switches nothing off.
+    #[must_use]
+    pub fn without_data_api(mut self) -> Self {
+        self.without_data_api = true;
+        self
+    }
+
+    /// Services whose health says that the project is up.
+    pub(crate) fn services(&self) -> Vec<&'static str> {
+        let mut services = SERVICES.to_vec();
+        services.retain(|name| !self.without_data_api || *name != DATA_API_SERVICE);
+        services
     }
 
     /// Sets the schema that is applied and verified before any key is given out.
@@ -69,6 +88,12 @@ impl ProjectSpec {
                 valid.push_str(group);
             }
             return Err(SpecError::UnknownRegion { region: self.region.clone(), valid });
+        }
+        if let Some(size) = &self.instance_size
+            && !INSTANCE_SIZES.contains(&&**size)
+        {
+            let (size, valid) = (size.clone(), INSTANCE_SIZES.join(", "));
+            return Err(SpecError::UnknownSize { size, valid });
         }
         self.schema.check()
     }
@@ -150,6 +175,14 @@ pub enum SpecError {
         /// What may be asked for.
         valid: String,
     },
+    /// The size of the machine is none of the list.
+    #[error("unknown size `{size}`; valid are {valid}")]
+    UnknownSize {
+        /// What was asked for.
+        size: String,
+        /// What may be asked for.
+        valid: String,
+    },
     /// There are too many migrations, or too much SQL.
     #[error("at most {MIGRATIONS_MAX} migrations and {SQL_BYTES_MAX} bytes of sql")]
     TooLarge,
@@ -194,6 +227,7 @@ impl SpecError {
         match self {
             Self::Name => "bad_name",
             Self::UnknownRegion { .. } => "unknown_region",
+            Self::UnknownSize { .. } => "unknown_size",
             Self::TooLarge => "schema_too_large",
             Self::MigrationName { .. } | Self::MigrationTwice { .. } => "bad_migration_name",
             Self::Transaction { .. } | Self::ClientCommand { .. } | Self::Unfinished { .. } => {
@@ -241,6 +275,18 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("`af-south-1`") && text.contains("eu-west-1"), "{text}");
         assert!(text.contains("sa-east-1") && text.contains("emea"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_size_is_refused_with_the_valid_list() {
+        let sized = |size: &str| check(&ProjectSpec::new("c-1", "emea").with_instance_size(size));
+        assert_eq!(sized("small"), Ok(()));
+        assert_eq!(sized("48xlarge_high_memory"), Ok(()));
+        for size in ["smal", "Small", ""] {
+            let error = sized(size).unwrap_err();
+            assert_eq!(error.code(), "unknown_size");
+            assert!(error.to_string().contains("nano, micro, small"), "{error}");
+        }
     }
 
     #[test]
