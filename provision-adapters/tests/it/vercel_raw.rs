@@ -66,8 +66,33 @@ async fn projects_refuse_what_the_provider_refuses() {
     let path = format!("/v9/projects/{id}");
     assert_eq!(raw.ask("DELETE", &path, None).await.0, 204);
     assert_eq!(raw.ask("DELETE", &path, None).await.0, 404);
-    let (status, answer) = raw.ask("GET", "/v3/projects/acme", None).await;
-    assert_eq!(status, 501, "an unknown version is said aloud: {answer}");
+}
+
+// covers: R2-70
+#[tokio::test]
+async fn an_unknown_version_of_an_endpoint_is_said_aloud() {
+    let raw = Raw::start();
+    let id = raw.project("acme").await;
+    let cases = [
+        ("GET", "/v3/projects/acme".to_owned()),
+        ("GET", "/v10/projects/acme".to_owned()),
+        ("GET", "/v6/deployments/dpl_1".to_owned()),
+        ("GET", "/v7/deployments/dpl_1".to_owned()),
+        ("GET", "/v13/deployments".to_owned()),
+        ("GET", format!("/v6/projects/{id}/domains/a.example")),
+        ("GET", "/v9/domains/a.example/config".to_owned()),
+        ("POST", format!("/v10/projects/{id}/domains/a.example/verify")),
+        ("DELETE", "/v13/deployments".to_owned()),
+    ];
+    for (method, path) in cases {
+        let (status, answer) = raw.ask(method, &path, None).await;
+        assert_eq!(status, 501, "{method} {path}: {answer}");
+    }
+    for path in ["/v6/deployments", "/v7/deployments"] {
+        assert_eq!(raw.ask("GET", path, None).await.0, 200, "{path}");
+    }
+    assert_eq!(raw.ask("GET", "/v13/deployments/dpl_1", None).await.0, 404);
+    assert_eq!(raw.ask("GET", "/v6/domains/a.example/config", None).await.0, 200);
 }
 
 #[tokio::test]

@@ -5,22 +5,27 @@ use serde_json::json;
 use super::{VercelSim, state::Window};
 use crate::sim::{SimRequest, SimResponse};
 
-/// Versions of the endpoints that exist; another version is another endpoint.
-const ENDPOINTS: &[(&str, &str, &[&str])] = &[
-    ("POST", "projects", &["v9", "v10", "v11"]),
-    ("GET", "projects", &["v9", "v10"]),
-    ("DELETE", "projects", &["v9"]),
-    ("GET", "env", &["v8", "v9", "v10"]),
-    ("POST", "env", &["v9", "v10"]),
-    ("DELETE", "env", &["v9"]),
-    ("POST", "domains", &["v9", "v10"]),
-    ("GET", "domains", &["v6", "v9"]),
-    ("DELETE", "domains", &["v9"]),
-    ("POST", "files", &["v2"]),
-    ("POST", "deployments", &["v12", "v13"]),
-    ("GET", "deployments", &["v6", "v7", "v13"]),
-    ("DELETE", "deployments", &["v13"]),
-    ("PATCH", "deployments", &["v12"]),
+/// Versions of the endpoints that exist, by their paths; another version is another endpoint. `*`
+/// stands for a name or id.
+const ENDPOINTS: &[(&str, &[&str], &[&str])] = &[
+    ("POST", &["projects"], &["v9", "v10", "v11"]),
+    ("GET", &["projects"], &["v9", "v10"]),
+    ("GET", &["projects", "*"], &["v9"]),
+    ("DELETE", &["projects", "*"], &["v9"]),
+    ("GET", &["projects", "*", "env"], &["v8", "v9", "v10"]),
+    ("POST", &["projects", "*", "env"], &["v9", "v10"]),
+    ("DELETE", &["projects", "*", "env", "*"], &["v9"]),
+    ("POST", &["projects", "*", "domains"], &["v9", "v10"]),
+    ("GET", &["projects", "*", "domains", "*"], &["v9"]),
+    ("DELETE", &["projects", "*", "domains", "*"], &["v9"]),
+    ("POST", &["projects", "*", "domains", "*", "verify"], &["v9"]),
+    ("GET", &["domains", "*", "config"], &["v6"]),
+    ("POST", &["files"], &["v2"]),
+    ("POST", &["deployments"], &["v12", "v13"]),
+    ("GET", &["deployments"], &["v6", "v7"]),
+    ("GET", &["deployments", "*"], &["v13"]),
+    ("DELETE", &["deployments", "*"], &["v13"]),
+    ("PATCH", &["deployments", "*", "cancel"], &["v12"]),
 ];
 
 /// What kind of thing a path is about: its last fixed word that names one.
@@ -36,12 +41,17 @@ fn kind(request: &SimRequest) -> &'static str {
     }
 }
 
-/// Whether an endpoint of that method, kind and version exists.
+/// Whether an endpoint of that method, path and version exists.
 pub(super) fn is_known(request: &SimRequest) -> bool {
-    let (version, kind) = (request.path.first().map_or("", String::as_str), kind(request));
-    ENDPOINTS
-        .iter()
-        .any(|(m, k, versions)| *m == request.method && *k == kind && versions.contains(&version))
+    let path = request.segments();
+    let Some((version, path)) = path.split_first() else { return false };
+    let fits = |shape: &[&str]| {
+        shape.len() == path.len()
+            && shape.iter().zip(path).all(|(part, given)| *part == "*" || part == given)
+    };
+    ENDPOINTS.iter().any(|(method, shape, versions)| {
+        *method == request.method && fits(shape) && versions.contains(version)
+    })
 }
 
 impl VercelSim {
