@@ -227,7 +227,6 @@ mod tests {
     }
 
     // covers: R1-29, R3-44, R3-45, R3-51, R5-36, R5-37
-    // covers: R1-29, R5-37
     #[test]
     fn every_status_has_one_class() {
         let own = [
