@@ -244,5 +244,5 @@ fn no_fault_on_vercel_shows_a_secret() {
 // covers: X1, X2, R1-61, R1-15
 #[test]
 fn no_fault_on_n8n_shows_a_secret() {
-    canaries(&OnN8n, 1);
+    canaries(&OnN8n { release: provision_adapters::n8n::sim::Release::V2_8 }, 1);
 }

@@ -56,7 +56,7 @@ impl Build {
 }
 
 /// One provider with a small saga of its steps.
-pub(crate) trait Scene: Clone + Send + Sync + 'static {
+pub(crate) trait Scene: Clone + fmt::Debug + Send + Sync + 'static {
     /// The simulated provider.
     type Sim: Provider;
 
@@ -70,6 +70,10 @@ pub(crate) trait Scene: Clone + Send + Sync + 'static {
     fn lasting(&self, state: Value) -> Value;
     /// The kind of the inventory that has the same ids as a kind of the ledger.
     fn same_ids(&self, kind: &str) -> Option<&'static str>;
+    /// Whether a step that has no identity may have made this kind more than once.
+    fn may_repeat(&self, _kind: &str) -> bool {
+        false
+    }
     /// How far this provider's look-ups are declared to lag at most.
     fn lag(&self) -> Duration;
     /// How late a cut request may land here at most.

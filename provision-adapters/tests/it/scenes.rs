@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use provision_adapters::{
     github::{
-        Account, Dispatch, DispatchSpec, GitHub, GitHubConfig, RepoFromTemplate, RepoSecrets,
-        RepoSpec, RepoVariables, SecretsSpec, VariablesSpec, sim::GitHubSim,
+        Account, Dispatch, DispatchSpec, Event, GitHub, GitHubConfig, RepoFromTemplate,
+        RepoSecrets, RepoSpec, RepoVariables, SecretsSpec, SendEvent, StopRuns, VariablesSpec,
+        sim::GitHubSim,
     },
     http::BaseUrl,
     n8n::{
         ActivationSpec, Credential, CredentialSpec, CredentialValue, N8n, N8nConfig, Template,
-        Workflow, WorkflowActivation, WorkflowSpec, sim::N8nSim,
+        Workflow, WorkflowActivation, WorkflowSpec,
+        sim::{N8nSim, Release},
     },
     supabase::{ProjectSpec, SchemaSpec, Supabase, SupabaseConfig, SupabaseProject, sim},
     vercel::{
@@ -138,6 +140,61 @@ impl Scene for OnGitHub {
     }
 }
 
+/// A repository, and an event for its workflows: a step that is repeated, and has no identity.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnGitHubEvents;
+
+impl Scene for OnGitHubEvents {
+    type Sim = GitHubSim;
+
+    fn sim(&self) -> GitHubSim {
+        OnGitHub.sim()
+    }
+
+    fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
+        let github = github(url);
+        Saga::define(SAGA, |s| {
+            let repo = s
+                .resource("repo", RepoFromTemplate::new(&github))
+                .retry(build.policy())
+                .input((), |name: &String, ()| {
+                    RepoSpec::from_template("acme/template", name).with_sentinel("README.md")
+                });
+            let event = s
+                .step("event", SendEvent::new(&github), StopRuns::new(&github))
+                .retry(build.policy())
+                .input(repo, |_, repo| Event::new(repo.full_name, "provisioned"));
+            s.step("end", End(build), NOTHING).input(event, |_, event| event.key)
+        })
+        .unwrap()
+    }
+
+    fn resolver(&self) -> MapResolver {
+        resolver()
+    }
+
+    fn lasting(&self, state: Value) -> Value {
+        OnGitHub.lasting(state)
+    }
+
+    fn same_ids(&self, kind: &str) -> Option<&'static str> {
+        (kind == "repo").then_some("repo")
+    }
+
+    fn may_repeat(&self, kind: &str) -> bool {
+        // An event whose run is not listed yet is sent again; the undo stops all of its runs.
+        kind == "run"
+    }
+
+    fn lag(&self) -> Duration {
+        OnGitHub.lag()
+    }
+
+    fn late(&self) -> Duration {
+        OnGitHub.late()
+    }
+}
+
 /// A project with a schema.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnSupabase;
@@ -215,7 +272,7 @@ impl Scene for OnVercel {
     fn sim(&self) -> VercelSim {
         let mut sim = VercelSim::new();
         sim.accept_token(TOKEN);
-        sim.set_dns("client-a.example.com");
+        sim.set_dns_unasked("client-a.example.com");
         sim.seed_project(provision_adapters::vercel::sim::PERSONAL, "client-b");
         // The same name in another scope is another project.
         sim.add_team("team_theirs");
@@ -276,7 +333,9 @@ impl Scene for OnVercel {
 
 /// A webhook: credential, workflow, activation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OnN8n;
+pub(crate) struct OnN8n {
+    pub(crate) release: Release,
+}
 
 pub(crate) fn n8n(url: &str) -> N8n {
     N8n::new(N8nConfig::new(at(url), token())).unwrap()
@@ -287,6 +346,7 @@ impl Scene for OnN8n {
 
     fn sim(&self) -> N8nSim {
         let mut sim = N8nSim::new();
+        sim.set_release(self.release);
         sim.accept_key(TOKEN);
         sim.seed_workflow("client-a", "POST", "somebody/else", true);
         let name = format!("client-a [prov:{}]", other("workflow").token());

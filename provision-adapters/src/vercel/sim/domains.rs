@@ -33,7 +33,7 @@ impl VercelSim {
         if last.is_some_and(|d| d.failed(now)) {
             return error(400, "bad_request", "The last production deployment failed.");
         }
-        let verified = self.setup.dns.contains(&name);
+        let verified = self.setup.dns.contains(&name) && !self.setup.unasked.contains(&name);
         let domain = Domain { name, verified, created: now };
         let shown = show::domain(&domain, &project.id);
         if let Some(project) = self.state.projects.get_mut(at) {

@@ -59,6 +59,7 @@ struct Setup {
     sensitive_only: bool,
     in_transfer: BTreeSet<String>,
     dns: BTreeSet<String>,
+    unasked: BTreeSet<String>,
 }
 
 impl Default for VercelSim {
@@ -90,6 +91,7 @@ impl VercelSim {
             sensitive_only: false,
             in_transfer: BTreeSet::new(),
             dns: BTreeSet::new(),
+            unasked: BTreeSet::new(),
         };
         Self { state: State::default(), setup }
     }
@@ -180,6 +182,13 @@ impl VercelSim {
     /// Sets the DNS records of a domain as the provider wants them.
     pub fn set_dns(&mut self, domain: &str) {
         self.setup.dns.insert(domain.to_owned());
+    }
+
+    /// As [`Self::set_dns`], for a domain whose records are looked at only when that is asked for,
+    /// as of one that was another account's before.
+    pub fn set_dns_unasked(&mut self, domain: &str) {
+        self.set_dns(domain);
+        self.setup.unasked.insert(domain.to_owned());
     }
 
     /// Puts a project of somebody else's in a scope.
