@@ -38,8 +38,8 @@ async fn follow<R: Resource>(world: &World, resource: &R, spec: impl Fn(&Externa
 
 /// Deletes a set after its repository was renamed, with a successor under the old name or not.
 async fn renamed<R: Resource>(
-    resource: impl Fn(&World) -> R,
-    spec: impl Fn(&ExternalId) -> R::Spec,
+    resource: impl Fn(&World) -> R + Send + Sync,
+    spec: impl Fn(&ExternalId) -> R::Spec + Send + Sync,
     left: [&[&str]; 2],
 ) {
     for (followed, left) in [false, true].into_iter().zip(left) {
