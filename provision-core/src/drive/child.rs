@@ -167,6 +167,8 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
         RunStatus::RolledBackKeeping => return Ok(Flow::Kept),
         RunStatus::Succeeded | RunStatus::PartlySucceeded => Order::TearDown,
         RunStatus::Unwinding | RunStatus::Parked => return Ok(wait(head.id)),
+        // Somebody holds it on its way back, and lets it go on.
+        RunStatus::Paused if unwinds(shared, &record) => return Ok(wait(head.id)),
         RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => Order::Cancel,
     };
     let pending = record.requests.iter().any(|request| {
@@ -186,6 +188,11 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
         shared.changes.work.notify_waiters();
     }
     Ok(wait(head.id))
+}
+
+fn unwinds(shared: &Shared, record: &RunRecord) -> bool {
+    let state = fold(&record.head, &record.frames, &shared.plans);
+    state.is_ok_and(|state| state.run_unwind().is_some())
 }
 
 fn new_head(shared: &Shared, parent: &Parent, saga: SagaRef, input: Payload) -> RunHead {

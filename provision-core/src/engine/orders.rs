@@ -129,7 +129,7 @@ impl Engine {
         self.order(run, Order::Cancel, by).await
     }
 
-    /// Asks a run to start nothing more.
+    /// Asks a run to start nothing more, neither forward nor undoing, until it is resumed.
     ///
     /// # Errors
     /// The run is over.

@@ -17,7 +17,7 @@ pub enum RunStatus {
     Waiting,
     /// Undoing, in reverse.
     Unwinding,
-    /// Stopped by a person between attempts; nothing starts until resumed.
+    /// Stopped by a person between attempts, forward or undoing; nothing starts until resumed.
     Paused,
     /// Needs a person; keeps key, guard, ledger and secrets. Not an end.
     Parked,

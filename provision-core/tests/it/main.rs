@@ -27,6 +27,7 @@ mod meters;
 mod panics;
 mod parallel;
 mod parked;
+mod pausing;
 mod progress;
 mod sealed;
 mod sharing;

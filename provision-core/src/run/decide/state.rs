@@ -302,11 +302,11 @@ impl State {
         if self.parked.is_some() {
             return RunStatus::Parked;
         }
-        if self.run_unwind().is_some() {
-            return RunStatus::Unwinding;
-        }
         if self.paused && !self.has_open() {
             return RunStatus::Paused;
+        }
+        if self.run_unwind().is_some() {
+            return RunStatus::Unwinding;
         }
         let waiting = self.nodes.iter().any(|n| matches!(n.phase, Phase::Waiting { .. }));
         if waiting && !self.has_open() { RunStatus::Waiting } else { RunStatus::Running }
