@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use provision_core::{
     CallKind, Engine, ExternalId, LedgerQuery, LedgerRow, Origin, Owned, OwnerMark, ResourceState,
     RunId, RunStatus,
-    run::journal::{Direction, Finding, Record},
-    store::{RunFilter, RunRecord, StateStore},
+    run::journal::{Direction, Finding, Order, Record},
+    store::{RunFilter, RunHead, RunRecord, StateStore},
 };
 
 use super::{Outside, canary, trace::Seen};
@@ -16,6 +16,34 @@ use super::{Outside, canary, trace::Seen};
 pub(super) struct Expected {
     pub(super) status: RunStatus,
     pub(super) effects: Vec<String>,
+    pub(super) told: BTreeSet<String>,
+    /// What may have been told besides.
+    pub(super) may_be_told: BTreeSet<String>,
+    pub(super) phase: Option<String>,
+}
+
+impl Expected {
+    /// An end that shows nothing but its status.
+    pub(super) fn of(status: RunStatus) -> Self {
+        let (told, may_be_told) = Default::default();
+        Self { status, effects: Vec::new(), told, may_be_told, phase: None }
+    }
+
+    /// The same end, where this may have been told besides.
+    pub(super) fn allowing(&self, told: &BTreeSet<String>) -> Self {
+        Self { may_be_told: told.clone(), ..self.clone() }
+    }
+
+    /// Whether what was found is this end.
+    pub(super) fn is(&self, found: &Self) -> bool {
+        let same = self.status == found.status && self.phase == found.phase;
+        same && self.effects == found.effects && self.told_fits(found)
+    }
+
+    fn told_fits(&self, found: &Self) -> bool {
+        let known = |told| self.told.contains(told) || self.may_be_told.contains(told);
+        self.told.is_subset(&found.told) && found.told.iter().all(known)
+    }
 }
 
 /// Everything that is known when a scenario is over.
@@ -26,6 +54,7 @@ pub(super) struct Facts {
     rows: Vec<LedgerRow>,
     resources: Vec<Owned>,
     effects: Vec<String>,
+    told: BTreeSet<String>,
     seen: Vec<Seen>,
     /// What people may read of the runs.
     texts: Vec<(&'static str, String)>,
@@ -45,6 +74,7 @@ impl Facts {
             rows: Vec::new(),
             resources: Vec::new(),
             effects: Vec::new(),
+            told: BTreeSet::new(),
             seen: Vec::new(),
             texts: Vec::new(),
             bytes: Vec::new(),
@@ -93,24 +123,39 @@ impl Facts {
         self.resources = world.resources();
         self.effects = world.effects();
         self.effects.sort();
+        self.told = world.told();
         self.seen = seen;
     }
 
     /// How it ended.
     pub(super) fn found(&self) -> Expected {
-        Expected { status: self.status(), effects: self.effects.clone() }
+        let head = self.head();
+        Expected {
+            status: self.status(),
+            effects: self.effects.clone(),
+            told: self.told.clone(),
+            may_be_told: BTreeSet::new(),
+            phase: head.and_then(|head| head.summary.phase.clone()),
+        }
+    }
+
+    fn head(&self) -> Option<&RunHead> {
+        let main = self.runs.iter().find(|(record, _)| record.head.id == self.main);
+        main.map(|(record, _)| &record.head)
     }
 
     fn status(&self) -> RunStatus {
-        let main = self.runs.iter().find(|(record, _)| record.head.id == self.main);
-        main.map_or(RunStatus::Parked, |(record, _)| record.head.status)
+        self.head().map_or(RunStatus::Parked, |head| head.status)
     }
 
     /// Everything that is wrong, in words.
-    pub(super) fn judge(&self, world: &impl Outside, expected: Option<&Expected>) -> Vec<String> {
+    pub(super) fn judge(&self, world: &impl Outside, expected: &[Expected]) -> Vec<String> {
         let mut flaws = self.unreadable.clone();
-        if let Some(expected) = expected {
-            self.compare_end(expected, &mut flaws);
+        let found = self.found();
+        let fits = expected.iter().any(|end| end.is(&found));
+        if let (false, Some(first)) = (fits, expected.first()) {
+            let same = expected.iter().find(|end| end.status == found.status);
+            self.compare_end(&found, same.unwrap_or(first), &mut flaws);
         }
         self.compare_inventory(&mut flaws);
         self.count_landings(world, &mut flaws);
@@ -123,8 +168,8 @@ impl Facts {
         flaws
     }
 
-    fn compare_end(&self, expected: &Expected, flaws: &mut Vec<String>) {
-        if self.status() != expected.status {
+    fn compare_end(&self, found: &Expected, expected: &Expected, flaws: &mut Vec<String>) {
+        if found.status != expected.status {
             let failures: Vec<_> =
                 self.runs.iter().filter_map(|(r, _)| r.head.summary.failure.as_ref()).collect();
             flaws.push(format!(
@@ -133,23 +178,29 @@ impl Facts {
                 expected.status.as_str(),
             ));
         }
-        if self.effects != expected.effects {
-            flaws.push(format!(
-                "effects of plain steps are {:?}, not {:?}",
-                self.effects, expected.effects
-            ));
+        if found.effects != expected.effects {
+            let (found, expected) = (&found.effects, &expected.effects);
+            flaws.push(format!("effects of plain steps are {found:?}, not {expected:?}"));
+        }
+        if !expected.told_fits(found) {
+            let (found, expected) = (&found.told, &expected.told);
+            flaws.push(format!("what was told is {found:?}, not {expected:?}"));
+        }
+        if found.phase != expected.phase {
+            let (found, expected) = (&found.phase, &expected.phase);
+            flaws.push(format!("its phase is {found:?}, not {expected:?}"));
         }
     }
 
-    /// What exists, what the ledger knows as alive, and what the journal noted are the same.
+    /// What exists, what the ledger knows as alive or given up, and what the journal noted are the
+    /// same.
     fn compare_inventory(&self, flaws: &mut Vec<String>) {
-        let alive = self
-            .rows
-            .iter()
-            .filter(|row| row.state == ResourceState::Alive && row.origin == Origin::Created);
-        let ledger: Named = alive
-            .filter_map(|row| Some((row.run, row.path.clone(), row.external_id.clone()?)))
-            .collect();
+        let (alive, given_up) = (ResourceState::Alive, ResourceState::LeftBehind);
+        let there = |row: &&LedgerRow| {
+            (row.state == alive || row.state == given_up) && row.origin == Origin::Created
+        };
+        let named = |row: &LedgerRow| Some((row.run, row.path.clone(), row.external_id.clone()?));
+        let ledger: Named = self.rows.iter().filter(there).filter_map(named).collect();
         let journal: Named =
             self.runs.iter().flat_map(|(r, records)| noted(r.head.id, records)).collect();
         for (_, path, id) in journal.difference(&ledger) {
@@ -160,7 +211,12 @@ impl Facts {
         }
         let known: BTreeSet<&ExternalId> = ledger.iter().map(|(.., id)| id).collect();
         let there: BTreeSet<&ExternalId> = self.resources.iter().map(|owned| &owned.id).collect();
-        for id in known.difference(&there) {
+        let sure = self.rows.iter().filter(|row| row.state == alive);
+        let sure: BTreeSet<&ExternalId> = sure
+            .filter_map(|row| row.external_id.as_ref())
+            .filter(|id| known.contains(id))
+            .collect();
+        for id in sure.difference(&there) {
             flaws.push(format!("lost: the ledger knows {id} as alive, and it does not exist"));
         }
         for owned in self.resources.iter().filter(|owned| !known.contains(&owned.id)) {
@@ -266,6 +322,7 @@ impl Facts {
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a record that was seen or was not")]
 struct Step {
+    generation: u32,
     started: bool,
     intended: bool,
     done: bool,
@@ -277,7 +334,13 @@ fn follow(run: RunId, record: &Record, steps: &mut HashMap<(RunId, String), Step
         change(steps.entry((run, path.to_owned())).or_default());
     };
     match record {
-        Record::Started { path, dir: Direction::Forward, .. } => step(path, |s| s.started = true),
+        Record::Started { path, dir: Direction::Forward, generation, .. } => {
+            let step = steps.entry((run, path.to_string())).or_default();
+            if *generation > step.generation {
+                *step = Step { generation: *generation, ..Step::default() };
+            }
+            step.started = true;
+        }
         Record::Started { path, dir: Direction::Undo, .. } => {
             step(path, |s| (s.started, s.undoing) = (true, true));
         }
@@ -295,6 +358,15 @@ fn noted(run: RunId, records: &[Record]) -> Named {
         match record {
             Record::Noted { path, id, origin: Origin::Created } => {
                 ids.entry(path.to_string()).or_default().insert(id.clone());
+            }
+            Record::Ordered { order: Order::Found { path, finding }, .. } => {
+                let known = ids.entry(path.clone()).or_default();
+                match finding {
+                    Finding::Ours(id) => {
+                        known.insert(id.clone());
+                    }
+                    Finding::Absent => known.clear(),
+                }
             }
             Record::Succeeded { path, dir: Direction::Undo, .. }
             | Record::Renewed { path, .. }
@@ -317,7 +389,7 @@ fn generations(records: &[Record]) -> BTreeMap<String, u32> {
             Record::Intent { path, .. } => {
                 generations.entry(path.to_string()).or_insert(1);
             }
-            Record::Renewed { path, generation, .. } => {
+            Record::Started { path, generation, .. } | Record::Renewed { path, generation, .. } => {
                 generations.insert(path.to_string(), *generation);
             }
             _ => {}
@@ -328,14 +400,21 @@ fn generations(records: &[Record]) -> BTreeMap<String, u32> {
 
 /// S8 in the journal: a step that is done neither starts again nor succeeds again.
 fn repeated(run: RunId, records: &[Record], flaws: &mut Vec<String>) {
-    let mut done: BTreeSet<&str> = BTreeSet::new();
+    let (mut begun, mut done) = (BTreeMap::new(), BTreeSet::new());
     for record in records {
         match record {
-            Record::Started { path, dir: Direction::Forward, .. } if done.contains(&**path) => {
-                flaws.push(format!("`{path}` of {run} was done and started again"));
+            Record::Started { path, dir: Direction::Forward, generation, .. } => {
+                if begun.insert(&**path, *generation) != Some(*generation) {
+                    done.remove(&**path);
+                } else if done.contains(&**path) {
+                    flaws.push(format!("`{path}` of {run} was done and started again"));
+                }
             }
-            Record::Succeeded { path, dir: Direction::Forward, .. } if !done.insert(path) => {
+            Record::Succeeded { path, dir: Direction::Forward, .. } if !done.insert(&**path) => {
                 flaws.push(format!("`{path}` of {run} succeeded twice"));
+            }
+            Record::Ordered { order: Order::ResolveAs { path, .. }, .. } => {
+                done.insert(path.as_str());
             }
             Record::Renewed { path, .. } => {
                 done.remove(&**path);

@@ -16,10 +16,16 @@ pub struct Harness<S, F> {
     part: (usize, usize),
     excluded: Vec<(String, &'static str)>,
     every_failure: bool,
+    /// What an interrupted run may come to; none where nobody interrupts.
+    interrupted: Option<Vec<RunStatus>>,
 }
 
 /// Crashes tried after each lost answer: enough to reach past the look-up that follows it.
 const CRASHES_AFTER_LOSS: usize = 8;
+/// Crashes tried after each interruption: enough to reach past the write that takes it.
+const CRASHES_AFTER_INTERRUPTION: usize = 8;
+/// What is wrong with a point that does not come again.
+const MISSED: &str = "this point was recorded and never reached again";
 /// How often a point is tried that was not reached again: with a store on another thread, which
 /// of two parallel steps comes first is a matter of time.
 const TRIES: usize = 8;
@@ -35,9 +41,15 @@ impl Calm {
         self.performed.trace.points()
     }
 
-    /// Points from where the run begins to unwind.
+    /// The one end it comes to.
+    fn ends(&self) -> &[Expected] {
+        std::slice::from_ref(&self.performed.found)
+    }
+
+    /// Points from where the run begins to unwind, or a step to be given up.
     fn way_back(&self) -> Vec<Point> {
-        let before = |point: &Point| !point.label.contains("unwinding of");
+        let signs = ["unwinding of", "gave up"];
+        let before = |point: &Point| !signs.iter().any(|sign| point.label.contains(sign));
         self.points().into_iter().skip_while(before).collect()
     }
 
@@ -49,6 +61,13 @@ impl Calm {
         let label = format!("after `{operation}` of `{path}`");
         let points = self.points().into_iter().skip_while(|point| point.label != label);
         points.take(CRASHES_AFTER_LOSS).collect()
+    }
+
+    /// The point of the interruption, and those that follow it closely.
+    fn after_the_interruption(&self) -> Vec<Point> {
+        let at = self.script.interrupt.as_ref();
+        let points = self.points().into_iter().skip_while(|point| Some(point) != at);
+        points.take(CRASHES_AFTER_INTERRUPTION).collect()
     }
 
     fn rolls_back(&self) -> bool {
@@ -75,7 +94,8 @@ where
     #[must_use]
     pub fn new(subject: S, places: F) -> Self {
         let subject = Arc::new(subject);
-        Self { subject, places, part: (0, 1), excluded: Vec::new(), every_failure: true }
+        let (part, excluded) = ((0, 1), Vec::new());
+        Self { subject, places, part, excluded, every_failure: true, interrupted: None }
     }
 
     /// Plays only every `of`-th crash, beginning with number `part` from 0: so that several tests
@@ -100,20 +120,31 @@ where
         self
     }
 
+    /// Lets somebody do what [`Subject::interrupt`] says, at every point of the undisturbed run, of
+    /// its tear-down and of the way back from the last step; and crashes what follows closely.
+    ///
+    /// A run that comes to the end it had without the interruption comes to all of it. Otherwise
+    /// it ends with one of these statuses.
+    #[must_use]
+    pub fn interrupted(mut self, ends: impl Into<Vec<RunStatus>>) -> Self {
+        self.interrupted = Some(ends.into());
+        self
+    }
+
     /// Plays everything and reports.
     pub async fn run(&self) -> Report {
         let mut report = Report::default();
-        let calm = self.record(Script::default(), None, &mut report).await;
+        let calm = self.record(Script::default(), &[], &mut report).await;
         if !report.flaws.is_empty() {
             // Nothing can be compared with a run that is wrong undisturbed.
             return report;
         }
-        let torn = self.record(calm.script.torn_down(), None, &mut report).await;
+        let torn = self.record(calm.script.torn_down(), &[], &mut report).await;
         let after = torn.performed.trace.points_before_first_end();
         let mut crashes = crashes(&calm, calm.points());
         crashes.extend(self::crashes(&torn, torn.points().into_iter().skip(after).collect()));
         let twice = Script::of(Upset::EveryStepTwice);
-        let twice = self.record(twice, Some(&calm.performed.found), &mut report).await;
+        let twice = self.record(twice, calm.ends(), &mut report).await;
         crashes.extend(self::crashes(&twice, twice.points()));
         let refusals = self.refusals(&calm, &mut report).await;
         let last = refusals.iter().rfind(|refusal| refusal.refused.rolls_back());
@@ -131,6 +162,12 @@ where
         for lost in &lost {
             crashes.extend(self::crashes(lost, lost.after_the_loss()));
         }
+        let undoing = torn.points().into_iter().skip(after).collect();
+        let mut places = vec![(&calm, calm.points()), (&torn, undoing)];
+        places.extend(last.map(|last| (&last.refused, last.refused.way_back())));
+        for (calm, points) in places {
+            crashes.extend(self.interruptions(calm, points, &mut report).await);
+        }
         self.crash_all(crashes, &mut report).await;
         report
     }
@@ -138,7 +175,7 @@ where
     /// Every script that this harness would crash, so that other processes can be killed there.
     pub async fn crash_scripts(&self) -> Vec<Script> {
         let mut report = Report::default();
-        let calm = self.record(Script::default(), None, &mut report).await;
+        let calm = self.record(Script::default(), &[], &mut report).await;
         let mut crashes = crashes(&calm, calm.points());
         let refusals = self.refusals(&calm, &mut report).await;
         if let Some(last) = refusals.iter().rfind(|refusal| refusal.refused.rolls_back()) {
@@ -153,14 +190,9 @@ where
     }
 
     /// Plays a script without a crash.
-    async fn record(
-        &self,
-        script: Script,
-        expected: Option<&Expected>,
-        report: &mut Report,
-    ) -> Calm {
+    async fn record(&self, script: Script, expected: &[Expected], report: &mut Report) -> Calm {
         let performed = self.stage().await.perform(&script, expected).await;
-        report.scenarios += 1;
+        count(report, &performed);
         note(report, &script, performed.flaws.clone());
         Calm { script, performed }
     }
@@ -170,17 +202,19 @@ where
         let mut refusals = Vec::new();
         for path in self.paths(calm) {
             let script = Script::of(Upset::Refuse { path: path.clone() });
-            let refused = self.record(script, None, report).await;
-            let expected = refused.performed.found.clone();
-            if !expected.status.is_end() {
-                let flaw = format!("refusing `{path}` ends {}", expected.status.as_str());
+            let refused = self.record(script, &[], report).await;
+            let status = refused.performed.found.status;
+            if !status.is_end() {
+                let flaw = format!("refusing `{path}` ends {}", status.as_str());
                 note(report, &refused.script, vec![flaw]);
                 continue;
             }
             let twice = Script::of(Upset::RefuseAndUndoTwice { path: path.clone() });
-            let twice = self.record(twice, Some(&expected), report).await;
+            let twice = self.record(twice, refused.ends(), report).await;
             let afterwards = Script::of(Upset::FailAfterwards { path });
-            let afterwards = self.record(afterwards, Some(&expected), report).await;
+            // What was told before the step failed stays told.
+            let end = refused.performed.found.allowing(&calm.performed.found.told);
+            let afterwards = self.record(afterwards, &[end], report).await;
             refusals.push(Refusal { refused, twice, afterwards });
         }
         refusals
@@ -197,7 +231,7 @@ where
         for (path, operation, _) in calm.performed.trace.calls() {
             if !self.is_excluded(&path) {
                 let script = Script::of(Upset::LoseAnswer { path, operation, refuse: None });
-                lost.push(self.record(script, Some(&calm.performed.found), report).await);
+                lost.push(self.record(script, calm.ends(), report).await);
             }
         }
         let Some(last) = last else { return lost };
@@ -206,29 +240,67 @@ where
         for (path, operation, _) in unwinding {
             let refuse = Some(refused.clone());
             let script = Script::of(Upset::LoseAnswer { path, operation, refuse });
-            lost.push(self.record(script, Some(&last.performed.found), report).await);
+            lost.push(self.record(script, last.ends(), report).await);
         }
         lost
     }
 
-    async fn crash_all(&self, crashes: Vec<(Script, Expected)>, report: &mut Report) {
+    /// The run interrupted at each of its points in turn; answers with the crashes that follow.
+    async fn interruptions(
+        &self,
+        calm: &Calm,
+        points: Vec<Point>,
+        report: &mut Report,
+    ) -> Vec<Crash> {
+        let Some(allowed) = &self.interrupted else { return Vec::new() };
+        let (mut interrupted, mut ends) = (Vec::new(), calm.ends().to_vec());
+        for point in points {
+            let script = calm.script.interrupted_at(point);
+            let calm = self.record(script, &[], report).await;
+            let found = &calm.performed.found;
+            let known = ends.iter().any(|end| end.is(found));
+            let may = found.status != ends[0].status && allowed.contains(&found.status);
+            if !calm.performed.trace.was_interrupted() {
+                note(report, &calm.script, vec![MISSED.to_owned()]);
+                continue;
+            } else if !known && !may {
+                let flaw = format!("it ended as {found:?}, not as {:?}", ends[0]);
+                note(report, &calm.script, vec![flaw]);
+                continue;
+            } else if !known {
+                ends.push(found.clone());
+            }
+            interrupted.push(calm);
+        }
+        // A crash may move the interruption to before or after what it was beside.
+        let told = ends.iter().flat_map(|end| end.told.clone()).collect();
+        let ends: Vec<_> = ends.iter().map(|end| end.allowing(&told)).collect();
+        let crash = |calm: &Calm, point| (calm.script.crashing_at(point), ends.clone());
+        let after = |calm: &Calm| {
+            let points = calm.after_the_interruption().into_iter();
+            points.map(|point| crash(calm, point)).collect::<Vec<_>>()
+        };
+        interrupted.iter().flat_map(after).collect()
+    }
+
+    async fn crash_all(&self, crashes: Vec<Crash>, report: &mut Report) {
         let (part, of) = self.part;
         for (script, expected) in crashes.into_iter().skip(part).step_by(of) {
             report.points += 1;
-            let mut performed = self.stage().await.perform(&script, Some(&expected)).await;
-            report.scenarios += 1;
+            let mut performed = self.stage().await.perform(&script, &expected).await;
+            count(report, &performed);
             for _ in 1..TRIES {
                 if performed.trace.has_crashed() || !performed.flaws.is_empty() {
                     break;
                 }
-                performed = self.stage().await.perform(&script, Some(&expected)).await;
-                report.scenarios += 1;
+                performed = self.stage().await.perform(&script, &expected).await;
+                count(report, &performed);
             }
             let mut flaws = performed.flaws;
             if performed.trace.has_crashed() {
                 report.killed += 1;
             } else {
-                flaws.push("this point was recorded and never reached again".to_owned());
+                flaws.push(MISSED.to_owned());
             }
             note(report, &script, flaws);
         }
@@ -245,9 +317,17 @@ where
     }
 }
 
-fn crashes(calm: &Calm, points: Vec<Point>) -> Vec<(Script, Expected)> {
-    let crash = |point| (calm.script.crashing_at(point), calm.performed.found.clone());
+/// A script with a crash, and how it may end.
+type Crash = (Script, Vec<Expected>);
+
+fn crashes(calm: &Calm, points: Vec<Point>) -> Vec<Crash> {
+    let crash = |point| (calm.script.crashing_at(point), calm.ends().to_vec());
     points.into_iter().map(crash).collect()
+}
+
+fn count(report: &mut Report, performed: &Performed) {
+    report.scenarios += 1;
+    *report.ends.entry(performed.found.status).or_default() += 1;
 }
 
 fn note(report: &mut Report, script: &Script, wrong: Vec<String>) {

@@ -5,7 +5,8 @@
 //! of them, stops the world there as a crash would, opens store and engine anew, drives the run to
 //! its end, and compares what exists with the ledger and with the journal. The same is done with
 //! every step failing, every step and every undo called twice, every answer lost, and the whole
-//! torn down. What was recorded and could not be reached again is a failure of its own.
+//! torn down; and, where it is asked for, with an order or a signal that comes at every point. What
+//! was recorded and could not be reached again is a failure of its own.
 //!
 //! It differs from the suites of [`crate::conformance`] in that it tests a host's steps, not a
 //! store; and from a simulation in that it is complete rather than random.
@@ -60,9 +61,9 @@ mod ten_steps;
 mod trace;
 pub mod world;
 
-use std::{fmt::Debug, future::Future};
+use std::{collections::BTreeSet, fmt::Debug, future::Future};
 
-use provision_core::{Data, Engine, EngineBuilder, Owned, OwnerMark, Saga, store::RunHead};
+use provision_core::{Data, Engine, EngineBuilder, Owned, OwnerMark, RunId, Saga, store::RunHead};
 
 pub use canary::encodings;
 pub use matrix::Harness;
@@ -86,6 +87,12 @@ pub trait Outside: Clone + Debug + Send + Sync + 'static {
     /// there twice is listed twice. Default: none are known.
     fn effects(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What was told to somebody, by names that are the same in every run; telling it again changes
+    /// nothing, and nothing takes it back. Default: nothing is told.
+    fn told(&self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     /// How often something with this mark came to be, if the world counts that.
@@ -122,9 +129,29 @@ pub trait Subject: Send + Sync + 'static {
         builder
     }
 
-    /// Gives a run what it waits for, such as a signal; asked whenever nothing is due. True when
-    /// something was given.
-    fn nudge(&self, _engine: &Engine, _head: &RunHead) -> impl Future<Output = bool> + Send {
+    /// Gives a run what it waits for: a signal, or an order to one that is paused, parked or over.
+    /// Asked whenever nothing is due and all that was given before is taken, also at the end; true
+    /// when something was given.
+    ///
+    /// A process may die right after it, so it decides by what run and world are like, and not by
+    /// what it has done before.
+    fn nudge(
+        &self,
+        _engine: &Engine,
+        _world: &Self::World,
+        _head: &RunHead,
+    ) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
+    }
+
+    /// Does what somebody may do to a run at any moment, such as ordering a cancel; asked once in
+    /// each scenario that [`Harness::interrupted`] adds. What the engine refuses is to be ignored.
+    fn interrupt(
+        &self,
+        _engine: &Engine,
+        _world: &Self::World,
+        _run: &RunId,
+    ) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
 }

@@ -1,6 +1,8 @@
 //! What a harness found.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
+
+use provision_core::RunStatus;
 
 use super::Script;
 
@@ -22,6 +24,8 @@ pub struct Report {
     pub points: usize,
     /// Points at which the world was stopped.
     pub killed: usize,
+    /// How many scenarios came to each end.
+    pub ends: BTreeMap<RunStatus, usize>,
     /// Scenarios that did not end as they should.
     pub flaws: Vec<Flaw>,
 }
@@ -35,6 +39,9 @@ impl Report {
         self.scenarios += other.scenarios;
         self.points += other.points;
         self.killed += other.killed;
+        for (status, count) in other.ends {
+            *self.ends.entry(status).or_default() += count;
+        }
         self.flaws.extend(other.flaws);
     }
 
@@ -47,6 +54,12 @@ impl Report {
         assert_eq!(self.killed, self.points, "points were recorded and never killed");
     }
 
+    /// How many scenarios came to this end.
+    #[must_use]
+    pub fn ended(&self, status: RunStatus) -> usize {
+        self.ends.get(&status).copied().unwrap_or(0)
+    }
+
     /// Whether some flaw says this.
     #[must_use]
     pub fn tells_of(&self, words: &str) -> bool {
@@ -56,12 +69,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scenarios, points, killed, flaws } = self;
-        writeln!(
-            f,
-            "{scenarios} scenarios, {killed} of {points} points killed, {} flawed",
-            flaws.len()
-        )?;
+        let Self { scenarios, points, killed, ends, flaws } = self;
+        let flawed = flaws.len();
+        writeln!(f, "{scenarios} scenarios, {killed} of {points} points killed, {flawed} flawed")?;
+        for (status, count) in ends {
+            writeln!(f, "{count} ended {}", status.as_str())?;
+        }
         for flaw in flaws.iter().take(SHOWN) {
             writeln!(f, "- {}", flaw.script)?;
             for wrong in &flaw.wrong {

@@ -1,6 +1,6 @@
 //! One scenario: a run from its start to its end, over the death of the process that drives it.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use provision_core::{
     By, Engine, RunHandle, RunId, RunStatus, Timestamp,
@@ -15,7 +15,6 @@ use provision_core::{
 use super::{
     Outside as _, Place, Script, Subject,
     judge::{Expected, Facts},
-    script::InPlay,
     trace::{Trace, Watch},
 };
 
@@ -58,7 +57,7 @@ impl<S: Subject, P: Place> Stage<S, P> {
     /// Plays a script up to its crash, and stays there: for a process that is killed at the point.
     /// Calls `reached` when it is there; comes back only when the run ended without reaching it.
     pub async fn play_to_crash(&self, script: &Script, reached: impl FnOnce() + Send) {
-        let trace = Trace::new(script.crash.clone(), InPlay::new(script.upset.clone()));
+        let trace = Trace::new(script);
         tokio::select! {
             biased;
             () = trace.stopped() => {
@@ -73,15 +72,15 @@ impl<S: Subject, P: Place> Stage<S, P> {
     /// it, compared with how the same script ends without a crash.
     pub async fn recover(&self, script: &Script, calm: &Self) -> Vec<String> {
         let calm_script = Script { crash: None, ..script.clone() };
-        let expected = calm.perform(&calm_script, None).await.found;
-        let trace = Trace::new(None, InPlay::new(script.upset.clone()));
+        let expected = calm.perform(&calm_script, &[]).await.found;
+        let trace = Trace::new(&calm_script);
         self.place.pass(LEASE_OVER).await;
         if let Err(flaw) = self.read_journals(&trace).await {
             return vec![flaw];
         }
         trace.crashed();
         let lived = self.live(&trace, script).await;
-        self.conclude(lived, &trace, Some(&expected)).await.flaws
+        self.conclude(lived, &trace, &[expected]).await.flaws
     }
 
     async fn read_journals(&self, trace: &Trace) -> Result<(), String> {
@@ -100,8 +99,9 @@ impl<S: Subject, P: Place> Stage<S, P> {
     }
 
     /// Plays a script from its start to its end and judges what is there then.
-    pub(super) async fn perform(&self, script: &Script, expected: Option<&Expected>) -> Performed {
-        let trace = Trace::new(script.crash.clone(), InPlay::new(script.upset.clone()));
+    /// It has to end as one of `expected`; where there are none, anyhow.
+    pub(super) async fn perform(&self, script: &Script, expected: &[Expected]) -> Performed {
+        let trace = Trace::new(script);
         let lived = tokio::select! {
             biased;
             // Everything of the first process is dropped here: engine, drive, heartbeat, store.
@@ -123,14 +123,14 @@ impl<S: Subject, P: Place> Stage<S, P> {
         &self,
         lived: Result<Life<S::Output>, String>,
         trace: &Arc<Trace>,
-        expected: Option<&Expected>,
+        expected: &[Expected],
     ) -> Performed {
         self.world.settle();
         let trace = Arc::clone(trace);
         let life = match lived {
             Ok(life) => life,
             Err(flaw) => {
-                let found = Expected { status: RunStatus::Parked, effects: Vec::new() };
+                let found = Expected::of(RunStatus::Parked);
                 return Performed { trace, found, flaws: vec![flaw] };
             }
         };
@@ -154,19 +154,44 @@ impl<S: Subject, P: Place> Stage<S, P> {
         if trace.has_crashed() && run.is_new() {
             return Err("the run that was started before the crash is lost".to_owned());
         }
-        let mut head = self.to_end(&engine, &*state, run.id()).await?;
+        let driven = tokio::select! {
+            biased;
+            driven = self.to_its_end(&engine, &*state, run.id(), script) => driven,
+            never = self.interrupts(trace, &engine, run.id()) => match never {},
+        };
+        driven.map(|()| Life { engine, store: state, run })
+    }
+
+    /// Waits for the point at which somebody interrupts the run, and is that somebody.
+    async fn interrupts(&self, trace: &Trace, engine: &Engine, run: &RunId) -> Infallible {
+        loop {
+            trace.interrupts().await;
+            self.subject.interrupt(engine, &self.world, run).await;
+            trace.interrupted();
+        }
+    }
+
+    /// Drives the run to its end; where the script says so, on to the end of its tear-down.
+    async fn to_its_end(
+        &self,
+        engine: &Engine,
+        store: &dyn StateStore,
+        run: &RunId,
+        script: &Script,
+    ) -> Result<(), String> {
+        let mut head = self.to_end(engine, store, run).await?;
         let done = matches!(head.status, RunStatus::Succeeded | RunStatus::PartlySucceeded);
         if script.tear_down && done {
             // Apart from the end of the run, so that no look-up may still lag behind it.
             self.place.pass(Duration::from_secs(1)).await;
-            let ordered = engine.tear_down(run.id(), By::new("harness", "clean slate")).await;
+            let ordered = engine.tear_down(run, By::new("harness", "clean slate")).await;
             ordered.map_err(|error| format!("it cannot be torn down: {error}"))?;
-            head = self.to_end(&engine, &*state, run.id()).await?;
+            head = self.to_end(engine, store, run).await?;
         }
         if !head.status.is_end() && head.status != RunStatus::Parked {
             return Err(format!("it stands still as {}", head.status.as_str()));
         }
-        Ok(Life { engine, store: state, run })
+        Ok(())
     }
 
     async fn engine(&self, store: impl Backend, trace: &Arc<Trace>) -> Result<Engine, String> {
@@ -192,14 +217,12 @@ impl<S: Subject, P: Place> Stage<S, P> {
                 continue;
             }
             let head = engine.run(run).await.map_err(|e| format!("it cannot be read: {e}"))?;
-            let over = head.status.is_end() || head.status == RunStatus::Parked;
-            if over && head.requests == head.consumed {
-                return Ok(head);
-            }
-            if self.subject.nudge(engine, &head).await {
+            let taken = head.requests == head.consumed;
+            if taken && self.subject.nudge(engine, &self.world, &head).await {
                 continue;
             }
-            if stands_still(&head) {
+            let over = head.status.is_end() || head.status == RunStatus::Parked;
+            if (over && taken) || stands_still(&head) {
                 return Ok(head);
             }
             let now = store.now().await.map_err(|e| format!("no clock: {e}"))?;

@@ -46,12 +46,15 @@ pub enum Upset {
     },
 }
 
-/// One scenario: what goes wrong, whether the run is torn down after its success, and where the
-/// world is stopped.
+/// One scenario: what goes wrong, where somebody interrupts the run, whether it is torn down after
+/// its success, and where the world is stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Script {
     /// What goes wrong besides a crash.
     pub upset: Upset,
+    /// Where somebody does to the run what [`Subject::interrupt`](super::Subject::interrupt) says,
+    /// once.
+    pub interrupt: Option<Point>,
     /// Whether what succeeded is torn down.
     pub tear_down: bool,
     /// Where the process dies, once.
@@ -69,6 +72,12 @@ impl Script {
     #[must_use]
     pub fn crashing_at(&self, point: Point) -> Self {
         Self { crash: Some(point), ..self.clone() }
+    }
+
+    /// The same, with somebody's interruption.
+    #[must_use]
+    pub fn interrupted_at(&self, point: Point) -> Self {
+        Self { interrupt: Some(point), ..self.clone() }
     }
 
     /// The same, torn down after its success.
@@ -104,6 +113,9 @@ impl fmt::Display for Script {
         write!(f, "{}", self.upset)?;
         if self.tear_down {
             write!(f, ", then torn down")?;
+        }
+        if let Some(point) = &self.interrupt {
+            write!(f, ", interrupted {point}")?;
         }
         match &self.crash {
             Some(point) => write!(f, ", crash {point}"),

@@ -15,7 +15,7 @@ use provision_core::{
 };
 use tokio::sync::Notify;
 
-use super::script::InPlay;
+use super::{Script, script::InPlay};
 
 /// One point of a run, found again by what happens there and the how manieth time it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ struct State {
     /// Steps whose code was called, in the order of their first attempts.
     attempted: Vec<String>,
     unwinding: bool,
+    /// Where somebody is still to interrupt the run.
+    interrupt: Option<Point>,
     crash: Option<Point>,
     crashed: bool,
     ended: usize,
@@ -67,13 +69,18 @@ pub(super) struct Trace {
     /// A plain mutex, held for one look.
     state: Mutex<State>,
     stopped: Notify,
+    interrupts: Notify,
+    interrupted: Notify,
     upset: InPlay,
 }
 
 impl Trace {
-    pub(super) fn new(crash: Option<Point>, upset: InPlay) -> Arc<Self> {
-        let state = Mutex::new(State { crash, ..State::default() });
-        Arc::new(Self { state, stopped: Notify::new(), upset })
+    pub(super) fn new(script: &Script) -> Arc<Self> {
+        let (interrupt, crash) = (script.interrupt.clone(), script.crash.clone());
+        let state = Mutex::new(State { interrupt, crash, ..State::default() });
+        let upset = InPlay::new(script.upset.clone());
+        let (stopped, interrupts, interrupted) = Default::default();
+        Arc::new(Self { state, stopped, interrupts, interrupted, upset })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,6 +90,21 @@ impl Trace {
     /// Comes back when the point of the crash is reached.
     pub(super) async fn stopped(&self) {
         self.stopped.notified().await;
+    }
+
+    /// Comes back when the point is reached at which somebody interrupts the run.
+    pub(super) async fn interrupts(&self) {
+        self.interrupts.notified().await;
+    }
+
+    /// The run goes on from there.
+    pub(super) fn interrupted(&self) {
+        self.interrupted.notify_one();
+    }
+
+    /// Whether the point of the interruption was reached, if there is one.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.state().interrupt.is_none()
     }
 
     /// The process is gone; what follows belongs to the next one.
@@ -124,16 +146,21 @@ impl Trace {
     }
 
     async fn point(&self, label: String) {
-        let here = {
+        let (interrupts, here) = {
             let mut state = self.state();
             let nth = state.counts.entry(label.clone()).or_default();
             *nth += 1;
             let point = Point { label, nth: *nth };
+            let interrupts = state.interrupt.take_if(|at| *at == point).is_some();
             let here = !state.crashed && state.crash.as_ref() == Some(&point);
             state.crashed |= here;
             state.points.push(point);
-            here
+            (interrupts, here)
         };
+        if interrupts {
+            self.interrupts.notify_one();
+            self.interrupted.notified().await;
+        }
         if here {
             self.stopped.notify_one();
             // Nothing follows: whoever drives this run is dropped.

@@ -11,6 +11,7 @@
 mod crash_matrix;
 mod executors;
 mod faulty;
+mod features;
 mod memory_conformance;
 mod model;
 mod outages;

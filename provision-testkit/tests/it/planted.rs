@@ -6,9 +6,8 @@ use std::sync::{
 };
 
 use provision_core::{
-    Compensator, Engine, EngineBuilder, ExternalId, Found, Identity, Intent, Owned, Readiness,
-    Resource, Saga, SagaId, SecretSpec, Step, StepContext, StepError, Timing, Undo, store::RunHead,
-    vault::LocalKeys,
+    Compensator, EngineBuilder, ExternalId, Found, Identity, Intent, Owned, Readiness, Resource,
+    Saga, SagaId, SecretSpec, Step, StepContext, StepError, Timing, Undo, vault::LocalKeys,
 };
 use provision_testkit::harness::{
     Harness, InMemory, Report, Subject, World, encodings,
@@ -212,10 +211,6 @@ impl Subject for Planted {
 
     fn equip(&self, builder: EngineBuilder, _: &World) -> EngineBuilder {
         builder.keys(LocalKeys::new("harness", [7; 32]).unwrap())
-    }
-
-    async fn nudge(&self, _: &Engine, _: &RunHead) -> bool {
-        false
     }
 }
 

@@ -10,6 +10,7 @@ mod steps;
 mod thing;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,7 +20,9 @@ use std::{
 use provision_core::{Call, Effect, Owned, OwnerMark, StepContext, StepError, Verdict};
 
 use state::State;
-pub use steps::{Compare, Comparison, Entry, RemoveEntry, RevokeToken, Token};
+pub use steps::{
+    Compare, Comparison, Entry, Password, RemoveEntry, RevokeToken, Tell, Token, UnsetPassword,
+};
 pub use thing::Thing;
 
 use super::Outside;
@@ -79,6 +82,29 @@ impl World {
         self.state().plan(call, mishaps);
     }
 
+    /// Refuses every call of this name for good, such as `"put mail"`, until it is allowed again.
+    pub fn block(&self, call: &str) {
+        let mut state = self.state();
+        state.blocked.insert(call.to_owned());
+        self.keep(&state);
+    }
+
+    /// Allows a call that was blocked; whether it was.
+    #[must_use = "says whether it was blocked"]
+    pub fn allow(&self, call: &str) -> bool {
+        let mut state = self.state();
+        let was = state.blocked.remove(call);
+        self.keep(&state);
+        was
+    }
+
+    /// Removes an entry, as a person does by hand.
+    pub fn clear(&self, entry: &str) {
+        let mut state = self.state();
+        state.entries.retain(|kept| kept != entry);
+        self.keep(&state);
+    }
+
     /// Puts something there that nobody here made.
     pub fn put_foreign(&self, name: &str) {
         self.state().put_foreign(name);
@@ -118,6 +144,9 @@ impl World {
             let mut state = self.state();
             state.pass_to(cx.now());
             let call = format!("{operation} {name}");
+            if state.blocked.contains(&call) {
+                return Err(StepError::permanent(operation).with_code("refused"));
+            }
             let mishap = state.next_mishap(&call);
             match mishap {
                 Some(Mishap::Before) => return Err(StepError::retry(operation)),
@@ -187,6 +216,10 @@ impl Outside for World {
 
     fn effects(&self) -> Vec<String> {
         self.state().effects()
+    }
+
+    fn told(&self) -> BTreeSet<String> {
+        self.state().told.clone()
     }
 
     fn landed(&self, mark: &OwnerMark) -> Option<u32> {

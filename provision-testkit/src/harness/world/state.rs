@@ -1,7 +1,7 @@
 //! What the cloud holds, as plain data: computed on, saved and loaded, never awaited.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File},
     io::{self, Write as _},
     path::Path,
@@ -45,9 +45,15 @@ pub(crate) struct State {
     pub(super) entries: Vec<String>,
     /// Tokens issued and not revoked: name and value.
     pub(super) tokens: BTreeMap<String, String>,
+    /// What was told, once or oftener.
+    pub(super) told: BTreeSet<String>,
+    /// Calls that are refused until they are allowed again.
+    pub(super) blocked: BTreeSet<String>,
     landed: BTreeMap<String, u32>,
     pub(super) log: Vec<String>,
     pub(super) secrets: Vec<String>,
+    /// Drawn values by the idempotency key they came with, and for what.
+    drawn: BTreeMap<String, (String, BTreeSet<String>)>,
     pub(super) lag: Duration,
     now: Timestamp,
     next: u32,
@@ -156,6 +162,8 @@ impl State {
     pub(super) fn effects(&self) -> Vec<String> {
         let mut effects = self.entries.clone();
         effects.extend(self.tokens.keys().map(|name| format!("token {name}")));
+        let oftener = self.drawn.values().filter(|(_, values)| values.len() > 1);
+        effects.extend(oftener.map(|(name, values)| format!("{} values of {name}", values.len())));
         effects.sort();
         effects
     }
@@ -170,6 +178,14 @@ impl State {
 
     pub(super) fn calls(&self, call: &str) -> u32 {
         u32::try_from(self.log.iter().filter(|line| *line == call).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes a value that its caller has drawn; one key comes with one value.
+    pub(super) fn take(&mut self, name: &str, key: &str, value: &str) {
+        let none = || (name.to_owned(), BTreeSet::new());
+        let (_, values) = self.drawn.entry(key.to_owned()).or_insert_with(none);
+        values.insert(value.to_owned());
+        self.secrets.push(value.to_owned());
     }
 
     /// Issues a new value under a name; the old one is worthless from then on.

@@ -1,5 +1,5 @@
-//! Plain steps of the cloud: an entry that is put and removed, a token that is shown once, and a
-//! look at whether a kept token is the one the cloud knows.
+//! Plain steps of the cloud: an entry that is put and removed, a token that is shown once, a password
+//! that is drawn here, a look at whether a kept value is the one the cloud knows, and a message.
 
 use provision_core::{
     Compensator, Effect, Secret, SecretRef, Step, StepContext, StepError, Undo, Verdict,
@@ -52,6 +52,26 @@ impl Compensator<Entry> for RemoveEntry {
     }
 }
 
+/// Tells the cloud something, such as from a hook; told again, it is the same message.
+#[derive(Debug, Clone)]
+pub struct Tell(pub World);
+
+impl Step for Tell {
+    const KIND: &'static str = "world.tell";
+    type Input = String;
+    type Output = ();
+
+    async fn run(&self, cx: &StepContext, message: String) -> Result<(), StepError> {
+        let told = message.clone();
+        self.0
+            .change(cx, "tell", &message, move |state| {
+                state.told.insert(told);
+                Ok(())
+            })
+            .await
+    }
+}
+
 /// Issues a token that the cloud shows once, and keeps it sealed; issuing again replaces it.
 #[derive(Debug, Clone)]
 pub struct Token(pub World);
@@ -88,6 +108,51 @@ impl Compensator<Token> for RevokeToken {
     ) -> Result<(), StepError> {
         self.0
             .change(cx, "revoke", &name, |state| {
+                state.tokens.remove(&name);
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// Draws a password once, seals it, and sets it at the cloud; set again, it is the same one.
+#[derive(Debug, Clone)]
+pub struct Password(pub World);
+
+impl Step for Password {
+    const KIND: &'static str = "world.password";
+    type Input = String;
+    type Output = SecretRef;
+
+    async fn run(&self, cx: &StepContext, name: String) -> Result<SecretRef, StepError> {
+        // Another one on each attempt: the first that was sealed wins.
+        let draw = || Secret::new(format!("pw/{}+{name}~{:0>8}=", cx.run_id(), cx.attempt()));
+        let sealed = cx.seal("password", draw).await?;
+        let value = cx.reveal(&sealed).await?;
+        self.0
+            .change(cx, "set", &name, |state| {
+                state.take(&name, cx.idempotency_key(), value.expose());
+                state.tokens.insert(name.clone(), value.expose().to_owned());
+                Ok(())
+            })
+            .await?;
+        Ok(sealed)
+    }
+}
+
+/// Takes a password away.
+#[derive(Debug, Clone)]
+pub struct UnsetPassword(pub World);
+
+impl Compensator<Password> for UnsetPassword {
+    async fn compensate(
+        &self,
+        cx: &StepContext,
+        name: String,
+        _: Undo<SecretRef>,
+    ) -> Result<(), StepError> {
+        self.0
+            .change(cx, "unset", &name, |state| {
                 state.tokens.remove(&name);
                 Ok(())
             })

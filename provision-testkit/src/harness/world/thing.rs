@@ -128,9 +128,10 @@ impl Resource for Thing {
             unique: matches!(identity, Identity::Named(_)),
         };
         let sent = self.secret.and_then(|secret| intent.secret(secret)).cloned();
+        let key = intent.idempotency_key();
         let made = self.world.change(cx, "create", name, move |state| {
             if let Some(secret) = sent {
-                state.secrets.push(secret.expose().to_owned());
+                state.take(name, key, secret.expose());
             }
             state.create(wish)
         });
