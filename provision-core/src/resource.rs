@@ -329,6 +329,91 @@ pub enum AdoptPolicy {
 /// `find` must answer [`Found::Absent`] only on a definite "not there"; any other trouble is an
 /// error. `delete` treats "already gone" as success. `create` is called at most once per recorded
 /// intent unless the identity makes a repetition harmless.
+///
+/// ```
+/// use std::{sync::{Arc, Mutex}, time::Duration};
+///
+/// use provision_core::{
+///     Engine, ExternalId, Found, Identity, Intent, MemoryStore, Owned, Readiness, Resource, Saga,
+///     SagaId, SecretRef, SecretSpec, StepContext, StepError, executor::{Executor, HostDriven},
+///     vault::LocalKeys,
+/// };
+///
+/// /// The one machine of a small cloud, with the number of looks at it.
+/// #[derive(Clone, Default)]
+/// struct Machine(Arc<Mutex<Option<u32>>>);
+///
+/// impl Resource for Machine {
+///     const KIND: &'static str = "docs.machine";
+///     type Spec = String;
+///     type Output = SecretRef;
+///
+///     fn identity(&self, name: &String) -> Identity {
+///         Identity::Named(name.clone())
+///     }
+///
+///     async fn find(&self, _: &StepContext, _: &String) -> Result<Found, StepError> {
+///         let there = self.0.lock().unwrap().is_some();
+///         Ok(if there { Found::Ours(ExternalId::new("m-1")) } else { Found::Absent })
+///     }
+///
+///     async fn create(
+///         &self,
+///         _: &StepContext,
+///         _: &String,
+///         intent: &Intent,
+///     ) -> Result<ExternalId, StepError> {
+///         // Drawn once and sealed with the intent: a repeated create sends the same one.
+///         assert!(intent.secret("root").is_some());
+///         *self.0.lock().unwrap() = Some(0);
+///         Ok(ExternalId::new("m-1"))
+///     }
+///
+///     async fn ready(
+///         &self,
+///         cx: &StepContext,
+///         _: &String,
+///         _: &ExternalId,
+///     ) -> Result<Readiness<SecretRef>, StepError> {
+///         let mut machine = self.0.lock().unwrap();
+///         let looks = machine.map_or(0, |looks| looks + 1);
+///         *machine = Some(looks);
+///         Ok(match looks {
+///             0..3 => Readiness::NotYet { again_in: Duration::from_secs(5) },
+///             _ => Readiness::Ready(cx.sealed("root")),
+///         })
+///     }
+///
+///     async fn delete(&self, _: &StepContext, _: &String, _: &ExternalId) -> Result<(), StepError> {
+///         *self.0.lock().unwrap() = None;
+///         Ok(())
+///     }
+///
+///     async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+///         Ok(Vec::new())
+///     }
+///
+///     fn secrets(&self, _: &String) -> Vec<SecretSpec> {
+///         vec![SecretSpec::password("root")]
+///     }
+/// }
+///
+/// const BOOT: SagaId<String, SecretRef> = SagaId::new("boot", 1);
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let saga = Saga::define(BOOT, |s| {
+///     s.resource("machine", Machine::default()).input((), |name, ()| name.clone())
+/// })?;
+/// let builder = Engine::builder(MemoryStore::new()).keys(LocalKeys::new("docs", [7; 32])?);
+/// let engine = builder.register(saga).build().await?;
+/// let run = engine.start(BOOT, &"agent-7".to_owned()).await?;
+/// HostDriven.drive(&engine, run.id()).await?;
+/// let root = engine.reveal(run.id(), &run.output().await?).await?;
+/// assert!(!root.expose().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a resource",
     label = "expected a type that implements `Resource`",

@@ -99,6 +99,39 @@ pub struct Irreversible {
 }
 
 /// Says that a step cannot be undone, and why; the run then ends `RolledBackKeeping` at best.
+///
+/// ```
+/// use provision_core::{
+///     Engine, MemoryStore, RunStatus, Saga, SagaId, Step, StepContext, StepError, irreversible,
+///     executor::{Executor, HostDriven},
+/// };
+///
+/// struct Mail;
+/// impl Step for Mail {
+///     const KIND: &'static str = "docs.mail";
+///     type Input = String;
+///     type Output = ();
+///     async fn run(&self, _: &StepContext, _to: String) -> Result<(), StepError> {
+///         Ok(())
+///     }
+/// }
+///
+/// const WELCOME: SagaId<String, ()> = SagaId::new("welcome", 1);
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let saga = Saga::define(WELCOME, |s| {
+///     let mail = s.step("mail", Mail, irreversible("a sent mail cannot be recalled"));
+///     let mail = mail.input((), |to, ()| to.clone());
+///     s.value("file").try_input(mail, |_, ()| Err(StepError::permanent("file")))
+/// })?;
+/// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+/// let run = engine.start(WELCOME, &"Ada".to_owned()).await?;
+/// let head = HostDriven.drive(&engine, run.id()).await?;
+/// assert_eq!(head.status, RunStatus::RolledBackKeeping);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub const fn irreversible(why: &'static str) -> Irreversible {
     Irreversible { why }

@@ -123,6 +123,26 @@ impl Engine {
     /// last call is open, finds the run over: [`RunSummary::refused`](crate::RunSummary::refused) of its row
     /// says so, with who asked.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{By, Engine, MemoryStore, Outcome, Saga, SagaId, SignalId, executor::{Executor, HostDriven}};
+    ///
+    /// const SEATS: SagaId<u32, bool> = SagaId::new("seats", 1);
+    /// const GO: SignalId<bool> = SignalId::new("go");
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| s.signal(GO).input((), |_, ()| Duration::from_secs(60)))?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// engine.cancel(run.id(), By::new("ann", "ordered twice")).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(run.outcome().await?, Outcome::RolledBack(None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The run is over, or past its point of no return (kind `Conflict`).
     pub async fn cancel(&self, run: &RunId, by: By) -> Result<(), Error> {
@@ -130,6 +150,30 @@ impl Engine {
     }
 
     /// Asks a run to start nothing more, neither forward nor undoing, until it is resumed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{By, Engine, MemoryStore, RunStatus, Saga, SagaId, SignalId, executor::{Executor, HostDriven}};
+    ///
+    /// const SEATS: SagaId<u32, bool> = SagaId::new("seats", 1);
+    /// const GO: SignalId<bool> = SignalId::new("go");
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| s.signal(GO).input((), |_, ()| Duration::from_secs(60)))?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// engine.pause(run.id(), By::new("ann", "maintenance")).await?;
+    /// engine.signal(run.id(), GO, &true).await?;
+    /// let head = HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(head.status, RunStatus::Paused);
+    /// engine.resume(run.id(), By::new("ann", "done")).await?;
+    /// let head = HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(head.status, RunStatus::Succeeded);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The run is over.
@@ -147,6 +191,46 @@ impl Engine {
 
     /// Tries again what gave up, forward or undo, keeping what exists.
     ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicBool, Ordering::Relaxed}};
+    ///
+    /// use provision_core::{
+    ///     By, Engine, MemoryStore, NothingToUndo, RunStatus, Saga, SagaId, Step, StepContext, StepError,
+    ///     executor::{Executor, HostDriven}, saga::OnFailure,
+    /// };
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Put(Arc<AtomicBool>);
+    /// impl Step for Put {
+    ///     const KIND: &'static str = "docs.put";
+    ///     type Input = u32;
+    ///     type Output = u32;
+    ///     async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> {
+    ///         if self.0.load(Relaxed) { Ok(n) } else { Err(StepError::permanent("put")) }
+    ///     }
+    /// }
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let put = Put::default();
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     s.on_failure(OnFailure::Ask);
+    ///     s.step("put", put.clone(), NothingToUndo).input((), |n, ()| *n)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// let head = HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(head.status, RunStatus::Parked);
+    /// put.0.store(true, Relaxed);
+    /// engine.retry(run.id(), By::new("ann", "mended")).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(run.output().await?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Nothing has given up.
     pub async fn retry(&self, run: &RunId, by: By) -> Result<(), Error> {
@@ -156,6 +240,45 @@ impl Engine {
     /// Drives a rolled back run forward again: finished steps stay, undone ones begin anew. A
     /// business key that the rollback has freed is taken again with the order.
     ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicBool, Ordering::Relaxed}};
+    ///
+    /// use provision_core::{
+    ///     By, Engine, MemoryStore, NothingToUndo, RunStatus, Saga, SagaId, Step, StepContext, StepError,
+    ///     executor::{Executor, HostDriven},
+    /// };
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Put(Arc<AtomicBool>);
+    /// impl Step for Put {
+    ///     const KIND: &'static str = "docs.put";
+    ///     type Input = u32;
+    ///     type Output = u32;
+    ///     async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> {
+    ///         if self.0.load(Relaxed) { Ok(n) } else { Err(StepError::permanent("put")) }
+    ///     }
+    /// }
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let put = Put::default();
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     s.step("put", put.clone(), NothingToUndo).input((), |n, ()| *n)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// let head = HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(head.status, RunStatus::RolledBack);
+    /// put.0.store(true, Relaxed);
+    /// engine.redrive(run.id(), By::new("ann", "mended")).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(run.output().await?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The run is not rolled back, or another run holds its business key now (`guarded`).
     pub async fn redrive(&self, run: &RunId, by: By) -> Result<(), Error> {
@@ -164,13 +287,58 @@ impl Engine {
 
     /// Removes what a succeeded run made.
     ///
+    /// ```
+    /// use provision_core::{By, Engine, MemoryStore, Outcome, Saga, SagaId, executor::{Executor, HostDriven}};
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| s.value("seats").input((), |n, ()| *n))?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// engine.tear_down(run.id(), By::new("ann", "contract is over")).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(run.outcome().await?, Outcome::TornDown);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The run has not succeeded.
     pub async fn tear_down(&self, run: &RunId, by: By) -> Result<(), Error> {
         self.order(run, Order::TearDown, by).await
     }
 
-    /// Answers what a run asks of a person.
+    /// Answers what a run asks of a person, such as about a step that failed after the point of no
+    /// return.
+    ///
+    /// ```
+    /// use provision_core::{
+    ///     By, Engine, MemoryStore, Resolution, RunStatus, Saga, SagaId, StepError,
+    ///     executor::{Executor, HostDriven},
+    /// };
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     let paid = s.value("paid").pivot().input((), |n, ()| *n);
+    ///     s.value("sent").try_input(paid, |_, _| Err(StepError::permanent("send")))
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// let head = HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(head.status, RunStatus::Parked);
+    /// let by_hand = Resolution::succeeded("sent", &4_u32)?;
+    /// engine.resolve(run.id(), by_hand, By::new("ann", "sent by hand")).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(run.output().await?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The answer does not fit the step's state.

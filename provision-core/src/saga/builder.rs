@@ -179,6 +179,29 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Adds another saga, as a run of its own that this one waits for and undoes.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, executor::{Executor, HostDriven}};
+    ///
+    /// const HOME: SagaId<u32, u32> = SagaId::new("home", 1);
+    /// const STREET: SagaId<u32, Vec<u32>> = SagaId::new("street", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let home = Saga::define(HOME, |s| s.value("number").input((), |n, ()| *n))?;
+    /// let street = Saga::define(STREET, |s| {
+    ///     let left = s.saga("left", &home).input((), |n, ()| *n);
+    ///     let right = s.saga("right", &home).input((), |n, ()| n + 1);
+    ///     s.value("both").input((left, right), |_, (left, right)| vec![left, right])
+    /// })?;
+    /// let builder = Engine::builder(MemoryStore::new()).register(home).register(street);
+    /// let engine = builder.build().await?;
+    /// let run = engine.start(STREET, &7).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(run.output().await?, [7, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn saga<I2: Data, O2: Data>(
         &mut self,
         path: impl Into<String>,
@@ -198,6 +221,30 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Adds a wait for a signal; its input is the time-out. A signal that came early is kept.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, SignalId, executor::{Executor, HostDriven}};
+    ///
+    /// const ORDER: SagaId<u32, bool> = SagaId::new("order", 1);
+    /// const APPROVED: SignalId<bool> = SignalId::new("approved");
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(ORDER, |s| {
+    ///     let pause = s.sleep("pause").input((), |_, ()| Duration::from_secs(60));
+    ///     s.signal(APPROVED).after(pause).input((), |_, ()| Duration::from_secs(3600))
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(ORDER, &1).await?;
+    /// // It comes before anybody waits for it.
+    /// engine.signal(run.id(), APPROVED, &true).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert!(run.output().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn signal<T: Data>(&mut self, signal: SignalId<T>) -> Node<'_, 's, I, Duration, T> {
         Node::new(self, signal.name().to_owned(), Kind::Signal { name: signal.name() })
     }
@@ -222,6 +269,31 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Waits for all members; succeeds with the outputs of those that did, if at least `k` did.
+    ///
+    /// Members are optional steps; [`Self::any`] gives the first of them instead.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Outcome, Saga, SagaId, StepError, executor::{Executor, HostDriven}};
+    ///
+    /// const OFFERS: SagaId<u32, Vec<u32>> = SagaId::new("offers", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(OFFERS, |s| {
+    ///     let closed = || Err(StepError::permanent("ask"));
+    ///     let here = s.value("here").optional().input((), |price, ()| *price);
+    ///     let there = s.value("there").optional().try_input((), move |_, ()| closed());
+    ///     s.any("first", vec![here, there]);
+    ///     s.at_least("offers", 1, vec![here, there])
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(OFFERS, &9).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// let Outcome::PartlySucceeded(offers, failures) = run.outcome().await? else { panic!() };
+    /// assert_eq!((offers, failures.len()), (vec![9], 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[allow(clippy::needless_pass_by_value, reason = "reads like the members of `deps`")]
     pub fn at_least<T: Data>(
         &mut self,
@@ -261,6 +333,39 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Adds a durable step that runs after everything else, whatever the end; it never unwinds.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, Step, StepContext, StepError, executor::{Executor, HostDriven}};
+    ///
+    /// struct Tell(Arc<Mutex<Vec<String>>>);
+    /// impl Step for Tell {
+    ///     const KIND: &'static str = "docs.tell";
+    ///     type Input = String;
+    ///     type Output = ();
+    ///     async fn run(&self, _: &StepContext, text: String) -> Result<(), StepError> {
+    ///         self.0.lock().unwrap().push(text);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     s.on_end("tell", Tell(Arc::clone(&told)), |n, end| format!("{n} {}", end.status.as_str()));
+    ///     s.value("seats").input((), |seats, ()| *seats)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(*told.lock().unwrap(), ["4 Succeeded"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_end<S: Step>(
         &mut self,
         path: impl Into<String>,
@@ -329,6 +434,25 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     }
 
     /// Names the phase of the nodes that follow, for progress.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, executor::{Executor, HostDriven}};
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     s.phase("reserve");
+    ///     s.value("seats").input((), |seats, ()| *seats)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// let head = HostDriven.drive(&engine, run.id()).await?;
+    /// assert_eq!(head.summary.phase.as_deref(), Some("reserve"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn phase(&mut self, name: &'static str) {
         self.phase = Some(name);
     }

@@ -17,6 +17,32 @@ use crate::{error::Failure, id::Data};
 const DEPTH_MAX: u16 = 4;
 
 /// A fan-out under construction; `.body(..)` adds it.
+///
+/// ```
+/// use provision_core::{Engine, MemoryStore, RunStatus, Saga, SagaId, StepError, executor::{Executor, HostDriven}};
+///
+/// const HALVES: SagaId<Vec<u32>, Vec<Option<u32>>> = SagaId::new("halves", 1);
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let saga = Saga::define(HALVES, |s| {
+///     let halves = s.each("halves", (), |list, ()| list.clone()).at_least(1).body(|item| {
+///         item.value("half").try_input((), |n, ()| match n % 2 {
+///             0 => Ok(n / 2),
+///             _ => Err(StepError::permanent("halve").with_code("odd")),
+///         })
+///     });
+///     // An item that fails is undone alone, and is an error among the outputs.
+///     s.value("done").input(halves, |_, halves| halves.into_iter().map(Result::ok).collect())
+/// })?;
+/// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+/// let run = engine.start(HALVES, &vec![4, 5]).await?;
+/// let head = HostDriven.drive(&engine, run.id()).await?;
+/// assert_eq!(head.status, RunStatus::PartlySucceeded);
+/// assert_eq!(run.output().await?, [Some(2), None]);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the fan-out is added by `.body(|item| ..)`"]
 pub struct Each<'b, 's, I, T, R = Always> {
     builder: &'b mut SagaBuilder<'s, I>,
