@@ -28,7 +28,7 @@ const CRASHES_AFTER_INTERRUPTION: usize = 8;
 const MISSED: &str = "this point was recorded and never reached again";
 /// How often a point is tried that was not reached again: with a store on another thread, which
 /// of two parallel steps comes first is a matter of time.
-const TRIES: usize = 8;
+const TRIES: usize = 24;
 
 /// A script without a crash, and what became of it.
 struct Calm {
@@ -133,6 +133,10 @@ where
 
     /// Plays everything and reports.
     pub async fn run(&self) -> Report {
+        Box::pin(self.all()).await
+    }
+
+    async fn all(&self) -> Report {
         let mut report = Report::default();
         let calm = self.record(Script::default(), &[], &mut report).await;
         if !report.flaws.is_empty() {
