@@ -90,7 +90,17 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
         let elapsed = SystemClock.wall().since(began);
         reports.push(RunReport::read(&host.engine, &host.clients, run, elapsed).await?);
     }
-    reports.iter().for_each(|report| report.show(&screen));
+    told(options, &screen, reports, SystemClock.wall().since(began))
+}
+
+/// Shows what came of the runs; the exit code of the worst.
+fn told(
+    options: &Options,
+    screen: &Screen,
+    mut reports: Vec<RunReport>,
+    elapsed: Duration,
+) -> Result<Exit, Trouble> {
+    reports.iter().for_each(|report| report.show(screen));
     let begun = if reports.len() < options.clients.len() { Exit::Cancelled } else { Exit::Done };
     let exit = reports.iter().map(RunReport::exit).fold(begun, Exit::or_worse);
     if options.json {
@@ -98,7 +108,7 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
             (false, Some(report)) => print_json(&report)?,
             (_, last) => {
                 reports.extend(last);
-                print_json(&FleetReport::new(reports, SystemClock.wall().since(began)))?;
+                print_json(&FleetReport::new(reports, elapsed))?;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -110,8 +110,8 @@ struct Life {
     drives: JoinSet<Lease>,
     held: Held,
     lock: Option<LifeLock>,
-    /// The folder of locks has not been looked through yet.
-    clear: bool,
+    /// Looks through the folder of locks, once.
+    clear: Once,
     slots: Arc<Semaphore>,
     handed: mpsc::UnboundedReceiver<Handed>,
     /// Takes the incarnation off the list of those that starts hand runs to.
@@ -161,7 +161,7 @@ impl Life {
             drives: JoinSet::new(),
             held: Held::default(),
             lock,
-            clear: true,
+            clear: Once::new(),
             slots,
             handed,
             _listed: Listed { locals, worker: shared.worker },
@@ -271,8 +271,8 @@ impl Life {
             self.drive(leased, permit);
         }
         let Some(lock) = &self.lock else { return Vec::new() };
-        if std::mem::take(&mut self.clear) && grant.alive {
-            lock.clear(&grant.peers);
+        if grant.alive {
+            self.clear.call_once(|| lock.clear(&grant.peers));
         }
         grant.peers.into_iter().filter_map(|peer| lock.proves_dead(peer)).collect()
     }

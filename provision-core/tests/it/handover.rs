@@ -105,7 +105,7 @@ async fn a_host_that_drives_runs_one_at_a_time_is_one_worker() {
     assert_eq!(store.workers(), before + 2);
     // A call that is dropped is a crash: it keeps no lease alive, whatever else is driven.
     let run = engine.start(TAKES, &60).await.unwrap();
-    assert!(within(Duration::from_secs(1), engine.run_one()).await.is_none());
+    assert!(within(Duration::from_secs(1), Box::pin(engine.run_one())).await.is_none());
     let dropped = Instant::now();
     while engine.run_one().await.unwrap() != Some(*run.id()) {
         sleep(Duration::from_secs(1)).await;
