@@ -195,7 +195,8 @@ fn requests<S: Scene>(scene: &S, build: Build) -> u64 {
 
 /// Requests to disturb, spread over all of them; the way back included.
 fn spread(count: u64) -> impl Iterator<Item = u64> {
-    let every = if std::env::var("PROVISION_LONG").is_ok() { 1 } else { count.div_ceil(12) };
+    let long = std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long");
+    let every = if long { 1 } else { count.div_ceil(12) };
     (1..=count).step_by(usize::try_from(every).unwrap_or(1))
 }
 

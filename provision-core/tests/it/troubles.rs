@@ -376,27 +376,6 @@ impl Step for Charge {
     }
 }
 
-// covers: S10
-#[tokio::test(start_paused = true)]
-async fn what_is_driven_again_after_it_failed_for_certain_has_another_key() {
-    let charge = Charge::default();
-    let saga = Saga::define(SAGA, |s| {
-        s.step("charge", charge.clone(), NothingToUndo).input((), |i, ()| i.clone())
-    })
-    .unwrap();
-    let engine = Engine::builder(Counting::default()).register(saga.clone()).build().await.unwrap();
-    let worker = engine.spawn_worker(WorkerConfig::default());
-    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
-    run.outcome().await.unwrap();
-    engine.redrive(run.id(), By::default()).await.unwrap();
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(run.output().await.unwrap(), "x");
-    let keys = charge.0.lock().unwrap().clone();
-    assert_eq!(keys.len(), 2);
-    assert_ne!(keys[0], keys[1], "the input may be another one");
-    worker.stop().await;
-}
-
 // covers: L6, S20
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_cancelled_before_its_claim_starts_nothing() {

@@ -42,7 +42,19 @@ impl Place for OnDisk {
     async fn pass(&self, by: Duration) {
         self.machine.pass(by);
     }
+
+    /// X1: the file as it lies there. One that many scenarios share is searched while it is small.
+    fn bytes(&self) -> Vec<u8> {
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        let files = [std::fs::read(&self.path), std::fs::read(wal)].map(Result::unwrap_or_default);
+        let all = files.concat();
+        if all.len() <= SEARCHED_MAX { all } else { Vec::new() }
+    }
 }
+
+/// A larger file is not searched: each scenario would search what all before it have written.
+const SEARCHED_MAX: usize = 2 << 20;
 
 /// A directory in memory where there is one: what is tested is the death of a process.
 pub(crate) fn directory() -> tempfile::TempDir {

@@ -363,9 +363,8 @@ pub(super) fn redrive(node: &mut Node) {
         (Undo::Done | Undo::LeftBehind, _) => node.renew(node.generation + 1),
         (_, Phase::Succeeded) if node.undo_sent_until.is_none() => node.undo = Undo::None,
         _ if node.standing() == Effect::None => {
-            // S10: what has been called once may get other input now, so another key.
-            let begun = u32::from(node.forward.begun > 0);
-            node.renew(node.generation + begun);
+            let generation = node.generation;
+            node.renew(generation);
         }
         _ => {
             // S7: an undo whose end is unknown may have taken it away, or may do so yet.
