@@ -218,7 +218,7 @@ pub(crate) async fn adopter(
     id: &ExternalId,
     but: RunId,
 ) -> Result<Option<RunId>, StoreError> {
-    let (provider, kind) = full_kind.split_once('.').unwrap_or(("", full_kind));
+    let (provider, kind) = halves(full_kind);
     let query = LedgerQuery {
         provider: Some(provider.to_owned()),
         kind: Some(kind.to_owned()),
@@ -241,6 +241,12 @@ pub(crate) async fn adopter(
         }
     }
     Ok(None)
+}
+
+/// The two halves of a durable kind such as `supabase.project`; a kind without a dot has no
+/// provider.
+pub(crate) fn halves(full_kind: &str) -> (&str, &str) {
+    full_kind.split_once('.').unwrap_or(("", full_kind))
 }
 
 /// The sightings of a run, or of all.

@@ -110,9 +110,7 @@ impl Host {
     pub async fn check_cloud(&self, live: bool) -> Result<(), Trouble> {
         let filter = RunFilter { limit: 1, ..RunFilter::default() };
         let Some(head) = self.engine.runs(&filter).await?.runs.pop() else { return Ok(()) };
-        let client: Client =
-            head.input.decode().map_err(|e| Trouble::bug("input", e.to_string()))?;
-        let (whose, hint) = match (client.live, live) {
+        let (whose, hint) = match (client_of(&head)?.live, live) {
             (true, false) => ("the real providers", "say --live, or choose another --data-dir"),
             (false, true) => {
                 ("the simulated cloud", "leave out --live, or choose another --data-dir")
@@ -139,6 +137,14 @@ impl Host {
         let start = self.engine.start(ONBOARD, client).unique(business_key(&client.id));
         Ok(start.tenant(client.id.as_str()).queue(queue(&client.id)).await?)
     }
+}
+
+/// The client a run was started for.
+///
+/// # Errors
+/// The input is no client: a bug of ours.
+pub fn client_of(head: &RunHead) -> Result<Client, Trouble> {
+    head.input.decode().map_err(|error| Trouble::bug("input", error.to_string()))
 }
 
 async fn store(at: &StoreAt) -> Result<(EngineBuilder, Clients), Trouble> {

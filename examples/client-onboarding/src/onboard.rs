@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     cloud,
     exit::{Exit, Trouble},
-    host::Host,
+    host::{Host, client_of},
     host_row::Clients,
     input::Client,
     options::{Command, Mode, Options, Wanted},
@@ -166,8 +166,8 @@ async fn fleet(
 /// The client of the run that is there, checked against what was typed.
 async fn stored(host: &Host, wanted: &Wanted) -> Result<Option<(RunHead, Client)>, Trouble> {
     let Some(head) = host.current(&wanted.id).await? else { return Ok(None) };
-    let client = head.input.decode().map_err(|e| Trouble::bug("input", e.to_string()))?;
-    Ok(Some((head, wanted.agreeing_with(client)?)))
+    let client = wanted.agreeing_with(client_of(&head)?)?;
+    Ok(Some((head, client)))
 }
 
 /// One run and whoever watches it.

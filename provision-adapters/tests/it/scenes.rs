@@ -86,9 +86,7 @@ impl Scene for OnGitHub {
             let repo = s
                 .resource("repo", RepoFromTemplate::new(&github))
                 .retry(build.policy())
-                .input((), |name: &String, ()| {
-                    RepoSpec::from_template("acme/template", name).with_sentinel("README.md")
-                });
+                .input((), templated);
             let secrets = s
                 .resource("secrets", RepoSecrets::new(&github))
                 .retry(build.policy())
@@ -140,6 +138,11 @@ impl Scene for OnGitHub {
     }
 }
 
+/// The repository of both scenes.
+fn templated(name: &String, (): ()) -> RepoSpec {
+    RepoSpec::from_template("acme/template", name).with_sentinel("README.md")
+}
+
 /// A repository, and an event for its workflows: a step that is repeated, and has no identity.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnGitHubEvents;
@@ -157,9 +160,7 @@ impl Scene for OnGitHubEvents {
             let repo = s
                 .resource("repo", RepoFromTemplate::new(&github))
                 .retry(build.policy())
-                .input((), |name: &String, ()| {
-                    RepoSpec::from_template("acme/template", name).with_sentinel("README.md")
-                });
+                .input((), templated);
             let event = s
                 .step("event", SendEvent::new(&github), StopRuns::new(&github))
                 .retry(build.policy())

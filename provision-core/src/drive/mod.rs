@@ -41,7 +41,7 @@ use crate::{
     clock,
     error::{Effect, StepError, Verdict, is_held},
     id::{ExternalId, Timestamp},
-    ledger::{LedgerRow, Origin, Sighting},
+    ledger::{LedgerRow, Origin, Sighting, halves},
     panics,
     run::{
         RunStatus,
@@ -158,8 +158,7 @@ impl Drive {
         if origin == Origin::Adopted {
             return;
         }
-        let full = node.def().kind_name();
-        let (provider, kind) = full.split_once('.').unwrap_or(("", full));
+        let (provider, kind) = halves(node.def().kind_name());
         let sighting = Sighting {
             run: self.state.run,
             path: node.path.to_string(),

@@ -12,7 +12,7 @@ use crate::{
     id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{
         LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting, adopter,
-        sightings,
+        halves, sightings,
     },
     mark::OwnerMark,
     panics,
@@ -68,16 +68,23 @@ impl Engine {
                 }
             }
         }
+        let sighted = sightings(&*self.inner.store, None).await?;
         for (kind, (path, action)) in kinds {
             let run = RunId::from_uuid(uuid::Uuid::nil());
             let cx = self.looking(run, &path, None, Memory::default()).await?;
             match action.list_owned(cx).await {
                 Ok(listed) => {
                     let listed = listed.unwrap_or_default();
-                    let part = self.sweep_kind(&kind, &**action, listed, delete).await?;
+                    let part = self.sweep_kind(&kind, &**action, &listed, delete).await?;
                     report.wanted += part.wanted;
                     report.strays.extend(part.strays);
                     report.missing.extend(part.missing);
+                    let unlisted = sighted.iter().filter(|seen| {
+                        (&*seen.provider, &*seen.kind) == halves(&kind)
+                            && !listed.iter().any(|owned| owned.id == seen.external_id)
+                    });
+                    let strays = self.sweep_sighted(&kind, &**action, unlisted, delete).await?;
+                    report.strays.extend(strays);
                 }
                 Err(error) => report.failures.push(Failure::of(path, 0, &error)),
             }
@@ -89,11 +96,11 @@ impl Engine {
         &self,
         full: &str,
         action: &dyn Action,
-        listed: Vec<Owned>,
+        listed: &[Owned],
         delete: bool,
     ) -> Result<SweepReport, Error> {
         let mut report = SweepReport::default();
-        let (provider, kind) = full.split_once('.').unwrap_or(("", full));
+        let (provider, kind) = halves(full);
         let query = LedgerQuery {
             provider: Some(provider.to_owned()),
             kind: Some(kind.to_owned()),
@@ -102,7 +109,7 @@ impl Engine {
         };
         let rows = self.all_rows(query).await?;
         let wanted = Wanted::of(&rows);
-        for owned in &listed {
+        for owned in listed {
             if wanted.has(owned) {
                 report.wanted += 1;
                 continue;
@@ -124,10 +131,6 @@ impl Engine {
                 && row.external_id.as_ref().is_none_or(|id| !seen.contains(id))
         };
         report.missing.extend(rows.into_iter().filter(gone));
-        let mut sighted = sightings(&*self.inner.store, None).await?;
-        sighted.retain(|s| (&*s.provider, &*s.kind) == (provider, kind));
-        sighted.retain(|s| !seen.contains(&s.external_id));
-        report.strays.extend(self.sweep_sighted(full, action, &sighted, delete).await?);
         Ok(report)
     }
 
@@ -136,7 +139,7 @@ impl Engine {
         &self,
         full: &str,
         action: &dyn Action,
-        sighted: &[Sighting],
+        sighted: impl Iterator<Item = &Sighting> + Send,
         delete: bool,
     ) -> Result<Vec<Stray>, Error> {
         let mut strays = Vec::new();
@@ -146,10 +149,8 @@ impl Engine {
                 LedgerQuery { run: Some(run), path: Some(path.clone()), ..LedgerQuery::default() };
             let rows = self.all_rows(query).await?;
             let is_it = |row: &&LedgerRow| row.external_id.as_ref() == Some(&sighting.external_id);
-            let looks =
-                |row: &LedgerRow| row.state == ResourceState::Unknown && row.external_id.is_none();
             // A row of its own says what became of it; a run that looks finds it by itself.
-            let known = rows.iter().any(|row| is_it(&row) || looks(row));
+            let known = rows.iter().any(|row| is_it(&row) || is_open(row));
             let id = &sighting.external_id;
             if known || adopter(&*self.inner.store, full, id, run).await?.is_some() {
                 continue;
@@ -277,10 +278,7 @@ impl Engine {
         let query = LedgerQuery { run, path, ..LedgerQuery::default() };
         let (own, entered): (Vec<_>, Vec<_>) =
             self.all_rows(query).await?.into_iter().partition(|row| row.index == 0);
-        let open =
-            |row: &LedgerRow| row.state == ResourceState::Unknown && row.external_id.is_none();
-        if own.iter().any(open) {
-            // Its run has a call open, or will look by itself.
+        if own.iter().any(is_open) {
             return Ok(false);
         }
         let mut over = true;
@@ -329,6 +327,11 @@ impl Engine {
         let replies = self.inner.store.ledger(&[LedgerOp::Enter(row)]).await?;
         Ok(matches!(replies.as_slice(), [LedgerReply::Changed(true)]))
     }
+}
+
+/// Whether its run has a call open that may make it, or will look by itself.
+fn is_open(row: &LedgerRow) -> bool {
+    row.state == ResourceState::Unknown && row.external_id.is_none()
 }
 
 /// The step behind a mark.

@@ -8,7 +8,7 @@ use crate::{
     context::Memory,
     error::Effect,
     id::{ExternalId, Timestamp},
-    ledger::{LedgerRow, Origin, ResourceState},
+    ledger::{LedgerRow, Origin, ResourceState, halves},
     resource::IntentRecord,
     run::{RunSummary, journal::WaitReason},
     saga::OnUnknown,
@@ -162,8 +162,7 @@ impl State {
         let watch_at = self.quiet_until(number).filter(|_| node.suspect);
         let row = |index: u32, id: Option<ExternalId>, origin: Origin| {
             let facts = Facts::of(node.intent.as_ref());
-            let (provider, kind) =
-                node.def().kind_name().split_once('.').unwrap_or(("", node.def().kind_name()));
+            let (provider, kind) = halves(node.def().kind_name());
             let state = resource_state(node, id.is_some());
             LedgerRow {
                 run: self.run,
