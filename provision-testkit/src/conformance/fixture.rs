@@ -52,6 +52,26 @@ impl fmt::Debug for Fixture {
     }
 }
 
+/// What a suite's factory answers with: a fixture, or none where its server is not there.
+///
+/// A factory that answers `None` says aloud that its cases are skipped.
+pub trait Given {
+    /// The fixture, if there is one.
+    fn given(self) -> Option<Fixture>;
+}
+
+impl Given for Fixture {
+    fn given(self) -> Option<Fixture> {
+        Some(self)
+    }
+}
+
+impl Given for Option<Fixture> {
+    fn given(self) -> Option<Fixture> {
+        self
+    }
+}
+
 impl Fixture {
     /// Puts a fixture together. `keep` lives as long as it does: a directory, a server.
     #[must_use]

@@ -34,5 +34,5 @@ pub mod waiting;
 pub mod waking;
 pub mod watch;
 
-pub use fixture::{Advance, Fixture, Handle};
+pub use fixture::{Advance, Fixture, Given, Handle};
 pub use given::{acquire_any, append_of, held_for, ledger_row, new_worker, run_head, suite_saga};
