@@ -1,4 +1,4 @@
-//! Where PostgreSQL's server binaries are, and how they come onto a machine that has none.
+//! Where the servers' binaries are, and how they come onto a machine that has none.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,26 +13,44 @@ const VERSIONED: [&str; 3] =
 const FIXED: [&str; 3] = ["/usr/local/pgsql/bin", "/usr/libexec/postgresql", "/usr/pgsql/bin"];
 
 /// The folder with `postgres` and `initdb`.
-pub(crate) fn binaries(install: bool) -> Outcome<PathBuf> {
+pub(crate) fn postgres() -> Outcome<PathBuf> {
     if let Some(folder) = present() {
         return Ok(folder);
     }
-    if !install {
-        return Err("no server binaries on this machine".to_owned());
-    }
-    apt()?;
+    apt("PostgreSQL", "postgresql")?;
     present().ok_or_else(|| "installed, but no server binaries were found".to_owned())
 }
 
+/// The file `redis-server`.
+pub(crate) fn redis() -> Outcome<PathBuf> {
+    if let Some(server) = on_path("redis-server") {
+        return Ok(server);
+    }
+    apt("Redis", "redis-server")?;
+    // The package may start a server of its own, which nobody asked for.
+    let mut service = Command::new("/usr/sbin/service");
+    service.args(["redis-server", "stop"]).stdin(Stdio::null());
+    drop(service.stdout(Stdio::null()).stderr(Stdio::null()).status());
+    on_path("redis-server").ok_or_else(|| "installed, but no `redis-server` was found".to_owned())
+}
+
+fn searched() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH");
+    path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let usual = [PathBuf::from("/usr/local/bin"), PathBuf::from("/usr/bin")];
+    let folders = searched().into_iter().chain(usual);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
 fn present() -> Option<PathBuf> {
-    let searched: Vec<PathBuf> = std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_default();
     let mut versioned: Vec<PathBuf> = VERSIONED.iter().flat_map(|root| versions(root)).collect();
     versioned.sort_by_key(|folder| std::cmp::Reverse(version(folder)));
     let fixed = FIXED.iter().map(PathBuf::from);
     // A link on the PATH is followed: the server looks for its files beside its real place.
-    searched.into_iter().chain(versioned).chain(fixed).find_map(|folder| {
+    searched().into_iter().chain(versioned).chain(fixed).find_map(|folder| {
         let server = folder.join("postgres").canonicalize().ok()?;
         let folder = server.parent()?;
         folder.join("initdb").is_file().then(|| folder.to_owned())
@@ -51,13 +69,14 @@ fn version(folder: &Path) -> u32 {
     digits.parse().unwrap_or(0)
 }
 
-fn apt() -> Outcome {
+fn apt(name: &str, package: &str) -> Outcome {
     if current_user() != Some(0) || !Path::new("/usr/bin/apt-get").exists() {
-        return Err("no server binaries, and only root with apt-get can install them here; \
-                    install the package `postgresql`"
-            .to_owned());
+        return Err(format!(
+            "no server binaries, and only root with apt-get can install them here; install the \
+             package `{package}`"
+        ));
     }
-    eprintln!("PostgreSQL: no server binaries, installing the package `postgresql` by apt-get");
+    eprintln!("{name}: no server binaries, installing the package `{package}` by apt-get");
     let call = |args: &[&str]| {
         Command::new("/usr/bin/apt-get")
             .args(args)
@@ -66,7 +85,7 @@ fn apt() -> Outcome {
             .output()
             .map_err(|error| format!("apt-get: {error}"))
     };
-    let install = ["install", "-y", "-qq", "--no-install-recommends", "postgresql"];
+    let install = ["install", "-y", "-qq", "--no-install-recommends", package];
     let mut output = call(&install)?;
     if !output.status.success() {
         // A new machine has no package lists yet.

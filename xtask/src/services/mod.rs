@@ -2,7 +2,9 @@
 //! the command that used them.
 
 mod find;
+mod guardian;
 mod postgres;
+mod redis;
 
 use std::{
     io::Read as _,
@@ -10,53 +12,134 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-pub(crate) use postgres::Server;
-
 use crate::Outcome;
 
 /// Where tests look for a PostgreSQL server.
-pub(crate) const POSTGRES_URL: &str = "PROVISION_TEST_POSTGRES_URL";
+const POSTGRES_URL: &str = "PROVISION_TEST_POSTGRES_URL";
+/// Where tests look for a Redis server.
+const REDIS_URL: &str = "PROVISION_TEST_REDIS_URL";
+
+/// A server that was started here.
+#[derive(Debug)]
+enum Server {
+    Postgres(postgres::Server),
+    Redis(redis::Server),
+}
+
+impl Server {
+    fn url(&self) -> &str {
+        match self {
+            Self::Postgres(server) => server.url(),
+            Self::Redis(server) => server.url(),
+        }
+    }
+
+    fn version(&self) -> &str {
+        match self {
+            Self::Postgres(server) => server.version(),
+            Self::Redis(server) => server.version(),
+        }
+    }
+}
 
 /// A server, or why there is none.
 #[derive(Debug)]
-pub(crate) enum Found {
+enum Found {
     /// One that was already there, named by the environment.
     Given,
     Started(Server),
     Missing(String),
 }
 
-impl Found {
-    /// Lets a command see the server.
-    pub(crate) fn lend(&self, command: &mut Command) {
-        if let Self::Started(server) = self {
-            command.env(POSTGRES_URL, server.url());
-            command.env("PATH", server.path_with_clients());
-        }
+/// One kind of server that tests may use.
+#[derive(Debug)]
+struct Service {
+    name: &'static str,
+    variable: &'static str,
+    found: Found,
+}
+
+impl Service {
+    /// Takes the one that the environment names, or starts one; in CI a missing one is an error.
+    fn find(
+        name: &'static str,
+        variable: &'static str,
+        start: impl FnOnce() -> Outcome<Server>,
+    ) -> Outcome<Self> {
+        let found = if std::env::var_os(variable).is_some() {
+            Found::Given
+        } else {
+            match start() {
+                Ok(server) => Found::Started(server),
+                Err(why) if in_ci() => return Err(format!("{name} is needed in CI: {why}")),
+                Err(why) => Found::Missing(why),
+            }
+        };
+        Ok(Self { name, variable, found })
     }
 
     /// One line for people.
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::Given => format!("PostgreSQL: the one of {POSTGRES_URL}"),
-            Self::Started(server) => {
-                format!("PostgreSQL: {} in {}", server.version(), server.url())
+    fn describe(&self) -> String {
+        let Self { name, variable, found } = self;
+        match found {
+            Found::Given => format!("{name}: the one of {variable}"),
+            Found::Started(server) => {
+                format!("{name}: {} in {}", server.version(), without_password(server.url()))
             }
-            Self::Missing(why) => format!("PostgreSQL: NOT THERE, its tests are skipped ({why})"),
+            Found::Missing(why) => format!("{name}: NOT THERE, its tests are skipped ({why})"),
         }
     }
 }
 
-/// Finds or starts PostgreSQL; in CI a missing one is an error.
-pub(crate) fn postgres(install: bool) -> Outcome<Found> {
-    if std::env::var_os(POSTGRES_URL).is_some() {
-        return Ok(Found::Given);
+/// The servers that tests may use.
+#[derive(Debug)]
+pub(crate) struct Services(Vec<Service>);
+
+impl Services {
+    /// None: nobody asked for one.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
     }
-    let started = find::binaries(install).and_then(|folder| Server::start(&folder));
-    match started {
-        Ok(server) => Ok(Found::Started(server)),
-        Err(why) if in_ci() => Err(format!("PostgreSQL is needed in CI: {why}")),
-        Err(why) => Ok(Found::Missing(why)),
+
+    /// Finds or starts all of them, installing what is missing.
+    pub(crate) fn find() -> Outcome<Self> {
+        let postgres = Service::find("PostgreSQL", POSTGRES_URL, || {
+            postgres::Server::start(&find::postgres()?).map(Server::Postgres)
+        })?;
+        let redis = Service::find("Redis", REDIS_URL, || {
+            redis::Server::start(&find::redis()?).map(Server::Redis)
+        })?;
+        Ok(Self(vec![postgres, redis]))
+    }
+
+    /// Lets a command see the servers.
+    pub(crate) fn lend(&self, command: &mut Command) {
+        for service in &self.0 {
+            let Found::Started(server) = &service.found else { continue };
+            command.env(service.variable, server.url());
+            if let Server::Postgres(server) = server {
+                command.env("PATH", server.path_with_clients());
+            }
+        }
+    }
+
+    /// One line for people about each.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        self.0.iter().map(Service::describe).collect()
+    }
+
+    /// The lines about those that are not there.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let missing = self.0.iter().filter(|service| matches!(service.found, Found::Missing(_)));
+        missing.map(Service::describe).collect()
+    }
+}
+
+/// An address as it may be shown: who needs the password is given it in the environment.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+        _ => url.to_owned(),
     }
 }
 
@@ -68,14 +151,21 @@ pub(crate) fn in_ci() -> bool {
 /// Runs one command with the servers and ends with its status.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Outcome {
     let [program, args @ ..] = words else { return stay(root) };
-    let found = postgres(true)?;
-    eprintln!("{}", found.describe());
+    let services = told()?;
     let mut command = Command::new(program);
     command.args(args);
-    found.lend(&mut command);
+    services.lend(&mut command);
     let status = command.status().map_err(|error| format!("{program}: {error}"))?;
-    drop(found);
+    drop(services);
     ended(program, status)
+}
+
+fn told() -> Outcome<Services> {
+    let services = Services::find()?;
+    for line in services.describe() {
+        eprintln!("{line}");
+    }
+    Ok(services)
 }
 
 fn ended(program: &str, status: ExitStatus) -> Outcome {
@@ -84,11 +174,18 @@ fn ended(program: &str, status: ExitStatus) -> Outcome {
 
 /// Prints the addresses and keeps the servers until a signal or the end of the input.
 pub(crate) fn stay(_root: &Path) -> Outcome {
-    let found = postgres(true)?;
-    eprintln!("{}", found.describe());
-    let Found::Started(server) = &found else { return Ok(()) };
-    println!("{POSTGRES_URL}={}", server.url());
-    // A signal ends this process; the guardian of the server notices and stops it. Without a
+    let services = told()?;
+    let mut any = false;
+    for service in &services.0 {
+        if let Found::Started(server) = &service.found {
+            println!("{}={}", service.variable, server.url());
+            any = true;
+        }
+    }
+    if !any {
+        return Ok(());
+    }
+    // A signal ends this process; the guardians of the servers notice and stop them. Without a
     // terminal the input may end at once, so only a person's end of input counts.
     let mut input = Vec::new();
     drop(std::io::stdin().read_to_end(&mut input));
@@ -98,4 +195,16 @@ pub(crate) fn stay(_root: &Path) -> Outcome {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(without_password("redis://:secret@127.0.0.1:7"), "redis://127.0.0.1:7");
+        assert_eq!(without_password("postgres://a:b@h:1/d"), "postgres://h:1/d");
+        assert_eq!(without_password("redis://127.0.0.1:7"), "redis://127.0.0.1:7");
+    }
 }

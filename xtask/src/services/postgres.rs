@@ -1,22 +1,19 @@
 //! One private PostgreSQL server with a guardian.
-//!
-//! The guardian is a small shell that waits for the end of its input, whose other end this
-//! process holds: however this process ends, a kill included, the guardian then stops the server
-//! by its id and removes its folder.
 
 use std::{
     ffi::OsString,
     fs,
-    io::Read as _,
-    net::TcpListener,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use super::find;
+use super::{
+    find,
+    guardian::{Guarded, folder, free_port, random},
+};
 use crate::Outcome;
 
 /// How long a new server may take until it answers.
@@ -26,26 +23,13 @@ const PORT_TRIES: u32 = 3;
 /// Users without rights that systems have; the server refuses root.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
-const GUARDIAN: &str = r#"
-trap '' INT TERM HUP
-cat >/dev/null
-kill -INT "$1" 2>/dev/null
-n=0
-while kill -0 "$1" 2>/dev/null && [ "$n" -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
-kill -KILL "$1" 2>/dev/null
-rm -rf "$2"
-"#;
-
-/// A running server; dropping it stops it and removes its folder.
+/// A running server; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
     url: String,
     version: String,
     binaries: PathBuf,
-    server: Child,
-    guardian: Child,
-    /// Closing it tells the guardian to act.
-    line: Option<ChildStdin>,
+    _guarded: Guarded,
 }
 
 /// What a start needs to know.
@@ -85,19 +69,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.line.take());
-        // The server is our child: it must be collected before the guardian sees it gone.
-        drop(self.server.wait());
-        drop(self.guardian.wait());
-    }
-}
-
 impl Place {
     fn new(binaries: &Path) -> Outcome<Self> {
-        let folder = std::env::temp_dir().join(format!("provision-postgres-{}", random(8)?));
-        fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let folder = folder("postgres")?;
         let user = if find::current_user() == Some(0) { Some(unprivileged()?) } else { None };
         if let Some((user, group)) = user {
             chown(&folder, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))?;
@@ -165,14 +139,11 @@ impl Place {
             let said = fs::read_to_string(log_path).unwrap_or_default();
             return Err(format!("{why}: {}", said.trim()));
         }
-        let (guardian, line) = self.guard(&mut server)?;
         Ok(Server {
             url: format!("postgres://postgres:{}@127.0.0.1:{port}/postgres", self.password),
             version: self.version(),
             binaries: self.binaries.clone(),
-            server,
-            guardian,
-            line: Some(line),
+            _guarded: Guarded::new(server, &self.folder)?,
         })
     }
 
@@ -191,21 +162,6 @@ impl Place {
             thread::sleep(Duration::from_millis(50));
         }
         Err(format!("postgres did not answer within {} s", START_MAX.as_secs()))
-    }
-
-    fn guard(&self, server: &mut Child) -> Outcome<(Child, ChildStdin)> {
-        let mut guardian = Command::new("sh")
-            .args(["-c", GUARDIAN, "guardian", &server.id().to_string()])
-            .arg(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("the server's guardian: {error}"))?;
-        match guardian.stdin.take() {
-            Some(line) => Ok((guardian, line)),
-            None => Err("the server's guardian has no input".to_owned()),
-        }
     }
 
     fn version(&self) -> String {
@@ -232,20 +188,6 @@ fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
         let mut numbers = fields.skip(1).map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     })
-}
-
-fn free_port() -> Outcome<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("port: {error}"))?;
-    listener.local_addr().map(|address| address.port()).map_err(|error| format!("port: {error}"))
-}
-
-/// Random bytes as hexadecimal digits.
-fn random(bytes: usize) -> Outcome<String> {
-    let mut drawn = vec![0; bytes];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut drawn))
-        .map_err(|error| format!("randomness: {error}"))?;
-    Ok(drawn.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

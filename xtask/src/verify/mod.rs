@@ -19,7 +19,7 @@ use std::{
 
 use totals::Totals;
 
-use crate::{Outcome, command, metadata::Metadata, services, tidy};
+use crate::{Outcome, command, metadata::Metadata, services::Services, tidy};
 
 /// Longest time one command may take; the long lane asks for more.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -55,7 +55,7 @@ struct Verify {
     metadata: Metadata,
     logs: PathBuf,
     lane: Lane,
-    services: services::Found,
+    services: Services,
     totals: Totals,
     /// Sentences that must not be overlooked at the end.
     notices: Vec<String>,
@@ -120,18 +120,12 @@ impl Verify {
         let metadata = Metadata::read(root)?;
         let logs = metadata.target.join("verify");
         fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
-        let mut notices = Vec::new();
-        let services = if lane == Lane::Quick || !with_services {
-            services::Found::Missing("not asked for".to_owned())
-        } else {
-            services::postgres(true)?
-        };
-        if lane != Lane::Quick && with_services {
-            println!("{}", services.describe());
-            if matches!(services, services::Found::Missing(_)) {
-                notices.push(services.describe());
-            }
+        let wanted = lane != Lane::Quick && with_services;
+        let services = if wanted { Services::find()? } else { Services::none() };
+        for line in services.describe() {
+            println!("{line}");
         }
+        let notices = services.missing();
         let totals = Totals::default();
         Ok(Self { root: root.to_owned(), metadata, logs, lane, services, totals, notices })
     }
