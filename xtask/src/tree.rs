@@ -7,7 +7,7 @@ use crate::Outcome;
 /// Folders that hold nothing of ours.
 const SKIPPED: [&str; 4] = ["target", ".git", ".provision", "node_modules"];
 /// Endings of the files whose text is looked at.
-const READ: [&str; 7] = ["rs", "md", "toml", "sql", "sh", "yml", "json"];
+const READ: [&str; 8] = ["rs", "md", "toml", "sql", "lua", "sh", "yml", "json"];
 /// Larger files are recorded data, not text that a person wrote.
 const BYTES_MAX: u64 = 1 << 20;
 

@@ -59,9 +59,14 @@ impl Drop for Guarded {
     }
 }
 
-/// A new folder for a server of this name.
-pub(super) fn folder(name: &str) -> Outcome<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("provision-{name}-{}", random(8)?));
+/// A file system in memory, where the system has one.
+const IN_MEMORY: &str = "/dev/shm";
+
+/// A new folder for a server of this name; in memory where that is asked for and possible.
+pub(super) fn folder(name: &str, in_memory: bool) -> Outcome<PathBuf> {
+    let memory = Path::new(IN_MEMORY);
+    let parent = if in_memory && memory.is_dir() { memory.into() } else { std::env::temp_dir() };
+    let folder = parent.join(format!("provision-{name}-{}", random(8)?));
     fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     Ok(folder)
 }

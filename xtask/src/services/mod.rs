@@ -101,13 +101,14 @@ impl Services {
         Self(Vec::new())
     }
 
-    /// Finds or starts all of them, installing what is missing.
-    pub(crate) fn find() -> Outcome<Self> {
+    /// Finds or starts all of them, installing what is missing. Those `for_tests` alone need not
+    /// reach the disk.
+    pub(crate) fn find(for_tests: bool) -> Outcome<Self> {
         let postgres = Service::find("PostgreSQL", POSTGRES_URL, || {
             postgres::Server::start(&find::postgres()?).map(Server::Postgres)
         })?;
         let redis = Service::find("Redis", REDIS_URL, || {
-            redis::Server::start(&find::redis()?).map(Server::Redis)
+            redis::Server::start(&find::redis()?, for_tests).map(Server::Redis)
         })?;
         Ok(Self(vec![postgres, redis]))
     }
@@ -161,7 +162,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Outcome {
 }
 
 fn told() -> Outcome<Services> {
-    let services = Services::find()?;
+    let services = Services::find(false)?;
     for line in services.describe() {
         eprintln!("{line}");
     }

@@ -71,7 +71,7 @@ impl Server {
 
 impl Place {
     fn new(binaries: &Path) -> Outcome<Self> {
-        let folder = folder("postgres")?;
+        let folder = folder("postgres", false)?;
         let user = if find::current_user() == Some(0) { Some(unprivileged()?) } else { None };
         if let Some((user, group)) = user {
             chown(&folder, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))?;

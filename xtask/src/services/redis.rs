@@ -30,8 +30,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server on a free loopback port, with a password of its own.
-    pub(crate) fn start(binary: &Path) -> Outcome<Self> {
-        let folder = folder("redis")?;
+    ///
+    /// It syncs every write to the disk, unless `in_memory` lets its folder be in memory: enough
+    /// where nothing that is tested cuts the power, and several times as fast.
+    pub(crate) fn start(binary: &Path, in_memory: bool) -> Outcome<Self> {
+        let folder = folder("redis", in_memory)?;
         let started =
             (0..PORT_TRIES).try_fold(String::new(), |_, _| match serve(binary, &folder) {
                 Ok(server) => Err(server),

@@ -68,9 +68,15 @@ pub(super) fn stores(tree: &Tree, report: &mut Report) {
                 report.refuse(store, 0, format!("the store has no {room}"));
             }
         }
+        // A store speaks SQL, with migrations, or it sends scripts.
+        let keeps = |kind: &str, folder: &str| {
+            tree.under(store).any(|file| file.is(kind) && file.path.contains(folder))
+        };
+        if keeps("lua", "lua/") {
+            continue;
+        }
         for folder in ["sql/", "migrations/"] {
-            let has = tree.under(store).any(|file| file.is("sql") && file.path.contains(folder));
-            if !has {
+            if !keeps("sql", folder) {
                 report.refuse(store, 0, format!("the store keeps no .sql files in {folder}"));
             }
         }

@@ -28,7 +28,7 @@ pub(super) fn files(tree: &Tree, report: &mut Report) {
 }
 
 fn is_code(file: &Source) -> bool {
-    file.is("rs") || file.is("sql") || file.is("sh")
+    file.is("rs") || file.is("sql") || file.is("lua") || file.is("sh")
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Verify {
         let logs = metadata.target.join("verify");
         fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
         let wanted = lane != Lane::Quick && with_services;
-        let services = if wanted { Services::find()? } else { Services::none() };
+        let services = if wanted { Services::find(true)? } else { Services::none() };
         for line in services.describe() {
             println!("{line}");
         }

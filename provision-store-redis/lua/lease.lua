@@ -1,0 +1,128 @@
+-- Leases: renewed, taken over, given back and granted, in this order.
+
+-- None of the dead incarnations is renewed for so long; at most so many are forgotten at once.
+local DEAD_KEPT, FORGOTTEN_MAX = 24 * 3600 * 1000, 100
+
+-- Runs of an incarnation, with their epochs.
+local function held_by(who)
+  local found = {}
+  for n, member in ipairs(call('ZRANGEBYLEX', HELD, '[' .. who .. ' ', '(' .. who .. '!')) do
+    found[n] = { string.sub(member, 38, 73), string.sub(member, 75) }
+  end
+  return found
+end
+
+-- Marks an incarnation dead, and only then makes its runs due. `died` is empty for one that retired.
+local function bury(who, died)
+  if call('ZREM', ALIVE, who) == 0 then return end
+  call('ZADD', DEAD, text(NOW), who)
+  for _, held in ipairs(held_by(who)) do
+    local run = held[1]
+    local row = read_row(run)
+    if died ~= '' and row[OPEN] == '1' then row[DEATHS] = text(tonumber(row[DEATHS]) + 1) end
+    row[DIED] = died
+    row[DUE] = text(NOW)
+    let_go(run, row)
+    write_row(run, row)
+  end
+end
+
+local function bury_expired()
+  local over = call('ZRANGEBYSCORE', ALIVE, '-inf', text(NOW), 'WITHSCORES')
+  for n = 1, #over, 2 do bury(over[n], text(tonumber(over[n + 1]))) end
+end
+
+local function forget_dead()
+  local limit = text(NOW - DEAD_KEPT)
+  local long = call('ZRANGEBYSCORE', DEAD, '-inf', limit, 'LIMIT', 0, FORGOTTEN_MAX)
+  if #long > 0 then call('ZREM', DEAD, unpack(long)) end
+end
+
+-- A release by its fence; a stale one is passed over.
+local function release_one()
+  local run, owner, epoch, nonce, due, seen, polls = arg(), arg(), arg(), arg(), arg(), arg(), arg()
+  local row = read_row(run)
+  if not row or not is_held(row, owner, epoch, nonce) then return end
+  release(run, row, due, seen, polls)
+  write_row(run, row)
+end
+
+-- Gives back a lease that its owner never heard of.
+local function give_back(worker)
+  local run, epoch = arg(), arg()
+  local row = read_row(run)
+  if not row or row[OWNER] ~= worker or row[EPOCH] ~= epoch then return end
+  row[DUE] = text(NOW)
+  row[POKED] = '0'
+  let_go(run, row)
+  write_row(run, row)
+end
+
+-- Leases a run that nobody holds. Nonces are below 2^53, and no two of a call are the same.
+local function grant(run, worker, nonce)
+  local row = read_row(run)
+  unplace(run, row)
+  local died = row[DIED]
+  row[EPOCH] = text(tonumber(row[EPOCH]) + 1)
+  row[OWNER], row[NONCE], row[UPDATED] = worker, nonce, text(NOW)
+  row[POKED], row[DIED] = '0', ''
+  call('ZADD', HELD, 0, held_member(run, row))
+  write_row(run, row)
+  local record = record_of(run, row)
+  record[#record + 1] = died
+  return record
+end
+
+-- Those of the proposed runs that are due, unowned and in these lanes.
+local function proposed(lanes, limit)
+  local allowed, seen, found = {}, {}, {}
+  for _, lane in ipairs(lanes) do allowed[lane] = true end
+  for _ = 1, tonumber(arg()) do
+    local run = arg()
+    local row = #found < limit and not seen[run] and read_row(run)
+    if row and row[OWNER] == '' and tonumber(row[DUE]) <= NOW
+      and allowed[string.sub(row[SPOT], 1, 6)] then
+      seen[run] = true
+      found[#found + 1] = run
+    end
+  end
+  return found
+end
+
+local refused = clock(true)
+if refused then return refused end
+local worker, ttl, nonce, retire = arg(), arg(), tonumber(arg()), arg() == '1'
+for _ = 1, tonumber(arg()) do
+  local who = arg()
+  if who ~= worker then bury(who, text(NOW)) end
+end
+-- A dead incarnation is never renewed: its process goes on as a new one.
+if call('ZSCORE', DEAD, worker) then
+  tell()
+  return { text(NOW), '0', {}, {}, {}, '' }
+end
+call('ZADD', ALIVE, after(ttl), worker)
+bury_expired()
+forget_dead()
+for _ = 1, tonumber(arg()) do release_one() end
+for _ = 1, tonumber(arg()) do give_back(worker) end
+
+-- `none`, `due` or `these`.
+local wanted, limit = arg(), tonumber(arg())
+local queues, code = names(), names()
+local leased, lanes = {}, nil
+if wanted == 'none' or retire then
+  lanes = lanes_of(nil, nil)
+else
+  lanes = lanes_of(queues, code or {})
+  for _, lane in ipairs(lanes) do promote(lane) end
+  local runs = wanted == 'these' and proposed(lanes, limit) or pick(lanes, limit, '')
+  for n, run in ipairs(runs) do leased[n] = grant(run, worker, text(nonce + n)) end
+end
+if retire then bury(worker, '') end
+local peers = {}
+for _, who in ipairs(call('ZRANGE', ALIVE, 0, -1)) do
+  if who ~= worker then peers[#peers + 1] = who end
+end
+tell()
+return { text(NOW), retire and '0' or '1', leased, held_by(worker), peers, next_due(lanes) }

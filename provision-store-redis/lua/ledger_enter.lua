@@ -1,0 +1,15 @@
+-- Enters a row that the watch or a sweep found; S17: rows of a run under way are its own.
+
+local ENDS = {
+  Succeeded = true, PartlySucceeded = true, RolledBack = true, RolledBackKeeping = true,
+  TornDown = true,
+}
+
+local refused = clock(true)
+if refused then return refused end
+local run, key, claim, watch, id, json = arg(), arg(), arg(), arg(), arg(), arg()
+local row = read_row(run)
+if row and not ENDS[row[STATUS]] then return 0 end
+if call('HGET', LEDGER, key) == table.concat({ claim, watch, id, json }, '\n') then return 0 end
+ledger_put(key, claim, watch, id, json)
+return 1

@@ -1,0 +1,144 @@
+-- Which ready runs come next: higher priority first, tenants in turn, oldest first.
+--
+-- READY sorts by lane, priority, tenant, due time and run, with `.` between them, which sorts
+-- before every character of theirs: every step is one seek, whatever else the namespace holds.
+
+-- Tenants looked at in one pick, and delayed runs moved in one call, at most.
+local TENANTS_MAX, PROMOTED_MAX = 256, 1000
+
+-- Numbers of the lanes of these queues and sagas; nil means all.
+local function lanes_of(queues, code)
+  local found, all = {}, call('HGETALL', LANES)
+  for n = 1, #all, 2 do
+    local queue, saga = string.match(all[n], '^([^\n]*)\n(.*)$')
+    if (not queues or queues[queue]) and (not code or code[saga]) then found[#found + 1] = all[n + 1] end
+  end
+  table.sort(found)
+  return found
+end
+
+-- Reads a list of names from the arguments; nil when it is empty.
+local function names()
+  local count, set = tonumber(arg()), {}
+  for _ = 1, count do set[arg()] = true end
+  return count > 0 and set or nil
+end
+
+-- The first member of a sorted set between two bounds.
+local function first(key, from, to)
+  return call('ZRANGEBYLEX', key, from, to, 'LIMIT', 0, 1)[1]
+end
+
+-- Moves runs whose time has come from LATER to READY.
+local function promote(lane)
+  local from, to = '[' .. lane .. '.', '(' .. lane .. '.' .. sortable(text(NOW + 1))
+  for _, member in ipairs(call('ZRANGEBYLEX', LATER, from, to, 'LIMIT', 0, PROMOTED_MAX)) do
+    local run = string.sub(member, -36)
+    local row = read_row(run)
+    unplace(run, row)
+    place(run, row)
+    write_row(run, row)
+  end
+end
+
+-- The due time inside a member of READY or LATER.
+local function due_of(member)
+  return string.match(string.sub(member, -56, -38), '^0*(%d+)$')
+end
+
+-- Up to `wanted` tenants of a lane that have ready runs, from the one whose turn it is.
+local function tenants(lane, priority, wanted, turns, queues)
+  local base = lane .. '.' .. priority .. '.'
+  local past = lane .. '.' .. priority .. '/'
+  local start = call('HGET', TURNS, turns .. lane .. '.' .. priority) or ''
+  local from, to, count = start, '(' .. past, 0
+  local wrapped = start == ''
+  while count < wanted do
+    local member = first(READY, '[' .. base .. from, to)
+    if member then
+      local tenant = string.match(string.sub(member, #base + 1), '^([^.]*)')
+      queues[#queues + 1] =
+        { lane = lane, base = base, tenant = tenant, member = member, order = #queues }
+      from = tenant .. '/'
+      count = count + 1
+    elseif wrapped then
+      return
+    else
+      wrapped, from, to = true, '', '(' .. base .. start
+    end
+  end
+end
+
+-- The first tenant that was not served comes first next time; after all of them, the next.
+local function remember(queues, priority, turns)
+  local starts = {}
+  for _, queue in ipairs(queues) do
+    local known = starts[queue.lane]
+    if not known or not known.final then
+      local tenant = queue.served and queue.tenant .. '/' or queue.tenant
+      starts[queue.lane] = { tenant = tenant, final = not queue.served }
+    end
+  end
+  for lane, start in pairs(starts) do
+    call('HSET', TURNS, turns .. lane .. '.' .. priority, start.tenant)
+  end
+end
+
+-- Goes round the tenants of one priority, one run each, until the limit is reached.
+local function serve(lanes, priority, limit, found, turns)
+  local queues, wanted = {}, math.min(limit - #found, TENANTS_MAX)
+  for _, lane in ipairs(lanes) do tenants(lane, priority, wanted, turns, queues) end
+  local visited = {}
+  for n, queue in ipairs(queues) do visited[n] = queue end
+  table.sort(queues, function(a, b)
+    local x, y = tonumber(due_of(a.member)), tonumber(due_of(b.member))
+    if x == y then return a.order < b.order end
+    return x < y
+  end)
+  local left = #queues
+  while left > 0 and #found < limit do
+    left = 0
+    for _, queue in ipairs(queues) do
+      if queue.member and #found < limit then
+        found[#found + 1] = string.sub(queue.member, -36)
+        queue.served = true
+        queue.member = first(READY, '(' .. queue.member, '(' .. queue.base .. queue.tenant .. '/')
+        left = left + 1
+      end
+    end
+  end
+  remember(visited, priority, turns)
+end
+
+-- Up to `limit` ready runs; `turns` names the memory of where the tenants go on.
+local function pick(lanes, limit, turns)
+  local found, below = {}, ''
+  while #found < limit do
+    local top, tops = nil, {}
+    for _, lane in ipairs(lanes) do
+      local from = below == '' and '[' .. lane .. '.' or '[' .. lane .. '.' .. below .. '/'
+      local member = first(READY, from, '(' .. lane .. '/')
+      local priority = member and string.sub(member, 8, 17)
+      -- Priorities are digits of one width, the higher ones being the smaller numbers.
+      if priority and (not top or tonumber(priority) < tonumber(top)) then top, tops = priority, {} end
+      if priority and priority == top then tops[#tops + 1] = lane end
+    end
+    if not top then break end
+    serve(tops, top, limit, found, turns)
+    below = top
+  end
+  return found
+end
+
+-- The earliest due time in these lanes, or empty.
+local function next_due(lanes)
+  local earliest
+  for _, lane in ipairs(lanes) do
+    for _, key in ipairs({ READY, LATER }) do
+      local member = first(key, '[' .. lane .. '.', '(' .. lane .. '/')
+      local due = member and due_of(member)
+      if due and (not earliest or tonumber(due) < tonumber(earliest)) then earliest = due end
+    end
+  end
+  return earliest or ''
+end

@@ -1,0 +1,64 @@
+-- Part of every script: the keys by name, the arguments one after the other, the store's clock.
+--
+-- All keys of a namespace carry it as their hash tag, so they lie in one slot of a cluster; each is
+-- declared. A script is given as many of them, in this order, as it may touch.
+
+-- Before Redis 7 a script that reads the clock may write only when its effects are replicated.
+if redis.replicate_commands then redis.replicate_commands() end
+
+local META, ROWS, FRAMES, REQUESTS, READY, LATER, HELD, GUARDS, LETTERS =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local LEDGER, LEDGER_ORDER, NAMES, IDS, WATCH, SECRETS, SECRET_ORDER =
+  KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+local FIXED, INPUTS, RUNS, STARTS, LANES, CHILDREN, ALIVE, DEAD, TURNS, SIGHTS =
+  KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25],
+  KEYS[26]
+
+local call = redis.call
+local FORMAT = '1'
+-- A moment that never comes; beyond what a number of this language keeps exactly.
+local NEVER = '9223372036854775807'
+-- The clock is written down when it has gone on by so many milliseconds.
+local CLOCK_STEP = 100
+
+local NOW = 0
+local taken = 0
+
+-- The next argument.
+local function arg()
+  taken = taken + 1
+  return ARGV[taken]
+end
+
+-- A whole number as text.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The moment `ms` from now, as text.
+local function after(ms)
+  local at = NOW + tonumber(ms)
+  if at >= 9.2e18 then return NEVER end
+  return text(at)
+end
+
+-- Reads the clock into NOW; answers with an error reply when the namespace is not there.
+--
+-- S20: when the server's clock was set back, or another server with an earlier one took over, time
+-- is counted on from what was written down. It never goes back.
+local function clock(may_write)
+  local time, meta = call('TIME'), call('HMGET', META, 'format', 'last', 'skew')
+  if meta[1] ~= FORMAT then
+    return redis.error_reply('PROVISIONGONE the keys of the namespace are not there')
+  end
+  local last, skew = tonumber(meta[2] or '0'), tonumber(meta[3] or '0')
+  NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
+  if NOW < last then
+    skew = skew + last + CLOCK_STEP - NOW
+    NOW = last + CLOCK_STEP
+    if may_write then call('HSET', META, 'last', text(NOW), 'skew', text(skew)) end
+  elseif may_write and NOW >= last + CLOCK_STEP then
+    call('HSET', META, 'last', text(NOW))
+  end
+  return nil
+end

@@ -1,0 +1,139 @@
+//! What can be set before the store is opened.
+
+use std::{fmt, time::Duration};
+
+use provision_core::error::StoreError;
+
+use crate::store::RedisStore;
+
+/// What must not lose a call that was answered. The store verifies it when it is opened.
+///
+/// | Level | Server process killed | Power or system lost | Failover to a replica |
+/// |---|---|---|---|
+/// | [`ProcessCrash`](Self::ProcessCrash) | nothing lost | up to a second lost | what was on its way is lost |
+/// | [`Fsync`](Self::Fsync) | nothing lost | nothing lost | what was on its way is lost |
+/// | [`Replicated`](Self::Replicated) | nothing lost | nothing lost | nothing lost, if one of the replicas that answered takes over |
+///
+/// What is lost in a lost second is forgotten, never mixed up: leases carry random numbers, so a
+/// worker from before cannot write into what came after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Survives a crash of the server's process: `appendonly yes`, whatever `appendfsync` says.
+    ProcessCrash,
+    /// Survives the loss of power, too: `appendonly yes` and `appendfsync always`.
+    #[default]
+    Fsync,
+    /// As `Fsync`, and so many replicas have each write before it is answered (`WAIT`). A write
+    /// that does not reach them in time is answered as not known, and repeated by the engine.
+    Replicated(u32),
+}
+
+/// Options of a [`RedisStore`].
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    pub(crate) url: String,
+    pub(crate) namespace: String,
+    pub(crate) durability: Durability,
+    pub(crate) poll: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) connection_timeout: Duration,
+    pub(crate) listen: bool,
+}
+
+impl RedisConfig {
+    /// Options with their defaults for the server at `url`, such as
+    /// `redis://user:password@host:6379/0`; `rediss://` with the feature `tls`.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            namespace: "default".to_owned(),
+            durability: Durability::default(),
+            poll: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(10),
+            connection_timeout: Duration::from_secs(5),
+            listen: true,
+        }
+    }
+
+    /// Namespace of the handle, which is the hash tag of all its keys; default `default`. A
+    /// deployment scales over the nodes of a cluster by namespaces. Not empty, without `{` and `}`.
+    #[must_use]
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// What must not lose a call that was answered; default [`Durability::Fsync`].
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How often a waiting claim looks for work of which nobody has told; default 1 s, at least
+    /// 1 ms. It also looks when the next run is due that it knows of.
+    #[must_use]
+    pub fn with_poll_interval(mut self, poll: Duration) -> Self {
+        self.poll = poll.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long to wait for an answer; default 10 s. A call that takes longer is answered as not
+    /// known. Half of it is what a replica is given with [`Durability::Replicated`].
+    #[must_use]
+    pub fn with_response_timeout(mut self, timeout: Duration) -> Self {
+        self.response_timeout = timeout.max(Duration::from_millis(2));
+        self
+    }
+
+    /// How long to wait for a connection; default 5 s.
+    #[must_use]
+    pub fn with_connection_timeout(mut self, timeout: Duration) -> Self {
+        self.connection_timeout = timeout;
+        self
+    }
+
+    /// Hears of new work by polling alone, without a second connection that subscribes to it.
+    #[must_use]
+    pub fn with_polling_only(mut self) -> Self {
+        self.listen = false;
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// See [`RedisStore::open`].
+    pub async fn open(self) -> Result<RedisStore, StoreError> {
+        RedisStore::open_with(self).await
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // X1: the URL may hold a password.
+        f.debug_struct("RedisConfig")
+            .field("namespace", &self.namespace)
+            .field("durability", &self.durability)
+            .field("poll", &self.poll)
+            .field("response_timeout", &self.response_timeout)
+            .field("connection_timeout", &self.connection_timeout)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RedisConfig;
+
+    // covers: X1
+    #[test]
+    fn a_password_is_not_printed() {
+        let config = RedisConfig::new("redis://worker:hunter2@127.0.0.1:6379");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,171 @@
+//! What Redis reports, sorted into the kinds a caller can act on.
+
+use provision_core::error::{StoreError, StoreErrorKind};
+use redis::{ErrorKind, RedisError};
+
+/// A stored value or an answer that this version cannot read.
+pub(crate) fn bad_row(what: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Damaged, "redis_bad_row", "read a row")
+        .with_context(what)
+        .with_hint("restore the namespace from a backup, or repair the row")
+}
+
+/// Sorts an error by the server's own code. Its text names commands and keys, never values.
+pub(crate) fn sorted(error: &RedisError, operation: &'static str) -> StoreError {
+    let (kind, code, hint) = by_code(error).unwrap_or_else(|| by_kind(error));
+    let store = StoreError::new(kind, code, operation);
+    let store = if hint.is_empty() { store } else { store.with_hint(hint) };
+    match context(error) {
+        Some(text) => store.with_context(text),
+        None => store,
+    }
+}
+
+/// The server's own words; a connection error is told by its category, without the address.
+fn context(error: &RedisError) -> Option<String> {
+    let detail = error.detail().unwrap_or_default();
+    match error.code() {
+        Some(code) => Some(format!("{code} {detail}").trim_end().to_owned()),
+        None => Some(error.category().to_owned()),
+    }
+}
+
+type Sorted = (StoreErrorKind, &'static str, &'static str);
+
+fn by_code(error: &RedisError) -> Option<Sorted> {
+    use StoreErrorKind::{Damaged, Full, Unavailable, Unsuitable};
+    let sorted = match error.code()? {
+        "OOM" => (
+            Full,
+            "redis_full",
+            "raise `maxmemory` or free memory; nothing is evicted, so nothing is lost",
+        ),
+        "MISCONF" => (
+            Full,
+            "redis_cannot_persist",
+            "the server cannot write its file: free its disk, and look at its log",
+        ),
+        "LOADING" => (Unavailable, "redis_loading", "the server reads its file; it answers soon"),
+        "READONLY" => (
+            Unavailable,
+            "redis_read_only",
+            "the server has become a replica: point the URL at the one that takes writes",
+        ),
+        "BUSY" => (
+            Unavailable,
+            "redis_busy",
+            "a script of another program holds the server up; see `SCRIPT KILL`",
+        ),
+        "NOREPLICAS" => (
+            Unavailable,
+            "redis_not_replicated",
+            "bring the replicas back, or lower `min-replicas-to-write`",
+        ),
+        "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" => {
+            (Unavailable, "redis_cluster_moves", "the cluster is being changed; it answers soon")
+        }
+        "MOVED" | "ASK" | "CROSSSLOT" => (
+            Unsuitable,
+            "redis_other_node",
+            "the slot of this namespace is on another node: point the URL at that one",
+        ),
+        "NOAUTH" => (
+            Unsuitable,
+            "redis_password_needed",
+            "put the user and password into the URL: redis://user:password@host:6379",
+        ),
+        "WRONGPASS" => (Unsuitable, "redis_wrong_password", "check user and password in the URL"),
+        "NOPERM" | "PROVISIONDENIED" => (
+            Unsuitable,
+            "redis_not_permitted",
+            "grant the user what the page of this crate lists under \"Permissions\"",
+        ),
+        "PROVISIONGONE" => (
+            Unsuitable,
+            "redis_namespace_gone",
+            "somebody flushed the server while the store was open: restore it from a backup, or \
+             open the store anew to begin with an empty one",
+        ),
+        "PROVISIONFORMAT" => (
+            Damaged,
+            "schema_newer",
+            "the namespace was written by a newer version of this library: upgrade this program",
+        ),
+        "WRONGTYPE" => (
+            Damaged,
+            "redis_wrong_type",
+            "another program uses keys of this namespace: choose another namespace or database",
+        ),
+        _ => return None,
+    };
+    Some(sorted)
+}
+
+fn by_kind(error: &RedisError) -> Sorted {
+    use StoreErrorKind::{Unavailable, Unsuitable};
+    if error.is_timeout() {
+        return (
+            Unavailable,
+            "redis_timeout",
+            "whether the call landed is not known; look at the load of the server",
+        );
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => by_password(error),
+        ErrorKind::InvalidClientConfig => (
+            Unsuitable,
+            "redis_wrong_url",
+            "it looks like redis://user:password@host:6379/0; rediss:// needs the feature `tls`",
+        ),
+        ErrorKind::Io => (
+            Unavailable,
+            "redis_unreachable",
+            "check address and port in the URL, and that the server runs",
+        ),
+        ErrorKind::Server(_) | ErrorKind::Extension => {
+            (Unsuitable, "redis_refused", "the server's words are in the context")
+        }
+        _ => (Unavailable, "redis_unavailable", "look at the server's log"),
+    }
+}
+
+/// The client tells a failed log-in as one kind, whatever the server said.
+fn by_password(error: &RedisError) -> Sorted {
+    let needed = error.detail().is_some_and(|detail| detail.contains("NOAUTH"));
+    if needed {
+        return (
+            StoreErrorKind::Unsuitable,
+            "redis_password_needed",
+            "put the user and password into the URL: redis://user:password@host:6379",
+        );
+    }
+    (StoreErrorKind::Unsuitable, "redis_wrong_password", "check user and password in the URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use provision_core::error::StoreErrorKind;
+
+    use super::sorted;
+
+    // covers: S18
+    #[test]
+    fn what_passes_is_transient_and_what_does_not_is_not() {
+        let of = |code: &str| {
+            let error = redis::make_extension_error(code.to_owned(), Some("words".to_owned()));
+            sorted(&error, "append")
+        };
+        for code in ["LOADING", "READONLY", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"] {
+            let error = of(code);
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{code}");
+            assert!(error.is_transient() && error.hint().is_some(), "{code}");
+        }
+        for code in ["NOAUTH", "WRONGPASS", "NOPERM", "MOVED", "PROVISIONGONE", "ERR"] {
+            let error = of(code);
+            assert_eq!(error.kind(), StoreErrorKind::Unsuitable, "{code}");
+            assert!(!error.is_transient() && error.hint().is_some(), "{code}");
+        }
+        assert_eq!(of("OOM").kind(), StoreErrorKind::Full);
+        assert_eq!(of("PROVISIONFORMAT").kind(), StoreErrorKind::Damaged);
+    }
+}

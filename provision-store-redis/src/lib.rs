@@ -1,0 +1,26 @@
+#![doc = include_str!("docs.md")]
+
+mod append;
+mod args;
+mod config;
+mod counters;
+mod error;
+mod keys;
+mod lease;
+mod ledger;
+mod limiter;
+mod link;
+mod list;
+mod open;
+mod queue;
+mod reply;
+mod rows;
+mod scripts;
+mod secrets;
+mod store;
+mod submit;
+mod wake;
+
+pub use config::{Durability, RedisConfig};
+pub use counters::Counters;
+pub use store::RedisStore;
