@@ -33,13 +33,11 @@ pub const RETRIES: &str = "step.retries";
 pub const LEASES_TAKEN_OVER: &str = "lease.taken_over";
 /// Panics of other people's code that were caught; label: operation.
 pub const PANICS: &str = "code.panics";
-/// Seconds until the store had taken a batch of appends, its troubles included.
+/// Seconds until the store had taken an append, its troubles included.
 pub const STORE_LATENCY: &str = "store.latency";
-/// Runs written by one commit.
-pub const STORE_BATCH: &str = "store.batch";
 
 /// Every name, for the page that documents them and for recorders that want them described.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 12] = [
     HTTP_REQUEST_LATENCY,
     OPERATION_LATENCY,
     API_ERROR_RATE,
@@ -52,7 +50,6 @@ pub const ALL: [&str; 13] = [
     LEASES_TAKEN_OVER,
     PANICS,
     STORE_LATENCY,
-    STORE_BATCH,
 ];
 
 /// What a value may be told apart by.

@@ -394,7 +394,9 @@ pub struct RunPage {
 /// Durable state of runs, fenced by leases that only it grants.
 ///
 /// Batches are the contract: a store writes a whole batch in one commit where it can, and answers
-/// each element on its own. No method sleeps to wait.
+/// each element on its own. Each run of a worker writes by a call of its own, so a store whose
+/// commits are dear makes one commit of the calls that wait at the same time (group commit), never
+/// by a timer. No method sleeps to wait.
 #[async_trait]
 pub trait StateStore: Debug + Send + Sync + 'static {
     /// Stores new runs and requests; start keys and business keys are compared in the same commit.

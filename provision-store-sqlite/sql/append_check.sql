@@ -1,2 +1,5 @@
 SELECT 1 FROM provision_heads
-WHERE ns = ?1 AND run = ?2 AND owner = ?3 AND epoch = ?4 AND nonce = ?5 AND seq = ?6
+WHERE ns = ?1 AND run = ?2 AND owner = ?3 AND epoch = ?4 AND nonce = ?5
+    AND ?6 = max(seq, ifnull((
+        SELECT max(f.seq) FROM provision_frames AS f WHERE f.ns = ?1 AND f.run = ?2
+    ), 0))

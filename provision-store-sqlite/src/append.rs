@@ -49,16 +49,17 @@ impl Unit<'_> {
     }
 
     /// S5: owner, epoch, nonce and sequence are compared by the very statement that writes.
-    ///
-    /// What it wrote is read by a second statement: `RETURNING` builds a table for each row.
     fn keep(&mut self, ns: i64, append: &Append) -> Result<Option<u64>, Fault> {
         if append.seq < seq_least(append) {
             return Ok(None);
         }
-        let changed = self.change_head(ns, append)?;
-        if changed == 0 {
+        if self.add_step(ns, append)? {
+            return Ok(Some(0));
+        }
+        if self.change_head(ns, append)? == 0 {
             return Ok(None);
         }
+        // Read by a second statement: `RETURNING` builds a table for each row.
         let kept = self.first(sql::APPEND_KEPT, (ns, blob(&append.run)), |row| {
             Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?))
         })?;
@@ -67,7 +68,42 @@ impl Unit<'_> {
         if append.release.is_some() && place != 0 {
             self.stir();
         }
+        if let Some(body) = &append.frame {
+            let (seq, epoch) = (signed(append.seq), signed(append.fence.epoch));
+            let run = blob(&append.run);
+            self.run(sql::FRAME_ADD, (ns, run, seq, epoch, moment(append.at), &**body))?;
+        }
         Ok(Some(requests))
+    }
+
+    /// The common step, as one statement: nothing about the run changes but how far it is, and
+    /// that stands in the frame until the head is written again. Of a run that ever had a request
+    /// or a death, the head is written.
+    fn add_step(&self, ns: i64, append: &Append) -> Result<bool, Fault> {
+        let Some(body) = append.frame.as_ref().filter(|_| append.release.is_none()) else {
+            return Ok(false);
+        };
+        let is_step = append.consumed == 0 && !is_dead_letter(append.status, &append.summary);
+        if !is_step {
+            return Ok(false);
+        }
+        let fence = &append.fence;
+        let values = params![
+            ns,
+            blob(&append.run),
+            fence.owner.0.as_bytes(),
+            signed(fence.epoch),
+            signed(fence.nonce),
+            signed(seq_before(append)),
+            signed(append.seq),
+            moment(append.at),
+            &**body,
+            json(&append.summary)?,
+            append.open,
+            moment(self.wall()),
+            append.status.as_str(),
+        ];
+        Ok(self.run(sql::APPEND_STEP, values)? > 0)
     }
 
     fn change_head(&self, ns: i64, append: &Append) -> Result<usize, Fault> {
@@ -99,13 +135,9 @@ impl Unit<'_> {
         self.run(sql::APPEND_RELEASE, &*[shared, own].concat())
     }
 
-    /// The frame, and what belongs to it: the fence has been compared.
+    /// What belongs to the frame: the fence has been compared.
     fn hang_on(&mut self, ns: i64, append: &Append) -> Result<(), Fault> {
         let run = blob(&append.run);
-        if let Some(body) = &append.frame {
-            let (seq, epoch) = (signed(append.seq), signed(append.fence.epoch));
-            self.run(sql::FRAME_ADD, (ns, run, seq, epoch, moment(append.at), &**body))?;
-        }
         if append.consumed > 0 {
             self.run(sql::REQUESTS_CONSUME, (ns, run, signed(append.consumed)))?;
         }

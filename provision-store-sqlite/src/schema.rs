@@ -41,6 +41,11 @@ const STATE: &[Migration] = &[
         name: "dead incarnations",
         text: include_str!("../migrations/0004_dead_incarnations.sql"),
     },
+    Migration {
+        version: 5,
+        name: "steps in frames",
+        text: include_str!("../migrations/0005_steps_in_frames.sql"),
+    },
 ];
 
 const LIMITS: &[Migration] = &[Migration {

@@ -4,6 +4,7 @@ pub(crate) const APPEND_CHECK: &str = include_str!("../sql/append_check.sql");
 pub(crate) const APPEND_KEEP: &str = include_str!("../sql/append_keep.sql");
 pub(crate) const APPEND_KEPT: &str = include_str!("../sql/append_kept.sql");
 pub(crate) const APPEND_RELEASE: &str = include_str!("../sql/append_release.sql");
+pub(crate) const APPEND_STEP: &str = include_str!("../sql/append_step.sql");
 pub(crate) const BUCKET_DROP: &str = include_str!("../sql/bucket_drop.sql");
 pub(crate) const BUCKET_KEEP: &str = include_str!("../sql/bucket_keep.sql");
 pub(crate) const BUCKET_READ: &str = include_str!("../sql/bucket_read.sql");

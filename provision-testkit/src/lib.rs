@@ -12,6 +12,7 @@ pub mod conformance;
 pub mod executors;
 pub mod faulty;
 pub mod harness;
+mod rng;
 pub mod simulation;
 pub mod solo;
 pub mod suite;

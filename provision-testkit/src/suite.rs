@@ -65,6 +65,7 @@ macro_rules! store_suite {
                 a_batch_answers_each_append_on_its_own, an_append_to_an_unknown_run_is_refused,
                 empty_batches_are_answered_with_nothing,
             }
+            histories { a_history_leaves_the_rows_that_memory_leaves }
             fencing {
                 each_part_of_the_fence_is_compared,
                 a_stale_owner_cannot_append_after_a_take_over,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Plans, Shared, commit::patiently, fold};
+use super::{Plans, Shared, fold, patience::patiently};
 use crate::{
     context::idempotency_key,
     error::{Effect, StepError, StoreError, Verdict},

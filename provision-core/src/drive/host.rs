@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, commit::patiently, slots::Asking};
+use super::{Shared, patience::patiently, slots::Asking};
 use crate::{
     bucket::{SLOT_RECHECK, TURNS_NEAR},
     clock::{self, Moment},

@@ -6,11 +6,11 @@
 
 pub(crate) mod attempt;
 pub(crate) mod child;
-pub(crate) mod commit;
 mod fold;
 mod host;
 pub(crate) mod lease;
 mod park;
+pub(crate) mod patience;
 mod report;
 mod requests;
 mod seal;
@@ -29,9 +29,9 @@ use tracing::Instrument;
 
 use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
-use commit::patiently;
 pub(crate) use fold::fold;
 pub(crate) use host::{AttemptHost, Kept, Message};
+use patience::patiently;
 pub(crate) use seal::key_trouble;
 pub(crate) use shared::{Plans, Shared};
 pub(crate) use slots::Slots;
@@ -471,15 +471,10 @@ impl Drive {
     /// Waits for the store's answer; attempts go on meanwhile.
     async fn write(&mut self, append: Append) -> Driven<Appended> {
         let shared = Arc::clone(&self.shared);
-        let answer = self.alongside(shared.committer.append(append)).await;
+        let answer = self.alongside(shared.append(append)).await;
         answer.map_err(|error| {
             tracing::error!(%error, run = %self.state.run, "an append was refused");
-            // Not written for now is no refusal: who claims the run next tries again.
-            if error.is_transient() {
-                Stop::Lost
-            } else {
-                Stop::Park(Box::new(park::refused(&error)))
-            }
+            Stop::Park(Box::new(park::refused(&error)))
         })
     }
 

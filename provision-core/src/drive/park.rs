@@ -1,7 +1,7 @@
 //! Runs that the engine itself parks, because a person has to look: their workers die, their
 //! driver panics, or what they would write can never be written.
 
-use super::{Driven, Left, Shared, Stop, commit::patiently, fold, report};
+use super::{Driven, Left, Shared, Stop, fold, patience::patiently, report};
 use crate::{
     error::{Effect, Failure, StepError, Verdict},
     id::{RunId, Timestamp},
@@ -84,7 +84,7 @@ pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &Step
             tracing::error!(%run, %error, "a run that is over was not written to");
             let (status, summary) = (head.status, head.summary.clone());
             let released = Append { status, summary, ..bare };
-            return match shared.committer.append(released).await {
+            return match shared.append(released).await {
                 Ok(Appended::Applied { .. }) => Left::Released,
                 _ => Left::Lost,
             };
@@ -99,13 +99,13 @@ pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &Step
                 summary: state.summary(),
                 ..bare.clone()
             };
-            match shared.committer.append(append).await {
+            match shared.append(append).await {
                 Ok(answer) => return told(shared, head, &parked, &answer),
                 Err(error) => tracing::error!(%run, %error, "the run is parked by its row alone"),
             }
         }
     }
-    match shared.committer.append(bare).await {
+    match shared.append(bare).await {
         Ok(answer) => told(shared, head, &parked, &answer),
         Err(_) => Left::Lost,
     }

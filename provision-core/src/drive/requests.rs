@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Drive, Driven, Stop, commit::patiently};
+use super::{Drive, Driven, Stop, patience::patiently};
 use crate::{
     run::{
         decide::{Decision, Event, Halt, Moment, decide},

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Drive, Driven, Event, commit::patiently};
+use super::{Drive, Driven, Event, patience::patiently};
 use crate::{
     clock,
     error::{Effect, StepError, Verdict},

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, slice,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,18 +11,20 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{commit::Committer, lease::LeaseView, slots::Slots};
+use super::{lease::LeaseView, patience::patiently, slots::Slots};
 use crate::{
     changes::Changes,
+    clock,
     draw::Entropy,
-    error::{Effect, StepError, Verdict},
+    error::{Effect, StepError, StoreError, Verdict},
     ledger::{LedgerOp, Sighting},
     limit::Limiter,
+    metric,
     probe::Probe,
     resolver::SecretResolver,
     saga::Plan,
     secret::SecretStore,
-    store::{Incarnation, SagaRef, StateStore},
+    store::{Append, Appended, Incarnation, SagaRef, StateStore},
     vault::Vault,
     worker::Control,
 };
@@ -68,7 +70,6 @@ pub(crate) struct Shared {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) plans: Arc<Plans>,
-    pub(crate) committer: Committer,
     pub(crate) lease: LeaseView,
     pub(crate) slots: Slots,
     /// What the worker is told from outside.
@@ -94,6 +95,18 @@ impl Shared {
                 .with_code("no_vault")
                 .with_hint("give the engine keys: `Engine::builder(..).keys(..)`")
         })
+    }
+
+    /// Writes one append. Those of other runs that wait at the same time go out beside it: the store
+    /// makes one commit of them.
+    ///
+    /// S18: trouble of the store is waited out here; an error means that this very append can
+    /// never be written.
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        let began = clock::moment();
+        let written = patiently(|| self.store.append(slice::from_ref(&append))).await;
+        metric::took(metric::STORE_LATENCY, began.elapsed(), &[]);
+        written.map(|mut answers| answers.pop().unwrap_or(Appended::Stale))
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

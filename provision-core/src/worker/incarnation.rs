@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock,
-    drive::{Drive, Left, Shared, Slots, commit::Committer, lease::LeaseView},
+    drive::{Drive, Left, Shared, Slots, lease::LeaseView},
     engine::Engine,
     error::StoreError,
     id::RunId,
@@ -64,7 +64,6 @@ pub(super) fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> 
         entropy: Arc::clone(&inner.entropy),
         probe: Arc::clone(&inner.probe),
         plans: Arc::clone(&inner.plans),
-        committer: Committer::new(Arc::clone(&inner.store)),
         lease: LeaseView::new(ttl),
         slots: Slots::default(),
         control: Arc::clone(control),

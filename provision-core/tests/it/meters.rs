@@ -162,7 +162,7 @@ fn latencies_error_rates_queues_and_dead_letters_reach_the_hosts_recorder() {
     let calls = sum("api.error_rate");
     assert!(calls > 5.0 && sum("http.request.latency") == calls, "{seen:#?}");
     assert!(sum("api.error_rate outcome=unknown provider=cloud") == 1.0, "{seen:#?}");
-    assert!(sum("store.latency") > 3.0 && sum("store.latency") == sum("store.batch"));
+    assert!(sum("store.latency") > 3.0);
     let names = seen.keys().filter_map(|name| name.split(' ').next());
     assert!(names.clone().all(|name| metric::ALL.contains(&name)), "{seen:#?}");
     for identity in ["n-", "[0]"] {

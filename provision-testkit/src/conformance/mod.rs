@@ -17,6 +17,7 @@ pub mod expiry;
 pub mod fairness;
 pub mod fencing;
 pub mod guards;
+pub mod histories;
 pub mod journal;
 pub mod leasing;
 pub mod ledger_rows;

@@ -23,7 +23,6 @@ mod account;
 mod finish;
 mod gate;
 mod planted;
-mod rng;
 mod scenario;
 mod search;
 mod shape;

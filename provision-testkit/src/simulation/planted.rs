@@ -17,7 +17,9 @@ use provision_core::{
     },
 };
 
-use super::{Plant, rng::Rng};
+use crate::rng::Rng;
+
+use super::Plant;
 
 /// The memory store with one bug in it.
 pub(super) struct Planted {

@@ -15,11 +15,12 @@ use provision_core::{
 };
 use tokio::{runtime::Builder, task::JoinSet};
 
+use crate::rng::Rng;
+
 use super::{
     Plant, Report,
     gate::Gate,
     planted::Planted,
-    rng::Rng,
     shape::{Order, SAGA, What, wire},
     state::{Life, Sim, Weather},
     steps::name_of,

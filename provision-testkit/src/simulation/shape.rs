@@ -6,8 +6,9 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::rng::Rng;
+
 use super::{
-    rng::Rng,
     steps::{Do, Thing, Undo},
     world::Desk,
 };

@@ -9,7 +9,9 @@ use std::{
 use provision_core::{StoreError, Timestamp};
 use tokio::time::Instant;
 
-use super::{Plant, Violation, rng::Rng, shape::Shape, witness::Witness, world::World};
+use crate::rng::Rng;
+
+use super::{Plant, Violation, shape::Shape, witness::Witness, world::World};
 
 /// Where the clock of every simulated store begins.
 const BASE: Timestamp = Timestamp::from_millis(1_750_000_000_000);

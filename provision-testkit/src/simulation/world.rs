@@ -11,9 +11,10 @@ use std::{
 
 use provision_core::{OwnerMark, RunId, Timestamp};
 
+use crate::rng::Rng;
+
 use super::{
     gate::Gate,
-    rng::Rng,
     shape::{Doom, Naming, Unit},
     state::{Sim, State, Weather},
 };

@@ -1,17 +1,17 @@
-//! Repeatable numbers: every choice of a simulation comes from here.
+//! Repeatable numbers: every choice of a simulation and of a history comes from here.
 
 use std::time::Duration;
 
 /// Splitmix64; the same seed gives the same numbers for ever.
 #[derive(Debug, Clone)]
-pub(super) struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    pub(super) const fn next(&mut self) -> u64 {
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,29 +20,29 @@ impl Rng {
     }
 
     /// From zero to `n`, without `n`.
-    pub(super) const fn below(&mut self, n: u64) -> u64 {
+    pub(crate) const fn below(&mut self, n: u64) -> u64 {
         if n == 0 { 0 } else { self.next() % n }
     }
 
     /// From `least` to `most`, both included.
-    pub(super) const fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) const fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
-    pub(super) const fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) const fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub(super) const fn millis(&mut self, least: u64, most: u64) -> Duration {
+    pub(crate) const fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(self.between(least, most))
     }
 
     /// Another stream, so that one part's draws do not shift another's.
-    pub(super) const fn fork(&mut self) -> Self {
+    pub(crate) const fn fork(&mut self) -> Self {
         Self(self.next())
     }
 
-    pub(super) fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or_default()
     }
 }
