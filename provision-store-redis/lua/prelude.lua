@@ -6,6 +6,9 @@
 -- Before Redis 7 a script that reads the clock may write only when its effects are replicated.
 if redis.replicate_commands then redis.replicate_commands() end
 
+-- Globals are looked up by name at each use; these are used often.
+local KEYS, ARGV = KEYS, ARGV
+
 local META, ROWS, FRAMES, REQUESTS, READY, LATER, HELD, GUARDS, LETTERS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local LEDGER, LEDGER_ORDER, NAMES, IDS, WATCH, SECRETS, SECRET_ORDER =

@@ -5,7 +5,10 @@ use std::time::Duration;
 use provision_store_redis::{RedisConfig, RedisStore};
 use provision_testkit::harness::{Harness, Place, Report, TenSteps};
 
-use crate::given::{namespace, pass, stored, url};
+use crate::{
+    given::{namespace, pass, stored},
+    server::Server,
+};
 
 /// Crashes are shared by so many tests, which run side by side.
 const PARTS: usize = 2;
@@ -45,8 +48,11 @@ impl Place for OnServer {
 }
 
 async fn part(number: usize) -> Option<Report> {
-    let url = url()?;
-    let place = || std::future::ready(OnServer::new(url, namespace()));
+    // A server that no other test slows down: what is written together depends on its pace, and a
+    // point that was recorded has to come again.
+    let server = Server::start("")?;
+    let url = server.url();
+    let place = || std::future::ready(OnServer::new(&url, namespace()));
     let report = Harness::new(TenSteps::default(), place).part(number, PARTS).run().await;
     println!("crash matrix on Redis, part {number} of {PARTS}: {report}");
     report.assert_flawless();

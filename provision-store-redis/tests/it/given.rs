@@ -103,13 +103,12 @@ pub(crate) fn stored(client: &redis::Client, namespace: &str) -> Vec<u8> {
 }
 
 /// A fresh namespace seen by two handles with connections of their own, as if by two processes.
-pub(crate) async fn fixture(url: &str) -> Fixture {
+pub(crate) async fn fixture(url: &str, handle: fn(RedisStore) -> Handle) -> Fixture {
     let (here, elsewhere) = (namespace(), namespace());
     let main = open(url, &here).await;
     let again = open(url, &here).await;
     let other = main.in_namespace(elsewhere.as_str()).await.unwrap();
-    let handles =
-        [Handle::of(Arc::new(main)), Handle::of(Arc::new(again)), Handle::of(Arc::new(other))];
+    let handles = [main, again, other].map(handle);
     let client = redis::Client::open(url).unwrap();
     let advance = Arc::new(move |by: Duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (client, here, elsewhere) = (client.clone(), here.clone(), elsewhere.clone());

@@ -14,6 +14,7 @@
 )]
 
 mod conformance;
+mod crash;
 mod crash_matrix;
 mod everything;
 mod given;
