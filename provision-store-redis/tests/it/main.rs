@@ -26,3 +26,4 @@ mod outages;
 mod processes;
 mod server;
 mod steps;
+mod workers;
