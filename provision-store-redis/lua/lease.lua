@@ -19,11 +19,15 @@ local function bury(who, died)
   for _, held in ipairs(held_by(who)) do
     local run = held[1]
     local row = read_row(run)
-    if died ~= '' and row[OPEN] == '1' then row[DEATHS] = text(tonumber(row[DEATHS]) + 1) end
-    row[DIED] = died
-    row[DUE] = text(NOW)
-    let_go(run, row)
-    write_row(run, row)
+    if row then
+      if died ~= '' and row[OPEN] == '1' then row[DEATHS] = text(tonumber(row[DEATHS]) + 1) end
+      row[DIED] = died
+      row[DUE] = text(NOW)
+      let_go(run, row)
+      write_row(run, row)
+    else
+      call('ZREM', HELD, who .. ' ' .. run .. ' ' .. held[2])
+    end
   end
 end
 
@@ -59,8 +63,7 @@ local function give_back(worker)
 end
 
 -- Leases a run that nobody holds. Nonces are below 2^53, and no two of a call are the same.
-local function grant(run, worker, nonce)
-  local row = read_row(run)
+local function grant(run, row, worker, nonce)
   unplace(run, row)
   local died = row[DIED]
   row[EPOCH] = text(tonumber(row[EPOCH]) + 1)
@@ -73,7 +76,7 @@ local function grant(run, worker, nonce)
   return record
 end
 
--- Those of the proposed runs that are due, unowned and in these lanes.
+-- Those of the proposed runs that are due, unowned and in these lanes, as members of READY.
 local function proposed(lanes, limit)
   local allowed, seen, found = {}, {}, {}
   for _, lane in ipairs(lanes) do allowed[lane] = true end
@@ -83,7 +86,7 @@ local function proposed(lanes, limit)
     if row and row[OWNER] == '' and tonumber(row[DUE]) <= NOW
       and allowed[string.sub(row[SPOT], 1, 6)] then
       seen[run] = true
-      found[#found + 1] = run
+      found[#found + 1] = ready_member(run, row)
     end
   end
   return found
@@ -116,8 +119,16 @@ if wanted == 'none' or retire then
 else
   lanes = lanes_of(queues, code or {})
   for _, lane in ipairs(lanes) do promote(lane) end
-  local runs = wanted == 'these' and proposed(lanes, limit) or pick(lanes, limit, '')
-  for n, run in ipairs(runs) do leased[n] = grant(run, worker, text(nonce + n)) end
+  local members = wanted == 'these' and proposed(lanes, limit) or pick(lanes, limit, '')
+  for n, member in ipairs(members) do
+    local run = string.sub(member, -36)
+    local row = read_row(run)
+    if row then
+      leased[#leased + 1] = grant(run, row, worker, text(nonce + n))
+    else
+      call('ZREM', READY, member)
+    end
+  end
 end
 if retire then bury(worker, '') end
 local peers = {}

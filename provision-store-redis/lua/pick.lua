@@ -35,9 +35,13 @@ local function promote(lane)
   for _, member in ipairs(call('ZRANGEBYLEX', LATER, from, to, 'LIMIT', 0, PROMOTED_MAX)) do
     local run = string.sub(member, -36)
     local row = read_row(run)
-    unplace(run, row)
-    place(run, row)
-    write_row(run, row)
+    if row then
+      unplace(run, row)
+      place(run, row)
+      write_row(run, row)
+    else
+      call('ZREM', LATER, member)
+    end
   end
 end
 
@@ -100,7 +104,7 @@ local function serve(lanes, priority, limit, found, turns)
     left = 0
     for _, queue in ipairs(queues) do
       if queue.member and #found < limit then
-        found[#found + 1] = string.sub(queue.member, -36)
+        found[#found + 1] = queue.member
         queue.served = true
         queue.member = first(READY, '(' .. queue.member, '(' .. queue.base .. queue.tenant .. '/')
         left = left + 1
@@ -110,7 +114,7 @@ local function serve(lanes, priority, limit, found, turns)
   remember(visited, priority, turns)
 end
 
--- Up to `limit` ready runs; `turns` names the memory of where the tenants go on.
+-- Up to `limit` members of READY; `turns` names the memory of where the tenants go on.
 local function pick(lanes, limit, turns)
   local found, below = {}, ''
   while #found < limit do

@@ -6,5 +6,6 @@ local limit = tonumber(arg())
 local lanes = lanes_of(names(), nil)
 for _, lane in ipairs(lanes) do promote(lane) end
 local found = pick(lanes, limit, 'proposed ')
+for n, member in ipairs(found) do found[n] = string.sub(member, -36) end
 local due = next_due(lanes)
 return { found, due == '' and '' or text(math.max(0, tonumber(due) - NOW)) }

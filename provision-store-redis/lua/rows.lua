@@ -14,6 +14,8 @@ local GUARD, FREED, UPDATED, LETTER, KEY, POLLS, SUMMARY = 15, 16, 17, 18, 19, 2
 local WAKEABLE = { Running = true, Waiting = true, Unwinding = true }
 local stirred = false
 
+-- The row of a run; nil where there is none, or one that is damaged: who comes across it goes on
+-- without it, and who asks for that very run is told.
 local function read_row(run)
   local stored = call('HGET', ROWS, run)
   if not stored then return nil end
@@ -22,6 +24,7 @@ local function read_row(run)
     n = n + 1
     row[n] = field
   end
+  if n ~= SUMMARY then return nil end
   return row
 end
 

@@ -16,6 +16,7 @@
 mod conformance;
 mod crash;
 mod crash_matrix;
+mod damage;
 mod everything;
 mod given;
 mod hearing;
