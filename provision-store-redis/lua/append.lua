@@ -2,16 +2,19 @@
 
 -- Reads what one append brings beside its row; nothing is written yet.
 local function read_append()
-  local a = { run = arg(), owner = arg(), epoch = arg(), nonce = arg(), before = arg(), seq = arg() }
-  a.has_frame, a.at, a.frame = arg() == '1', arg(), arg()
-  a.status, a.summary, a.open, a.settled = arg(), arg(), arg(), arg() == '1'
-  a.consumed, a.letter, a.free_guard = arg(), arg(), arg() == '1'
-  a.release = arg() == '1'
-  a.due, a.seen, a.polls = arg(), arg(), arg()
-  a.ledger, a.sealed, a.wakes = {}, {}, {}
-  for n = 1, tonumber(arg()) do a.ledger[n] = { arg(), arg(), arg(), arg(), arg() } end
-  for n = 1, tonumber(arg()) do a.sealed[n] = { arg(), arg() } end
-  for n = 1, tonumber(arg()) do a.wakes[n] = arg() end
+  local n = taken
+  local a = {
+    run = ARGV[n + 1], owner = ARGV[n + 2], epoch = ARGV[n + 3], nonce = ARGV[n + 4],
+    before = ARGV[n + 5], seq = ARGV[n + 6], has_frame = ARGV[n + 7] == '1', at = ARGV[n + 8],
+    frame = ARGV[n + 9], status = ARGV[n + 10], summary = ARGV[n + 11], open = ARGV[n + 12],
+    settled = ARGV[n + 13] == '1', consumed = ARGV[n + 14], letter = ARGV[n + 15],
+    free_guard = ARGV[n + 16] == '1', release = ARGV[n + 17] == '1', due = ARGV[n + 18],
+    seen = ARGV[n + 19], polls = ARGV[n + 20], ledger = {}, sealed = {}, wakes = {},
+  }
+  taken = n + 20
+  for i = 1, tonumber(arg()) do a.ledger[i] = { arg(), arg(), arg(), arg(), arg() } end
+  for i = 1, tonumber(arg()) do a.sealed[i] = { arg(), arg() } end
+  for i = 1, tonumber(arg()) do a.wakes[i] = arg() end
   a.starts = tonumber(arg())
   return a
 end

@@ -10,6 +10,7 @@ local DIED, POKED, PLACE, SPOT = 11, 12, 13, 14
 -- The business key, and the one its end has freed, as JSON; whether it is a dead letter; the start
 -- key as JSON.
 local GUARD, FREED, UPDATED, LETTER, KEY, POLLS, SUMMARY = 15, 16, 17, 18, 19, 20, 21
+local FIELDS = '^' .. string.rep('([^\n]*)\n', SUMMARY) .. '$'
 
 local WAKEABLE = { Running = true, Waiting = true, Unwinding = true }
 local stirred = false
@@ -19,13 +20,9 @@ local stirred = false
 local function read_row(run)
   local stored = call('HGET', ROWS, run)
   if not stored then return nil end
-  local row, n = {}, 0
-  for field in string.gmatch(stored, '([^\n]*)\n') do
-    n = n + 1
-    row[n] = field
-  end
-  if n ~= SUMMARY then return nil end
-  return row
+  -- One match for all fields: a fraction of what a loop over them costs.
+  local row = { string.match(stored, FIELDS) }
+  return row[SUMMARY] and row
 end
 
 local function write_row(run, row)
