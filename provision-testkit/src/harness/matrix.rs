@@ -5,7 +5,8 @@ use std::{future::Future, sync::Arc};
 use provision_core::RunStatus;
 
 use super::{
-    Flaw, Place, Point, Report, Script, Stage, Subject, Upset, judge::Expected, scenario::Performed,
+    Flaw, Place, Point, Report, Script, Stage, Subject, Upset, judge::Expected, report::MISSED,
+    scenario::Performed,
 };
 
 /// Tries a saga at every point at which something can go wrong.
@@ -24,8 +25,6 @@ pub struct Harness<S, F> {
 const CRASHES_AFTER_LOSS: usize = 8;
 /// Crashes tried after each interruption: enough to reach past the write that takes it.
 const CRASHES_AFTER_INTERRUPTION: usize = 8;
-/// What is wrong with a point that does not come again.
-const MISSED: &str = "this point was recorded and never reached again";
 /// How often a point is tried that was not reached again: with a store on another thread, which
 /// of two parallel steps comes first is a matter of time.
 const TRIES: usize = 24;

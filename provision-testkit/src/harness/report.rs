@@ -30,6 +30,9 @@ pub struct Report {
     pub flaws: Vec<Flaw>,
 }
 
+/// What is wrong with a point that does not come again.
+pub(super) const MISSED: &str = "this point was recorded and never reached again";
+
 /// Flaws that are printed; more of them seldom say more.
 const SHOWN: usize = 12;
 
@@ -52,6 +55,19 @@ impl Report {
     pub fn assert_flawless(&self) {
         assert!(self.flaws.is_empty(), "{self}");
         assert_eq!(self.killed, self.points, "points were recorded and never killed");
+    }
+
+    /// As [`Self::assert_flawless`], but lets so many points of a hundred be recorded and never reached
+    /// again: on a server that others slow down, which records go out together is a matter of time.
+    ///
+    /// # Panics
+    /// There is another flaw, or there are too many such points.
+    pub fn assert_flawless_but_for(&self, missed_percent: usize) {
+        let missed = |flaw: &&Flaw| flaw.wrong.iter().all(|wrong| wrong == MISSED);
+        let missed = self.flaws.iter().filter(missed).count();
+        assert_eq!(self.flaws.len(), missed, "{self}");
+        assert!(missed * 100 <= self.points * missed_percent, "{self}");
+        assert_eq!(self.killed + missed, self.points, "points were recorded and never killed");
     }
 
     /// How many scenarios came to this end.
@@ -82,5 +98,31 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Upset, Flaw, MISSED, Report, Script};
+
+    fn report(wrong: &[&str]) -> Report {
+        let script = Script::of(Upset::Nothing);
+        let wrong = wrong.iter().map(|wrong| (*wrong).to_owned()).collect();
+        let flaws = vec![Flaw { script, wrong }];
+        Report { points: 50, killed: 49, flaws, ..Report::default() }
+    }
+
+    #[test]
+    fn a_point_that_does_not_come_again_is_let_pass_only_where_that_is_asked_for() {
+        report(&[MISSED]).assert_flawless_but_for(2);
+        for assert in [
+            (|| report(&[MISSED]).assert_flawless()) as fn(),
+            || report(&[MISSED]).assert_flawless_but_for(1),
+            || report(&["a thing is left"]).assert_flawless_but_for(2),
+            || report(&[MISSED, "a thing is left"]).assert_flawless_but_for(2),
+            || Report { killed: 48, ..report(&[MISSED]) }.assert_flawless_but_for(2),
+        ] {
+            assert!(std::panic::catch_unwind(assert).is_err());
+        }
     }
 }
