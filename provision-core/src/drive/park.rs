@@ -65,6 +65,7 @@ pub(super) fn settles(record: &Record) -> bool {
 
 /// Parks a leased run, by a record where its journal can still be written, else by its row alone.
 /// Requests that wait are kept for the time after a person's order.
+#[allow(clippy::cognitive_complexity, reason = "what the macros of tracing expand to is counted")]
 pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &StepError) -> Left {
     let asked = [run];
     let loaded = patiently(|| shared.store.load(&asked)).await;

@@ -94,6 +94,7 @@ fn ended(head: &RunHead, status: RunStatus, dead: bool) {
     }
 }
 
+#[allow(clippy::cognitive_complexity, reason = "what the macros of tracing expand to is counted")]
 fn failed(head: &RunHead, path: &str, dir: Direction, failure: &Failure) {
     macro_rules! tell {
         ($level:expr) => {

@@ -1,0 +1,1 @@
+DELETE FROM provision.buckets WHERE ns = $1 AND bucket = $2

@@ -1,0 +1,1 @@
+SELECT pg_advisory_xact_lock(hashtextextended('bucket:' || $1::integer || ':' || $2::text, 0))

@@ -1,0 +1,16 @@
+-- What the server is like, and what this role may do there; nothing is written.
+SELECT
+    current_setting('server_version_num')::integer,
+    current_setting('fsync'), current_setting('full_page_writes'),
+    current_setting('synchronous_commit'),
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
+    current_setting('default_transaction_isolation'),
+    current_setting('server_encoding'),
+    EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+    coalesce((
+        SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1
+    ), has_database_privilege(current_database(), 'CREATE')),
+    coalesce((
+        SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1
+    ), has_database_privilege(current_database(), 'CREATE')),
+    to_regclass(format('%I.migrations', $1)) IS NOT NULL

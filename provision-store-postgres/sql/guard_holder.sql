@@ -1,0 +1,1 @@
+SELECT run FROM provision.heads WHERE ns = $1 AND guard = $2

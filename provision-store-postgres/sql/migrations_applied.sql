@@ -1,0 +1,1 @@
+SELECT version, checksum FROM provision.migrations ORDER BY version

@@ -1,0 +1,1 @@
+SELECT ns FROM provision.namespaces WHERE name = $1

@@ -1,0 +1,93 @@
+//! Shared limits, in a table that is never logged.
+//!
+//! Losing it costs at most one burst, so a call pays for no sync; the arithmetic is the same as
+//! that of every other store. Calls on one bucket take turns by a lock of its name.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use provision_core::{
+    bucket::Bucket,
+    error::StoreError,
+    id::Timestamp,
+    limit::{Admission, Ask, Limiter, Observed},
+    store::Incarnation,
+};
+use uuid::Uuid;
+
+use crate::{
+    error::Fault,
+    rows::{Columns, json},
+    store::PostgresStore,
+};
+
+#[async_trait]
+impl Limiter for PostgresStore {
+    async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
+        let slots = ask.slot && ask.profile.concurrency.is_some();
+        let change = |bucket: &mut Bucket, now, gone: &HashSet<Uuid>| {
+            bucket.admit(ask, now, |worker: Incarnation| !gone.contains(&worker.0))
+        };
+        let answer = self.change(&ask.profile.bucket, slots, change).await;
+        answer.map_err(|fault| fault.into_store("admit calls"))
+    }
+
+    async fn observe(
+        &self,
+        bucket: &str,
+        worker: Incarnation,
+        seen: &Observed,
+    ) -> Result<(), StoreError> {
+        let change = |bucket: &mut Bucket, now, _: &HashSet<Uuid>| {
+            bucket.observe(worker, seen, now);
+        };
+        let answer = self.change(bucket, false, change).await;
+        answer.map_err(|fault| fault.into_store("observe an answer"))
+    }
+}
+
+impl PostgresStore {
+    /// Reads, changes and keeps one bucket; one that is at rest need not be kept. The change is
+    /// told which incarnations are dead where it asks for `slots`.
+    async fn change<T>(
+        &self,
+        name: &str,
+        slots: bool,
+        change: impl FnOnce(&mut Bucket, Timestamp, &HashSet<Uuid>) -> T + Send,
+    ) -> Result<T, Fault>
+    where
+        T: Send,
+    {
+        let db = &*self.shared.db;
+        let mut conn = db.acquire("reach the limits").await?;
+        let mut tx = db.begin(&mut conn).await?;
+        let locked = db.query(&db.sql.bucket_lock).bind(self.ns).bind(name.to_owned());
+        db.rows(&mut tx, locked).await?;
+        let read = db.query(&db.sql.bucket_read).bind(self.ns).bind(name.to_owned());
+        let rows = db.rows(&mut tx, read).await?;
+        let mut c = Columns::new(rows.first().ok_or(sqlx::Error::RowNotFound)?);
+        let (now, text) = (c.moment()?, c.take::<Option<String>>()?);
+        let mut gone = HashSet::new();
+        if slots {
+            let dead = db.query(&db.sql.incarnations_gone).bind(self.ns);
+            for row in &db.rows(&mut tx, dead).await? {
+                gone.insert(Columns::new(row).take()?);
+            }
+        }
+        // A state that cannot be read is worth as much as a lost one: a burst.
+        let stored: Option<Bucket> = text.as_deref().and_then(|t| serde_json::from_str(t).ok());
+        let mut bucket = stored.clone().unwrap_or_default();
+        let out = change(&mut bucket, now, &gone);
+        if bucket.is_idle(now) {
+            if text.is_some() {
+                let drop = db.query(&db.sql.bucket_drop).bind(self.ns).bind(name.to_owned());
+                db.run(&mut tx, drop).await?;
+            }
+        } else if stored.as_ref() != Some(&bucket) {
+            let keep = db.query(&db.sql.bucket_keep).bind(self.ns).bind(name.to_owned());
+            db.run(&mut tx, keep.bind(json(&bucket)?)).await?;
+        }
+        db.commit(tx).await?;
+        Ok(out)
+    }
+}

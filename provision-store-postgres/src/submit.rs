@@ -1,0 +1,453 @@
+//! The task that writes submissions: starts and requests of many calls share their commits.
+//!
+//! It differs from the task of the appends in that a start may wait for a key that a transaction
+//! of the host is about to take; no step waits behind it.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use provision_core::{
+    clock,
+    error::StoreError,
+    id::{Payload, RunId},
+    store::{Submission, Submitted},
+};
+use sqlx::PgConnection;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::yield_now,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
+
+use crate::{
+    db::Db,
+    error::{Fault, busy},
+    held::Held,
+    notify::Stirred,
+    rows::Columns,
+    start::{self, Added, Adding},
+};
+
+const OPERATION: &str = "submit";
+/// A connection is kept for so long after the last call.
+const KEPT: Duration = Duration::from_secs(1);
+/// How soon is tried again what somebody else holds.
+const AGAIN: Duration = Duration::from_millis(3);
+/// Submissions of several calls in one statement, at most, and how many bytes of inputs may be
+/// among them. A larger call is written in parts, in one transaction.
+const ROWS_MAX: usize = 256;
+const BYTES_MAX: usize = 8 << 20;
+
+/// One call that waits for its answer: all of it is written, or nothing.
+pub(crate) struct Call {
+    ns: i32,
+    batch: Vec<Submission>,
+    answers: Vec<Option<Submitted>>,
+    since: Instant,
+    reply: oneshot::Sender<Result<Vec<Submitted>, StoreError>>,
+}
+
+/// What a call is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// New runs without business keys.
+    Starts,
+    /// Requests.
+    Requests,
+    /// Anything else: a transaction of its own.
+    Mixed,
+}
+
+impl Call {
+    fn kind(&self) -> Kind {
+        let starts = |one: &Submission| match one {
+            Submission::Run(new) => new.head.guard.is_none(),
+            Submission::Request { .. } | Submission::Reopen { .. } => false,
+        };
+        if self.batch.iter().all(starts) {
+            Kind::Starts
+        } else if self.batch.iter().all(|one| matches!(one, Submission::Request { .. })) {
+            Kind::Requests
+        } else {
+            Kind::Mixed
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let bytes = self.batch.iter().map(|one| match one {
+            Submission::Run(new) => new.head.input.as_str().len(),
+            Submission::Request { body, .. } | Submission::Reopen { body, .. } => {
+                body.as_str().len()
+            }
+        });
+        bytes.fold(0, usize::saturating_add)
+    }
+
+    /// Submissions without an answer, by their place.
+    fn open(&self) -> impl Iterator<Item = (usize, &Submission)> {
+        let open = self.batch.iter().zip(&self.answers).enumerate();
+        open.filter(|(_, (_, answer))| answer.is_none()).map(|(at, (one, _))| (at, one))
+    }
+
+    fn set(&mut self, at: usize, answer: Submitted) {
+        if let Some(slot) = self.answers.get_mut(at) {
+            *slot = Some(answer);
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.answers.iter().all(Option::is_some)
+    }
+}
+
+/// The task's outside.
+pub(crate) type Desk = mpsc::Sender<Call>;
+
+/// Sends a batch in and waits for its answers.
+pub(crate) async fn submit_all(
+    desk: &Desk,
+    ns: i32,
+    batch: &[Submission],
+) -> Result<Vec<Submitted>, StoreError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (reply, answer) = oneshot::channel();
+    let answers = batch.iter().map(|_| None).collect();
+    let call = Call { ns, batch: batch.to_vec(), answers, since: Instant::now(), reply };
+    desk.send(call).await.map_err(|_closed| StoreError::unavailable(OPERATION))?;
+    answer.await.map_err(|_gone| StoreError::unavailable(OPERATION))?
+}
+
+/// The task's inside.
+pub(crate) struct Clerk {
+    calls: mpsc::Receiver<Call>,
+    waiting: VecDeque<Call>,
+    held: Held,
+    stirred: Arc<Stirred>,
+    /// All that is pending was held by others.
+    stuck: bool,
+}
+
+impl Clerk {
+    pub(crate) fn new(calls: mpsc::Receiver<Call>, held: Held, stirred: Arc<Stirred>) -> Self {
+        Self { calls, waiting: VecDeque::new(), held, stirred, stuck: false }
+    }
+
+    /// Works until the last handle of the store is gone, and what is pending then is written.
+    pub(crate) async fn serve(mut self) {
+        while self.gather().await {
+            let mut again = Vec::new();
+            let (kind, batch) = self.take();
+            let mut parts = vec![batch];
+            while let Some(mut part) = parts.pop() {
+                match self.attempt(kind, &mut part).await {
+                    Ok(()) => again.extend(self.answer(part)),
+                    Err(fault) if fault.is_poison() && part.len() > 1 => {
+                        let rest = part.split_off(part.len() / 2);
+                        parts.extend([rest, part]);
+                    }
+                    Err(Fault::Busy) => again.extend(self.answer(part)),
+                    Err(fault) => {
+                        self.held.give_back();
+                        for call in part {
+                            // A caller that has gone away does not want to know.
+                            let _ = call.reply.send(Err(fault.told(OPERATION)));
+                        }
+                    }
+                }
+            }
+            self.held.pause();
+            self.stuck = self.waiting.is_empty() && !again.is_empty();
+            self.waiting.extend(again);
+        }
+    }
+
+    /// Waits for work, and takes in what is there; false after the last.
+    async fn gather(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            match self.next().await {
+                Some(call) => self.waiting.push_back(call),
+                None => return false,
+            }
+        } else if std::mem::take(&mut self.stuck)
+            && let Ok(Some(call)) = timeout(AGAIN, self.calls.recv()).await
+        {
+            self.waiting.push_back(call);
+        }
+        // Whoever was answered a moment ago comes back before the next batch is closed.
+        yield_now().await;
+        while self.waiting.len() < ROWS_MAX
+            && let Ok(call) = self.calls.try_recv()
+        {
+            self.waiting.push_back(call);
+        }
+        true
+    }
+
+    async fn next(&mut self) -> Option<Call> {
+        if let Ok(call) = self.calls.try_recv() {
+            return Some(call);
+        }
+        match timeout(KEPT, self.calls.recv()).await {
+            Ok(call) => call,
+            Err(_rested) => {
+                self.held.give_back();
+                self.calls.recv().await
+            }
+        }
+    }
+
+    /// The first call, and others of its kind that fit into the same statement.
+    fn take(&mut self) -> (Kind, Vec<Call>) {
+        let kind = self.waiting.front().map_or(Kind::Mixed, Call::kind);
+        let (mut batch, mut later) = (Vec::new(), VecDeque::new());
+        let (mut rows, mut bytes) = (0_usize, 0_usize);
+        while let Some(call) = self.waiting.pop_front() {
+            let full = rows >= ROWS_MAX || bytes >= BYTES_MAX;
+            let fits = batch.is_empty() || (kind != Kind::Mixed && !full && call.kind() == kind);
+            if fits {
+                rows = rows.saturating_add(call.batch.len());
+                bytes = bytes.saturating_add(call.bytes());
+                batch.push(call);
+            } else {
+                later.push_back(call);
+            }
+        }
+        self.waiting = later;
+        (kind, batch)
+    }
+
+    async fn attempt(&mut self, kind: Kind, calls: &mut [Call]) -> Result<(), Fault> {
+        let (db, conn) = self.held.get(OPERATION).await?;
+        let stirred = match kind {
+            Kind::Starts => starts(db, conn, calls).await?,
+            Kind::Requests => requests(db, conn, calls).await?,
+            Kind::Mixed => mixed(db, conn, calls).await?,
+        };
+        if stirred {
+            self.stirred.stir();
+        }
+        Ok(())
+    }
+
+    /// Answers what is done; gives back what has to be tried again.
+    fn answer(&self, calls: Vec<Call>) -> Vec<Call> {
+        let mut again = Vec::new();
+        for call in calls {
+            if !call.is_answered() && call.since.elapsed() < self.held.db.busy {
+                again.push(call);
+                continue;
+            }
+            let answers: Option<Vec<_>> = call.answers.into_iter().collect();
+            // A caller that has gone away does not want to know.
+            let _ = call.reply.send(answers.ok_or_else(|| busy(OPERATION)));
+        }
+        again
+    }
+}
+
+/// New runs of many calls, in one statement; those that somebody else is about to add stay open.
+async fn starts(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<bool, Fault> {
+    let (mut runs, mut seen) = (Vec::new(), HashSet::new());
+    let mut places: Vec<(usize, usize)> = Vec::new();
+    let mut others: Vec<(usize, usize)> = Vec::new();
+    for (at, call) in calls.iter().enumerate() {
+        for (place, submission) in call.open() {
+            let Submission::Run(new) = submission else { continue };
+            // One that comes twice meets itself only after it was written.
+            if !seen.insert((call.ns, new.head.id)) {
+                others.push((at, place));
+                continue;
+            }
+            let lane = start::lane(db, conn, call.ns, &new.head).await?;
+            runs.push(Adding { ns: call.ns, lane, nonce: start::nonce()?, new });
+            places.push((at, place));
+        }
+    }
+    let added = add(db, conn, &runs).await?;
+    let (mut answers, mut stirred) = (Vec::new(), false);
+    for (run, place) in runs.iter().zip(places) {
+        match added.get(&(run.ns, *run.new.head.id.as_uuid())) {
+            Some(added) => {
+                stirred |= added.ready;
+                answers.push((place, start::created(run, added)));
+            }
+            None => others.push(place),
+        }
+    }
+    for (at, place) in others {
+        let submission = calls.get(at).and_then(|call| Some((call.ns, call.batch.get(place)?)));
+        let Some((ns, Submission::Run(new))) = submission else { continue };
+        let mut tx = db.begin_if_pooler(conn).await?;
+        if let Some(answer) = start::known(db, tx.conn(), ns, &new.head).await? {
+            answers.push(((at, place), answer));
+        }
+        tx.end(db).await?;
+    }
+    for ((at, place), answer) in answers {
+        if let Some(call) = calls.get_mut(at) {
+            call.set(place, answer);
+        }
+    }
+    Ok(stirred)
+}
+
+/// Adds runs: one statement, or one transaction where there are very many.
+async fn add(db: &Db, conn: &mut PgConnection, runs: &[Adding<'_>]) -> Result<Added, Fault> {
+    if runs.len() <= ROWS_MAX {
+        return start::added(&db.single(conn, start::adding(db, runs)?).await?);
+    }
+    let (mut tx, mut all) = (db.begin(conn).await?, Added::new());
+    for part in runs.chunks(ROWS_MAX) {
+        all.extend(start::added(&db.rows(&mut tx, start::adding(db, part)?).await?)?);
+    }
+    db.commit(tx).await?;
+    Ok(all)
+}
+
+/// Requests of many calls, in one statement.
+async fn requests(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<bool, Fault> {
+    let mut asked: Vec<((usize, usize), i32, RunId, Payload)> = Vec::new();
+    for (at, call) in calls.iter().enumerate() {
+        for (place, submission) in call.open() {
+            if let Submission::Request { run, body } = submission {
+                asked.push(((at, place), call.ns, *run, body.clone()));
+            }
+        }
+    }
+    let all: Vec<_> = asked.iter().map(|(_, ns, run, body)| (*ns, *run, body)).collect();
+    let mut tx = db.begin_if_pooler(conn).await?;
+    let answers = ask(db, tx.conn(), &all).await?;
+    tx.end(db).await?;
+    let stirred = answers.iter().any(|answer| matches!(answer, Some(Submitted::Requested(_))));
+    for (((at, place), ..), answer) in asked.iter().zip(answers) {
+        if let (Some(call), Some(answer)) = (calls.get_mut(*at), answer) {
+            call.set(*place, answer);
+        }
+    }
+    Ok(stirred)
+}
+
+/// Stores requests; `None` for those of runs that somebody else holds.
+async fn ask(
+    db: &Db,
+    conn: &mut PgConnection,
+    asked: &[(i32, RunId, &Payload)],
+) -> Result<Vec<Option<Submitted>>, Fault> {
+    let ns: Vec<i32> = asked.iter().map(|(ns, ..)| *ns).collect();
+    let runs: Vec<Uuid> = asked.iter().map(|(_, run, _)| *run.as_uuid()).collect();
+    let bodies: Vec<&str> = asked.iter().map(|(_, _, body)| body.as_str()).collect();
+    let statement = db.query(&db.sql.request).bind(ns.clone()).bind(runs.clone()).bind(bodies);
+    let mut numbers = HashMap::new();
+    for row in &db.rows(conn, statement).await? {
+        let mut c = Columns::new(row);
+        numbers.insert(c.number()?, c.number()?);
+    }
+    let mut known: HashSet<(i32, Uuid)> = HashSet::new();
+    if numbers.len() < asked.len() {
+        let statement = db.query(&db.sql.heads_known).bind(ns).bind(runs);
+        for row in &db.rows(conn, statement).await? {
+            let mut c = Columns::new(row);
+            known.insert((c.take()?, c.take()?));
+        }
+    }
+    let answers = asked.iter().zip(1_u64..).map(|((ns, run, _), n)| match numbers.get(&n) {
+        Some(number) => Some(Submitted::Requested(*number)),
+        None if known.contains(&(*ns, *run.as_uuid())) => None,
+        None => Some(Submitted::NoSuchRun),
+    });
+    Ok(answers.collect())
+}
+
+/// One call after the other, each in a transaction of its own.
+async fn mixed(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<bool, Fault> {
+    let mut stirred = false;
+    for call in calls {
+        let mut tx = db.begin(conn).await?;
+        let mut answers = Vec::with_capacity(call.batch.len());
+        for submission in &call.batch {
+            let answer = one(db, &mut tx, call.ns, submission).await?.ok_or(Fault::Busy)?;
+            stirred |= matches!(answer, Submitted::Created(None) | Submitted::Requested(_));
+            answers.push(Some(answer));
+        }
+        db.commit(tx).await?;
+        call.answers = answers;
+    }
+    Ok(stirred)
+}
+
+/// Writes one submission inside a transaction; `None` when somebody else holds what it needs.
+pub(crate) async fn one(
+    db: &Db,
+    tx: &mut PgConnection,
+    ns: i32,
+    submission: &Submission,
+) -> Result<Option<Submitted>, Fault> {
+    match submission {
+        Submission::Run(new) => Ok(start::one(db, tx, ns, new).await?.map(|(answer, _)| answer)),
+        Submission::Request { run, body } => {
+            Ok(ask(db, tx, &[(ns, *run, body)]).await?.pop().flatten())
+        }
+        Submission::Reopen { run, body } => {
+            let keys = (vec![ns], vec![*run.as_uuid()]);
+            let lock = db.query(&db.sql.heads_lock).bind(keys.0).bind(keys.1);
+            let locked = !db.rows(tx, lock).await?.is_empty();
+            if locked {
+                match retake(db, tx, ns, run).await? {
+                    Retaken::Busy => return Ok(None),
+                    Retaken::HeldBy(holder) => return Ok(Some(holder)),
+                    Retaken::Done => {}
+                }
+            }
+            Ok(ask(db, tx, &[(ns, *run, body)]).await?.pop().flatten())
+        }
+    }
+}
+
+/// What became of a business key that a run's end had freed.
+enum Retaken {
+    Done,
+    HeldBy(Submitted),
+    Busy,
+}
+
+/// Takes the business key again that the run's end has freed.
+async fn retake(db: &Db, tx: &mut PgConnection, ns: i32, run: &RunId) -> Result<Retaken, Fault> {
+    let freed = db.query(&db.sql.guard_freed).bind(ns).bind(*run.as_uuid());
+    let rows = db.rows(tx, freed).await?;
+    let Some(row) = rows.first() else { return Ok(Retaken::Done) };
+    let key: String = Columns::new(row).take()?;
+    if !start::lock_guard(db, tx, ns, &key).await? {
+        return Ok(Retaken::Busy);
+    }
+    if let Some(holder) = start::holder(db, tx, ns, &key).await? {
+        return Ok(Retaken::HeldBy(Submitted::Guarded(Box::new(holder))));
+    }
+    db.run(tx, db.query(&db.sql.guard_retake).bind(ns).bind(*run.as_uuid())).await?;
+    Ok(Retaken::Done)
+}
+
+/// Writes one submission inside a transaction of the host, waiting for what others hold.
+pub(crate) async fn patiently(
+    db: &Db,
+    tx: &mut PgConnection,
+    ns: i32,
+    submission: &Submission,
+    operation: &'static str,
+) -> Result<Submitted, Fault> {
+    let since = Instant::now();
+    loop {
+        if let Some(answer) = one(db, tx, ns, submission).await? {
+            return Ok(answer);
+        }
+        if since.elapsed() >= db.busy {
+            return Err(busy(operation).into());
+        }
+        clock::sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,89 @@
+//! The crash matrix on a real server: engine and store are dropped at every point and opened anew.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use provision_store_postgres::{PostgresConfig, PostgresStore};
+use provision_testkit::harness::{Harness, Place, Report, TenSteps};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+
+use crate::given::Schema;
+
+/// Crashes are shared by so many tests, which run side by side.
+const PARTS: usize = 2;
+
+/// A namespace of a schema: fresh for each scenario, and opened anew after each crash.
+#[derive(Debug)]
+pub(crate) struct OnServer {
+    /// Outlives the crashes, as a pooler would: a connection costs more than a scenario.
+    pool: PgPool,
+    schema: Arc<Schema>,
+    namespace: String,
+}
+
+impl OnServer {
+    pub(crate) fn new(pool: &PgPool, schema: &Arc<Schema>, namespace: &str) -> Self {
+        let (pool, schema) = (pool.clone(), Arc::clone(schema));
+        Self { pool, schema, namespace: namespace.to_owned() }
+    }
+}
+
+/// A pool as a host would bring it; belongs to the runtime it is made in.
+pub(crate) fn pool(schema: &Schema) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(3).test_before_acquire(false);
+    options.connect_lazy(&schema.url).unwrap()
+}
+
+impl Place for OnServer {
+    type Store = PostgresStore;
+
+    async fn open(&self) -> PostgresStore {
+        let config = PostgresConfig::with_pool(self.pool.clone())
+            .with_schema(&self.schema.name)
+            .with_namespace(&self.namespace)
+            .with_unsafe_settings(true)
+            .with_notify(false)
+            .with_poll_interval(Duration::from_millis(20));
+        config.open().await.unwrap()
+    }
+
+    async fn pass(&self, by: Duration) {
+        let sql = format!(
+            "UPDATE {}.clock SET shift_ms = shift_ms + {}",
+            self.schema.name,
+            by.as_millis()
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
+    }
+}
+
+async fn part(number: usize) -> Option<Report> {
+    let schema = Arc::new(Schema::new()?);
+    let (pool, places) = (pool(&schema), AtomicU64::new(0));
+    let place = || {
+        let namespace = format!("scenario-{}", places.fetch_add(1, Relaxed));
+        std::future::ready(OnServer::new(&pool, &schema, &namespace))
+    };
+    let report = Harness::new(TenSteps::default(), place).part(number, PARTS).run().await;
+    println!("crash matrix on PostgreSQL, part {number} of {PARTS}: {report}");
+    report.assert_flawless_but_for(3);
+    assert!(report.scenarios >= 380, "only {} scenarios", report.scenarios);
+    Some(report)
+}
+
+// covers: S1, S4, S5, S7, S8, S9, S12, S13, S14, S15, L1
+#[tokio::test]
+async fn ten_steps_survive_every_even_crash() {
+    part(0).await;
+}
+
+// covers: S1, S4, S5, S7, S8, S9, S12, S13, S14, S15, L1
+#[tokio::test]
+async fn ten_steps_survive_every_odd_crash() {
+    part(1).await;
+}

@@ -1,0 +1,142 @@
+//! A connection that is cut after COMMIT was forwarded and before its reply came back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use provision_core::store::{Appended, StateStore as _, Submission, Submitted};
+use provision_core::store::{NewRun, RunFilter};
+use provision_store_postgres::{PostgresConfig, PostgresStore};
+use provision_testkit::conformance::{
+    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::given::Schema;
+
+/// A way to the server that can lose answers.
+struct Proxy {
+    url: String,
+    /// The next answer is read from the server and thrown away, and its connection is cut.
+    cut: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    async fn before(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (head, at) = url.rsplit_once('@').unwrap();
+        let (server, database) = at.split_once('/').unwrap();
+        let (server, cut) = (server.to_owned(), Arc::new(AtomicBool::new(false)));
+        let cuts = Arc::clone(&cut);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(carry(client, server, Arc::clone(&cuts)));
+            }
+        });
+        Self { url: format!("{head}@127.0.0.1:{port}/{database}"), cut }
+    }
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Arc<AtomicBool>) {
+    let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Ok(read @ 1..) = read else { return };
+                if server.write_all(&up[..read]).await.is_err() { return }
+            }
+            read = server.read(&mut down) => {
+                let Ok(read @ 1..) = read else { return };
+                // `ReadyForQuery`, outside a transaction: something was committed, or nothing was
+                // to be.
+                let ready = down[..read].ends_with(b"Z\0\0\0\x05I");
+                if ready && cut.swap(false, SeqCst) { return }
+                if client.write_all(&down[..read]).await.is_err() { return }
+            }
+        }
+    }
+}
+
+async fn through(schema: &Schema, proxy: &Proxy) -> PostgresStore {
+    let config = PostgresConfig::new(&proxy.url).with_schema(&schema.name);
+    let config = config.with_unsafe_settings(true).with_notify(false).with_connections_max(2);
+    config.with_connect_timeout(Duration::from_secs(5)).open().await.unwrap()
+}
+
+/// Calls until the answer is not lost any more; how often it was.
+async fn repeated(
+    store: &PostgresStore,
+    append: &provision_core::store::Append,
+) -> (Appended, u32) {
+    for lost in 0..5 {
+        match store.append(std::slice::from_ref(append)).await {
+            Ok(mut answers) => return (answers.remove(0), lost),
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+    panic!("no answer in five tries");
+}
+
+// covers: S19
+#[tokio::test]
+async fn an_append_whose_answer_was_lost_finds_itself() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::before(&schema.url).await;
+    let store = through(&schema, &proxy).await;
+    let handle = Handle::of(Arc::new(store.clone()));
+    handle.started(run_head()).await;
+    let lease = acquire_any(new_worker(), Duration::from_secs(600));
+    let leased = handle.lease(&lease).await.leased.remove(0);
+    let mut lost = 0;
+    for seq in 1..=40 {
+        let mut append = append_of(&leased, seq);
+        if seq % 3 == 0 {
+            append.ledger = vec![ledger_row(append.run, "vm", &format!("web-{seq}"))];
+        }
+        proxy.cut.store(seq % 2 == 0, SeqCst);
+        let (answer, times) = repeated(&store, &append).await;
+        assert_eq!(answer, Appended::Applied { requests: 0, lease_lost: false }, "{seq}");
+        lost += times;
+    }
+    assert!(lost >= 10, "only {lost} answers were lost");
+    let record = handle.record(leased.record.head.id).await;
+    assert_eq!((record.head.seq, record.frames.len()), (40, 40), "each once");
+}
+
+// covers: S1, S2, S19
+#[tokio::test]
+async fn a_start_whose_answer_was_lost_finds_its_own_run() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::before(&schema.url).await;
+    let store = through(&schema, &proxy).await;
+    let mut lost = 0;
+    for number in 0..10 {
+        let mut head = run_head();
+        head.key = Some(format!("order:{number}"));
+        let start = [Submission::Run(Box::new(NewRun { head, lease_to: None }))];
+        proxy.cut.store(true, SeqCst);
+        let mut tries = 0;
+        let answer = loop {
+            tries += 1;
+            assert!(tries < 5, "no answer");
+            match store.submit(&start).await {
+                Ok(mut answers) => break answers.remove(0),
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            lost += 1;
+        };
+        assert!(matches!(answer, Submitted::Created(_) | Submitted::Known(_)), "{answer:?}");
+    }
+    assert!(lost >= 5, "only {lost} answers were lost");
+    let direct = schema.open().await;
+    assert_eq!(direct.list(&RunFilter::default()).await.unwrap().runs.len(), 10);
+}

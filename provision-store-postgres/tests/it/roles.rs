@@ -1,0 +1,81 @@
+//! A role that runs sagas and can change neither the schema nor the journal.
+
+use std::{sync::Arc, time::Duration};
+
+use provision_core::store::StateStore as _;
+use provision_store_postgres::PostgresConfig;
+use provision_testkit::conformance::{
+    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::given::Schema;
+
+/// What the page of the store lists.
+fn grants(schema: &str, role: &str) -> String {
+    format!(
+        "GRANT USAGE ON SCHEMA {schema} TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+         REVOKE ALL ON {schema}.frames, {schema}.migrations, {schema}.clock FROM {role};
+         GRANT SELECT, INSERT ON {schema}.frames TO {role};
+         GRANT SELECT ON {schema}.migrations TO {role};
+         GRANT SELECT, UPDATE ON {schema}.clock TO {role}"
+    )
+}
+
+async fn run(conn: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+}
+
+async fn works(store: provision_store_postgres::PostgresStore) {
+    let handle = Handle::of(Arc::new(store.clone()));
+    let (worker, other) = (new_worker(), new_worker());
+    handle.started(run_head()).await;
+    let lease = acquire_any(worker, Duration::from_secs(60));
+    let leased = handle.lease(&lease).await.leased.remove(0);
+    let mut intent = append_of(&leased, 1);
+    intent.ledger = vec![ledger_row(intent.run, "vm", "web-1")];
+    handle.applied(intent).await;
+    handle.request(leased.record.head.id, "1").await;
+    let mut taken = acquire_any(other, Duration::from_secs(60));
+    taken.dead = vec![worker];
+    let again = handle.lease(&taken).await.leased.remove(0);
+    assert_eq!((again.record.frames.len(), again.record.requests.len()), (1, 1));
+    let mut append = append_of(&again, 2);
+    append.consumed = 1;
+    handle.applied(append).await;
+    assert!(store.now().await.is_ok());
+}
+
+// covers: R5-07
+#[tokio::test]
+async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
+    let Some(schema) = Schema::new() else { return };
+    drop(schema.open().await);
+    let mut owner = schema.connect().await;
+    let role = format!("run_{}", schema.name);
+    run(&mut owner, format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'")).await.unwrap();
+    run(&mut owner, grants(&schema.name, &role)).await.unwrap();
+    let at = schema.url.rsplit_once('@').unwrap().1;
+    let url = format!("postgres://{role}:s3cret@{at}");
+    let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
+    let store = config.with_unsafe_settings(true).with_connections_max(2).open().await.unwrap();
+    works(store.in_namespace("another").await.unwrap()).await;
+    works(store).await;
+    let mut conn = PgConnection::connect(&url).await.unwrap();
+    let frames = format!("{}.frames", schema.name);
+    for forbidden in [
+        format!("UPDATE {frames} SET body = '[]'"),
+        format!("DELETE FROM {frames}"),
+        format!("TRUNCATE {frames}"),
+        format!("ALTER TABLE {frames} ADD COLUMN x integer"),
+        format!("CREATE TABLE {}.x (x integer)", schema.name),
+        format!("DROP SCHEMA {} CASCADE", schema.name),
+    ] {
+        let error = run(&mut conn, forbidden.clone()).await.expect_err(&forbidden);
+        let code = error.as_database_error().unwrap().code();
+        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
+    }
+    conn.close().await.unwrap();
+    run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}

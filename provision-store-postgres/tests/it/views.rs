@@ -1,0 +1,63 @@
+//! The views: what people and other programs read while the store is in use.
+
+use std::{sync::Arc, time::Duration};
+
+use provision_core::{
+    error::{Failure, StepError},
+    id::Timestamp,
+    run::RunStatus,
+    store::Release,
+};
+use provision_testkit::conformance::{
+    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+
+use crate::given::Schema;
+
+async fn row(conn: &mut PgConnection, schema: &Schema, sql: &str) -> (String, String, String) {
+    let sql = sql.replace("provision.", &format!("{}.", schema.name));
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(conn).await.unwrap();
+    (row.get(0), row.get(1), row.get(2))
+}
+
+#[tokio::test]
+async fn a_store_in_use_can_be_read_from_outside() {
+    let Some(schema) = Schema::new() else { return };
+    let store = schema.open().await;
+    let handle = Handle::of(Arc::new(store.clone()));
+    let mut head = run_head();
+    head.tenant = Some("acme".to_owned());
+    head.context.insert("client".to_owned(), "7".to_owned());
+    let run = handle.started(head).await;
+    let lease = acquire_any(new_worker(), Duration::from_secs(60));
+    let leased = handle.lease(&lease).await.leased.remove(0);
+    let mut append = append_of(&leased, 1);
+    append.frame = Some(Arc::from(r#"[{"started":"vm"},{"noted":"42"}]"#));
+    append.ledger = vec![ledger_row(run, "vm", "web-1")];
+    handle.applied(append).await;
+    let mut park = append_of(&leased, 2);
+    park.status = RunStatus::Parked;
+    let error = StepError::permanent("create server").with_code("no_more_servers");
+    park.summary.failure = Some(Failure::of("vm", 1, &error));
+    park.release = Some(Release { due: Timestamp::NEVER, polls: Default::default(), seen: 0 });
+    handle.applied(park).await;
+
+    let mut conn = schema.connect().await;
+    let letter = "SELECT run::text, status, failed_code FROM provision.dead_letters \
+                  WHERE due IS NULL";
+    let letter = row(&mut conn, &schema, letter).await;
+    assert_eq!(letter, (run.to_string(), "Parked".to_owned(), "no_more_servers".to_owned()));
+    let listed = "SELECT namespace, tenant, context ->> 'client' FROM provision.runs_view";
+    let listed = row(&mut conn, &schema, listed).await;
+    assert_eq!(listed, ("default".to_owned(), "acme".to_owned(), "7".to_owned()));
+    let noted = "SELECT run::text, record ->> 'noted', extract(epoch FROM at)::text \
+                 FROM provision.journal_view WHERE position = 1";
+    let noted = row(&mut conn, &schema, noted).await;
+    assert_eq!(noted, (run.to_string(), "42".to_owned(), "0.001000".to_owned()));
+    let thing = "SELECT run::text, name, cost::numeric(9, 2) || ' ' || currency \
+                 FROM provision.ledger_view";
+    let thing = row(&mut conn, &schema, thing).await;
+    assert_eq!(thing, (run.to_string(), "web-1".to_owned(), "4.49 EUR".to_owned()));
+    assert_eq!(schema.number("SELECT count(*) FROM provision.journal_view").await, 3);
+}
