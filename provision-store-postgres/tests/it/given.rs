@@ -1,6 +1,12 @@
 //! A schema of its own for each test, on the server of the environment.
 
-use std::{future::Future, pin::Pin, sync::Arc, thread, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Duration,
+};
 
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::{
@@ -24,6 +30,29 @@ pub(crate) fn url() -> Option<String> {
     url
 }
 
+/// Tests that use the server at the same time, at most: it has a hundred connections, and a test
+/// takes up to ten of them, however many cores run tests.
+const AT_ONCE: usize = 8;
+
+/// How many do.
+static USING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Waits until the server has room for one more test.
+fn enter() {
+    let (count, freed) = &USING;
+    let mut using = count.lock().unwrap();
+    while *using >= AT_ONCE {
+        using = freed.wait(using).unwrap();
+    }
+    *using += 1;
+}
+
+fn leave() {
+    let (count, freed) = &USING;
+    *count.lock().unwrap() -= 1;
+    freed.notify_one();
+}
+
 /// A schema that is dropped with this value.
 #[derive(Debug)]
 pub(crate) struct Schema {
@@ -36,8 +65,9 @@ pub(crate) struct Schema {
 impl Schema {
     /// A name that no other test has; `None` where there is no server.
     pub(crate) fn new() -> Option<Self> {
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        Some(Self { url: url()?, name, own: true })
+        let (url, name) = (url()?, format!("test_{}", Uuid::new_v4().simple()));
+        enter();
+        Some(Self { url, name, own: true })
     }
 
     /// The schema of another process.
@@ -106,6 +136,7 @@ impl Drop for Schema {
             });
         });
         drop(dropped.join());
+        leave();
     }
 }
 
