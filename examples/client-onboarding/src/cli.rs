@@ -28,6 +28,20 @@ pub struct Cli {
 pub enum Other {
     /// Print what exists in the simulated cloud, and exit.
     Inventory,
+    /// Serve the simulated cloud to all other commands of the data folder, until Ctrl-C or SIGTERM.
+    Cloud,
+    /// Drive whatever runs are in the store, until Ctrl-C or SIGTERM; as many of these as wanted.
+    Worker(WorkerArgs),
+    /// Start runs and leave them to workers.
+    Submit(ClientArgs),
+}
+
+/// How long a worker works.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// End as soon as no run is open.
+    #[arg(long)]
+    pub(crate) until_idle: bool,
 }
 
 /// Who is onboarded.
@@ -76,15 +90,15 @@ pub struct PlaceArgs {
     /// Folder of the store, its keys and the simulated cloud.
     #[arg(long, value_name = "DIR", default_value = "./.provision", global = true)]
     pub(crate) data_dir: PathBuf,
-    /// `memory:`, or `sqlite:` with an optional path.
-    #[arg(long, value_name = "URL", default_value = "sqlite:")]
+    /// `memory:`, `sqlite:` with an optional path, `postgres://..` or `redis://..`.
+    #[arg(long, value_name = "URL", default_value = "sqlite:", global = true)]
     pub(crate) store: String,
     /// Print one JSON object on the last line of stdout, and everything else on stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// How long the simulated cloud takes: 1 is as long as the real ones. Below 0.01 it also
     /// leaves out the refusal that every other command can be seen to wait for.
-    #[arg(long, value_name = "FACTOR", default_value_t = 0.04)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.04, global = true)]
     pub(crate) speed: f64,
 }
 

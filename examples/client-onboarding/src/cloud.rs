@@ -31,6 +31,7 @@ use provision_adapters::{
     },
 };
 use provision_core::{Cost, CostPer, SecretRef, clock, resolver::MapResolver};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::Trouble,
@@ -39,6 +40,10 @@ use crate::{
 };
 
 const GITHUB_TOKEN: &str = "ghp_simulated";
+/// A busy machine may take so long to serve what is there.
+const GRACE_MIN: Duration = Duration::from_secs(2);
+/// File whose lock the running cloud holds.
+const IN_USE: &str = "in-use";
 /// Domain below which simulated clients get their own; its DNS is always right.
 const ZONE: &str = "clients.example";
 /// From this speed on somebody may be watching; below it a test is waiting.
@@ -79,6 +84,8 @@ impl Cloud {
     pub async fn start(data_dir: &Path, speed: f64) -> Result<Self, Trouble> {
         let folder = folder(data_dir);
         let lock = lock(&folder).await?;
+        // Of a cloud that was killed.
+        drop(fs::remove_file(announced(&folder)));
         let options =
             |name: &str| SimOptions::default().with_persist(file(&folder, name)).with_speed(speed);
         let failed = |error: io::Error| unusable(&folder, &error);
@@ -91,6 +98,8 @@ impl Cloud {
             speed,
             _lock: lock,
         };
+        // Every client's domain is below the zone, and its DNS is right.
+        cloud.vercel.with(|vercel| vercel.set_dns(&format!("*.{ZONE}")));
         if speed >= SPEED_TO_WATCH {
             // One refusal to look at: the first repository of a process is asked for twice.
             let retry_after = RetryAfterForm::Seconds(1);
@@ -98,11 +107,6 @@ impl Cloud {
             cloud.github.faults().add(busy.method("POST").path_contains("/generate").once());
         }
         Ok(cloud)
-    }
-
-    /// Says that the DNS of a client's domain is right.
-    pub fn set_dns(&self, app: &str) {
-        self.vercel.with(|vercel| vercel.set_dns(&format!("{app}.{ZONE}")));
     }
 
     /// What goes wrong at a provider.
@@ -124,37 +128,30 @@ impl Cloud {
         as_runs_count(all.into_iter().flatten())
     }
 
-    /// Clients of this cloud.
+    /// Where its providers are.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            supabase: self.supabase.url(),
+            github: self.github.url(),
+            vercel: self.vercel.url(),
+            n8n: self.n8n.url(),
+            speed: self.speed,
+        }
+    }
+
+    /// Lets other commands of this data folder use this cloud, for as long as it runs.
     ///
     /// # Errors
-    /// Never for addresses on loopback; the type is the clients'.
-    pub fn providers(&self) -> Result<Providers, Trouble> {
-        let at = |url: String| BaseUrl::parse(&url).map_err(ConfigError::from);
-        let cost = Cost { milli: 10_000, currency: "USD".to_owned(), per: CostPer::Month };
-        let supabase = SupabaseConfig::at(
-            at(self.supabase.url())?,
-            SecretRef::named(token::SUPABASE),
-            ORGANIZATION,
-        )
-        .with_cost(cost);
-        let github = GitHubConfig::new(
-            Account::Organization("acme".to_owned()),
-            SecretRef::named(token::GITHUB),
-        )
-        .with_base(at(self.github.url())?);
-        let edge = at(self.vercel.url())?;
-        let vercel = VercelConfig::at(edge.clone(), SecretRef::named(token::VERCEL))
-            .with_edge(edge)
-            .with_probe_grace(Duration::from_secs(10).mul_f64(self.speed));
-        let n8n = N8nConfig::new(at(self.n8n.url())?, SecretRef::named(token::N8N));
-        Ok(Providers {
-            supabase: Supabase::new(supabase)?,
-            github: GitHub::new(github)?,
-            vercel: Vercel::new(vercel)?,
-            n8n: N8n::new(n8n)?,
-            template: "acme/template".to_owned(),
-            zone: ZONE.to_owned(),
-        })
+    /// The addresses cannot be written.
+    pub fn announce(&self, data_dir: &Path) -> Result<Addresses, Trouble> {
+        let folder = folder(data_dir);
+        let (addresses, whole) = (self.addresses(), folder.join("addresses.new"));
+        let text =
+            serde_json::to_vec(&addresses).map_err(|e| Trouble::bug("json", e.to_string()))?;
+        let written = fs::write(&whole, text).and_then(|()| fs::rename(whole, announced(&folder)));
+        written.map_err(|error| unusable(&folder, &error))?;
+        Ok(addresses)
     }
 
     /// The tokens this cloud accepts.
@@ -165,6 +162,77 @@ impl Cloud {
             .with(token::GITHUB, GITHUB_TOKEN)
             .with(token::VERCEL, VERCEL_TOKEN)
             .with(token::N8N, KEY)
+    }
+}
+
+/// Where the providers of a running cloud are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// URL of the simulated Supabase.
+    pub supabase: String,
+    /// URL of the simulated GitHub.
+    pub github: String,
+    /// URL of the simulated Vercel.
+    pub vercel: String,
+    /// URL of the simulated n8n.
+    pub n8n: String,
+    /// Factor of the cloud's times.
+    pub speed: f64,
+}
+
+impl Addresses {
+    /// Those of the cloud that another process serves for a data folder; `None` where none does.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn served(data_dir: &Path) -> Result<Option<Self>, Trouble> {
+        let folder = folder(data_dir);
+        let failed = |error: io::Error| unusable(&folder, &error);
+        let Ok(file) = File::open(folder.join(IN_USE)) else { return Ok(None) };
+        match file.try_lock_shared() {
+            // Whoever served it is gone, whatever it has left here.
+            Ok(()) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        match fs::read(announced(&folder)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Clients of these providers.
+    ///
+    /// # Errors
+    /// One of the URLs cannot be used.
+    pub fn providers(&self) -> Result<Providers, Trouble> {
+        let at = |url: &str| BaseUrl::parse(url).map_err(ConfigError::from);
+        let cost = Cost { milli: 10_000, currency: "USD".to_owned(), per: CostPer::Month };
+        let supabase = SupabaseConfig::at(
+            at(&self.supabase)?,
+            SecretRef::named(token::SUPABASE),
+            ORGANIZATION,
+        )
+        .with_cost(cost);
+        let github = GitHubConfig::new(
+            Account::Organization("acme".to_owned()),
+            SecretRef::named(token::GITHUB),
+        )
+        .with_base(at(&self.github)?);
+        let edge = at(&self.vercel)?;
+        let vercel = VercelConfig::at(edge.clone(), SecretRef::named(token::VERCEL))
+            .with_edge(edge)
+            .with_probe_grace(Duration::from_secs(10).mul_f64(self.speed).max(GRACE_MIN));
+        let n8n = N8nConfig::new(at(&self.n8n)?, SecretRef::named(token::N8N));
+        Ok(Providers {
+            supabase: Supabase::new(supabase)?,
+            github: GitHub::new(github)?,
+            vercel: Vercel::new(vercel)?,
+            n8n: N8n::new(n8n)?,
+            template: "acme/template".to_owned(),
+            zone: ZONE.to_owned(),
+        })
     }
 }
 
@@ -204,6 +272,10 @@ fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("cloud")
 }
 
+fn announced(folder: &Path) -> PathBuf {
+    folder.join("addresses.json")
+}
+
 fn file(folder: &Path, provider: &str) -> PathBuf {
     folder.join(format!("{provider}.json"))
 }
@@ -212,7 +284,7 @@ fn file(folder: &Path, provider: &str) -> PathBuf {
 async fn lock(folder: &Path) -> Result<File, Trouble> {
     let failed = |error: io::Error| unusable(folder, &error);
     fs::create_dir_all(folder).map_err(failed)?;
-    let path = folder.join("in-use");
+    let path = folder.join(IN_USE);
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(failed)?;
     let free = async {
@@ -230,7 +302,7 @@ async fn lock(folder: &Path) -> Result<File, Trouble> {
         None => Err(Trouble::unavailable(
             "cloud_in_use",
             "another command runs the simulated cloud of this data folder",
-            "wait for it to end, or take another --data-dir",
+            "wait for it to end, take another --data-dir, or let `client-onboarding cloud` serve them all",
         )),
     }
 }

@@ -8,20 +8,22 @@ use std::{
 };
 
 use provision_core::{
-    Engine, EngineBuilder, MemoryStore, RunHandle, Worker, WorkerConfig,
+    Engine, EngineBuilder, MemoryStore, RunHandle, Saga, SagaError, Worker, WorkerConfig,
     store::{RunFilter, RunHead},
     vault::LocalKeys,
 };
+use provision_store_postgres::PostgresStore;
+use provision_store_redis::RedisStore;
 use provision_store_sqlite::SqliteStore;
 
 use crate::{
-    cloud::Cloud,
+    cloud::{Addresses, Cloud},
     crash::CrashAt,
     exit::Trouble,
     host_row::Clients,
     input::{Client, Tier, business_key, queue},
     live,
-    options::{Options, StoreAt},
+    options::{Options, Server, StoreAt},
     saga::{ONBOARD, Site, onboarding},
     stage::Stage,
 };
@@ -63,13 +65,8 @@ impl Host {
                 (saga, builder.resolver(live::resolver()), None)
             }
             None => {
-                let cloud = Arc::new(Cloud::start(&options.data_dir, options.speed).await?);
-                for wanted in &options.clients {
-                    cloud.set_dns(&wanted.fresh()?.app());
-                }
-                let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
-                let saga = onboarding(&cloud.providers()?, &stage);
-                (saga, builder.resolver(Cloud::tokens()), Some(cloud))
+                let (saga, cloud) = simulated(options).await?;
+                (saga, builder.resolver(Cloud::tokens()), cloud)
             }
         };
         let saga = saga.map_err(|error| Trouble::bug("saga", error.to_string()))?;
@@ -83,7 +80,8 @@ impl Host {
         Ok(Self { engine, clients, ids, data_dir, _cloud: cloud })
     }
 
-    /// Spawns the worker. It drives the runs of this command's clients and no others.
+    /// Spawns the worker. It drives the runs of this command's clients and no others; without
+    /// clients, all runs.
     #[must_use]
     pub fn worker(&self) -> Worker {
         let config = WorkerConfig::default()
@@ -147,9 +145,41 @@ pub fn client_of(head: &RunHead) -> Result<Client, Trouble> {
     head.input.decode().map_err(|error| Trouble::bug("input", error.to_string()))
 }
 
+/// A saga, as it was defined.
+type Defined = Result<Saga<Client, Site>, SagaError>;
+
+/// The saga over the simulated cloud: the one that another process serves, or else this one's own.
+async fn simulated(options: &Options) -> Result<(Defined, Option<Arc<Cloud>>), Trouble> {
+    let Some(served) = Addresses::served(&options.data_dir)? else {
+        let cloud = Arc::new(Cloud::start(&options.data_dir, options.speed).await?);
+        let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
+        return Ok((onboarding(&cloud.addresses().providers()?, &stage), Some(cloud)));
+    };
+    if options.fail_at.is_some() {
+        return Err(Trouble::usage(
+            "fail_at_elsewhere",
+            "--fail-at is for the cloud of this very process, and another one serves it",
+            "end `client-onboarding cloud`, or leave --fail-at out",
+        ));
+    }
+    Ok((onboarding(&served.providers()?, &Stage::served(served.speed)), None))
+}
+
 async fn store(at: &StoreAt) -> Result<(EngineBuilder, Clients), Trouble> {
     match at {
-        StoreAt::Memory => Ok((Engine::builder(MemoryStore::new()), Clients::in_memory())),
+        StoreAt::Memory => {
+            let store = MemoryStore::new();
+            Ok((Engine::builder(store.clone()), Clients::Journal(Arc::new(store))))
+        }
+        StoreAt::Postgres(Server(url)) => {
+            let store = PostgresStore::open(url).await?;
+            let clients = Clients::in_postgres(&store).await?;
+            Ok((Engine::builder(store), clients))
+        }
+        StoreAt::Redis(Server(url)) => {
+            let store = RedisStore::open(url).await?;
+            Ok((Engine::builder(store.clone()), Clients::Journal(Arc::new(store))))
+        }
         StoreAt::Sqlite(path) => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             create(folder.unwrap_or_else(|| Path::new(".")))?;

@@ -1,38 +1,24 @@
 //! The host's own table of clients: written in the very transaction that ends a run, so that after
 //! a crash there are both or neither.
 //!
-//! With SQLite it lies in the store's own file; with the store in memory it is a map.
+//! With SQLite it lies in the store's own file, with PostgreSQL in the store's own database. Memory
+//! and Redis have no transaction to share: there the row is what the run's journal says.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+mod postgres;
+mod sqlite;
+
+use std::sync::Arc;
+
+use provision_core::{
+    RunId, RunStatus,
+    run::journal::Record,
+    store::{Append, StateStore},
 };
-
-use provision_core::{RunId, RunStatus, run::journal::Record, store::Append};
+use provision_store_postgres::PostgresStore;
 use provision_store_sqlite::SqliteStore;
 use serde::{Deserialize, Serialize};
 
 use crate::{exit::Trouble, saga::Site};
-
-const TABLE: &str = "create table if not exists clients (
-    id text primary key,
-    name text not null,
-    tier text not null,
-    region text not null,
-    status text not null,
-    run text not null,
-    url text not null
-) strict;
-create table if not exists pulse (one integer primary key check (one = 1), beat integer not null)
-    strict";
-const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
-    on conflict (one) do update set beat = beat + 1";
-const PUT: &str = "insert into clients (id, name, tier, region, status, run, url)
-    values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-    on conflict (id) do update set name = ?2, tier = ?3, region = ?4, status = ?5, run = ?6,
-        url = ?7";
-const MARK: &str = "update clients set status = ?2 where run = ?1";
-const GET: &str = "select id, name, tier, region, status, run, url from clients where run = ?1";
 
 /// One client of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,66 +63,44 @@ impl ClientRow {
 /// Where the rows are.
 #[derive(Debug, Clone)]
 pub enum Clients {
-    /// In this process.
-    Memory(Arc<Mutex<BTreeMap<String, ClientRow>>>),
+    /// In the journals of their runs.
+    Journal(Arc<dyn StateStore>),
     /// In the store's file.
     Sqlite(SqliteStore),
+    /// In the store's database.
+    Postgres(PostgresStore),
 }
 
 impl Clients {
-    /// Rows beside a store in memory.
-    #[must_use]
-    pub fn in_memory() -> Self {
-        Self::Memory(Arc::default())
-    }
-
     /// Makes the table in the store's file, and has it written with the end of every run.
     ///
     /// # Errors
     /// The table cannot be made.
     pub async fn in_sqlite(store: &SqliteStore) -> Result<Self, Trouble> {
-        store.execute_host(|tx| tx.execute_batch(TABLE)).await?;
-        store.on_end(|tx, append| {
-            match row_of(append) {
-                Some(ClientRow { id, name, tier, region, status, run, url }) => {
-                    tx.execute(PUT, (id, name, tier, region, status, run, url))?;
-                }
-                None => {
-                    tx.execute(MARK, (append.run.to_string(), append.status.as_str()))?;
-                }
-            }
-            Ok(())
-        });
+        sqlite::prepare(store).await?;
         Ok(Self::Sqlite(store.clone()))
     }
 
-    /// Takes note of a run's end where the store does not do it by itself.
-    pub fn ended(&self, run: RunId, status: RunStatus, site: Option<Site>) {
-        let Self::Memory(rows) = self else { return };
-        let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
-        match site {
-            Some(site) => {
-                let row = ClientRow::new(run, status, site);
-                rows.insert(row.id.clone(), row);
-            }
-            None => {
-                let run = run.to_string();
-                for row in rows.values_mut().filter(|row| row.run == run) {
-                    status.as_str().clone_into(&mut row.status);
-                }
-            }
-        }
-    }
-
-    /// Writes something of no meaning, to see whether the store can be written at all.
+    /// Makes the table in the store's database, and has it written with the end of every run.
     ///
     /// # Errors
-    /// It cannot: the disk is full, another program holds the file.
+    /// The table cannot be made.
+    pub async fn in_postgres(store: &PostgresStore) -> Result<Self, Trouble> {
+        postgres::prepare(store).await?;
+        Ok(Self::Postgres(store.clone()))
+    }
+
+    /// Writes something of no meaning where that can be done, to see whether the store can be
+    /// written at all.
+    ///
+    /// # Errors
+    /// It cannot: the disk is full, another program holds the file, the server is gone.
     pub async fn beat(&self) -> Result<(), Trouble> {
-        if let Self::Sqlite(store) = self {
-            store.execute_host(|tx| tx.execute(BEAT, ())).await?;
+        match self {
+            Self::Journal(store) => Ok(store.now().await.map(drop)?),
+            Self::Sqlite(store) => sqlite::beat(store).await,
+            Self::Postgres(store) => postgres::beat(store).await,
         }
-        Ok(())
     }
 
     /// The row that a run has written.
@@ -144,40 +108,33 @@ impl Clients {
     /// # Errors
     /// The table cannot be read.
     pub async fn of_run(&self, run: RunId) -> Result<Option<ClientRow>, Trouble> {
-        let run = run.to_string();
-        let store = match self {
-            Self::Memory(rows) => {
-                let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
-                return Ok(rows.values().find(|row| row.run == run).cloned());
+        match self {
+            Self::Journal(store) => {
+                let Some(record) = store.load(&[run]).await?.pop().flatten() else {
+                    return Ok(None);
+                };
+                let made = record.frames.iter().rev().find_map(|frame| made(&frame.body));
+                Ok(made.map(|site| ClientRow::new(run, record.head.status, site)))
             }
-            Self::Sqlite(store) => store,
-        };
-        let found = store.query_host(move |conn| {
-            let mut query = conn.prepare(GET)?;
-            let rows = query.query_map([run], |row| {
-                Ok(ClientRow {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    tier: row.get(2)?,
-                    region: row.get(3)?,
-                    status: row.get(4)?,
-                    run: row.get(5)?,
-                    url: row.get(6)?,
-                })
-            })?;
-            rows.collect::<Result<Vec<_>, _>>()
-        });
-        Ok(found.await?.pop())
+            Self::Sqlite(store) => sqlite::of_run(store, run).await,
+            Self::Postgres(store) => postgres::of_run(store, run).await,
+        }
     }
 }
 
 /// The row that the end of a run writes, if the run made something.
 fn row_of(append: &Append) -> Option<ClientRow> {
-    let made = matches!(append.status, RunStatus::Succeeded | RunStatus::PartlySucceeded);
-    let records = Record::decode(append.frame.as_deref().filter(|_| made)?).ok()?;
+    let made_it = matches!(append.status, RunStatus::Succeeded | RunStatus::PartlySucceeded);
+    let site = made(append.frame.as_deref().filter(|_| made_it)?)?;
+    Some(ClientRow::new(append.run, append.status, site))
+}
+
+/// What a run has made, if this frame is its end.
+fn made(frame: &str) -> Option<Site> {
+    let records = Record::decode(frame).ok()?;
     let output = records.into_iter().find_map(|record| match record {
         Record::Ended { output, .. } => output,
         _ => None,
     })?;
-    Some(ClientRow::new(append.run, append.status, output.decode().ok()?))
+    output.decode().ok()
 }

@@ -22,6 +22,7 @@ pub mod providers;
 pub mod report;
 pub mod saga;
 pub mod stage;
+pub mod workers;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -1,9 +1,9 @@
 //! What a command does, from opening to the last line.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use provision_core::{
-    By, Outcome, RunId, RunStatus, clock,
+    By, RunId, RunStatus, clock,
     clock::{Clock, SystemClock},
     store::RunHead,
 };
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    cloud,
+    cloud::{self, Cloud},
     exit::{Exit, Trouble},
     host::{Host, client_of},
     host_row::Clients,
@@ -22,7 +22,7 @@ use crate::{
     plan,
     progress::{RunView, Screen},
     report::{FleetReport, RunReport, print_json},
-    saga::Site,
+    workers,
 };
 
 /// Runs of a fleet that are under way at the same time.
@@ -32,7 +32,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Beats that have to fail one after the other before the command gives up waiting.
 const BEATS_MISSED: u32 = 4;
 /// How long open calls may take to come back when their answers can be written nowhere.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long an order may take to be taken up by the worker.
 const ORDER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -51,8 +51,30 @@ pub async fn carry_out(command: Command) -> Result<Exit, Trouble> {
             }
             Ok(Exit::Done)
         }
+        Command::Cloud { data_dir, speed, json } => serve(&data_dir, speed, json).await,
         Command::Run(options) => runs(&options).await,
     }
+}
+
+/// Serves the simulated cloud until it is told to stop.
+async fn serve(data_dir: &Path, speed: f64, json: bool) -> Result<Exit, Trouble> {
+    let cloud = Cloud::start(data_dir, speed).await?;
+    let (_stopped, mut stop) = interrupted();
+    let addresses = cloud.announce(data_dir)?;
+    let screen = Screen::new(json, true);
+    screen.line(format!("data: {}", data_dir.display()));
+    if json {
+        print_json(&addresses)?;
+    } else {
+        screen.line(format!("supabase  {}", addresses.supabase));
+        screen.line(format!("github    {}", addresses.github));
+        screen.line(format!("vercel    {}", addresses.vercel));
+        screen.line(format!("n8n       {}", addresses.n8n));
+        screen.line("Ctrl-C or SIGTERM ends it; what is in it stays");
+    }
+    // An error means that nobody listens for interrupts any more.
+    let _ = stop.wait_for(|stopped| *stopped).await;
+    Ok(Exit::Done)
 }
 
 async fn runs(options: &Options) -> Result<Exit, Trouble> {
@@ -65,9 +87,15 @@ async fn runs(options: &Options) -> Result<Exit, Trouble> {
         let Some(wanted) = options.clients.first() else { return Ok(Exit::Done) };
         return plan::show(&host, wanted, &screen, options.json).await;
     }
+    if let Mode::Work { until_idle } = options.mode {
+        return workers::work(&host, &screen, until_idle, options.json).await;
+    }
     // Nothing is started for any client before the options of all are known to agree.
     for wanted in &options.clients {
         stored(&host, wanted).await?;
+    }
+    if options.mode == Mode::Submit {
+        return workers::submit(&host, options, &screen).await;
     }
     let worker = host.worker();
     let (stopped, mut stop) = interrupted();
@@ -119,7 +147,7 @@ fn told(
 ///
 /// The engine repeats what it could not write for as long as it takes. A person who sits before a
 /// terminal wants to hear that the disk is full.
-async fn unwritable(clients: &Clients) -> Trouble {
+pub(crate) async fn unwritable(clients: &Clients) -> Trouble {
     let mut missed = 0;
     loop {
         clock::sleep(BEAT_EVERY).await;
@@ -164,7 +192,10 @@ async fn fleet(
 }
 
 /// The client of the run that is there, checked against what was typed.
-async fn stored(host: &Host, wanted: &Wanted) -> Result<Option<(RunHead, Client)>, Trouble> {
+pub(crate) async fn stored(
+    host: &Host,
+    wanted: &Wanted,
+) -> Result<Option<(RunHead, Client)>, Trouble> {
     let Some(head) = host.current(&wanted.id).await? else { return Ok(None) };
     let client = wanted.agreeing_with(client_of(&head)?)?;
     Ok(Some((head, client)))
@@ -313,18 +344,6 @@ impl One {
                 }
             }
         }
-        self.remember(run).await
-    }
-
-    /// A store in memory has no transaction to write the host's row in.
-    async fn remember(&self, run: RunId) -> Result<(), Trouble> {
-        let handle = self.host.engine.handle::<Site>(run);
-        let status = self.host.engine.run(&run).await?.status;
-        let site = match handle.outcome().await? {
-            Outcome::Succeeded(site) | Outcome::PartlySucceeded(site, _) => Some(site),
-            _ => None,
-        };
-        self.host.clients.ended(run, status, site);
         Ok(())
     }
 }
@@ -334,7 +353,7 @@ fn by(why: &str) -> By {
 }
 
 /// Becomes true at the first Ctrl-C or SIGTERM; a second one ends the process the usual way.
-fn interrupted() -> (JoinSet<()>, watch::Receiver<bool>) {
+pub(crate) fn interrupted() -> (JoinSet<()>, watch::Receiver<bool>) {
     let (sender, receiver) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

@@ -1,6 +1,9 @@
 //! What the command line means, checked before anything is opened.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     cli::{Cli, ClientArgs, ModeArgs, Other, PlaceArgs},
@@ -22,6 +25,15 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// Serve the simulated cloud.
+    Cloud {
+        /// Folder it is kept in.
+        data_dir: PathBuf,
+        /// Factor of its times.
+        speed: f64,
+        /// Addresses as JSON.
+        json: bool,
+    },
     /// Everything that concerns runs.
     Run(Box<Options>),
 }
@@ -33,6 +45,20 @@ pub enum StoreAt {
     Memory,
     /// In this SQLite file.
     Sqlite(PathBuf),
+    /// On this PostgreSQL server.
+    Postgres(Server),
+    /// On this Redis server.
+    Redis(Server),
+}
+
+/// URL of a server; what it is printed as holds no password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server(pub String);
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// What to do with the clients' runs.
@@ -44,6 +70,13 @@ pub enum Mode {
     Plan,
     /// Remove.
     TearDown,
+    /// Start, and leave the rest to workers.
+    Submit,
+    /// Drive what others have started.
+    Work {
+        /// End when no run is open.
+        until_idle: bool,
+    },
 }
 
 /// A client as it was typed: what was left out is as it was at its start, or a default.
@@ -124,26 +157,39 @@ pub struct Options {
 /// What cannot be used, with what would do.
 pub fn command(cli: Cli) -> Result<Command, Trouble> {
     let Cli { command, client, mode, place } = cli;
-    if let Some(Other::Inventory) = command {
-        return Ok(Command::Inventory { data_dir: place.data_dir, json: place.json });
-    }
     check_combination(&client, &mode, &place)?;
+    let shared = matches!(command, Some(Other::Worker(_) | Other::Submit(_)));
+    let (clients, fleet, do_what) = match command {
+        Some(Other::Inventory) => {
+            return Ok(Command::Inventory { data_dir: place.data_dir, json: place.json });
+        }
+        Some(Other::Cloud) => {
+            let PlaceArgs { data_dir, speed, json, .. } = place;
+            return Ok(Command::Cloud { data_dir, speed, json });
+        }
+        Some(Other::Worker(worker)) => {
+            (Vec::new(), true, Mode::Work { until_idle: worker.until_idle })
+        }
+        Some(Other::Submit(client)) => (clients(&client, mode.live)?, true, Mode::Submit),
+        None => (clients(&client, mode.live)?, client.fleet.is_some(), what_to_do(&mode)),
+    };
+    if shared && place.store == "memory:" {
+        return Err(Trouble::usage(
+            "usage",
+            "a store in memory is for one process alone",
+            "choose a --store that others can open: sqlite:, postgres://.. or redis://..",
+        ));
+    }
     for step in [&mode.fail_at, &mode.crash_at].into_iter().flatten() {
         check_step(step)?;
     }
-    let clients = clients(&client, mode.live)?;
     for wanted in &clients {
         wanted.fresh()?;
     }
     let store = store_at(&place.store, &place.data_dir)?;
-    let do_what = match (mode.plan, mode.tear_down) {
-        (true, _) => Mode::Plan,
-        (_, true) => Mode::TearDown,
-        _ => Mode::Run,
-    };
     Ok(Command::Run(Box::new(Options {
         clients,
-        fleet: client.fleet.is_some(),
+        fleet,
         mode: do_what,
         fail_at: mode.fail_at,
         crash_at: mode.crash_at,
@@ -153,6 +199,14 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
         json: place.json,
         speed: place.speed,
     })))
+}
+
+fn what_to_do(mode: &ModeArgs) -> Mode {
+    match (mode.plan, mode.tear_down) {
+        (true, _) => Mode::Plan,
+        (_, true) => Mode::TearDown,
+        _ => Mode::Run,
+    }
 }
 
 fn check_combination(
@@ -217,11 +271,18 @@ fn store_at(url: &str, data_dir: &Path) -> Result<StoreAt, Trouble> {
     if url == "memory:" {
         return Ok(StoreAt::Memory);
     }
+    let begins_with = |schemes: &[&str]| schemes.iter().any(|scheme| url.starts_with(scheme));
+    if begins_with(&["postgres://", "postgresql://"]) {
+        return Ok(StoreAt::Postgres(Server(url.to_owned())));
+    }
+    if begins_with(&["redis://"]) {
+        return Ok(StoreAt::Redis(Server(url.to_owned())));
+    }
     let Some(path) = url.strip_prefix("sqlite:") else {
         return Err(Trouble::usage(
             "unknown_store",
             "this store URL cannot be used",
-            "valid are `memory:`, `sqlite:` and `sqlite:PATH`",
+            "valid are `memory:`, `sqlite:`, `sqlite:PATH`, `postgres://..` and `redis://..`",
         ));
     };
     let path = path.strip_prefix("//").unwrap_or(path);
@@ -235,14 +296,14 @@ fn store_at(url: &str, data_dir: &Path) -> Result<StoreAt, Trouble> {
 mod tests {
     use clap::Parser;
 
-    use super::{Cli, Command, Options, StoreAt, command};
+    use super::{Cli, Command, Options, Server, StoreAt, command};
     use crate::{exit::Trouble, input::Tier};
 
     fn options(arguments: &[&str]) -> Result<Options, Trouble> {
         let cli = Cli::try_parse_from(["client-onboarding"].iter().chain(arguments)).unwrap();
         match command(cli)? {
             Command::Run(options) => Ok(*options),
-            Command::Inventory { .. } => panic!("an inventory"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -274,6 +335,11 @@ mod tests {
         assert_eq!(at("memory:").unwrap(), StoreAt::Memory);
         assert_eq!(at("sqlite:").unwrap(), StoreAt::Sqlite("d/provision.db".into()));
         assert_eq!(at("sqlite:x.db").unwrap(), StoreAt::Sqlite("x.db".into()));
-        assert_eq!(at("postgres://x").unwrap_err().code(), "unknown_store");
+        let url = "postgres://me:hunter2@localhost/db";
+        let postgres = at(url).unwrap();
+        assert_eq!(postgres, StoreAt::Postgres(Server(url.to_owned())));
+        assert!(!format!("{postgres:?}").contains("hunter2"));
+        assert!(matches!(at("redis://localhost/3").unwrap(), StoreAt::Redis(_)));
+        assert_eq!(at("mysql://x").unwrap_err().code(), "unknown_store");
     }
 }

@@ -23,10 +23,16 @@ pub struct Stage {
 
 #[derive(Debug)]
 struct Scene {
-    cloud: Arc<Cloud>,
     speed: f64,
-    fail_at: Option<String>,
-    /// While one step is refused, no other run talks to its provider: the refusal is for none else.
+    refuses: Option<Refuses>,
+}
+
+/// The step that is refused. Only the cloud of this very process can be told to.
+#[derive(Debug)]
+struct Refuses {
+    cloud: Arc<Cloud>,
+    step: String,
+    /// While it is refused, no other run talks to its provider: the refusal is for none else.
     gate: RwLock<()>,
 }
 
@@ -41,7 +47,14 @@ impl Stage {
     #[must_use]
     pub fn simulated(cloud: &Arc<Cloud>, speed: f64, fail_at: Option<String>) -> Self {
         let (cloud, gate) = (Arc::clone(cloud), RwLock::new(()));
-        Self { scene: Some(Arc::new(Scene { cloud, speed, fail_at, gate })) }
+        let refuses = fail_at.map(|step| Refuses { cloud, step, gate });
+        Self { scene: Some(Arc::new(Scene { speed, refuses })) }
+    }
+
+    /// A simulated cloud that another process serves, with its times; nothing is refused.
+    #[must_use]
+    pub fn served(speed: f64) -> Self {
+        Self { scene: Some(Arc::new(Scene { speed, refuses: None })) }
     }
 
     /// Puts a resource on this stage.
@@ -57,14 +70,13 @@ impl Stage {
         if self.refuses(cx).is_some() { Err(refused()) } else { Ok(()) }
     }
 
-    fn refuses(&self, cx: &StepContext) -> Option<&Scene> {
-        self.scene.as_deref().filter(|scene| scene.fail_at.as_deref() == Some(cx.path()))
+    fn refuses(&self, cx: &StepContext) -> Option<&Refuses> {
+        self.scene.as_ref()?.refuses.as_ref().filter(|refuses| refuses.step == cx.path())
     }
 
     /// Held while a step talks to its provider, where another one may be refused meanwhile.
     async fn apart(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        let scene = self.scene.as_deref().filter(|scene| scene.fail_at.is_some())?;
-        Some(scene.gate.read().await)
+        Some(self.scene.as_ref()?.refuses.as_ref()?.gate.read().await)
     }
 
     fn scaled(&self, time: Duration) -> Duration {
@@ -145,9 +157,9 @@ impl<R: Resource> Resource for OnStage<R> {
         id: &ExternalId,
     ) -> Result<Readiness<R::Output>, StepError> {
         let (ready, refuses) = match self.stage.refuses(cx) {
-            Some(scene) => {
-                let _alone = scene.gate.write().await;
-                let _refusal = Refusal::arm(&scene.cloud, cx.path(), id);
+            Some(refuses) => {
+                let _alone = refuses.gate.write().await;
+                let _refusal = Refusal::arm(&refuses.cloud, cx.path(), id);
                 (self.resource.ready(cx, spec, id).await, true)
             }
             None => {

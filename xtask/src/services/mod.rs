@@ -105,7 +105,7 @@ impl Services {
     /// reach the disk.
     pub(crate) fn find(for_tests: bool) -> Outcome<Self> {
         let postgres = Service::find("PostgreSQL", POSTGRES_URL, || {
-            postgres::Server::start(&find::postgres()?).map(Server::Postgres)
+            postgres::Server::start(&find::postgres()?, for_tests).map(Server::Postgres)
         })?;
         let redis = Service::find("Redis", REDIS_URL, || {
             redis::Server::start(&find::redis()?, for_tests).map(Server::Redis)

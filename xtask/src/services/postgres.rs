@@ -43,8 +43,11 @@ struct Place {
 
 impl Server {
     /// Creates a cluster and starts it on a free loopback port.
-    pub(crate) fn start(binaries: &Path) -> Outcome<Self> {
-        let place = Place::new(binaries)?;
+    ///
+    /// It syncs every commit to the disk, unless `in_memory` lets its folder be in memory: enough
+    /// where the server outlives what is killed.
+    pub(crate) fn start(binaries: &Path, in_memory: bool) -> Outcome<Self> {
+        let place = Place::new(binaries, in_memory)?;
         let started = place.init().and_then(|()| place.serve());
         if started.is_err() {
             drop(fs::remove_dir_all(&place.folder));
@@ -70,8 +73,8 @@ impl Server {
 }
 
 impl Place {
-    fn new(binaries: &Path) -> Outcome<Self> {
-        let folder = folder("postgres", false)?;
+    fn new(binaries: &Path, in_memory: bool) -> Outcome<Self> {
+        let folder = folder("postgres", in_memory)?;
         let user = if find::current_user() == Some(0) { Some(unprivileged()?) } else { None };
         if let Some((user, group)) = user {
             chown(&folder, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))?;
@@ -127,8 +130,6 @@ impl Place {
         let mut server = self
             .command("postgres")
             .args(["-D", "data", "-h", "127.0.0.1", "-p", &port, "-k", ""])
-            // It lives for minutes and is thrown away: nothing it holds must outlive a crash.
-            .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
             .stdout(log.try_clone().map_err(broken)?)
             .stderr(log)
             .spawn()

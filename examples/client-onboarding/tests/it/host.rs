@@ -38,7 +38,8 @@ async fn lost_answers_make_nothing_twice() {
             cloud.faults(provider).add(lost.once());
         }
     }
-    let saga = onboarding(&cloud.providers().unwrap(), &Stage::simulated(&cloud, 0.0, None));
+    let saga =
+        onboarding(&cloud.addresses().providers().unwrap(), &Stage::simulated(&cloud, 0.0, None));
     // Now and then the store fails, or writes and says it did not.
     let faults = Faults::seeded(7, Odds { before: 70, after: 70 });
     let engine = Engine::builder(Faulty::new(MemoryStore::new(), &faults))

@@ -14,3 +14,4 @@ mod disk;
 mod host;
 mod kills;
 mod place;
+mod servers;

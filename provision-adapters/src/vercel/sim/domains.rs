@@ -33,7 +33,7 @@ impl VercelSim {
         if last.is_some_and(|d| d.failed(now)) {
             return error(400, "bad_request", "The last production deployment failed.");
         }
-        let verified = self.setup.dns.contains(&name) && !self.setup.unasked.contains(&name);
+        let verified = self.setup.has_dns(&name) && !self.setup.unasked.contains(&name);
         let domain = Domain { name, verified, created: now };
         let shown = show::domain(&domain, &project.id);
         if let Some(project) = self.state.projects.get_mut(at) {
@@ -63,7 +63,7 @@ impl VercelSim {
         let Some((at, place)) = self.find_domain(scope, id, name) else {
             return not_found("Domain");
         };
-        if !self.setup.dns.contains(name) {
+        if !self.setup.has_dns(name) {
             return error(400, "missing_txt_record", "The TXT record is missing.");
         }
         let project = self.state.projects.get_mut(at);
@@ -74,7 +74,7 @@ impl VercelSim {
     }
 
     pub(super) fn domain_config(&self, name: &str) -> SimResponse {
-        let right = self.setup.dns.contains(name);
+        let right = self.setup.has_dns(name);
         let body = json!({
             "configuredBy": if right { json!("CNAME") } else { json!(null) },
             "acceptedChallenges": ["dns-01"],

@@ -62,6 +62,14 @@ struct Setup {
     unasked: BTreeSet<String>,
 }
 
+impl Setup {
+    /// Whether the DNS records of a domain are as the provider wants them.
+    fn has_dns(&self, name: &str) -> bool {
+        let zone = || name.split_once('.').map(|(_, zone)| format!("*.{zone}"));
+        self.dns.contains(name) || zone().is_some_and(|zone| self.dns.contains(&zone))
+    }
+}
+
 impl Default for VercelSim {
     fn default() -> Self {
         Self::new()
@@ -179,7 +187,8 @@ impl VercelSim {
         }
     }
 
-    /// Sets the DNS records of a domain as the provider wants them.
+    /// Sets the DNS records of a domain as the provider wants them; `*.example.com` is those of all
+    /// domains right below it.
     pub fn set_dns(&mut self, domain: &str) {
         self.setup.dns.insert(domain.to_owned());
     }
