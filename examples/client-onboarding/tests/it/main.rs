@@ -5,7 +5,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "tests fail by panicking, and wait for processes"
+    clippy::print_stdout,
+    reason = "tests fail by panicking, wait for processes, and say what they skip"
 )]
 
 mod cli;
