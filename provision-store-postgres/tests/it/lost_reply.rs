@@ -140,3 +140,57 @@ async fn a_start_whose_answer_was_lost_finds_its_own_run() {
     let direct = schema.open().await;
     assert_eq!(direct.list(&RunFilter::default()).await.unwrap().runs.len(), 10);
 }
+
+// covers: S19
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_the_server_ends_at_random_lose_and_double_nothing() {
+    let Some(schema) = Schema::new() else { return };
+    let store = schema.open().await;
+    let handle = Handle::of(Arc::new(store.clone()));
+    for _ in 0..8 {
+        handle.started(run_head()).await;
+    }
+    let lease = acquire_any(new_worker(), Duration::from_secs(600));
+    let runs = handle.lease(&lease).await.leased;
+    let mut tasks = tokio::task::JoinSet::new();
+    for leased in runs {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut lost = 0_u32;
+            for seq in 1..=60 {
+                let append = append_of(&leased, seq);
+                let answer = loop {
+                    match store.append(std::slice::from_ref(&append)).await {
+                        Ok(mut answers) => break answers.remove(0),
+                        Err(error) => assert!(error.is_transient(), "{error}"),
+                    }
+                    lost += 1;
+                    assert!(lost < 10_000, "no answer any more");
+                };
+                assert_eq!(answer, Appended::Applied { requests: 0, lease_lost: false });
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (leased.record.head.id, lost)
+        });
+    }
+    let mut conn = schema.connect().await;
+    // Backends whose last statement names this schema are this store's.
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE query LIKE '%\"' || $1 || '\".%' AND pid <> pg_backend_pid()";
+    let (mut ended, mut done) = (0, Vec::new());
+    while !tasks.is_empty() {
+        let count: i64 =
+            sqlx::query_scalar(end).bind(&schema.name).fetch_one(&mut conn).await.unwrap();
+        ended += count;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        while let Some(joined) = tasks.try_join_next() {
+            done.push(joined.unwrap());
+        }
+    }
+    assert!(ended >= 3, "only {ended} connections were ended");
+    let quiet = schema.open().await;
+    for (run, _) in done {
+        let record = quiet.load(&[run]).await.unwrap().remove(0).unwrap();
+        assert_eq!((record.head.seq, record.frames.len()), (60, 60), "each once");
+    }
+}
