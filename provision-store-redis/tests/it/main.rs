@@ -13,6 +13,7 @@
     reason = "these are tests; some start processes and measure time"
 )]
 
+mod cluster;
 mod conformance;
 mod crash;
 mod crash_matrix;
