@@ -48,7 +48,7 @@ pub struct WorkerArgs {
 #[derive(Debug, Args)]
 pub struct ClientArgs {
     /// Id of the client; everything is named after it.
-    #[arg(long, value_name = "ID", default_value = "demo")]
+    #[arg(long, value_name = "ID", default_value = options::CLIENT_DEFAULT)]
     pub(crate) client: String,
     /// Display name [default: the id]
     #[arg(long, value_name = "NAME")]

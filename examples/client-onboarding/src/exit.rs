@@ -116,6 +116,12 @@ impl Trouble {
         self.exit
     }
 
+    /// What happened.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Short stable word.
     #[must_use]
     pub fn code(&self) -> &str {

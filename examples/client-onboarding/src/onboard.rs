@@ -32,7 +32,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Beats that have to fail one after the other before the command gives up waiting.
 const BEATS_MISSED: u32 = 4;
 /// How long open calls may take to come back when their answers can be written nowhere.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long an order may take to be taken up by the worker.
 const ORDER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -147,7 +147,7 @@ fn told(
 ///
 /// The engine repeats what it could not write for as long as it takes. A person who sits before a
 /// terminal wants to hear that the disk is full.
-pub(crate) async fn unwritable(clients: &Clients) -> Trouble {
+async fn unwritable(clients: &Clients) -> Trouble {
     let mut missed = 0;
     loop {
         clock::sleep(BEAT_EVERY).await;

@@ -12,6 +12,8 @@ use crate::{
     saga,
 };
 
+/// The client of a command that names none.
+pub(crate) const CLIENT_DEFAULT: &str = "demo";
 /// Most clients of a fleet.
 pub const FLEET_MAX: u32 = 100;
 
@@ -159,6 +161,9 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
     let Cli { command, client, mode, place } = cli;
     check_combination(&client, &mode, &place)?;
     let shared = matches!(command, Some(Other::Worker(_) | Other::Submit(_)));
+    if shared {
+        check_before_command(&client, &mode)?;
+    }
     let (clients, fleet, do_what) = match command {
         Some(Other::Inventory) => {
             return Ok(Command::Inventory { data_dir: place.data_dir, json: place.json });
@@ -199,6 +204,21 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
         json: place.json,
         speed: place.speed,
     })))
+}
+
+/// What stands before the name of a command would be passed over by it, and a look become a run.
+fn check_before_command(client: &ClientArgs, mode: &ModeArgs) -> Result<(), Trouble> {
+    let ClientArgs { client, name, tier, region, fleet } = client;
+    let named = client != CLIENT_DEFAULT || fleet.is_some();
+    let described = name.is_some() || tier.is_some() || region.is_some();
+    if named || described || mode.plan || mode.tear_down {
+        return Err(Trouble::usage(
+            "usage",
+            "options of a client stand before the command, where nothing reads them",
+            "say them behind `submit`; --plan and --tear-down go without a command",
+        ));
+    }
+    Ok(())
 }
 
 fn what_to_do(mode: &ModeArgs) -> Mode {
@@ -341,5 +361,19 @@ mod tests {
         assert!(!format!("{postgres:?}").contains("hunter2"));
         assert!(matches!(at("redis://localhost/3").unwrap(), StoreAt::Redis(_)));
         assert_eq!(at("mysql://x").unwrap_err().code(), "unknown_store");
+    }
+
+    #[test]
+    fn what_stands_before_a_command_is_not_passed_over() {
+        for before in [&["--plan"][..], &["--tear-down"], &["--client", "acme"], &["--fleet", "2"]]
+        {
+            for command in ["submit", "worker"] {
+                let refused = options(&[before, &[command]].concat()).unwrap_err();
+                assert_eq!(refused.code(), "usage", "{before:?} {command}");
+            }
+        }
+        let submit = options(&["submit", "--client", "acme", "--fleet", "2"]).unwrap();
+        assert_eq!(submit.clients[1].id, "acme-2");
+        assert!(options(&["worker", "--until-idle"]).unwrap().clients.is_empty());
     }
 }

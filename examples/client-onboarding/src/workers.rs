@@ -8,16 +8,14 @@ use serde::Serialize;
 use crate::{
     exit::{Exit, Trouble},
     host::Host,
-    onboard::{LAST_WORDS, interrupted, stored, unwritable},
+    onboard::{interrupted, stored},
     options::Options,
     progress::Screen,
     report::print_json,
 };
 
-/// How often a worker that ends when nothing is open looks whether anything is.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often it says how far the runs are.
-const SAY_EVERY: u32 = 10;
+/// How often a worker looks what is open.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 const OPEN: [RunStatus; 3] = [RunStatus::Running, RunStatus::Waiting, RunStatus::Unwinding];
 const PAGE: usize = 500;
 
@@ -29,15 +27,16 @@ struct Submitted {
     status: &'static str,
 }
 
-/// How the runs of a store stand when a worker ends.
-#[derive(Debug, Serialize)]
+/// How the runs of a store stand.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Standing {
     runs: BTreeMap<&'static str, u32>,
 }
 
 impl Standing {
-    async fn read(host: &Host) -> Result<Self, Trouble> {
-        let mut filter = RunFilter { limit: PAGE, ..RunFilter::default() };
+    /// Counts the runs of these statuses; of all, without one.
+    async fn read(host: &Host, status: &[RunStatus]) -> Result<Self, Trouble> {
+        let mut filter = RunFilter { status: status.to_vec(), limit: PAGE, ..RunFilter::default() };
         let mut runs = BTreeMap::new();
         loop {
             let page = host.engine.runs(&filter).await?;
@@ -54,7 +53,7 @@ impl Standing {
     fn line(&self) -> String {
         let counts = self.runs.iter().map(|(status, count)| format!("{count} {status}"));
         let counts: Vec<_> = counts.collect();
-        if counts.is_empty() { "no runs".to_owned() } else { counts.join(", ") }
+        if counts.is_empty() { "nothing is open".to_owned() } else { counts.join(", ") }
     }
 }
 
@@ -80,7 +79,8 @@ pub(crate) async fn submit(
     Ok(Exit::Done)
 }
 
-/// Drives whatever runs are in the store, until it is told to stop or nothing is open.
+/// Drives whatever runs are in the store, until it is told to stop or nothing is open. A store that
+/// is away is waited for, however long it takes.
 pub(crate) async fn work(
     host: &Arc<Host>,
     screen: &Screen,
@@ -94,15 +94,11 @@ pub(crate) async fn work(
         ended = idle(host, screen, until_idle) => ended,
         // An error means that nobody listens for interrupts any more.
         () = async { drop(stop.wait_for(|stopped| *stopped).await) } => Ok(()),
-        trouble = unwritable(&host.clients) => {
-            let _ = clock::within(LAST_WORDS, worker.stop()).await;
-            return Err(trouble);
-        }
     };
     worker.stop().await;
     drop(stopped);
     ended?;
-    let standing = Standing::read(host).await?;
+    let standing = Standing::read(host, &[]).await?;
     screen.line(standing.line());
     if json {
         print_json(&standing)?;
@@ -110,22 +106,22 @@ pub(crate) async fn work(
     Ok(Exit::Done)
 }
 
-/// Says how far the runs are whenever that has changed; ends when none is open, if that was asked.
+/// Says what is open whenever that has changed; ends when nothing is, if that was asked.
 async fn idle(host: &Host, screen: &Screen, until_idle: bool) -> Result<(), Trouble> {
-    let open = RunFilter { status: OPEN.to_vec(), limit: 1, ..RunFilter::default() };
     let mut said = String::new();
-    for look in 0_u32.. {
-        if look.is_multiple_of(SAY_EVERY) {
-            let line = Standing::read(host).await?.line();
-            if line != said {
-                screen.line(&line);
-                said = line;
-            }
+    loop {
+        let (line, is_idle) = match Standing::read(host, &OPEN).await {
+            Ok(open) => (open.line(), open == Standing::default()),
+            Err(trouble) if trouble.exit() == Exit::Unavailable => (trouble.message().to_owned(), false),
+            Err(trouble) => return Err(trouble),
+        };
+        if line != said {
+            screen.line(&line);
+            said = line;
         }
-        if until_idle && host.engine.runs(&open).await?.runs.is_empty() {
-            break;
+        if until_idle && is_idle {
+            return Ok(());
         }
         clock::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }

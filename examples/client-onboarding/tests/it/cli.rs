@@ -139,7 +139,7 @@ fn what_cannot_be_used_is_refused_with_a_hint() {
         (&["--region", "mars-1"], "unknown_region", "eu-central-1"),
         (&["--fail-at", "nowhere"], "unknown_step", "repo-secrets"),
         (&["--crash-at", "nowhere"], "unknown_step", "finalize"),
-        (&["--store", "postgres://x"], "unknown_store", "sqlite:"),
+        (&["--store", "mysql://x"], "unknown_store", "sqlite:"),
         (&["--fleet", "0"], "bad_fleet", "1 to"),
         (&["--fleet", "many"], "usage", "--fleet"),
         (&["--name", ""], "bad_name", "characters"),
