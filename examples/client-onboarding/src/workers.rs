@@ -112,7 +112,9 @@ async fn idle(host: &Host, screen: &Screen, until_idle: bool) -> Result<(), Trou
     loop {
         let (line, is_idle) = match Standing::read(host, &OPEN).await {
             Ok(open) => (open.line(), open == Standing::default()),
-            Err(trouble) if trouble.exit() == Exit::Unavailable => (trouble.message().to_owned(), false),
+            Err(trouble) if trouble.exit() == Exit::Unavailable => {
+                (trouble.message().to_owned(), false)
+            }
             Err(trouble) => return Err(trouble),
         };
         if line != said {

@@ -111,6 +111,22 @@ fn what_rests_on_a_step_that_is_made_again_waits_for_it() {
     walk.run_on();
 }
 
+/// Nothing begins anew while a run unwinds: what was found to be gone is looked for once more.
+// covers: S12
+#[test]
+fn a_step_that_would_be_renewed_while_it_unwinds_is_undone() {
+    let specs = [Spec { what: What::Resource, attempts: 2, ..Spec::default() }];
+    // Driven again, it ends unknown; cancelled while it looks, which finds that it must be renewed.
+    let choices = [
+        70, 0, 824, 8002, 560, 0, 2783, 1806, 0, 5457, 2450, 0, 5198, 2310, 0, 5176, 544, 3066, 0,
+        5752, 960, 878, 2002, 0, 2576,
+    ];
+    let mut walk = Walk::new(&specs, choices.to_vec());
+    assert_eq!(walk.run(), RunStatus::RolledBack);
+    walk.order(Order::Redrive);
+    assert_eq!(walk.run_on(), RunStatus::RolledBack);
+}
+
 // covers: S8, S10, S12, S13, S17, L5
 #[test]
 fn what_ended_can_be_torn_down_or_driven_again() {

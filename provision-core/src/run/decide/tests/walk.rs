@@ -284,6 +284,7 @@ impl Walk {
 
     fn end(&mut self, node: usize, path: &str, dir: Direction, end: AttemptEnd) {
         self.open.remove(&node);
+        let unwinds = self.model.run_unwinds;
         let truth = self.model.truth(path);
         match (&end, dir) {
             (AttemptEnd::Done(_), Direction::Forward) if !truth.noted || truth.created => {
@@ -298,7 +299,8 @@ impl Walk {
                 // The child exists from here on.
                 truth.worst = Effect::Applied;
             }
-            (AttemptEnd::Renew, _) => truth.worst = Effect::None,
+            // Nothing is renewed while the run unwinds: what may exist is undone.
+            (AttemptEnd::Renew, _) if !unwinds => truth.worst = Effect::None,
             _ => {}
         }
         if dir == Direction::Forward {
