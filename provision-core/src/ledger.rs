@@ -25,6 +25,26 @@ pub enum Origin {
     Adopted,
 }
 
+impl Origin {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Created, Self::Adopted];
+
+    /// The word it is stored and shown under.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Adopted => "adopted",
+        }
+    }
+
+    /// Finds an origin by its word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
+}
+
 /// Whether a resource exists, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +57,28 @@ pub enum ResourceState {
     Gone,
     /// It exists, or may, and a person gave it up.
     LeftBehind,
+}
+
+impl ResourceState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Alive, Self::Gone, Self::LeftBehind];
+
+    /// The word it is stored and shown under.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Gone => "gone",
+            Self::LeftBehind => "left_behind",
+        }
+    }
+
+    /// Finds a state by its word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
 }
 
 /// What a resource costs, as declared by its author.
@@ -104,6 +146,15 @@ pub struct LedgerRow {
     pub since: Timestamp,
     /// When it was gone.
     pub until: Option<Timestamp>,
+}
+
+impl LedgerRow {
+    /// The name this row claims for its run: that of what the run created and what may exist.
+    #[must_use]
+    pub fn claimed_name(&self) -> Option<&str> {
+        let live = matches!(self.state, ResourceState::Unknown | ResourceState::Alive);
+        self.name.as_deref().filter(|_| live && self.origin == Origin::Created)
+    }
 }
 
 /// Where, what and which rows to read.

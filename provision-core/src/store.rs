@@ -68,6 +68,26 @@ pub enum GuardUntil {
     Ended,
 }
 
+impl GuardUntil {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Gone, Self::Ended];
+
+    /// The word it is stored and shown under.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// Finds an end of guards by its word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
+}
+
 /// Where a run was started from, when another run started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {

@@ -1,26 +1,18 @@
 //! The values of many appends as columns: one array for each column of one statement.
 
-use provision_core::{
-    run::RunStatus,
-    store::{Append, Release},
-};
+use provision_core::store::{Append, Release};
 use uuid::Uuid;
 
 use crate::{
     append::Job,
     db::{Db, Statement},
     error::Fault,
-    rows::{is_dead_letter, json, moment, signed},
+    rows::{json, moment, signed},
 };
 
 /// The sequence number the row must have before the append; a frame's own begins with 1.
 pub(crate) fn seq_before(append: &Append) -> i64 {
     signed(append.seq).saturating_sub(i64::from(append.frame.is_some()))
-}
-
-/// Whether another run's end may wake a run of this status.
-fn can_wake(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Running | RunStatus::Waiting | RunStatus::Unwinding)
 }
 
 #[derive(Default)]
@@ -80,13 +72,13 @@ impl Changes {
         self.open.push(append.open);
         self.settled.push(append.settled);
         self.consumed.push(signed(append.consumed));
-        self.dead_letter.push(is_dead_letter(append.status, &append.summary));
+        self.dead_letter.push(append.summary.is_dead_letter(append.status));
         self.releases.push(append.release.is_some());
         let release = append.release.as_ref();
         self.polls.push(release.map(|Release { polls, .. }| json(polls)).transpose()?);
         self.due.push(release.map_or(0, |release| moment(release.due)));
         self.seen.push(release.map_or(0, |release| signed(release.seen)));
-        self.wakes.push(can_wake(append.status));
+        self.wakes.push(append.status.is_moving());
         Ok(())
     }
 }

@@ -20,14 +20,14 @@ use crate::{
     db::Db,
     error::Fault,
     host::{self, EndHandler},
-    ledger::{self, claims},
+    ledger,
     rows::{Columns, ledger_row, signed},
     secrets, start,
 };
 
 /// The names of things that an append wants for its run, for the lock of that name.
 pub(crate) fn names(job: &Job) -> Vec<String> {
-    let wanted = job.append.ledger.iter().filter(|row| claims(row));
+    let wanted = job.append.ledger.iter().filter(|row| row.claimed_name().is_some());
     wanted
         .map(|row| {
             let (provider, account, kind) = (&row.provider, &row.account, &row.kind);
@@ -176,7 +176,7 @@ async fn conflicts(
     let wanted: Vec<(u64, i32, &LedgerRow)> = accepted
         .iter()
         .flat_map(|(n, job)| job.append.ledger.iter().map(move |row| (*n, job.ns, row)))
-        .filter(|(_, _, row)| claims(row))
+        .filter(|(_, _, row)| row.claimed_name().is_some())
         .collect();
     if wanted.is_empty() {
         return Ok(Vec::new());

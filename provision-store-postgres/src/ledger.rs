@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use provision_core::{
     id::{ExternalId, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
     run::RunStatus,
 };
 use sqlx::{PgConnection, postgres::PgRow};
@@ -13,18 +13,12 @@ use uuid::Uuid;
 use crate::{
     db::{Db, Statement},
     error::{Fault, bad_row},
-    rows::{Columns, count, json, ledger_row, millis, moment, origin, signed, state},
+    rows::{Columns, count, json, ledger_row, millis, moment, signed},
 };
 
 /// Rows a query answers when it names no limit, and the most it ever answers.
 const ROWS_DEFAULT: usize = 1_000;
 const ROWS_MAX: usize = 10_000;
-
-/// Whether a row claims its name for its run: only what the run created, and what may exist.
-pub(crate) fn claims(row: &LedgerRow) -> bool {
-    let live = matches!(row.state, ResourceState::Unknown | ResourceState::Alive);
-    live && row.origin == Origin::Created && row.name.is_some()
-}
 
 /// Does one operation inside a transaction.
 pub(crate) async fn answer(
@@ -74,7 +68,7 @@ async fn query(
             (first, query.path.as_deref().filter(|_| query.run.is_some()).unwrap_or(""), -1, -1)
         }
     };
-    let states: Vec<_> = query.states.iter().map(|known| state(*known)).collect();
+    let states: Vec<_> = query.states.iter().map(|known| known.as_str()).collect();
     let by_id = query.external_id.is_some() && query.run.is_none();
     let text = if by_id { &db.sql.ledger_by_id } else { &db.sql.ledger_query };
     let statement = db.query(text).bind(ns).bind(run.max(first)).bind(path.to_owned());
@@ -205,7 +199,7 @@ fn putting(db: &Db, rows: &[(i32, &LedgerRow)]) -> Result<Statement, Fault> {
     let query = query.bind(text(|row| &row.account)).bind(text(|row| &row.kind));
     let query = query.bind(may(|row| row.name.as_deref()));
     let query = query.bind(may(|row| row.external_id.as_ref().map(ExternalId::as_str)));
-    let query = query.bind(text(|row| origin(row.origin))).bind(text(|row| state(row.state)));
+    let query = query.bind(text(|row| row.origin.as_str())).bind(text(|row| row.state.as_str()));
     let query = query.bind(may(|row| row.region.as_deref()));
     let query = query.bind(may(|row| row.template.as_deref())).bind(costs).bind(suspect);
     let query = query.bind(moments(|row| row.watch_at)).bind(moments(|row| Some(row.since)));

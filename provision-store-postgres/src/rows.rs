@@ -5,7 +5,7 @@ use std::sync::Arc;
 use provision_core::{
     id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{LedgerRow, Origin, ResourceState},
-    run::{RunStatus, RunSummary},
+    run::RunStatus,
     store::{Frame, Guard, GuardUntil, Incarnation, Parent, Request, RunHead, RunRecord, SagaRef},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -45,36 +45,6 @@ pub(crate) fn count(value: usize) -> i64 {
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
     // Only values of our own types come here; all of them have a JSON form.
     serde_json::to_string(value).map_err(|_error| bad_row("json"))
-}
-
-pub(crate) fn guard_until(until: GuardUntil) -> &'static str {
-    match until {
-        GuardUntil::Gone => "gone",
-        GuardUntil::Ended => "ended",
-    }
-}
-
-pub(crate) fn origin(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Created => "created",
-        Origin::Adopted => "adopted",
-    }
-}
-
-pub(crate) fn state(state: ResourceState) -> &'static str {
-    match state {
-        ResourceState::Unknown => "unknown",
-        ResourceState::Alive => "alive",
-        ResourceState::Gone => "gone",
-        ResourceState::LeftBehind => "left_behind",
-    }
-}
-
-/// A run that needs a person: parked, or undone after a failure nobody has looked at.
-pub(crate) fn is_dead_letter(status: RunStatus, summary: &RunSummary) -> bool {
-    let undone = matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping);
-    let failed = undone && summary.failure.is_some();
-    (status == RunStatus::Parked || failed) && !summary.resolved
 }
 
 /// Reads the columns of a row from left to right.
@@ -165,11 +135,7 @@ pub(crate) fn head(c: &mut Columns<'_>) -> Result<RunHead, Fault> {
 fn guard(c: &mut Columns<'_>) -> Result<Option<Guard>, Fault> {
     let (key, until): (Option<String>, Option<&str>) = (c.take()?, c.take()?);
     let Some(key) = key else { return Ok(None) };
-    let until = match until {
-        Some("gone") => GuardUntil::Gone,
-        Some("ended") => GuardUntil::Ended,
-        _ => return Err(bad_row("guard_until")),
-    };
+    let until = until.and_then(GuardUntil::parse).ok_or_else(|| bad_row("guard_until"))?;
     Ok(Some(Guard { key, until }))
 }
 
@@ -222,18 +188,8 @@ pub(crate) fn ledger_row(c: &mut Columns<'_>) -> Result<LedgerRow, Fault> {
         kind: c.take()?,
         name: c.take()?,
         external_id: c.take::<Option<String>>()?.map(ExternalId::new),
-        origin: match c.take::<&str>()? {
-            "created" => Origin::Created,
-            "adopted" => Origin::Adopted,
-            _ => return Err(bad_row("origin")),
-        },
-        state: match c.take::<&str>()? {
-            "unknown" => ResourceState::Unknown,
-            "alive" => ResourceState::Alive,
-            "gone" => ResourceState::Gone,
-            "left_behind" => ResourceState::LeftBehind,
-            _ => return Err(bad_row("state")),
-        },
+        origin: Origin::parse(c.take::<&str>()?).ok_or_else(|| bad_row("origin"))?,
+        state: ResourceState::parse(c.take::<&str>()?).ok_or_else(|| bad_row("state"))?,
         region: c.take()?,
         template: c.take()?,
         cost: c

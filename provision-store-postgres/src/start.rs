@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     db::{Db, Statement},
     error::Fault,
-    rows::{Columns, at, guard_until, head, is_dead_letter, json, millis, moment, signed},
+    rows::{Columns, at, head, json, millis, moment, signed},
 };
 
 /// Nonces are below 2^53, so that every store could keep them.
@@ -117,9 +117,9 @@ impl<'a> Columned<'a> {
         self.open.push(head.open);
         self.deaths.push(i32::try_from(head.deaths).unwrap_or(i32::MAX));
         self.summary.push(json(&head.summary)?);
-        self.dead_letter.push(is_dead_letter(head.status, &head.summary));
+        self.dead_letter.push(head.summary.is_dead_letter(head.status));
         self.guard.push(head.guard.as_ref().map(|guard| guard.key.as_str()));
-        self.guard_until.push(head.guard.as_ref().map(|guard| guard_until(guard.until)));
+        self.guard_until.push(head.guard.as_ref().map(|guard| guard.until.as_str()));
         self.updated_at.push(moment(head.updated_at));
         self.owner.push(adding.new.lease_to.map(|(owner, _)| owner.0));
         self.nonce.push(adding.nonce);

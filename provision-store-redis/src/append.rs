@@ -12,7 +12,7 @@ use crate::{
     keys::Reach,
     ledger::{push_row, stored_row},
     reply::{Reply, array},
-    rows::{is_dead_letter, json, run_key},
+    rows::{json, run_key},
     scripts,
     secrets::{key_text, value_bytes},
     store::RedisStore,
@@ -69,7 +69,7 @@ fn push_append(args: &mut Args, append: &Append) -> Result<(), StoreError> {
     args.flag(append.open);
     args.flag(append.settled);
     args.number(append.consumed);
-    args.flag(is_dead_letter(append.status, &append.summary));
+    args.flag(append.summary.is_dead_letter(append.status));
     args.flag(append.free_guard);
     args.flag(append.release.is_some());
     match &append.release {

@@ -3,7 +3,7 @@
 use provision_core::{
     error::StoreError,
     id::{ExternalId, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
 };
 use redis::Value;
 
@@ -32,14 +32,11 @@ fn key_of(row: &LedgerRow) -> String {
     row_key(&row.run, &row.path, row.generation, row.index)
 }
 
-/// The name a row claims for its run, as JSON: only what the run created, and what may exist.
+/// The name a row claims for its run, as JSON; nothing when it claims none.
 fn claim(row: &LedgerRow) -> Result<String, StoreError> {
-    let live = matches!(row.state, ResourceState::Unknown | ResourceState::Alive);
-    match &row.name {
-        Some(name) if live && row.origin == Origin::Created => {
-            json(&(&row.provider, &row.account, &row.kind, name))
-        }
-        _ => Ok(String::new()),
+    match row.claimed_name() {
+        Some(name) => json(&(&row.provider, &row.account, &row.kind, name)),
+        None => Ok(String::new()),
     }
 }
 

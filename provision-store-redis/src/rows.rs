@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use provision_core::{
     error::StoreError,
     id::{Payload, RunId, Timestamp},
-    run::{RunStatus, RunSummary},
+    run::RunStatus,
     store::{Frame, Incarnation, Parent, Request, RunHead, RunRecord, SagaRef},
 };
 use redis::Value;
@@ -77,13 +77,6 @@ pub(crate) fn tenant_key(tenant: Option<&str>) -> String {
 pub(crate) fn hex(text: &str) -> String {
     let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
     text.bytes().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// A run that needs a person: parked, or undone after a failure nobody has looked at.
-pub(crate) fn is_dead_letter(status: RunStatus, summary: &RunSummary) -> bool {
-    let undone = matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping);
-    let failed = undone && summary.failure.is_some();
-    (status == RunStatus::Parked || failed) && !summary.resolved
 }
 
 /// The fields of a mutable row, from left to right: see `lua/rows.lua`.

@@ -11,7 +11,7 @@ use crate::{
     error::bad_row,
     keys::Reach,
     reply::{Reply, array},
-    rows::{self, Fixed, is_dead_letter, json, lane, record, run_key, spot},
+    rows::{self, Fixed, json, lane, record, run_key, spot},
     scripts,
     store::RedisStore,
 };
@@ -46,7 +46,7 @@ pub(crate) fn push_start(args: &mut Args, new: &NewRun) -> Result<(), StoreError
     args.flag(head.open);
     args.number(u64::from(head.deaths));
     args.moment(head.updated_at);
-    args.flag(is_dead_letter(head.status, &head.summary));
+    args.flag(head.summary.is_dead_letter(head.status));
     args.push(json(&head.polls)?);
     args.push(json(&head.summary)?);
     match new.lease_to {

@@ -2,7 +2,6 @@
 
 use provision_core::{
     ledger::LedgerRow,
-    run::RunStatus,
     store::{Append, Appended, Release},
 };
 use rusqlite::params;
@@ -11,7 +10,6 @@ use crate::{
     error::Fault,
     rows::{blob, json, moment, signed, unsigned},
     sql,
-    submit::is_dead_letter,
     unit::{Unit, place},
 };
 
@@ -83,7 +81,7 @@ impl Unit<'_> {
         let Some(body) = append.frame.as_ref().filter(|_| append.release.is_none()) else {
             return Ok(false);
         };
-        let is_step = append.consumed == 0 && !is_dead_letter(append.status, &append.summary);
+        let is_step = append.consumed == 0 && !append.summary.is_dead_letter(append.status);
         if !is_step {
             return Ok(false);
         }
@@ -109,7 +107,7 @@ impl Unit<'_> {
     fn change_head(&self, ns: i64, append: &Append) -> Result<usize, Fault> {
         let (fence, now) = (&append.fence, self.wall());
         let summary = json(&append.summary)?;
-        let dead_letter = is_dead_letter(append.status, &append.summary);
+        let dead_letter = append.summary.is_dead_letter(append.status);
         let shared = params![
             ns,
             blob(&append.run),
@@ -129,7 +127,7 @@ impl Unit<'_> {
         let Some(Release { due, polls, seen }) = &append.release else {
             return self.run(sql::APPEND_KEEP, shared);
         };
-        let (polls, wakes) = (json(polls)?, can_wake(append.status));
+        let (polls, wakes) = (json(polls)?, append.status.is_moving());
         let (due, place, seen) = (moment(*due), place(*due, now), signed(*seen));
         let own = params![polls, wakes, due, place, seen];
         self.run(sql::APPEND_RELEASE, &*[shared, own].concat())
@@ -187,7 +185,7 @@ impl Unit<'_> {
         // A row that has the name already keeps it, whatever the watch has entered since.
         let own = self.row(ns, row)?;
         let kept = own.is_some_and(|own| {
-            crate::ledger::claims(&own)
+            own.claimed_name().is_some()
                 && (&own.provider, &own.account, &own.kind, &own.name)
                     == (&row.provider, &row.account, &row.kind, &row.name)
         });
@@ -203,9 +201,4 @@ fn seq_before(append: &Append) -> u64 {
 /// Frames are numbered from 1.
 fn seq_least(append: &Append) -> u64 {
     u64::from(append.frame.is_some())
-}
-
-/// Whether another run's end may wake a run of this status.
-fn can_wake(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Running | RunStatus::Waiting | RunStatus::Unwinding)
 }

@@ -2,7 +2,7 @@
 
 use provision_core::{
     id::{ExternalId, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
     run::RunStatus,
 };
 use rusqlite::{Connection, params};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     error::Fault,
-    rows::{all, at, blob, json, ledger_row, moment, origin, signed, state, unsigned},
+    rows::{all, at, blob, json, ledger_row, moment, signed, unsigned},
     sql,
     unit::Unit,
 };
@@ -20,12 +20,6 @@ const ROWS_DEFAULT: usize = 1_000;
 const ROWS_MAX: usize = 10_000;
 const FIRST_RUN: [u8; 16] = [0; 16];
 const LAST_RUN: [u8; 16] = [0xff; 16];
-
-/// Whether a row claims its name for its run: only what the run created, and what may exist.
-pub(crate) fn claims(row: &LedgerRow) -> bool {
-    let live = matches!(row.state, ResourceState::Unknown | ResourceState::Alive);
-    live && row.origin == Origin::Created && row.name.is_some()
-}
 
 /// Answers what needs no write.
 pub(crate) fn read(conn: &Connection, ns: i64, op: &LedgerOp) -> Result<LedgerReply, Fault> {
@@ -57,7 +51,7 @@ fn query(conn: &Connection, ns: i64, query: &LedgerQuery) -> Result<Vec<LedgerRo
             (first, query.path.as_deref().filter(|_| query.run.is_some()).unwrap_or(""), -1, -1)
         }
     };
-    let states: Vec<_> = query.states.iter().map(|known| state(*known)).collect();
+    let states: Vec<_> = query.states.iter().map(|known| known.as_str()).collect();
     let values = params![
         ns,
         run.max(first),
@@ -124,8 +118,8 @@ impl Unit<'_> {
             row.kind,
             row.name,
             row.external_id.as_ref().map(ExternalId::as_str),
-            origin(row.origin),
-            state(row.state),
+            row.origin.as_str(),
+            row.state.as_str(),
             row.region,
             row.template,
             cost,
@@ -140,7 +134,7 @@ impl Unit<'_> {
 
     /// Another run's live created row of the same name.
     pub(crate) fn holder(&self, ns: i64, row: &LedgerRow) -> Result<Option<LedgerRow>, Fault> {
-        let Some(name) = row.name.as_ref().filter(|_| claims(row)) else { return Ok(None) };
+        let Some(name) = row.claimed_name() else { return Ok(None) };
         let values = (ns, &row.provider, &row.account, &row.kind, name, blob(&row.run));
         self.first(sql::LEDGER_HOLDER, values, ledger_row)
     }

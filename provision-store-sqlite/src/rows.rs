@@ -45,29 +45,6 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|_error| bad_row("json"))
 }
 
-pub(crate) fn guard_until(until: GuardUntil) -> &'static str {
-    match until {
-        GuardUntil::Gone => "gone",
-        GuardUntil::Ended => "ended",
-    }
-}
-
-pub(crate) fn origin(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Created => "created",
-        Origin::Adopted => "adopted",
-    }
-}
-
-pub(crate) fn state(state: ResourceState) -> &'static str {
-    match state {
-        ResourceState::Unknown => "unknown",
-        ResourceState::Alive => "alive",
-        ResourceState::Gone => "gone",
-        ResourceState::LeftBehind => "left_behind",
-    }
-}
-
 /// All rows of a query.
 pub(crate) fn all<T>(
     conn: &Connection,
@@ -160,11 +137,8 @@ pub(crate) fn head(row: &Row<'_>) -> Result<(RunHead, Option<Timestamp>), Fault>
 fn guard(c: &mut Columns<'_, '_>) -> Result<Option<Guard>, Fault> {
     let (key, until): (Option<String>, Option<String>) = (c.take()?, c.take()?);
     let Some(key) = key else { return Ok(None) };
-    let until = match until.as_deref() {
-        Some("gone") => GuardUntil::Gone,
-        Some("ended") => GuardUntil::Ended,
-        _ => return Err(bad_row("guard_until")),
-    };
+    let until =
+        until.as_deref().and_then(GuardUntil::parse).ok_or_else(|| bad_row("guard_until"))?;
     Ok(Some(Guard { key, until }))
 }
 
@@ -226,18 +200,8 @@ pub(crate) fn ledger_row(row: &Row<'_>) -> Result<LedgerRow, Fault> {
         kind: c.take()?,
         name: c.take()?,
         external_id: c.take::<Option<String>>()?.map(ExternalId::new),
-        origin: match c.take::<String>()?.as_str() {
-            "created" => Origin::Created,
-            "adopted" => Origin::Adopted,
-            _ => return Err(bad_row("origin")),
-        },
-        state: match c.take::<String>()?.as_str() {
-            "unknown" => ResourceState::Unknown,
-            "alive" => ResourceState::Alive,
-            "gone" => ResourceState::Gone,
-            "left_behind" => ResourceState::LeftBehind,
-            _ => return Err(bad_row("state")),
-        },
+        origin: Origin::parse(&c.take::<String>()?).ok_or_else(|| bad_row("origin"))?,
+        state: ResourceState::parse(&c.take::<String>()?).ok_or_else(|| bad_row("state"))?,
         region: c.take()?,
         template: c.take()?,
         cost: c

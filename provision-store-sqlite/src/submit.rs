@@ -2,13 +2,12 @@
 
 use provision_core::{
     id::{Payload, RunId},
-    run::{RunStatus, RunSummary},
     store::{Fence, Leased, NewRun, RunHead, RunRecord, Submission, Submitted},
 };
 
 use crate::{
     error::Fault,
-    rows::{blob, guard_until, head, json, moment, signed, unsigned},
+    rows::{blob, head, json, moment, signed, unsigned},
     sql,
     unit::{Unit, boot_after, place},
 };
@@ -123,9 +122,9 @@ impl Unit<'_> {
                 new.open,
                 new.deaths,
                 json(&new.summary)?,
-                is_dead_letter(new.status, &new.summary),
+                new.summary.is_dead_letter(new.status),
                 new.guard.as_ref().map(|guard| &guard.key),
-                new.guard.as_ref().map(|guard| guard_until(guard.until)),
+                new.guard.as_ref().map(|guard| guard.until.as_str()),
                 moment(if free { new.updated_at } else { self.wall() }),
                 signed(fence.map_or(0, |fence| fence.epoch)),
                 fence.as_ref().map(|fence| fence.owner.0.as_bytes()),
@@ -165,11 +164,4 @@ fn answer(found: RunHead, new: &NewRun) -> Submitted {
     let same = found.input_hash == head.input_hash && found.saga.name == head.saga.name;
     let found = Box::new(found);
     if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) }
-}
-
-/// A run that needs a person: parked, or undone after a failure nobody has looked at.
-pub(crate) fn is_dead_letter(status: RunStatus, summary: &RunSummary) -> bool {
-    let undone = matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping);
-    let failed = undone && summary.failure.is_some();
-    (status == RunStatus::Parked || failed) && !summary.resolved
 }

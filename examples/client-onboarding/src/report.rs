@@ -6,7 +6,7 @@ use std::{
 };
 
 use provision_core::{
-    CostPer, Engine, LedgerQuery, LedgerRow, Origin, ResourceState, RunId, RunStatus, Timestamp,
+    CostPer, Engine, LedgerQuery, LedgerRow, ResourceState, RunId, RunStatus, Timestamp,
     engine::{Snapshot, StepStatus},
 };
 use serde::Serialize;
@@ -138,30 +138,14 @@ fn step(view: &provision_core::engine::StepView) -> StepLine {
     StepLine { path: view.path.clone(), status, attempts: view.attempts }
 }
 
-const fn origin(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Created => "created",
-        Origin::Adopted => "adopted",
-    }
-}
-
-const fn state(state: ResourceState) -> &'static str {
-    match state {
-        ResourceState::Unknown => "unknown",
-        ResourceState::Alive => "alive",
-        ResourceState::Gone => "gone",
-        ResourceState::LeftBehind => "left_behind",
-    }
-}
-
 fn line(row: &LedgerRow) -> ResourceLine {
     ResourceLine {
         provider: row.provider.clone(),
         kind: row.kind.clone(),
         id: row.external_id.as_ref().map(ToString::to_string),
         name: row.name.clone(),
-        origin: origin(row.origin),
-        state: state(row.state),
+        origin: row.origin.as_str(),
+        state: row.state.as_str(),
     }
 }
 

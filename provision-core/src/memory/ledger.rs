@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     id::{RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
 };
 
 use super::tables::Tables;
@@ -29,10 +29,8 @@ fn key(row: &LedgerRow) -> Key {
     (row.run, row.path.clone(), row.generation, row.index)
 }
 
-/// The name a row claims for its run: only what the run created, and what may exist.
 fn claimed(row: &LedgerRow) -> Option<Name> {
-    let live = matches!(row.state, ResourceState::Unknown | ResourceState::Alive);
-    let name = row.name.clone().filter(|_| live && row.origin == Origin::Created)?;
+    let name = row.claimed_name()?.to_owned();
     Some((row.provider.clone(), row.account.clone(), row.kind.clone(), name))
 }
 

@@ -1,9 +1,6 @@
 //! Listings: newest first, filtered, in pages.
 
-use crate::{
-    run::RunStatus,
-    store::{RunFilter, RunHead, RunPage},
-};
+use crate::store::{RunFilter, RunHead, RunPage};
 
 use super::tables::Tables;
 
@@ -48,12 +45,5 @@ fn matches(filter: &RunFilter, head: &RunHead) -> bool {
         && (filter.guard.is_none() || filter.guard.as_ref() == guard)
         && filter.parent.is_none_or(|parent| head.parent.as_ref().is_some_and(|p| p.run == parent))
         && filter.due_by.is_none_or(|by| head.due <= by)
-        && (!filter.dead_letters || is_dead_letter(head))
-}
-
-/// A run that needs a person: parked, or undone after a failure nobody has looked at.
-fn is_dead_letter(head: &RunHead) -> bool {
-    let undone = matches!(head.status, RunStatus::RolledBack | RunStatus::RolledBackKeeping);
-    let failed = undone && head.summary.failure.is_some();
-    (head.status == RunStatus::Parked || failed) && !head.summary.resolved
+        && (!filter.dead_letters || head.summary.is_dead_letter(head.status))
 }

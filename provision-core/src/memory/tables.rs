@@ -8,7 +8,6 @@ use std::{
 use crate::{
     bucket::Bucket,
     id::{RunId, Timestamp},
-    run::RunStatus,
     secret::{Sealed, SecretKey},
     store::{Fence, Frame, Guard, Incarnation, Leased, Release, Request, RunHead, RunRecord},
 };
@@ -115,12 +114,6 @@ impl Row {
     }
 }
 
-/// Whether another run's end may wake a run of this status; parked and paused ones move only by a
-/// person's order, ended ones not at all.
-pub(super) const fn can_wake(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Running | RunStatus::Waiting | RunStatus::Unwinding)
-}
-
 impl Tables {
     /// Leases an unowned run that is not in the due index.
     pub(super) fn grant(
@@ -145,7 +138,7 @@ impl Tables {
     pub(super) fn release(&mut self, run: RunId, release: &Release, now: Timestamp) {
         let Some(row) = self.runs.get_mut(&run) else { return };
         let asked = row.head.requests > row.head.consumed.max(release.seen);
-        let woken = row.poked && can_wake(row.head.status);
+        let woken = row.poked && row.head.status.is_moving();
         row.head.due = if asked || woken { now } else { release.due };
         row.head.polls.clone_from(&release.polls);
         row.poked = false;
@@ -194,7 +187,7 @@ impl Tables {
     pub(super) fn poke(&mut self, run: RunId, now: Timestamp) {
         match self.runs.get_mut(&run) {
             Some(row) if row.head.owner.is_some() => row.poked = true,
-            Some(row) if can_wake(row.head.status) => self.set_due(run, now, now),
+            Some(row) if row.head.status.is_moving() => self.set_due(run, now, now),
             _ => {}
         }
     }

@@ -61,6 +61,13 @@ impl RunStatus {
         )
     }
 
+    /// Whether the run goes on by itself: parked and paused ones move only by a person's order, ended
+    /// ones not at all.
+    #[must_use]
+    pub const fn is_moving(self) -> bool {
+        matches!(self, Self::Running | Self::Waiting | Self::Unwinding)
+    }
+
     /// The name it is stored and shown under.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -110,6 +117,17 @@ pub struct RunSummary {
     /// when the run was over stands here until the run is written again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+}
+
+impl RunSummary {
+    /// Whether a run of this status needs a person: parked, or undone after a failure that nobody has
+    /// looked at.
+    #[must_use]
+    pub const fn is_dead_letter(&self, status: RunStatus) -> bool {
+        let undone = matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping);
+        let failed = undone && self.failure.is_some();
+        (matches!(status, RunStatus::Parked) || failed) && !self.resolved
+    }
 }
 
 /// A request of which nothing came.
