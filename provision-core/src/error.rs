@@ -539,6 +539,12 @@ impl StoreError {
         self
     }
 
+    /// Details of the failure, without values.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
     /// What happened.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
@@ -567,10 +573,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.operation, self.code)?;
-        match &self.context {
-            Some(context) => write!(f, ": {context}"),
-            None => Ok(()),
-        }
+        self.context.iter().try_for_each(|context| write!(f, ": {context}"))
     }
 }
 
