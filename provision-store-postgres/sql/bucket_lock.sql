@@ -1,1 +1,3 @@
-SELECT pg_advisory_xact_lock(hashtextextended('bucket:' || $1::integer || ':' || $2::text, 0))
+SELECT pg_advisory_xact_lock(
+    hashtextextended('provision.bucket:' || $1::integer || ':' || $2::text, 0)
+)

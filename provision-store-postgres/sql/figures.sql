@@ -32,5 +32,10 @@ SELECT
                 FROM unnest($5::text[], $6::bigint[], $7::text[])
                     AS c (saga, version, fingerprint)
             ))
+    ),
+    -- The server's clock was set back: it stands still until the difference is entered.
+    (
+        SELECT c.shift_ms + floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint < c.kept_ms
+        FROM provision.clock AS c
     )
 FROM provision.moment AS m

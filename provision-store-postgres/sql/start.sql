@@ -17,7 +17,9 @@ given AS MATERIALIZED (
         owner, nonce, ttl
     )
     WHERE (g.key IS NULL
-            OR pg_try_advisory_xact_lock(hashtextextended('key:' || g.ns || ':' || g.key, 0)))
+            OR pg_try_advisory_xact_lock(
+                hashtextextended('provision.key:' || g.ns || ':' || g.key, 0)
+            ))
         AND (g.guard IS NULL OR NOT EXISTS (
             SELECT FROM provision.heads AS h WHERE h.ns = g.ns AND h.guard = g.guard
         ))

@@ -12,6 +12,7 @@ use std::{
 };
 
 use provision_core::{
+    clock,
     error::StoreError,
     id::RunId,
     store::{Append, Appended},
@@ -30,7 +31,7 @@ use crate::{
     extras,
     held::Held,
     host::EndHandler,
-    notify::Stirred,
+    notify::{Stirred, Stirs},
     rows::Columns,
 };
 
@@ -92,8 +93,8 @@ pub(crate) struct Clerk {
     held: Held,
     stirred: Arc<Stirred>,
     caps: Caps,
-    /// How long to wait when all that is pending was held by others.
-    again: Option<Duration>,
+    /// How long to wait when nothing of the last batch could be written: others hold it.
+    pause: Option<Duration>,
 }
 
 impl Clerk {
@@ -103,13 +104,14 @@ impl Clerk {
         stirred: Arc<Stirred>,
         caps: Caps,
     ) -> Self {
-        Self { calls, waiting: VecDeque::new(), held, stirred, caps, again: None }
+        Self { calls, waiting: VecDeque::new(), held, stirred, caps, pause: None }
     }
 
     /// Works until the last handle of the store is gone, and what is pending then is written.
     pub(crate) async fn serve(mut self) {
         while self.gather().await {
             let batch = self.take();
+            let all = batch.len();
             let (plain, hung): (Vec<_>, Vec<_>) = batch.into_iter().partition(Job::is_plain);
             let mut again = self.write(plain, false).await;
             let (ends, hung): (Vec<_>, Vec<_>) =
@@ -120,7 +122,7 @@ impl Clerk {
                 again.extend(self.write(vec![end], true).await);
             }
             self.held.pause();
-            self.put_back(again);
+            self.put_back(again, all);
         }
     }
 
@@ -131,10 +133,13 @@ impl Clerk {
                 Some(jobs) => self.waiting.extend(jobs),
                 None => return false,
             }
-        } else if let Some(pause) = self.again.take()
-            && let Ok(Some(jobs)) = timeout(pause, self.calls.recv()).await
-        {
-            self.waiting.extend(jobs);
+        } else if let Some(pause) = self.pause {
+            match timeout(pause, self.calls.recv()).await {
+                Ok(Some(jobs)) => self.waiting.extend(jobs),
+                // Nobody can send any more; what is held by others is not asked for faster.
+                Ok(None) => clock::sleep(pause).await,
+                Err(_over) => {}
+            }
         }
         // Whoever was answered a moment ago comes back before the next batch is closed.
         yield_now().await;
@@ -194,7 +199,7 @@ impl Clerk {
                     let rest = part.split_off(part.len() / 2);
                     parts.extend([rest, part]);
                 }
-                Err(Fault::Busy) => {
+                Err(fault) if fault.is_busy() => {
                     let verdicts = vec![Verdict::Again; part.len()];
                     again.extend(self.answer(part, verdicts));
                 }
@@ -225,9 +230,7 @@ impl Clerk {
         for _ in 0..done.applied {
             db.tally.appended();
         }
-        if done.stirred {
-            self.stirred.stir();
-        }
+        self.stirred.stir(done.stirs);
         Ok(done.verdicts())
     }
 
@@ -248,10 +251,10 @@ impl Clerk {
         again
     }
 
-    fn put_back(&mut self, again: Vec<Job>) {
-        let only = self.waiting.is_empty();
-        let pause = self.again.map_or(AGAIN_FIRST, |pause| (pause * 2).min(AGAIN_MOST));
-        self.again = (only && !again.is_empty()).then_some(pause);
+    /// Puts back what has to be tried again of a batch of `all`.
+    fn put_back(&mut self, again: Vec<Job>, all: usize) {
+        let longer = self.pause.map_or(AGAIN_FIRST, |pause| (pause * 2).min(AGAIN_MOST));
+        self.pause = (again.len() == all).then_some(longer);
         for job in again.into_iter().rev() {
             self.waiting.push_front(job);
         }
@@ -262,17 +265,17 @@ impl Clerk {
 pub(crate) struct Done {
     verdicts: Vec<Option<Verdict>>,
     pub(crate) applied: usize,
-    pub(crate) stirred: bool,
+    pub(crate) stirs: Stirs,
 }
 
 impl Done {
     /// Reads what `append` returned for so many rows.
     pub(crate) fn read(rows: &[sqlx::postgres::PgRow], count: usize) -> Result<Self, Fault> {
-        let mut done = Self { verdicts: vec![None; count], applied: 0, stirred: false };
+        let mut done = Self { verdicts: vec![None; count], applied: 0, stirs: Stirs::default() };
         for row in rows {
             let mut c = Columns::new(row);
             let (n, requests, place) = (c.number()?, c.number()?, c.take::<i16>()?);
-            done.stirred |= place == 2;
+            done.stirs.add(place);
             done.applied = done.applied.saturating_add(1);
             done.set(n, Verdict::Done(Appended::Applied { requests, lease_lost: false }));
         }
@@ -282,7 +285,7 @@ impl Done {
     /// Takes over what became of some of the rows, which are numbered differently there.
     pub(crate) fn take_over(&mut self, other: &Self, numbers: &[(u64, &Job)]) {
         self.applied = self.applied.saturating_add(other.applied);
-        self.stirred |= other.stirred;
+        self.stirs |= other.stirs;
         for (verdict, (n, _)) in other.verdicts.iter().zip(numbers) {
             if let Some(verdict) = verdict {
                 self.set(*n, verdict.clone());

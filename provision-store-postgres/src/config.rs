@@ -55,8 +55,9 @@ impl PostgresConfig {
 
     /// Options with their defaults for a pool of the host, which the store shares.
     ///
-    /// The store needs one connection of it at a time, and keeps one while it is busy where the
-    /// pool has more. [`with_connections_max`](Self::with_connections_max) and
+    /// The store needs one connection of it at a time. While steps and starts are written, it keeps
+    /// one for each of the two, where the pool has four or more and some are idle.
+    /// [`with_connections_max`](Self::with_connections_max) and
     /// [`with_connect_timeout`](Self::with_connect_timeout) do nothing then.
     #[must_use]
     pub fn with_pool(pool: PgPool) -> Self {

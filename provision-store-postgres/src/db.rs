@@ -16,6 +16,7 @@ use sqlx::{
 };
 
 use crate::{
+    config::{PostgresConfig, Server},
     counters::Tally,
     error::{Fault, sorted},
     sql::{Sql, Text},
@@ -24,8 +25,19 @@ use crate::{
 /// A statement with its values.
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 
-/// A transaction waits no longer than this for a row or key that another one holds.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'";
+/// A transaction waits no longer than this for a row or key that another one holds, and the server
+/// ends that of a process that froze or is out of reach: nobody waits for what it locked (L2).
+/// Behind a pooler, and in a pool of the host, the plans are made as [`SETTLE`] says by this alone.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '8s'; \
+                     SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL jit = off; \
+                     SET LOCAL enable_seqscan = off";
+
+/// What a connection of the store's own is set to. Statements are few, short and made for their
+/// indexes: plans are made once, by no statistics of tables that were empty a moment ago, and not
+/// compiled. Nobody waits for a lock without end.
+pub(crate) const SETTLE: &str = "SET plan_cache_mode = force_generic_plan; SET jit = off; \
+                                 SET enable_seqscan = off; SET lock_timeout = '5s'";
 
 /// What every operation works with.
 pub(crate) struct Db {
@@ -33,6 +45,8 @@ pub(crate) struct Db {
     pub(crate) sql: Sql,
     /// A pooler in transaction mode stands in between: nothing outlives a transaction.
     pub(crate) pooler: bool,
+    /// The connections are the store's own, and keep their settings.
+    settled: bool,
     /// How long a call tries to get what others hold.
     pub(crate) busy: Duration,
     pub(crate) tally: Tally,
@@ -47,9 +61,11 @@ impl fmt::Debug for Db {
 }
 
 impl Db {
-    pub(crate) fn new(pool: PgPool, sql: Sql, pooler: bool, busy: Duration) -> Self {
+    pub(crate) fn new(pool: PgPool, sql: Sql, config: &PostgresConfig) -> Self {
         let (tally, lanes) = (Tally::default(), Mutex::default());
-        Self { pool, sql, pooler, busy, tally, lanes }
+        let (pooler, busy) = (config.pooler, config.busy);
+        let settled = !pooler && matches!(config.server, Server::Url(_));
+        Self { pool, sql, pooler, settled, busy, tally, lanes }
     }
 
     pub(crate) async fn acquire(
@@ -97,6 +113,27 @@ impl Db {
             return Ok(rows);
         }
         // Behind a pooler parse and execution must meet the same server.
+        self.alone(conn, statement).await
+    }
+
+    /// As [`single`](Self::single), for a statement that may wait for rows, or whose plan is
+    /// intricate: on a connection that is not the store's own the settings come with it.
+    pub(crate) async fn careful(
+        &self,
+        conn: &mut PgConnection,
+        statement: Statement,
+    ) -> Result<Vec<PgRow>, Fault> {
+        match self.settled {
+            true => self.single(conn, statement).await,
+            false => self.alone(conn, statement).await,
+        }
+    }
+
+    async fn alone(
+        &self,
+        conn: &mut PgConnection,
+        statement: Statement,
+    ) -> Result<Vec<PgRow>, Fault> {
         let mut tx = self.begin(conn).await?;
         let rows = self.rows(&mut tx, statement).await?;
         self.commit(tx).await?;
@@ -120,6 +157,16 @@ impl Db {
         Ok(conn.begin_with(BEGIN).await?)
     }
 
+    /// A transaction in which the host writes, too: its statements end in time.
+    pub(crate) async fn begin_with_host<'c>(
+        &self,
+        conn: &'c mut PgConnection,
+    ) -> Result<Transaction<'c, Postgres>, Fault> {
+        // The host's function is given up before that: this only ends what is left of it.
+        const LIMITS: &str = "SET LOCAL statement_timeout = '7s'; SET LOCAL lock_timeout = '3s'";
+        Ok(conn.begin_with(AssertSqlSafe(format!("{BEGIN}; {LIMITS}"))).await?)
+    }
+
     /// A transaction where a pooler needs it to keep statements together; else the connection.
     pub(crate) async fn begin_if_pooler<'c>(
         &self,
@@ -128,6 +175,15 @@ impl Db {
         match self.pooler {
             true => Ok(Together::Tx(self.begin(conn).await?)),
             false => Ok(Together::Plain(conn)),
+        }
+    }
+
+    /// What to do with a transaction that failed. Where others hold what it needs, it is tried again
+    /// after a pause: it must not hold anything until then.
+    pub(crate) async fn undone(&self, tx: Transaction<'_, Postgres>, fault: Fault) -> Fault {
+        match tx.rollback().await {
+            Err(error) if fault.is_busy() => error.into(),
+            _ => fault,
         }
     }
 
@@ -167,7 +223,8 @@ impl Db {
             self.run(tx, add).await?;
             found = self.rows(tx, find()).await?;
         }
-        Ok(found.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)
+        // Still unknown: a transaction that is open has made it.
+        Ok(found.first().ok_or(Fault::Busy)?.try_get(0)?)
     }
 }
 

@@ -35,15 +35,27 @@ impl Fault {
         }
     }
 
+    /// As [`into_store`](Self::into_store), while the store is opened.
+    pub(crate) fn at_opening(self, operation: &'static str) -> StoreError {
+        match self {
+            Self::Sql(error) => opening(error, operation),
+            other => other.into_store(operation),
+        }
+    }
+
     /// An error that can be told to several callers.
     pub(crate) fn told(&self, operation: &'static str) -> StoreError {
         match self {
             Self::Sql(error) => {
-                let (kind, code, hint) = class(error);
+                let (kind, code, hint) = under_way(class(error));
                 described(StoreError::new(kind, code, operation), error, hint)
             }
             Self::Store(error) => {
                 let copy = StoreError::new(error.kind(), error.code(), operation);
+                let copy = match error.context() {
+                    Some(context) => copy.with_context(context),
+                    None => copy,
+                };
                 match error.hint() {
                     Some(hint) => copy.with_hint(hint.to_owned()),
                     None => copy,
@@ -53,21 +65,45 @@ impl Fault {
         }
     }
 
-    /// Whether one value among many may be what failed: its neighbours are tried without it.
+    /// Whether one value or row among many may be what failed: its neighbours are tried without it.
     pub(crate) fn is_poison(&self) -> bool {
-        let kind = match self {
-            Self::Sql(error) => class(error).0,
-            Self::Store(error) => error.kind(),
+        let (kind, code) = match self {
+            Self::Sql(error) => (class(error).0, class(error).1),
+            Self::Store(error) => (error.kind(), error.code()),
             Self::Busy => return true,
         };
-        matches!(kind, StoreErrorKind::Invalid | StoreErrorKind::Full)
+        let invalid = kind == StoreErrorKind::Invalid || code == "postgres_out_of_memory";
+        invalid || self.is_bad_row() || self.is_busy()
+    }
+
+    /// Whether a stored row cannot be read.
+    pub(crate) fn is_bad_row(&self) -> bool {
+        let code = match self {
+            Self::Sql(error) => class(error).1,
+            Self::Store(error) => error.code(),
+            Self::Busy => return false,
+        };
+        code == BAD_ROW
+    }
+
+    /// Whether another transaction holds what is needed; this one was rolled back.
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Sql(SqlError::Database(error)) => {
+                matches!(error.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+            }
+            Self::Sql(_) | Self::Store(_) => false,
+            Self::Busy => true,
+        }
     }
 }
 
+const BAD_ROW: &str = "postgres_bad_row";
+
 /// A stored value that this version cannot read.
-pub(crate) fn bad_row(column: &'static str) -> Fault {
+pub(crate) fn bad_row(column: &str) -> Fault {
     Fault::Store(
-        StoreError::new(StoreErrorKind::Damaged, "postgres_bad_row", "read a row")
+        StoreError::new(StoreErrorKind::Damaged, BAD_ROW, "read a row")
             .with_context(format!("column {column}"))
             .with_hint("restore the database from a backup, or repair the row"),
     )
@@ -82,10 +118,48 @@ pub(crate) fn busy(operation: &'static str) -> StoreError {
 
 /// Sorts an error by PostgreSQL's own code. Values of a statement never come into it.
 pub(crate) fn sorted(error: SqlError, operation: &'static str) -> StoreError {
-    let (kind, code, hint) = class(&error);
+    let class = under_way(class(&error));
+    shown(error, operation, class)
+}
+
+/// As [`sorted`], while the store is opened: there, who is not let in must change something.
+pub(crate) fn opening(error: SqlError, operation: &'static str) -> StoreError {
+    let class = class(&error);
+    shown(error, operation, class)
+}
+
+fn shown(error: SqlError, operation: &'static str, (kind, code, hint): Class) -> StoreError {
     let store = described(StoreError::new(kind, code, operation), &error, hint);
-    // X1: what is said about a refused value may quote it.
-    if kind == StoreErrorKind::Invalid { store } else { store.with_source(error) }
+    // X1: what is said about a refused value, or an address, may quote it.
+    match (kind, &error) {
+        (StoreErrorKind::Invalid, _) | (_, SqlError::Configuration(_)) => store,
+        _ => store.with_source(error),
+    }
+}
+
+/// A server that let this program in once, and does not when it connects again, will again: a
+/// password that is being changed, a database that is being restored (S18).
+fn under_way((kind, code, hint): Class) -> Class {
+    match code {
+        "postgres_wrong_password" | "postgres_no_database" => {
+            (StoreErrorKind::Unavailable, code, hint)
+        }
+        _ => (kind, code, hint),
+    }
+}
+
+/// Whether trouble of the server or of the way to it interrupted a statement of the host, which
+/// said nothing against it.
+pub(crate) fn is_trouble(error: &SqlError) -> bool {
+    match error {
+        SqlError::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            let class = code.get(..2).unwrap_or_default();
+            code == "55P03" || code == "25P03" || matches!(class, "08" | "40" | "53" | "57" | "58")
+        }
+        SqlError::Io(_) | SqlError::PoolTimedOut => true,
+        _ => false,
+    }
 }
 
 fn described(store: StoreError, error: &SqlError, hint: &'static str) -> StoreError {
@@ -96,7 +170,8 @@ fn described(store: StoreError, error: &SqlError, hint: &'static str) -> StoreEr
     if hint.is_empty() { store } else { store.with_hint(hint) }
 }
 
-fn context(error: &SqlError) -> Option<String> {
+/// What an error says, without the values it may quote (X1).
+pub(crate) fn context(error: &SqlError) -> Option<String> {
     match error {
         SqlError::Database(error) => {
             let code = error.code().unwrap_or(Cow::Borrowed("?????"));
@@ -160,7 +235,7 @@ fn class(error: &SqlError) -> Class {
         | SqlError::ColumnIndexOutOfBounds { .. }
         | SqlError::RowNotFound
         | SqlError::TypeNotFound { .. } => {
-            (Damaged, "postgres_bad_row", "restore the database from a backup, or repair the row")
+            (Damaged, BAD_ROW, "restore the database from a backup, or repair the row")
         }
         _ => (Unavailable, "postgres_unavailable", ""),
     }
@@ -219,7 +294,10 @@ fn by_class(code: &str) -> Class {
     match code.get(..2) {
         Some("22" | "23") => (Invalid, "postgres_refused", ""),
         Some("42") => (Unsuitable, "postgres_unexpected", "report this as a bug"),
-        Some("XX") => (Damaged, "postgres_damaged", "look at the server's log and its disk"),
+        Some("XX") if matches!(code, "XX001" | "XX002") => {
+            (Damaged, "postgres_damaged", "look at the server's log and its disk")
+        }
+        Some("XX") => (Unavailable, "postgres_internal", "look at the server's log"),
         _ => (Unavailable, "postgres_unavailable", ""),
     }
 }

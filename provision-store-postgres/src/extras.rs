@@ -64,24 +64,34 @@ pub(crate) async fn write(db: &Db, conn: &mut PgConnection, jobs: &[&Job]) -> Re
     for (job, new) in starts(jobs) {
         start::lane(db, conn, job.ns, &new.head).await?;
     }
-    let mut tx = db.begin(conn).await?;
+    let with_host = jobs.iter().any(|job| job.handler.is_some());
+    let mut tx = match with_host {
+        true => db.begin_with_host(conn).await?,
+        false => db.begin(conn).await?,
+    };
+    match write_in(db, &mut tx, jobs).await {
+        Ok(done) => db.commit(tx).await.map(|()| done),
+        Err(fault) => Err(db.undone(tx, fault).await),
+    }
+}
+
+async fn write_in(db: &Db, tx: &mut PgConnection, jobs: &[&Job]) -> Result<Done, Fault> {
     let mut done = Done::read(&[], jobs.len())?;
-    if !lock_names(db, &mut tx, jobs).await? {
+    if !lock_names(db, tx, jobs).await? {
         return Err(Fault::Busy);
     }
-    let rows = lock_rows(db, &mut tx, jobs).await?;
-    let busy = busy(db, &mut tx, jobs, &rows).await?;
+    let rows = lock_rows(db, tx, jobs).await?;
+    let busy = busy(db, tx, jobs, &rows).await?;
     let mut accepted = judge(jobs, &rows, &busy, &mut done);
-    for (n, holder) in conflicts(db, &mut tx, &accepted).await? {
+    for (n, holder) in conflicts(db, tx, &accepted).await? {
         done.set(n, Verdict::Done(Appended::Conflict(Box::new(holder))));
         accepted.retain(|(number, _)| *number != n);
     }
-    put(db, &mut tx, &accepted, &mut done).await?;
-    done.ask_why(db, &mut tx, jobs, false).await?;
+    put(db, tx, &accepted, &mut done).await?;
+    done.ask_why(db, tx, jobs, false).await?;
     for (_, job) in &accepted {
-        end(&mut tx, job, &rows).await?;
+        end(tx, job, &rows).await?;
     }
-    db.commit(tx).await?;
     Ok(done)
 }
 
@@ -227,7 +237,7 @@ async fn put(
         db.run(tx, db.query(&db.sql.guards_free).bind(ns).bind(runs)).await?;
     }
     for (job, new) in starts(&jobs) {
-        done.stirred |= start::begin(db, tx, job.ns, new).await?;
+        done.stirs |= start::begin(db, tx, job.ns, new).await?;
     }
     let woken: HashSet<_> = jobs
         .iter()
@@ -235,7 +245,7 @@ async fn put(
         .collect();
     if !woken.is_empty() {
         let (ns, runs) = columns(woken);
-        done.stirred |= db.run(tx, db.query(&db.sql.wake).bind(ns).bind(runs)).await? > 0;
+        done.stirs.ready |= db.run(tx, db.query(&db.sql.wake).bind(ns).bind(runs)).await? > 0;
     }
     Ok(())
 }

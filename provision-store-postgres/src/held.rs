@@ -7,18 +7,22 @@ use sqlx::{PgConnection, Postgres, pool::PoolConnection};
 
 use crate::db::Db;
 
+/// Nothing is kept of a smaller pool.
+const KEPT_OF: u32 = 4;
+
 /// At most one connection.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) db: Arc<Db>,
     conn: Option<PoolConnection<Postgres>>,
-    /// A pool of one connection must have it back after each piece of work.
+    /// A pool of few connections must have it back after each piece of work: two tasks keep one
+    /// each, and others need some, too.
     shares: bool,
 }
 
 impl Held {
     pub(crate) fn new(db: Arc<Db>) -> Self {
-        let shares = db.pool.options().get_max_connections() < 2;
+        let shares = db.pool.options().get_max_connections() < KEPT_OF;
         Self { db, conn: None, shares }
     }
 
@@ -35,7 +39,9 @@ impl Held {
 
     /// After each piece of work.
     pub(crate) fn pause(&mut self) {
-        if self.shares {
+        let pool = &self.db.pool;
+        let used_up = pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections();
+        if self.shares || used_up {
             self.conn = None;
         }
     }

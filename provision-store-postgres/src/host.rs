@@ -8,6 +8,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
@@ -16,8 +17,13 @@ use provision_core::{
     store::{Append, Submission, Submitted},
 };
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
-use crate::{error::Fault, store::PostgresStore, submit};
+use crate::{
+    error::{Fault, context, is_trouble},
+    store::PostgresStore,
+    submit,
+};
 
 type Writing<'a> = Pin<Box<dyn Future<Output = sqlx::Result<()>> + Send + 'a>>;
 
@@ -41,6 +47,10 @@ impl fmt::Debug for EndHandlers {
     }
 }
 
+/// A handler that takes longer has hung. It ends before the server's patience with the transaction
+/// does, and holds up the appends of its process no longer.
+const HANDLER_MAX: Duration = Duration::from_secs(5);
+
 /// Calls a handler; an error of it, or a panic, fails the transaction.
 pub(crate) async fn call(
     handler: &EndHandler,
@@ -48,18 +58,30 @@ pub(crate) async fn call(
     append: &Append,
 ) -> Result<(), Fault> {
     const OPERATION: &str = "append the end of a run";
-    let failed = || StoreError::new(StoreErrorKind::Invalid, "host_write_failed", OPERATION);
+    let failed = |hint: &'static str| {
+        StoreError::new(StoreErrorKind::Invalid, "host_write_failed", OPERATION).with_hint(hint)
+    };
     // A handler may panic before it answers with its future, or inside it.
-    let writing = async { handler(tx, append).await };
-    match AssertUnwindSafe(writing).catch_unwind().await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => {
-            let failed = failed().with_context(error.to_string()).with_source(error);
-            let hint = "the host's own statement failed; nothing of this append was written";
-            Err(failed.with_hint(hint).into())
+    let writing = AssertUnwindSafe(async { handler(tx, append).await }).catch_unwind();
+    match timeout(HANDLER_MAX, writing).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        // S18: the host has refused nothing.
+        Ok(Ok(Err(error))) if is_trouble(&error) => Err(Fault::Sql(error)),
+        Ok(Ok(Err(error))) => {
+            let failed =
+                failed("the host's own statement failed; nothing of this append was written");
+            Err(match context(&error) {
+                Some(context) => failed.with_context(context).into(),
+                None => failed.into(),
+            })
         }
-        Err(_panic) => {
-            Err(failed().with_hint("the host's function panicked inside the transaction").into())
+        Ok(Err(_panic)) => {
+            Err(failed("the host's function panicked inside the transaction").into())
+        }
+        Err(_over) => {
+            let context = format!("it took longer than {} s", HANDLER_MAX.as_secs());
+            let failed = failed("let the host's function write by its connection, and do no more");
+            Err(failed.with_context(context).into())
         }
     }
 }
@@ -69,9 +91,10 @@ impl PostgresStore {
     ///
     /// The handler runs before the commit, once for each end that is accepted: it must be short
     /// and write only, by the connection it is given. What it writes is there if and only if the
-    /// end is. An error, or a panic, rolls that append back and fails its call with code
-    /// `host_write_failed`; appends of other runs are not affected, but those of the same call are
-    /// answered only when they are repeated. A later handler replaces the earlier one.
+    /// end is. An error, a panic, or more than 5 s rolls that append back and fails its call with
+    /// code `host_write_failed`; appends of other runs are not affected, but those of the same call
+    /// are answered only when they are repeated. Trouble of the server or the way there is no
+    /// refusal: the append is repeated. A later handler replaces the earlier one.
     ///
     /// Handlers belong to this handle and its clones: every process that drives runs sets them.
     pub fn on_end(
@@ -93,8 +116,9 @@ impl PostgresStore {
     /// it commits.
     ///
     /// `tx` is a connection, or a dereferenced [`sqlx::Transaction`], with an open transaction at
-    /// isolation level `READ COMMITTED`. A start key that another open transaction is about to
-    /// take is waited for, up to the configured busy time. Workers are woken by the commit, where
+    /// isolation level `READ COMMITTED`. A start key, business key, run or new kind of saga that
+    /// another open transaction holds is waited for, up to the configured busy time; a run id that
+    /// one is about to take, without limit. Workers are woken by the commit, where
     /// notifications are on. Keep the transaction short: what it starts or asks is locked.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! The one place where leases are granted, renewed and ended.
 //!
 //! A call is a few statements, each a transaction that is right by itself: whoever is granted a run
-//! has locked its own incarnation in the same statement, and whoever takes over marks the dead
-//! incarnation first, which waits for that lock, and frees its runs by a later statement of the
-//! same transaction, which sees what was granted before.
+//! has locked its own incarnation in the same statement, and whoever takes over locks the dead
+//! incarnation first, and frees its runs by a later statement of the same transaction, which sees
+//! what was granted before.
 
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
+    bury,
     db::{Db, Statement},
     error::Fault,
+    notify::Stirs,
     rows::{Columns, count, head, json, millis, moment, record, signed, unsigned},
     start,
     store::PostgresStore,
@@ -51,24 +53,93 @@ struct Call<'a> {
     db: &'a Db,
     conn: &'a mut PgConnection,
     request: &'a LeaseRequest,
-    stirred: bool,
+    stirs: Stirs,
 }
 
 impl PostgresStore {
     pub(crate) async fn lease_now(&self, request: &LeaseRequest) -> Result<LeaseGrant, StoreError> {
         let db = &*self.shared.db;
         let mut conn = db.acquire(OPERATION).await?;
-        let mut call = Call { store: self, db, conn: &mut conn, request, stirred: false };
-        let answered = call.answer().await;
-        if call.stirred {
-            self.shared.stirred.stir();
+        let mut call = Call { store: self, db, conn: &mut conn, request, stirs: Stirs::default() };
+        let granted = call.grant().await;
+        self.shared.stirred.stir(call.stirs);
+        let granted = granted.map_err(|fault| fault.into_store(OPERATION))?;
+        let Some(leased) = granted else { return self.not_alive(&mut conn).await };
+        let grant = match self.figures(&mut conn, request).await {
+            Err(Fault::Sql(error)) => {
+                // What was granted is heard of although this connection was lost meanwhile.
+                tracing::debug!(?error, "the figures of a lease are asked for again");
+                drop(conn);
+                conn = db.acquire(OPERATION).await?;
+                self.figures(&mut conn, request).await
+            }
+            known => known,
+        };
+        let grant = grant.map_err(|fault| fault.into_store(OPERATION))?;
+        Ok(LeaseGrant { alive: !request.retire, leased, ..grant })
+    }
+
+    async fn not_alive(&self, conn: &mut PgConnection) -> Result<LeaseGrant, StoreError> {
+        let db = &*self.shared.db;
+        let rows = db.single(conn, db.query(&db.sql.now)).await;
+        let now =
+            rows.and_then(|rows| rows.first().map(|row| Columns::new(row).moment()).transpose());
+        let now = now.map_err(|fault| fault.into_store(OPERATION))?.unwrap_or_default();
+        Ok(self.nothing(now))
+    }
+
+    /// An answer that grants nothing.
+    fn nothing(&self, now: Timestamp) -> LeaseGrant {
+        LeaseGrant {
+            now: self.shared.reading(now),
+            alive: false,
+            leased: Vec::new(),
+            held: Vec::new(),
+            peers: Vec::new(),
+            next_due: None,
         }
-        answered.map_err(|fault| fault.into_store(OPERATION))
+    }
+
+    async fn figures(
+        &self,
+        conn: &mut PgConnection,
+        request: &LeaseRequest,
+    ) -> Result<LeaseGrant, Fault> {
+        let db = &*self.shared.db;
+        let none = Acquire { limit: 0, runs: None, queues: Vec::new(), code: Vec::new() };
+        let wanted = wanted(request);
+        let acquire = wanted.unwrap_or(&none);
+        let query = db.query(&db.sql.figures).bind(self.ns);
+        let query = query.bind(request.worker.0).bind(acquire.queues.clone());
+        let rows = db.careful(conn, with_code(query.bind(wanted.is_none()), acquire)).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let mut c = Columns::new(row);
+        let now = c.moment()?;
+        let (runs, epochs): (Vec<Uuid>, Vec<i64>) = (c.take()?, c.take()?);
+        let peers: Vec<Uuid> = c.take()?;
+        let held = runs.into_iter().zip(epochs);
+        let grant = LeaseGrant {
+            held: held.map(|(run, epoch)| (RunId::from_uuid(run), unsigned(epoch))).collect(),
+            peers: peers.into_iter().map(Incarnation).collect(),
+            next_due: c.moment_or_none()?,
+            ..self.nothing(now)
+        };
+        let stands: bool = c.take()?;
+        if stands || self.shared.clock_lags(now) {
+            db.single(conn, db.query(&db.sql.clock_keep)).await?;
+        }
+        Ok(grant)
     }
 }
 
+/// What is to be leased; nothing to a worker that retires.
+fn wanted(request: &LeaseRequest) -> Option<&Acquire> {
+    request.acquire.as_ref().filter(|_| !request.retire)
+}
+
 impl Call<'_> {
-    async fn answer(&mut self) -> Result<LeaseGrant, Fault> {
+    /// What is leased; `None` when the worker is dead.
+    async fn grant(&mut self) -> Result<Option<Vec<Leased>>, Fault> {
         let request = self.request;
         let worker = request.worker;
         let dead: Vec<_> = request.dead.iter().copied().filter(|who| *who != worker).collect();
@@ -77,23 +148,41 @@ impl Call<'_> {
         }
         self.release().await?;
         self.give_back().await?;
-        let wanted = request.acquire.as_ref().filter(|_| !request.retire);
+        let wanted = wanted(request);
         let (signs, mut leased) = self.renew_and_acquire(wanted).await?;
         if !signs.alive {
-            return self.not_alive().await;
+            return Ok(None);
         }
-        let more = self.tidy(signs).await?;
-        if let Some(acquire) = wanted.filter(|_| more) {
-            let limit = acquire.limit.min(LEASED_MAX).saturating_sub(leased.len());
-            let rest = Acquire { limit, ..acquire.clone() };
-            leased.extend(self.renew_and_acquire(Some(&rest)).await?.1);
-        }
+        let more = self.more(signs, wanted, leased.len()).await;
+        // What was granted is worth more than what could be: others will tidy up.
+        let missed = |fault: &Fault| {
+            tracing::warn!(?fault, "a look after other workers' runs failed");
+        };
+        leased.extend(more.inspect_err(missed).unwrap_or_default());
         if request.retire {
             self.bury(&[worker], false).await?;
         }
-        let mut grant = self.figures(wanted).await?;
-        (grant.alive, grant.leased) = (!request.retire, leased);
-        Ok(grant)
+        Ok(Some(leased))
+    }
+
+    /// Tidies up, and leases what became ready by that.
+    async fn more(
+        &mut self,
+        signs: Signs,
+        wanted: Option<&Acquire>,
+        leased: usize,
+    ) -> Result<Vec<Leased>, Fault> {
+        let more = self.tidy(signs).await?;
+        let Some(acquire) = wanted.filter(|_| more) else { return Ok(Vec::new()) };
+        let limit = acquire.limit.min(LEASED_MAX).saturating_sub(leased);
+        let rest = Acquire { limit, ..acquire.clone() };
+        Ok(self.renew_and_acquire(Some(&rest)).await?.1)
+    }
+
+    async fn bury(&mut self, who: &[Incarnation], died: bool) -> Result<(), Fault> {
+        let freed = bury::named(self.db, self.conn, self.store.ns, (who, died)).await?;
+        self.stirs.ready |= freed;
+        Ok(())
     }
 
     /// Does what the signs ask for; whether more runs may be ready then.
@@ -101,25 +190,16 @@ impl Call<'_> {
         if signs.forgettable {
             self.forget().await?;
         }
-        let buried = signs.expired && self.bury_expired().await?;
+        let mut freed = false;
+        if signs.expired {
+            freed = bury::expired(self.db, self.conn, (self.store.ns, self.request.worker)).await?;
+            self.stirs.ready |= freed;
+        }
         if signs.delayed {
             let promote = self.db.query(&self.db.sql.promote).bind(self.store.ns);
-            self.db.single(self.conn, promote).await?;
+            self.db.careful(self.conn, promote).await?;
         }
-        Ok(buried || signs.delayed)
-    }
-
-    async fn not_alive(&mut self) -> Result<LeaseGrant, Fault> {
-        let rows = self.db.single(self.conn, self.db.query(&self.db.sql.now)).await?;
-        let now = rows.first().map(|row| Columns::new(row).moment()).transpose()?;
-        Ok(LeaseGrant {
-            now: self.store.shared.reading(now.unwrap_or_default()),
-            alive: false,
-            leased: Vec::new(),
-            held: Vec::new(),
-            peers: Vec::new(),
-            next_due: None,
-        })
+        Ok(freed || signs.delayed)
     }
 
     /// S5: a dead incarnation is never renewed, and gets nothing.
@@ -130,14 +210,14 @@ impl Call<'_> {
         let Some(acquire) = wanted.filter(|acquire| acquire.limit > 0) else {
             let renew = self.db.query(&self.db.sql.renew).bind(self.store.ns);
             let renew = renew.bind(self.request.worker.0).bind(millis(self.request.ttl));
-            let rows = self.db.single(self.conn, renew.bind(millis(DEAD_KEPT))).await?;
+            let rows = self.db.careful(self.conn, renew.bind(millis(DEAD_KEPT))).await?;
             let Some(row) = rows.first() else { return Ok((Signs::default(), Vec::new())) };
             let mut c = Columns::new(row).skip(1);
             let (alive, expired, forgettable) = (c.take()?, c.take()?, c.take()?);
             return Ok((Signs { alive, expired, forgettable, delayed: false }, Vec::new()));
         };
         let statement = self.acquiring(acquire)?;
-        let rows = self.db.single(self.conn, statement).await?;
+        let rows = self.db.careful(self.conn, statement).await?;
         let mut signs = Signs::default();
         let (mut granted, mut served) = (Vec::new(), Vec::new());
         for row in &rows {
@@ -246,9 +326,9 @@ impl Call<'_> {
         let query = self.db.query(&self.db.sql.release).bind(self.store.ns).bind(columns.run);
         let query = query.bind(columns.owner).bind(columns.epoch).bind(columns.nonce);
         let query = query.bind(columns.polls).bind(columns.due).bind(columns.seen);
-        let rows = self.db.single(self.conn, query).await?;
+        let rows = self.db.careful(self.conn, query).await?;
         for row in &rows {
-            self.stirred |= Columns::new(row).take::<i16>()? == 2;
+            self.stirs.add(Columns::new(row).take()?);
         }
         Ok(())
     }
@@ -266,32 +346,8 @@ impl Call<'_> {
             .unzip();
         let query = self.db.query(&self.db.sql.give_back).bind(self.store.ns);
         let query = query.bind(self.request.worker.0).bind(runs).bind(epochs);
-        self.stirred |= !self.db.single(self.conn, query).await?.is_empty();
+        self.stirs.ready |= !self.db.careful(self.conn, query).await?.is_empty();
         Ok(())
-    }
-
-    /// Marks incarnations dead and makes their runs due. Who `died`, and did not retire, leaves
-    /// the moment of its death behind.
-    async fn bury(&mut self, who: &[Incarnation], died: bool) -> Result<(), Fault> {
-        let ids: Vec<Uuid> = who.iter().map(|who| who.0).collect();
-        let mut tx = self.db.begin(self.conn).await?;
-        let query = self.db.query(&self.db.sql.bury).bind(self.store.ns).bind(ids);
-        let buried = self.db.rows(&mut tx, query).await?;
-        let freed = free(self.db, &mut tx, self.store.ns, (&buried, died)).await?;
-        self.db.commit(tx).await?;
-        self.stirred |= freed;
-        Ok(())
-    }
-
-    /// Marks those dead whose lease is over; whether there was one.
-    async fn bury_expired(&mut self) -> Result<bool, Fault> {
-        let mut tx = self.db.begin(self.conn).await?;
-        let query = self.db.query(&self.db.sql.bury_expired).bind(self.store.ns);
-        let buried = self.db.rows(&mut tx, query.bind(self.request.worker.0)).await?;
-        let freed = free(self.db, &mut tx, self.store.ns, (&buried, true)).await?;
-        self.db.commit(tx).await?;
-        self.stirred |= freed;
-        Ok(!buried.is_empty())
     }
 
     /// Forgets those that have been dead for long. Burying one has freed its runs: none names it.
@@ -299,34 +355,6 @@ impl Call<'_> {
         let query = self.db.query(&self.db.sql.incarnations_forget).bind(self.store.ns);
         let query = query.bind(millis(DEAD_KEPT)).bind(FORGOTTEN_AT_ONCE);
         self.db.single(self.conn, query).await.map(drop)
-    }
-
-    async fn figures(&mut self, wanted: Option<&Acquire>) -> Result<LeaseGrant, Fault> {
-        let none = Acquire { limit: 0, runs: None, queues: Vec::new(), code: Vec::new() };
-        let acquire = wanted.unwrap_or(&none);
-        let query = self.db.query(&self.db.sql.figures).bind(self.store.ns);
-        let query = query.bind(self.request.worker.0).bind(acquire.queues.clone());
-        let rows =
-            self.db.single(self.conn, with_code(query.bind(wanted.is_none()), acquire)).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let mut c = Columns::new(row);
-        let now = c.moment()?;
-        let (runs, epochs): (Vec<Uuid>, Vec<i64>) = (c.take()?, c.take()?);
-        let peers: Vec<Uuid> = c.take()?;
-        let held = runs.into_iter().zip(epochs);
-        let grant = LeaseGrant {
-            now: self.store.shared.reading(now),
-            alive: true,
-            leased: Vec::new(),
-            held: held.map(|(run, epoch)| (RunId::from_uuid(run), unsigned(epoch))).collect(),
-            peers: peers.into_iter().map(Incarnation).collect(),
-            next_due: c.moment_or_none()?,
-        };
-        if self.store.shared.clock_lags(now) {
-            let keep = self.db.query(&self.db.sql.clock_keep);
-            self.db.single(self.conn, keep).await?;
-        }
-        Ok(grant)
     }
 }
 
@@ -346,27 +374,6 @@ fn with_code(query: Statement, acquire: &Acquire) -> Statement {
     let versions: Vec<i64> = acquire.code.iter().map(|saga| i64::from(saga.version)).collect();
     let prints: Vec<String> = acquire.code.iter().map(|saga| saga.fingerprint.clone()).collect();
     query.bind(names).bind(versions).bind(prints)
-}
-
-/// Frees the runs of those that were marked dead by an earlier statement of this transaction.
-async fn free(
-    db: &Db,
-    tx: &mut PgConnection,
-    ns: i32,
-    (buried, died): (&[PgRow], bool),
-) -> Result<bool, Fault> {
-    if buried.is_empty() {
-        return Ok(false);
-    }
-    let (mut ids, mut moments): (Vec<Uuid>, Vec<Option<i64>>) = (Vec::new(), Vec::new());
-    for row in buried {
-        let mut c = Columns::new(row);
-        ids.push(c.take()?);
-        let at: i64 = c.take()?;
-        moments.push(died.then_some(at));
-    }
-    let query = db.query(&db.sql.runs_free).bind(ns).bind(ids).bind(moments);
-    Ok(db.run(tx, query).await? > 0)
 }
 
 fn leased_row(row: &PgRow) -> Result<Leased, Fault> {

@@ -2,6 +2,7 @@
 
 mod append;
 mod batch;
+mod bury;
 mod check;
 mod config;
 mod counters;

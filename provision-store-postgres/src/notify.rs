@@ -4,7 +4,7 @@
 //! it: a commit that notifies waits for every other one that does. A few milliseconds' worth go
 //! out as one. Where none can be heard, polling finds everything (L7).
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::BitOrAssign, sync::Arc, time::Duration};
 
 use provision_core::clock;
 use sqlx::{
@@ -19,6 +19,36 @@ use crate::db::{Db, Statement};
 const TOGETHER: Duration = Duration::from_millis(5);
 /// How soon a lost connection is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a piece of work has to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stirs {
+    /// Runs have become ready.
+    pub(crate) ready: bool,
+    /// Runs will be due later: claims of this process must not sleep past that. Those of others
+    /// look often enough.
+    pub(crate) later: bool,
+}
+
+impl Stirs {
+    /// Runs have become ready, or not.
+    pub(crate) fn ready(ready: bool) -> Self {
+        Self { ready, later: false }
+    }
+
+    /// Adds a run that was put in that place: 2 is ready, 1 is due later.
+    pub(crate) fn add(&mut self, place: i16) {
+        self.ready |= place == 2;
+        self.later |= place == 1;
+    }
+}
+
+impl BitOrAssign for Stirs {
+    fn bitor_assign(&mut self, other: Self) {
+        self.ready |= other.ready;
+        self.later |= other.later;
+    }
+}
 
 /// Tells that runs have become ready.
 #[derive(Debug)]
@@ -35,10 +65,14 @@ impl Stirred {
         Self { here: Notify::new(), elsewhere: Notify::new(), channel }
     }
 
-    /// Runs have become ready by a commit of this process.
-    pub(crate) fn stir(&self) {
-        self.here.notify_waiters();
-        self.elsewhere.notify_one();
+    /// Tells what a commit of this process has to tell.
+    pub(crate) fn stir(&self, stirs: Stirs) {
+        if stirs.ready || stirs.later {
+            self.here.notify_waiters();
+        }
+        if stirs.ready {
+            self.elsewhere.notify_one();
+        }
     }
 
     /// Ends when runs have become ready.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::{
+    notify::Stirs,
     rows::{Columns, count, moment, unsigned},
     store::PostgresStore,
 };
@@ -32,9 +33,8 @@ impl Queue for PostgresStore {
         let runs: Vec<Uuid> = offers.iter().map(|offer| *offer.run.as_uuid()).collect();
         let due: Vec<i64> = offers.iter().map(|offer| moment(offer.due)).collect();
         let statement = db.query(&db.sql.offer).bind(self.ns).bind(runs).bind(due);
-        if !db.once("offer", statement).await?.is_empty() {
-            self.shared.stirred.stir();
-        }
+        let rows = db.once("offer", statement).await?;
+        self.shared.stirred.stir(Stirs::ready(!rows.is_empty()));
         Ok(())
     }
 
@@ -61,7 +61,7 @@ impl Queue for PostgresStore {
     }
 
     async fn wake(&self, _runs: &[RunId]) -> Result<(), StoreError> {
-        self.shared.stirred.stir();
+        self.shared.stirred.stir(Stirs::ready(true));
         Ok(())
     }
 

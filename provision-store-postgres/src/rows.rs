@@ -9,7 +9,7 @@ use provision_core::{
     store::{Frame, Guard, GuardUntil, Incarnation, Parent, Request, RunHead, RunRecord, SagaRef},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
+use sqlx::{Column, Decode, Postgres, Row as _, Type, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::error::{Fault, bad_row};
@@ -19,7 +19,7 @@ pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Stored numbers are never negative; one that is was damaged, and reads as 0.
+/// What was worked out from clocks and counts, and is not stored; below 0 it is 0.
 pub(crate) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
@@ -47,6 +47,10 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|_error| bad_row("json"))
 }
 
+fn stored(value: i64, column: &str) -> Result<u64, Fault> {
+    u64::try_from(value).map_err(|_error| bad_row(column))
+}
+
 /// Reads the columns of a row from left to right.
 pub(crate) struct Columns<'r> {
     row: &'r PgRow,
@@ -70,8 +74,10 @@ impl<'r> Columns<'r> {
         Ok(value)
     }
 
+    /// S3: stored numbers and moments are never negative; one that is was damaged.
     pub(crate) fn number(&mut self) -> Result<u64, Fault> {
-        self.take().map(unsigned)
+        let column = self.row.columns().get(self.next).map_or("?", Column::name);
+        stored(self.take()?, column)
     }
 
     fn small(&mut self, column: &'static str) -> Result<u32, Fault> {
@@ -79,11 +85,13 @@ impl<'r> Columns<'r> {
     }
 
     pub(crate) fn moment(&mut self) -> Result<Timestamp, Fault> {
-        self.take().map(at)
+        self.number().map(Timestamp::from_millis)
     }
 
     pub(crate) fn moment_or_none(&mut self) -> Result<Option<Timestamp>, Fault> {
-        Ok(self.take::<Option<i64>>()?.map(at))
+        let column = self.row.columns().get(self.next).map_or("?", Column::name);
+        let value = self.take::<Option<i64>>()?.map(|value| stored(value, column));
+        Ok(value.transpose()?.map(Timestamp::from_millis))
     }
 
     pub(crate) fn run(&mut self) -> Result<RunId, Fault> {
@@ -159,19 +167,19 @@ fn journal(c: &mut Columns<'_>) -> Result<(Vec<Frame>, Vec<Request>), Fault> {
     let (seqs, epochs, ats): (Vec<i64>, Vec<i64>, Vec<i64>) = (c.take()?, c.take()?, c.take()?);
     let bodies: Vec<String> = c.take()?;
     let frames = seqs.into_iter().zip(epochs).zip(ats).zip(bodies);
-    let frames = frames.map(|(((seq, epoch), time), body)| Frame {
-        seq: unsigned(seq),
-        epoch: unsigned(epoch),
-        at: at(time),
-        body: Arc::from(body),
+    let frames = frames.map(|(((seq, epoch), time), body)| {
+        let (seq, epoch) = (stored(seq, "seqs")?, stored(epoch, "epochs")?);
+        let at = Timestamp::from_millis(stored(time, "ats")?);
+        Ok(Frame { seq, epoch, at, body: Arc::from(body) })
     });
     let (numbers, ats, bodies): (Vec<i64>, Vec<i64>, Vec<String>) =
         (c.take()?, c.take()?, c.take()?);
     let requests = numbers.into_iter().zip(ats).zip(bodies).map(|((number, time), body)| {
         let body = Payload::from_json(body).map_err(|_error| bad_row("body"))?;
-        Ok(Request { number: unsigned(number), at: at(time), body })
+        let at = Timestamp::from_millis(stored(time, "ats")?);
+        Ok(Request { number: stored(number, "numbers")?, at, body })
     });
-    Ok((frames.collect(), requests.collect::<Result<_, Fault>>()?))
+    Ok((frames.collect::<Result<_, Fault>>()?, requests.collect::<Result<_, Fault>>()?))
 }
 
 /// The columns of the ledger.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     db::{Db, Statement},
     error::Fault,
+    notify::Stirs,
     rows::{Columns, at, head, json, millis, moment, signed},
 };
 
@@ -39,7 +40,10 @@ pub(crate) async fn lane(
         return Ok(lane);
     }
     let mut tx = db.begin(conn).await?;
-    let lane = db.lane(&mut tx, ns, &new.queue, &new.saga).await?;
+    let lane = match db.lane(&mut tx, ns, &new.queue, &new.saga).await {
+        Ok(lane) => lane,
+        Err(fault) => return Err(db.undone(tx, fault).await),
+    };
     db.commit(tx).await?;
     db.remember_lane(ns, &new.queue, &new.saga, lane);
     Ok(lane)
@@ -51,7 +55,7 @@ pub(crate) type Added = HashMap<(i32, Uuid), AddedRun>;
 /// A run that was added.
 pub(crate) struct AddedRun {
     pub(crate) leased: bool,
-    pub(crate) ready: bool,
+    pub(crate) stirs: Stirs,
     updated_at: i64,
 }
 
@@ -156,7 +160,9 @@ pub(crate) fn added(rows: &[sqlx::postgres::PgRow]) -> Result<Added, Fault> {
         let mut c = Columns::new(row);
         let key = (c.take()?, c.take()?);
         let (leased, place): (bool, i16) = (c.take()?, c.take()?);
-        found.insert(key, AddedRun { leased, ready: place == 2, updated_at: c.take()? });
+        let mut stirs = Stirs::default();
+        stirs.add(place);
+        found.insert(key, AddedRun { leased, stirs, updated_at: c.take()? });
     }
     Ok(found)
 }
@@ -222,7 +228,7 @@ pub(crate) async fn one(
     tx: &mut PgConnection,
     ns: i32,
     new: &NewRun,
-) -> Result<Option<(Submitted, bool)>, Fault> {
+) -> Result<Option<(Submitted, Stirs)>, Fault> {
     if let Some(guard) = &new.head.guard
         && !lock_guard(db, tx, ns, &guard.key).await?
     {
@@ -232,21 +238,21 @@ pub(crate) async fn one(
     let run = Adding { ns, lane, nonce: nonce()?, new };
     let rows = db.rows(tx, adding(db, std::slice::from_ref(&run))?).await?;
     match added(&rows)?.get(&(ns, *new.head.id.as_uuid())) {
-        Some(added) => Ok(Some((created(&run, added), added.ready))),
-        None => Ok(known(db, tx, ns, &new.head).await?.map(|found| (found, false))),
+        Some(added) => Ok(Some((created(&run, added), added.stirs))),
+        None => Ok(known(db, tx, ns, &new.head).await?.map(|found| (found, Stirs::default()))),
     }
 }
 
-/// Adds one run that begins with another run's append; whether somebody should look for it. One
-/// that is there already stays as it is.
+/// Adds one run that begins with another run's append; who should look for it. One that is there
+/// already stays as it is.
 pub(crate) async fn begin(
     db: &Db,
     tx: &mut PgConnection,
     ns: i32,
     new: &NewRun,
-) -> Result<bool, Fault> {
+) -> Result<Stirs, Fault> {
     match one(db, tx, ns, new).await? {
-        Some((_, ready)) => Ok(ready),
+        Some((_, stirs)) => Ok(stirs),
         None => Err(Fault::Busy),
     }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -30,8 +31,8 @@ use crate::{
     check,
     config::{PostgresConfig, Server},
     counters::Counters,
-    db::Db,
-    error::{Fault, sorted},
+    db::{Db, SETTLE},
+    error::{Fault, opening},
     extras,
     held::Held,
     host::EndHandlers,
@@ -46,6 +47,8 @@ use crate::{
 const OPEN: &str = "open the store";
 /// The clock's reading is kept in the database this often, while there is a worker.
 const CLOCK_KEPT_MS: i64 = 1_000;
+/// A connection that was idle for longer is looked at before it is used.
+const RESTED: Duration = Duration::from_millis(250);
 
 /// Keeps runs, leases, queue, limits, secrets and the ledger in one schema of a PostgreSQL database.
 ///
@@ -197,8 +200,8 @@ impl Shared {
 
     /// Whether the database should keep this reading.
     pub(crate) fn clock_lags(&self, now: Timestamp) -> bool {
-        let (now, kept) = (moment(now), self.kept.load(Relaxed));
-        let lags = now < kept || now.saturating_sub(kept) > CLOCK_KEPT_MS;
+        let now = moment(now);
+        let lags = now.saturating_sub(self.kept.load(Relaxed)) > CLOCK_KEPT_MS;
         if lags {
             self.kept.store(now, Relaxed);
         }
@@ -208,15 +211,15 @@ impl Shared {
 
 /// The pool, after the server was looked at and the schema is up to date.
 async fn connect(config: &PostgresConfig, schema: &Schema) -> Result<Db, StoreError> {
-    let db = |pool| Db::new(pool, Sql::of(schema), config.pooler, config.busy);
-    let sorted = |error| sorted(error, OPEN);
+    let db = |pool| Db::new(pool, Sql::of(schema), config);
+    let sorted = |error| opening(error, OPEN);
     let url = match &config.server {
         Server::Pool(pool) => {
             let db = db(pool.clone());
-            let mut conn = db.acquire(OPEN).await?;
+            let mut conn = pool.acquire().await.map_err(sorted)?;
             let prepared = prepare(&db, &mut conn, config, schema).await;
             drop(conn);
-            return prepared.map(|()| db).map_err(|fault| fault.into_store(OPEN));
+            return prepared.map(|()| db).map_err(|fault| fault.at_opening(OPEN));
         }
         Server::Url(url) => url,
     };
@@ -225,8 +228,17 @@ async fn connect(config: &PostgresConfig, schema: &Schema) -> Result<Db, StoreEr
     let pool = PgPoolOptions::new()
         .max_connections(config.connections_max)
         .acquire_timeout(config.connect_timeout)
-        // A call that meets a lost connection is repeated anyway; a look at each costs a way.
-        .test_before_acquire(false);
+        .test_before_acquire(false)
+        // One that has rested is looked at: after a restart of the server all of them are dead, and
+        // a heartbeat would meet them one at a time.
+        .before_acquire(|conn, about| {
+            Box::pin(async move {
+                if about.idle_for > RESTED {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        });
     let pool = match config.pooler {
         true => pool,
         false => pool.after_connect(|conn, _| Box::pin(async { settle(conn).await })),
@@ -239,15 +251,11 @@ async fn connect(config: &PostgresConfig, schema: &Schema) -> Result<Db, StoreEr
     let prepared = prepare(&db, &mut conn, config, schema).await;
     // The server ends a connection that is only dropped, too.
     drop(conn.close().await);
-    prepared.map(|()| db).map_err(|fault| fault.into_store(OPEN))
+    prepared.map(|()| db).map_err(|fault| fault.at_opening(OPEN))
 }
 
-/// Statements are few, short and made for their indexes: plans are made once, by no statistics of
-/// tables that were empty a moment ago, and not compiled.
 async fn settle(conn: &mut PgConnection) -> sqlx::Result<()> {
-    const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET jit = off; \
-                            SET enable_seqscan = off";
-    conn.execute(sqlx::raw_sql(SETTINGS)).await.map(drop)
+    conn.execute(sqlx::raw_sql(SETTLE)).await.map(drop)
 }
 
 async fn prepare(

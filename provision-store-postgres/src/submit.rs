@@ -27,7 +27,7 @@ use crate::{
     db::Db,
     error::{Fault, busy},
     held::Held,
-    notify::Stirred,
+    notify::{Stirred, Stirs},
     rows::Columns,
     start::{self, Added, Adding},
 };
@@ -42,11 +42,14 @@ const AGAIN: Duration = Duration::from_millis(3);
 const ROWS_MAX: usize = 256;
 const BYTES_MAX: usize = 8 << 20;
 
-/// One call that waits for its answer: all of it is written, or nothing.
+/// One call that waits for its answer. What others hold of it is tried again, when the rest may be
+/// written already.
 pub(crate) struct Call {
     ns: i32,
     batch: Vec<Submission>,
     answers: Vec<Option<Submitted>>,
+    /// One of its runs is there, and cannot be read.
+    failed: Option<StoreError>,
     since: Instant,
     reply: oneshot::Sender<Result<Vec<Submitted>, StoreError>>,
 }
@@ -100,7 +103,7 @@ impl Call {
     }
 
     fn is_answered(&self) -> bool {
-        self.answers.iter().all(Option::is_some)
+        self.failed.is_some() || self.answers.iter().all(Option::is_some)
     }
 }
 
@@ -118,7 +121,8 @@ pub(crate) async fn submit_all(
     }
     let (reply, answer) = oneshot::channel();
     let answers = batch.iter().map(|_| None).collect();
-    let call = Call { ns, batch: batch.to_vec(), answers, since: Instant::now(), reply };
+    let call =
+        Call { ns, batch: batch.to_vec(), answers, failed: None, since: Instant::now(), reply };
     desk.send(call).await.map_err(|_closed| StoreError::unavailable(OPERATION))?;
     answer.await.map_err(|_gone| StoreError::unavailable(OPERATION))?
 }
@@ -129,13 +133,13 @@ pub(crate) struct Clerk {
     waiting: VecDeque<Call>,
     held: Held,
     stirred: Arc<Stirred>,
-    /// All that is pending was held by others.
-    stuck: bool,
+    /// So many calls were tried one after the other and not answered: others hold what they need.
+    stuck: usize,
 }
 
 impl Clerk {
     pub(crate) fn new(calls: mpsc::Receiver<Call>, held: Held, stirred: Arc<Stirred>) -> Self {
-        Self { calls, waiting: VecDeque::new(), held, stirred, stuck: false }
+        Self { calls, waiting: VecDeque::new(), held, stirred, stuck: 0 }
     }
 
     /// Works until the last handle of the store is gone, and what is pending then is written.
@@ -143,6 +147,7 @@ impl Clerk {
         while self.gather().await {
             let mut again = Vec::new();
             let (kind, batch) = self.take();
+            let all = batch.len();
             let mut parts = vec![batch];
             while let Some(mut part) = parts.pop() {
                 match self.attempt(kind, &mut part).await {
@@ -151,7 +156,7 @@ impl Clerk {
                         let rest = part.split_off(part.len() / 2);
                         parts.extend([rest, part]);
                     }
-                    Err(Fault::Busy) => again.extend(self.answer(part)),
+                    Err(fault) if fault.is_busy() => again.extend(self.answer(part)),
                     Err(fault) => {
                         self.held.give_back();
                         for call in part {
@@ -162,7 +167,7 @@ impl Clerk {
                 }
             }
             self.held.pause();
-            self.stuck = self.waiting.is_empty() && !again.is_empty();
+            self.stuck = if again.len() == all { self.stuck.saturating_add(all) } else { 0 };
             self.waiting.extend(again);
         }
     }
@@ -174,10 +179,14 @@ impl Clerk {
                 Some(call) => self.waiting.push_back(call),
                 None => return false,
             }
-        } else if std::mem::take(&mut self.stuck)
-            && let Ok(Some(call)) = timeout(AGAIN, self.calls.recv()).await
-        {
-            self.waiting.push_back(call);
+        } else if self.stuck >= self.waiting.len() {
+            self.stuck = 0;
+            match timeout(AGAIN, self.calls.recv()).await {
+                Ok(Some(call)) => self.waiting.push_back(call),
+                // Nobody can send any more; what is held by others is not asked for faster.
+                Ok(None) => clock::sleep(AGAIN).await,
+                Err(_over) => {}
+            }
         }
         // Whoever was answered a moment ago comes back before the next batch is closed.
         yield_now().await;
@@ -224,14 +233,12 @@ impl Clerk {
 
     async fn attempt(&mut self, kind: Kind, calls: &mut [Call]) -> Result<(), Fault> {
         let (db, conn) = self.held.get(OPERATION).await?;
-        let stirred = match kind {
+        let stirs = match kind {
             Kind::Starts => starts(db, conn, calls).await?,
-            Kind::Requests => requests(db, conn, calls).await?,
+            Kind::Requests => Stirs::ready(requests(db, conn, calls).await?),
             Kind::Mixed => mixed(db, conn, calls).await?,
         };
-        if stirred {
-            self.stirred.stir();
-        }
+        self.stirred.stir(stirs);
         Ok(())
     }
 
@@ -244,15 +251,16 @@ impl Clerk {
                 continue;
             }
             let answers: Option<Vec<_>> = call.answers.into_iter().collect();
+            let answers = call.failed.map_or(answers.ok_or_else(|| busy(OPERATION)), Err);
             // A caller that has gone away does not want to know.
-            let _ = call.reply.send(answers.ok_or_else(|| busy(OPERATION)));
+            let _ = call.reply.send(answers);
         }
         again
     }
 }
 
 /// New runs of many calls, in one statement; those that somebody else is about to add stay open.
-async fn starts(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<bool, Fault> {
+async fn starts(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<Stirs, Fault> {
     let (mut runs, mut seen) = (Vec::new(), HashSet::new());
     let mut places: Vec<(usize, usize)> = Vec::new();
     let mut others: Vec<(usize, usize)> = Vec::new();
@@ -270,31 +278,45 @@ async fn starts(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<
         }
     }
     let added = add(db, conn, &runs).await?;
-    let (mut answers, mut stirred) = (Vec::new(), false);
+    let (mut answers, mut stirs) = (Vec::new(), Stirs::default());
     for (run, place) in runs.iter().zip(places) {
         match added.get(&(run.ns, *run.new.head.id.as_uuid())) {
             Some(added) => {
-                stirred |= added.ready;
+                stirs |= added.stirs;
                 answers.push((place, start::created(run, added)));
             }
             None => others.push(place),
         }
-    }
-    for (at, place) in others {
-        let submission = calls.get(at).and_then(|call| Some((call.ns, call.batch.get(place)?)));
-        let Some((ns, Submission::Run(new))) = submission else { continue };
-        let mut tx = db.begin_if_pooler(conn).await?;
-        if let Some(answer) = start::known(db, tx.conn(), ns, &new.head).await? {
-            answers.push(((at, place), answer));
-        }
-        tx.end(db).await?;
     }
     for ((at, place), answer) in answers {
         if let Some(call) = calls.get_mut(at) {
             call.set(place, answer);
         }
     }
-    Ok(stirred)
+    for (at, place) in others {
+        if let Some(call) = calls.get_mut(at) {
+            look(db, conn, (call, place)).await?;
+        }
+    }
+    Ok(stirs)
+}
+
+/// Answers a start of a call by the run that stands in its way. One that cannot be read fails the
+/// call that names it, and no other (S3).
+async fn look(
+    db: &Db,
+    conn: &mut PgConnection,
+    (call, place): (&mut Call, usize),
+) -> Result<(), Fault> {
+    let Some(Submission::Run(new)) = call.batch.get(place) else { return Ok(()) };
+    let mut tx = db.begin_if_pooler(conn).await?;
+    match start::known(db, tx.conn(), call.ns, &new.head).await {
+        Ok(Some(answer)) => call.set(place, answer),
+        Ok(None) => {}
+        Err(fault) if fault.is_bad_row() => call.failed = Some(fault.into_store(OPERATION)),
+        Err(fault) => return Err(fault),
+    }
+    tx.end(db).await
 }
 
 /// Adds runs: one statement, or one transaction where there are very many.
@@ -365,20 +387,34 @@ async fn ask(
 }
 
 /// One call after the other, each in a transaction of its own.
-async fn mixed(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<bool, Fault> {
-    let mut stirred = false;
+async fn mixed(db: &Db, conn: &mut PgConnection, calls: &mut [Call]) -> Result<Stirs, Fault> {
+    let mut all = Stirs::default();
     for call in calls {
         let mut tx = db.begin(conn).await?;
-        let mut answers = Vec::with_capacity(call.batch.len());
-        for submission in &call.batch {
-            let answer = one(db, &mut tx, call.ns, submission).await?.ok_or(Fault::Busy)?;
-            stirred |= matches!(answer, Submitted::Created(None) | Submitted::Requested(_));
-            answers.push(Some(answer));
+        match mixed_in(db, &mut tx, call).await {
+            Ok((answers, stirs)) => {
+                db.commit(tx).await?;
+                call.answers = answers;
+                all |= stirs;
+            }
+            Err(fault) => return Err(db.undone(tx, fault).await),
         }
-        db.commit(tx).await?;
-        call.answers = answers;
     }
-    Ok(stirred)
+    Ok(all)
+}
+
+async fn mixed_in(
+    db: &Db,
+    tx: &mut PgConnection,
+    call: &Call,
+) -> Result<(Vec<Option<Submitted>>, Stirs), Fault> {
+    let (mut answers, mut all) = (Vec::with_capacity(call.batch.len()), Stirs::default());
+    for submission in &call.batch {
+        let (answer, stirs) = one(db, tx, call.ns, submission).await?.ok_or(Fault::Busy)?;
+        all |= stirs;
+        answers.push(Some(answer));
+    }
+    Ok((answers, all))
 }
 
 /// Writes one submission inside a transaction; `None` when somebody else holds what it needs.
@@ -387,12 +423,10 @@ pub(crate) async fn one(
     tx: &mut PgConnection,
     ns: i32,
     submission: &Submission,
-) -> Result<Option<Submitted>, Fault> {
+) -> Result<Option<(Submitted, Stirs)>, Fault> {
     match submission {
-        Submission::Run(new) => Ok(start::one(db, tx, ns, new).await?.map(|(answer, _)| answer)),
-        Submission::Request { run, body } => {
-            Ok(ask(db, tx, &[(ns, *run, body)]).await?.pop().flatten())
-        }
+        Submission::Run(new) => start::one(db, tx, ns, new).await,
+        Submission::Request { run, body } => ask_one(db, tx, ns, (*run, body)).await,
         Submission::Reopen { run, body } => {
             let keys = (vec![ns], vec![*run.as_uuid()]);
             let lock = db.query(&db.sql.heads_lock).bind(keys.0).bind(keys.1);
@@ -400,13 +434,27 @@ pub(crate) async fn one(
             if locked {
                 match retake(db, tx, ns, run).await? {
                     Retaken::Busy => return Ok(None),
-                    Retaken::HeldBy(holder) => return Ok(Some(holder)),
+                    Retaken::HeldBy(holder) => return Ok(Some((holder, Stirs::default()))),
                     Retaken::Done => {}
                 }
             }
-            Ok(ask(db, tx, &[(ns, *run, body)]).await?.pop().flatten())
+            ask_one(db, tx, ns, (*run, body)).await
         }
     }
+}
+
+async fn ask_one(
+    db: &Db,
+    tx: &mut PgConnection,
+    ns: i32,
+    (run, body): (RunId, &Payload),
+) -> Result<Option<(Submitted, Stirs)>, Fault> {
+    let answer = ask(db, tx, &[(ns, run, body)]).await?.pop().flatten();
+    let stirs = |answer: &Submitted| Stirs::ready(matches!(answer, Submitted::Requested(_)));
+    Ok(answer.map(|answer| {
+        let stirs = stirs(&answer);
+        (answer, stirs)
+    }))
 }
 
 /// What became of a business key that a run's end had freed.
@@ -442,8 +490,10 @@ pub(crate) async fn patiently(
 ) -> Result<Submitted, Fault> {
     let since = Instant::now();
     loop {
-        if let Some(answer) = one(db, tx, ns, submission).await? {
-            return Ok(answer);
+        match one(db, tx, ns, submission).await {
+            Ok(Some((answer, _))) => return Ok(answer),
+            Ok(None) | Err(Fault::Busy) => {}
+            Err(fault) => return Err(fault),
         }
         if since.elapsed() >= db.busy {
             return Err(busy(operation).into());

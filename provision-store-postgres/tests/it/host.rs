@@ -1,6 +1,12 @@
 //! The host's own rows: with the end of a run, and with its start.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use provision_core::{
     error::StoreErrorKind,
@@ -12,7 +18,9 @@ use provision_core::{
     },
 };
 use provision_store_postgres::PostgresStore;
-use provision_testkit::conformance::{Handle, acquire_any, append_of, new_worker, run_head};
+use provision_testkit::conformance::{
+    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::given::Schema;
@@ -102,6 +110,8 @@ async fn a_host_that_refuses_rolls_back_that_end_and_nothing_else() {
     let batch = [end(&bad, 1), end(&good, 1)];
     let error = store.append(&batch).await.err().unwrap();
     assert_eq!((error.kind(), error.code()), (StoreErrorKind::Invalid, "host_write_failed"));
+    let said = error.context().unwrap_or_default();
+    assert!(said.contains("42P01"), "{said:?} is what the host's statement met");
     assert_eq!(handle.head(refused).await.status, RunStatus::Running);
     assert_eq!(handle.record(refused).await.frames.len(), 0);
     assert_eq!(clients(&schema).await, [good.record.head.id.to_string()], "the other one stands");
@@ -115,6 +125,60 @@ async fn a_host_that_refuses_rolls_back_that_end_and_nothing_else() {
     assert_eq!(error.code(), "host_write_failed", "a panic");
     assert_eq!(clients(&schema).await.len(), 1);
     handle.applied(append_of(&bad, 9)).await;
+}
+
+// covers: S18
+#[tokio::test]
+async fn trouble_of_the_server_in_a_handler_is_no_refusal_of_the_host() {
+    let Some(schema) = Schema::new() else { return };
+    let store = store(&schema).await;
+    let leased = leased(&store).await;
+    let (sql, troubled) = (insert_into(&schema), Arc::new(AtomicBool::new(true)));
+    store.on_end(move |tx, append| {
+        let (sql, trouble) = (sql.clone(), troubled.swap(false, SeqCst));
+        Box::pin(async move {
+            if trouble {
+                tx.execute("SELECT pg_terminate_backend(pg_backend_pid())").await?;
+            }
+            let insert = sqlx::query(AssertSqlSafe(sql)).bind(append.run.to_string());
+            insert.execute(tx).await.map(drop)
+        })
+    });
+    let append = [end(&leased, 1)];
+    let error = store.append(&append).await.err().unwrap();
+    assert!(error.is_transient(), "{error}");
+    let again = store.append(&append).await.unwrap();
+    assert_eq!(again, [Appended::Applied { requests: 0, lease_lost: false }]);
+    assert_eq!(clients(&schema).await.len(), 1);
+}
+
+// covers: L1
+#[tokio::test]
+async fn a_handler_that_hangs_fails_its_own_end_and_holds_up_others_for_seconds() {
+    let Some(schema) = Schema::new() else { return };
+    let store = store(&schema).await;
+    let (hangs, waits, other) = (leased(&store).await, leased(&store).await, leased(&store).await);
+    let waiting = waits.record.head.id;
+    store.on_end(move |tx, append| {
+        let in_sql = append.run == waiting;
+        Box::pin(async move {
+            match in_sql {
+                true => tx.execute("SELECT pg_sleep(60)").await.map(drop),
+                false => std::future::pending().await,
+            }
+        })
+    });
+    for one in [hangs, waits] {
+        let (end, step) = ([end(&one, 1)], [append_of(&other, 1)]);
+        let both = async { tokio::join!(store.append(&end), store.append(&step)) };
+        let (ended, stepped) = tokio::time::timeout(Duration::from_secs(9), both).await.unwrap();
+        let error = ended.err().unwrap();
+        assert_eq!((error.kind(), error.code()), (StoreErrorKind::Invalid, "host_write_failed"));
+        assert!(error.context().unwrap_or_default().contains("5 s"), "{error}");
+        assert!(matches!(stepped.unwrap()[..], [Appended::Applied { .. }]));
+        let handle = Handle::of(Arc::new(store.clone()));
+        assert_eq!(handle.head(one.record.head.id).await.seq, 0);
+    }
 }
 
 // covers: R1-80
@@ -203,6 +267,81 @@ async fn a_host_that_holds_a_key_stalls_no_other_start_and_no_step() {
     tx.commit().await.unwrap();
     let answer = same.await.unwrap().unwrap();
     assert!(matches!(answer[..], [Submitted::Known(_)]), "{answer:?}");
+}
+
+// covers: R3-14, S2
+#[tokio::test]
+async fn a_new_kind_of_saga_in_an_open_transaction_stalls_no_other() {
+    let Some(schema) = Schema::new() else { return };
+    let store = store(&schema).await;
+    let (leased, parent) = (leased(&store).await, leased(&store).await);
+    let fresh = || {
+        let mut head = run_head();
+        head.saga.version += 1;
+        NewRun { head, lease_to: None }
+    };
+    let mut conn = schema.connect().await;
+    let mut tx = conn.begin().await.unwrap();
+    store.start_in(&mut tx, &[Submission::Run(Box::new(fresh()))]).await.unwrap();
+    let same = tokio::spawn({
+        let (store, new) = (store.clone(), fresh());
+        async move { store.submit(&[Submission::Run(Box::new(new))]).await }
+    });
+    let mut begins = append_of(&parent, 1);
+    begins.starts = vec![fresh()];
+    let begins = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(&[begins]).await }
+    });
+    let others = async {
+        for number in 1..20 {
+            store.submit(&[run(&format!("order:{number}"))]).await.unwrap();
+            let mut append = append_of(&leased, number);
+            append.ledger = vec![ledger_row(append.run, "vm", &number.to_string())];
+            store.append(&[append]).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), others).await.expect("nobody waits");
+    assert!(!same.is_finished() && !begins.is_finished(), "only these need it");
+    tx.commit().await.unwrap();
+    let answer = same.await.unwrap().unwrap();
+    assert!(matches!(answer[..], [Submitted::Created(None)]), "{answer:?}");
+    assert!(matches!(begins.await.unwrap().unwrap()[..], [Appended::Applied { .. }]));
+}
+
+// covers: S2
+#[tokio::test]
+async fn an_append_that_waits_for_others_holds_nothing_meanwhile() {
+    let Some(schema) = Schema::new() else { return };
+    let store = store(&schema).await;
+    let parent = leased(&store).await;
+    let child = || {
+        let mut head = run_head();
+        head.key = Some("order:1".to_owned());
+        NewRun { head, lease_to: None }
+    };
+    let mut conn = schema.connect().await;
+    let mut tx = conn.begin().await.unwrap();
+    store.start_in(&mut tx, &[Submission::Run(Box::new(child()))]).await.unwrap();
+    let mut begins = append_of(&parent, 1);
+    begins.starts = vec![child()];
+    let begins = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(&[begins]).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let run = *parent.record.head.id.as_uuid();
+    let lock = format!("SELECT 1 FROM {}.heads WHERE run = $1 FOR UPDATE SKIP LOCKED", schema.name);
+    let mut other = schema.connect().await;
+    let mut free = 0;
+    for _ in 0..20 {
+        let look = sqlx::query(AssertSqlSafe(lock.clone())).bind(run).fetch_optional(&mut other);
+        free += u32::from(look.await.unwrap().is_some());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(free >= 10, "the parent's row was free {free} times of 20");
+    tx.commit().await.unwrap();
+    assert!(matches!(begins.await.unwrap().unwrap()[..], [Appended::Applied { .. }]));
 }
 
 // covers: R2-51

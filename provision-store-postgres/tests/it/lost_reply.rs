@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -26,6 +26,9 @@ struct Proxy {
     url: String,
     /// The next answer is read from the server and thrown away, and its connection is cut.
     cut: Arc<AtomicBool>,
+    /// So many answers inside a transaction are left: the last one is kept back, and its connection
+    /// stands still.
+    left: Arc<AtomicU32>,
 }
 
 impl Proxy {
@@ -35,18 +38,23 @@ impl Proxy {
         let (head, at) = url.rsplit_once('@').unwrap();
         let (server, database) = at.split_once('/').unwrap();
         let (server, cut) = (server.to_owned(), Arc::new(AtomicBool::new(false)));
-        let cuts = Arc::clone(&cut);
+        let left = Arc::new(AtomicU32::new(u32::MAX));
+        let orders = (Arc::clone(&cut), Arc::clone(&left));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(carry(client, server, Arc::clone(&cuts)));
+                tokio::spawn(carry(client, server, orders.clone()));
             }
         });
-        Self { url: format!("{head}@127.0.0.1:{port}/{database}"), cut }
+        Self { url: format!("{head}@127.0.0.1:{port}/{database}"), cut, left }
     }
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Arc<AtomicBool>) {
+async fn carry(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    (cut, left): (Arc<AtomicBool>, Arc<AtomicU32>),
+) {
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
@@ -60,6 +68,10 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Arc<AtomicBool
                 // to be.
                 let ready = down[..read].ends_with(b"Z\0\0\0\x05I");
                 if ready && cut.swap(false, SeqCst) { return }
+                let inside = down[..read].ends_with(b"Z\0\0\0\x05T");
+                if inside && left.fetch_sub(1, SeqCst) == 1 {
+                    std::future::pending::<()>().await;
+                }
                 if client.write_all(&down[..read]).await.is_err() { return }
             }
         }
@@ -68,7 +80,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Arc<AtomicBool
 
 async fn through(schema: &Schema, proxy: &Proxy) -> PostgresStore {
     let config = PostgresConfig::new(&proxy.url).with_schema(&schema.name);
-    let config = config.with_unsafe_settings(true).with_notify(false).with_connections_max(2);
+    let config = config.with_unsafe_settings(true).with_notify(false).with_connections_max(4);
     config.with_connect_timeout(Duration::from_secs(5)).open().await.unwrap()
 }
 
@@ -110,6 +122,35 @@ async fn an_append_whose_answer_was_lost_finds_itself() {
     assert!(lost >= 10, "only {lost} answers were lost");
     let record = handle.record(leased.record.head.id).await;
     assert_eq!((record.head.seq, record.frames.len()), (40, 40), "each once");
+}
+
+// A process that is stopped between two statements of a transaction holds what that one locked.
+// covers: L2
+#[tokio::test]
+async fn a_process_that_freezes_inside_a_transaction_is_taken_over() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::before(&schema.url).await;
+    let (frozen, other) = (through(&schema, &proxy).await, schema.open().await);
+    let handle = Handle::of(Arc::new(frozen.clone()));
+    let run = handle.started(run_head()).await;
+    let ttl = Duration::from_secs(15);
+    let leased = handle.lease(&acquire_any(new_worker(), ttl)).await.leased.remove(0);
+    let mut append = append_of(&leased, 1);
+    append.ledger = vec![ledger_row(run, "vm", "web-1")];
+    // The answer to the lock of its rows is the fifth, or another one before it.
+    let hung = tokio::spawn(async move { frozen.append(&[append]).await });
+    let handle = Handle::of(Arc::new(other));
+    proxy.left.store(5, SeqCst);
+    schema.pass(ttl * 2).await;
+    let (begun, worker) = (std::time::Instant::now(), new_worker());
+    let mut tries = 0;
+    while handle.lease(&acquire_any(worker, ttl * 100)).await.leased.is_empty() {
+        tries += 1;
+        assert!(begun.elapsed() < Duration::from_secs(14), "its rows are locked for ever");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(tries > 10, "its rows were not locked");
+    hung.abort();
 }
 
 // covers: S1, S2, S19

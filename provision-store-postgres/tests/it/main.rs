@@ -15,6 +15,7 @@
 
 mod conformance;
 mod crash_matrix;
+mod damage;
 mod given;
 mod group_commit;
 mod host;

@@ -159,3 +159,31 @@ async fn a_role_without_rights_is_told_what_is_missing() {
     drop_role(&mut conn, &name).await;
     conn.close().await.unwrap();
 }
+
+// covers: S18
+#[tokio::test]
+async fn a_password_that_is_changed_under_way_is_trouble_that_passes() {
+    let Some(schema) = Schema::new() else { return };
+    let mut conn = schema.connect().await;
+    let (name, url) = role(&schema, &mut conn).await;
+    let own = format!("ALTER ROLE {name} SUPERUSER");
+    conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(own))).await.unwrap();
+    let config = PostgresConfig::new(&url).with_schema(&schema.name).with_unsafe_settings(true);
+    let config = config.with_notify(false).with_connect_timeout(Duration::from_secs(2));
+    let store = config.open().await.unwrap();
+    assert!(store.now().await.is_ok());
+    let change = format!(
+        "ALTER ROLE {name} PASSWORD 'another'; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
+    );
+    conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(change))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let error = store.now().await.err().unwrap();
+    assert!(error.is_transient(), "{error}");
+    let back = format!("ALTER ROLE {name} PASSWORD 's3cret'");
+    conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(back))).await.unwrap();
+    assert!(store.now().await.is_ok());
+    drop(store);
+    drop(schema);
+    drop_role(&mut conn, &name).await;
+}

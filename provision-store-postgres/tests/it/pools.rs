@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use provision_core::{
     limit::{Ask, Limiter as _, Profile, Turn},
     queue::{Claim, Queue as _},
-    store::{RunFilter, StateStore as _, Submitted},
+    store::{NewRun, RunFilter, StateStore as _, Submission, Submitted},
 };
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::conformance::{
-    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+    Handle, acquire_any, append_of, held_for, ledger_row, new_worker, run_head,
 };
 use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
@@ -56,6 +56,57 @@ async fn one_connection_of_the_hosts_own_pool_is_enough_for_everything() {
     assert_eq!(one, 1, "the host can still use it");
 }
 
+// covers: R2-50, R2-76
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_connections_both_writing_tasks_leave_one_to_the_others() {
+    let Some(schema) = Schema::new() else { return };
+    let config = schema.config().with_connections_max(2).with_notify(false);
+    let store = config.with_connect_timeout(Duration::from_secs(2)).open().await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    handle.started(run_head()).await;
+    let worker = new_worker();
+    let mut request = acquire_any(worker, Duration::from_secs(600));
+    request.acquire.as_mut().unwrap().limit = 1;
+    let leased = handle.lease(&request).await.leased.remove(0);
+    let steps = tokio::spawn(async move {
+        for seq in 1.. {
+            handle.applied(append_of(&leased, seq)).await;
+            handle.started(run_head()).await;
+        }
+    });
+    for _ in 0..20 {
+        store.lease(&held_for(worker, Duration::from_secs(600))).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!steps.is_finished(), "they went on meanwhile");
+    steps.abort();
+}
+
+// covers: R2-76
+#[tokio::test]
+async fn connections_that_died_while_they_rested_cost_no_call() {
+    let Some(schema) = Schema::new() else { return };
+    let store = schema.config().with_notify(false).open().await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(store.pool().acquire().await.unwrap());
+    }
+    let mut pids = Vec::new();
+    for conn in &mut held {
+        let pid: i32 =
+            sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **conn).await.unwrap();
+        pids.push(pid);
+    }
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for pid in pids {
+        schema.number(&format!("SELECT count(pg_terminate_backend({pid}))")).await;
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let lease = acquire_any(new_worker(), Duration::from_secs(60));
+    assert!(store.lease(&lease).await.unwrap().alive);
+}
+
 // covers: R4-25
 #[tokio::test]
 async fn two_schemas_of_one_database_do_not_meet() {
@@ -63,10 +114,16 @@ async fn two_schemas_of_one_database_do_not_meet() {
     let (here_store, there_store) = (here.open().await, there.open().await);
     let mut head = run_head();
     head.key = Some("order:1".to_owned());
-    for store in [&here_store, &there_store] {
-        let handle = Handle::of(Arc::new(store.clone()));
-        assert!(matches!(handle.start(head.clone()).await, Submitted::Created(None)));
-    }
+    // What a transaction of one is about to take stands in no way of the other.
+    let mut conn = here.connect().await;
+    let mut tx = sqlx::Connection::begin(&mut conn).await.unwrap();
+    let new = || Submission::Run(Box::new(NewRun { head: head.clone(), lease_to: None }));
+    here_store.start_in(&mut tx, &[new()]).await.unwrap();
+    let there_handle = Handle::of(Arc::new(there_store.clone()));
+    let started = there_handle.start(head.clone());
+    let started = tokio::time::timeout(Duration::from_secs(2), started).await.unwrap();
+    assert!(matches!(started, Submitted::Created(None)));
+    tx.commit().await.unwrap();
     let handle = Handle::of(Arc::new(here_store.clone()));
     let lease = acquire_any(new_worker(), Duration::from_secs(60));
     assert_eq!(handle.lease(&lease).await.leased.len(), 1);

@@ -92,14 +92,45 @@ async fn a_server_whose_clock_is_set_back_goes_on_from_the_last_reading() {
     schema.execute("UPDATE provision.clock SET shift_ms = shift_ms - 3600000").await;
     let after = store.now().await.unwrap();
     assert!(after >= before, "{after:?} after {before:?}");
-    // What is kept is where the clock goes on, at its own pace, also for another process.
-    let other = schema.open().await;
-    let mut now = other.lease(&held_for(new_worker(), TTL)).await.unwrap().now;
-    assert!(now.plus(Duration::from_secs(2)) >= before, "{now:?} long before {before:?}");
+    // It goes on at its own pace, also where nobody else keeps a reading.
+    let mut now = before;
     let begun = std::time::Instant::now();
     while now <= before.plus(Duration::from_millis(200)) {
         assert!(begun.elapsed() < Duration::from_secs(10), "the clock stands still at {now:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        now = other.lease(&held_for(worker, TTL)).await.unwrap().now;
+        now = store.lease(&held_for(worker, TTL)).await.unwrap().now;
     }
+    let other = schema.open().await.now().await.unwrap();
+    assert!(other >= before, "{other:?} is before {before:?} for another process");
+}
+
+// covers: L2
+#[tokio::test]
+async fn a_run_that_somebody_holds_keeps_no_other_from_its_take_over() {
+    let Some(schema) = Schema::new() else { return };
+    let store = schema.open().await;
+    let handle = Handle::of(Arc::new(store.clone()));
+    for _ in 0..3 {
+        handle.started(run_head()).await;
+    }
+    let (dead, other) = (new_worker(), new_worker());
+    let lost = handle.lease(&acquire_any(dead, TTL)).await.leased;
+    let mut conn = schema.connect().await;
+    let mut tx = sqlx::Connection::begin(&mut conn).await.unwrap();
+    let lock = format!("SELECT 1 FROM {}.heads WHERE run = $1 FOR UPDATE", schema.name);
+    let held = lost[1].record.head.id;
+    sqlx::query(AssertSqlSafe(lock)).bind(*held.as_uuid()).execute(&mut *tx).await.unwrap();
+    let ready = handle.started(run_head()).await;
+    schema.pass(TTL * 2).await;
+    let claim = acquire_any(other, TTL * 100);
+    let grant = tokio::time::timeout(Duration::from_secs(3), store.lease(&claim)).await;
+    let leased = grant.expect("nobody waits").unwrap().leased;
+    assert_eq!(leased.len(), 3, "all but the one that is held");
+    assert!(leased.iter().any(|one| one.record.head.id == ready));
+    assert!(leased.iter().all(|one| one.record.head.id != held));
+    tx.rollback().await.unwrap();
+    let rest = handle.lease(&claim).await.leased;
+    assert_eq!(rest.iter().map(|one| one.record.head.id).collect::<Vec<_>>(), [held]);
+    assert!(rest[0].died_at.is_some(), "it comes with the moment of that death");
+    assert!(!handle.lease(&held_for(dead, TTL)).await.alive, "S5: dead for good");
 }
