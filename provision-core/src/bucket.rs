@@ -26,6 +26,23 @@ const TURN_KEPT: Duration = Duration::from_secs(2);
 
 /// How soon to ask again when all slots are taken: nothing tells when one is given back.
 pub const SLOT_RECHECK: Duration = Duration::from_millis(250);
+/// Slots of a worker of which a store knows nothing are kept for so long after it was last heard
+/// of; stores remember their dead as long at least.
+pub const SLOTS_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// What is heard of a worker is noted so often: a refused call changes nothing in between.
+const HEARD_STEP: Duration = Duration::from_secs(3_600);
+
+/// What a store knows of an incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It holds a lease of its own, which no one has ended.
+    Alive,
+    /// It is over, and its slots are free.
+    Dead,
+    /// It was never seen, or is dead for so long that it was forgotten. Its slots are free when it
+    /// has not been heard of for [`SLOTS_KEPT`].
+    Unknown,
+}
 
 /// State of one bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,7 +54,14 @@ pub struct Bucket {
     pause_until: Timestamp,
     window: Option<Window>,
     breaker: Breaker,
-    slots: BTreeMap<Incarnation, u32>,
+    slots: BTreeMap<Incarnation, Slots>,
+}
+
+/// Slots of one incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Slots {
+    taken: u32,
+    heard: Timestamp,
 }
 
 /// What the provider's own headers last said.
@@ -48,16 +72,17 @@ struct Window {
 }
 
 impl Bucket {
-    /// Admits calls or says when to ask again. `alive` is asked only when all slots are taken.
+    /// Admits calls or says when to ask again. `standing` is asked only when all slots are taken.
     ///
     /// Nothing is used up unless the answer is [`Admission::Now`], or names a turn that is kept.
     pub fn admit(
         &mut self,
         ask: &Ask,
         now: Timestamp,
-        alive: impl Fn(Incarnation) -> bool,
+        standing: impl Fn(Incarnation) -> Standing,
     ) -> Admission {
-        match self.room(ask, now, alive) {
+        self.hear(ask.worker, now);
+        match self.room(ask, now, standing) {
             Ok(calls) => {
                 self.breaker.pass(now);
                 if let Some(rate) = ask.profile.rate
@@ -69,8 +94,9 @@ impl Bucket {
                     window.left = window.left.saturating_sub(calls);
                 }
                 if ask.slot && ask.profile.concurrency.is_some() {
-                    let slots = self.slots.entry(ask.worker).or_default();
-                    *slots = slots.saturating_add(1);
+                    let none = Slots { taken: 0, heard: now };
+                    let slots = self.slots.entry(ask.worker).or_insert(none);
+                    slots.taken = slots.taken.saturating_add(1);
                 }
                 Admission::Now { calls }
             }
@@ -102,14 +128,15 @@ impl Bucket {
         &mut self,
         ask: &Ask,
         now: Timestamp,
-        alive: impl Fn(Incarnation) -> bool,
+        standing: impl Fn(Incarnation) -> Standing,
     ) -> Result<u32, (Timestamp, HeldBy)> {
         if now < self.pause_until {
             return Err((self.pause_until, HeldBy::Pause));
         }
         let mut calls = ask.calls.max(1);
         calls = calls.min(self.breaker.check(now).map_err(|at| (at, HeldBy::Breaker))?);
-        if ask.slot && ask.profile.concurrency.is_some_and(|cap| !self.has_slot(cap, alive)) {
+        let cap = ask.profile.concurrency.filter(|_| ask.slot);
+        if cap.is_some_and(|cap| !self.has_slot(cap, now, standing)) {
             return Err((now.plus(SLOT_RECHECK), HeldBy::Concurrency));
         }
         if self.window.is_some_and(|window| window.until <= now) {
@@ -130,16 +157,38 @@ impl Bucket {
         Ok(calls)
     }
 
-    fn has_slot(&mut self, cap: u32, alive: impl Fn(Incarnation) -> bool) -> bool {
+    fn has_slot(
+        &mut self,
+        cap: u32,
+        now: Timestamp,
+        standing: impl Fn(Incarnation) -> Standing,
+    ) -> bool {
         if self.slots_taken() < u64::from(cap) {
             return true;
         }
-        self.slots.retain(|worker, _| alive(*worker));
+        self.slots.retain(|worker, slots| match standing(*worker) {
+            Standing::Alive => true,
+            Standing::Dead => false,
+            Standing::Unknown => now.since(slots.heard) < SLOTS_KEPT,
+        });
         self.slots_taken() < u64::from(cap)
     }
 
     fn slots_taken(&self) -> u64 {
-        self.slots.values().map(|slots| u64::from(*slots)).sum()
+        self.slots.values().map(|slots| u64::from(slots.taken)).sum()
+    }
+
+    /// Who holds slots, in no order.
+    pub fn holders(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.slots.keys().copied()
+    }
+
+    fn hear(&mut self, worker: Incarnation, now: Timestamp) {
+        if let Some(slots) = self.slots.get_mut(&worker)
+            && now.since(slots.heard) >= HEARD_STEP
+        {
+            slots.heard = now;
+        }
     }
 
     /// Takes in what an answer said. Pauses only ever grow, and a provider's count only falls
@@ -158,11 +207,12 @@ impl Bucket {
         if let Some(healthy) = seen.healthy {
             self.breaker.record(healthy, now);
         }
+        self.hear(worker, now);
         if seen.slot_freed
             && let Some(slots) = self.slots.get_mut(&worker)
         {
-            *slots = slots.saturating_sub(1);
-            if *slots == 0 {
+            slots.taken = slots.taken.saturating_sub(1);
+            if slots.taken == 0 {
                 self.slots.remove(&worker);
             }
         }
@@ -196,7 +246,7 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{Bucket, SLOT_RECHECK, TURN_KEPT, TURNS_FAR, TURNS_NEAR};
+    use super::{Bucket, SLOT_RECHECK, SLOTS_KEPT, Standing, TURN_KEPT, TURNS_FAR, TURNS_NEAR};
     use crate::{
         id::Timestamp,
         limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
@@ -204,6 +254,10 @@ mod tests {
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn alive(_: Incarnation) -> Standing {
+        Standing::Alive
+    }
 
     fn worker(n: u128) -> Incarnation {
         Incarnation(Uuid::from_u128(n))
@@ -225,8 +279,8 @@ mod tests {
         bucket.observe(worker(1), &pause(10), NOW);
         bucket.observe(worker(2), &pause(2), NOW);
         let until = NOW.plus(Duration::from_secs(10));
-        assert_eq!(bucket.admit(&ask(1, None, None), NOW, |_| true), held(until, HeldBy::Pause));
-        assert_eq!(bucket.admit(&ask(7, None, None), until, |_| true), Admission::Now { calls: 7 });
+        assert_eq!(bucket.admit(&ask(1, None, None), NOW, alive), held(until, HeldBy::Pause));
+        assert_eq!(bucket.admit(&ask(7, None, None), until, alive), Admission::Now { calls: 7 });
         assert!(bucket.is_idle(until));
     }
 
@@ -240,11 +294,11 @@ mod tests {
         };
         bucket.observe(worker(1), &seen(5), NOW);
         bucket.observe(worker(1), &seen(9), NOW);
-        assert_eq!(bucket.admit(&ask(3, None, None), NOW, |_| true), Admission::Now { calls: 3 });
-        assert_eq!(bucket.admit(&ask(3, None, None), NOW, |_| true), Admission::Now { calls: 2 });
+        assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), Admission::Now { calls: 3 });
+        assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), Admission::Now { calls: 2 });
         let reset = NOW.plus(Duration::from_secs(60));
-        assert_eq!(bucket.admit(&ask(3, None, None), NOW, |_| true), held(reset, HeldBy::Rate));
-        assert_eq!(bucket.admit(&ask(3, None, None), reset, |_| true), Admission::Now { calls: 3 });
+        assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), held(reset, HeldBy::Rate));
+        assert_eq!(bucket.admit(&ask(3, None, None), reset, alive), Admission::Now { calls: 3 });
     }
 
     #[test]
@@ -252,17 +306,34 @@ mod tests {
         let mut bucket = Bucket::default();
         let cap = ask(1, None, Some(2));
         let other = Ask { worker: worker(2), ..cap.clone() };
-        assert_eq!(bucket.admit(&cap, NOW, |_| true), Admission::Now { calls: 1 });
-        assert_eq!(bucket.admit(&other, NOW, |_| true), Admission::Now { calls: 1 });
+        assert_eq!(bucket.admit(&cap, NOW, alive), Admission::Now { calls: 1 });
+        assert_eq!(bucket.admit(&other, NOW, alive), Admission::Now { calls: 1 });
         let full = held(NOW.plus(SLOT_RECHECK), HeldBy::Concurrency);
-        assert_eq!(bucket.admit(&cap, NOW, |_| true), full);
-        assert_eq!(bucket.admit(&cap, NOW, |w| w != worker(2)), Admission::Now { calls: 1 });
+        assert_eq!(bucket.admit(&cap, NOW, alive), full);
+        let but_two = |w| if w == worker(2) { Standing::Dead } else { Standing::Alive };
+        assert_eq!(bucket.admit(&cap, NOW, but_two), Admission::Now { calls: 1 });
         let freed = Observed { slot_freed: true, ..Observed::default() };
         bucket.observe(worker(1), &freed, NOW);
-        assert_eq!(bucket.admit(&other, NOW, |_| true), Admission::Now { calls: 1 });
+        assert_eq!(bucket.admit(&other, NOW, alive), Admission::Now { calls: 1 });
         bucket.bury(worker(1));
         bucket.bury(worker(2));
         assert!(bucket.is_idle(NOW));
+    }
+
+    #[test]
+    fn slots_of_the_unknown_are_kept_for_a_day_after_they_were_heard_of() {
+        let mut bucket = Bucket::default();
+        let unknown = |_: Incarnation| Standing::Unknown;
+        let cap = ask(1, None, Some(1));
+        let other = Ask { worker: worker(2), ..cap.clone() };
+        assert_eq!(bucket.admit(&cap, NOW, unknown), Admission::Now { calls: 1 });
+        let later = NOW.plus(SLOTS_KEPT / 2);
+        bucket.observe(worker(1), &Observed::default(), later);
+        let is_held = |answer| matches!(answer, Admission::At { .. });
+        assert!(is_held(bucket.admit(&other, NOW.plus(SLOTS_KEPT), unknown)));
+        let over = later.plus(SLOTS_KEPT);
+        assert!(is_held(bucket.admit(&other, over, alive)), "who is alive keeps its slots");
+        assert_eq!(bucket.admit(&other, over, unknown), Admission::Now { calls: 1 });
     }
 
     fn named(answer: Admission) -> (Timestamp, HeldBy) {
@@ -279,21 +350,21 @@ mod tests {
         let (mut bucket, every) = (Bucket::default(), Duration::from_millis(100));
         let open = ask(1, Some(rate), None);
         let waits = Ask { turn: Turn::Waits, ..open.clone() };
-        assert_eq!(bucket.admit(&open, NOW, |_| true), Admission::Now { calls: 1 });
+        assert_eq!(bucket.admit(&open, NOW, alive), Admission::Now { calls: 1 });
         for n in 1..=50 {
-            let turn = named(bucket.admit(&waits, NOW, |_| true));
+            let turn = named(bucket.admit(&waits, NOW, alive));
             assert_eq!(turn, (NOW.plus(every * n), HeldBy::Turn));
         }
-        let far = named(bucket.admit(&waits, NOW, |_| true));
+        let far = named(bucket.admit(&waits, NOW, alive));
         assert_eq!(far, (NOW.plus(TURNS_NEAR + every), HeldBy::Rate), "later ones ask again");
-        let next = named(bucket.admit(&waits, NOW, |_| true));
+        let next = named(bucket.admit(&waits, NOW, alive));
         assert_eq!(next, (far.0.plus(every), HeldBy::Rate), "each at another moment");
         let mut late = Duration::from_millis(7);
         for n in 1..=50 {
             let turn = NOW.plus(every * n);
-            assert!(matches!(bucket.admit(&open, turn, |_| true), Admission::At { .. }));
+            assert!(matches!(bucket.admit(&open, turn, alive), Admission::At { .. }));
             let came = Ask { turn: Turn::Came(turn), ..open.clone() };
-            assert_eq!(bucket.admit(&came, turn.plus(late), |_| true), Admission::Now { calls: 1 });
+            assert_eq!(bucket.admit(&came, turn.plus(late), alive), Admission::Now { calls: 1 });
             late = Duration::from_millis(20) - late;
         }
     }
@@ -305,16 +376,16 @@ mod tests {
         let open = ask(1, Some(rate), None);
         let waits = Ask { turn: Turn::Waits, ..open.clone() };
         for _ in 0..1_000 {
-            let _ = bucket.admit(&waits, NOW, |_| true);
+            let _ = bucket.admit(&waits, NOW, alive);
         }
-        let (at, _) = named(bucket.admit(&open, NOW, |_| true));
+        let (at, _) = named(bucket.admit(&open, NOW, alive));
         assert!(at <= NOW.plus(TURNS_NEAR + TURNS_FAR + Duration::from_secs(2)), "{at:?}");
         let over = NOW.plus(TURNS_NEAR + Duration::from_secs(1));
-        assert_eq!(bucket.admit(&open, over, |_| true), Admission::Now { calls: 1 });
+        assert_eq!(bucket.admit(&open, over, alive), Admission::Now { calls: 1 });
         let gone = Ask { turn: Turn::Came(over), ..open.clone() };
         let late = over.plus(Duration::from_millis(900));
-        assert_eq!(bucket.admit(&gone, late, |_| true), Admission::Now { calls: 1 });
-        let (_, why) = named(bucket.admit(&Ask { turn: Turn::Came(NOW), ..open }, late, |_| true));
+        assert_eq!(bucket.admit(&gone, late, alive), Admission::Now { calls: 1 });
+        let (_, why) = named(bucket.admit(&Ask { turn: Turn::Came(NOW), ..open }, late, alive));
         assert_eq!(why, HeldBy::Rate, "a turn is good for {TURN_KEPT:?}");
     }
 
@@ -323,12 +394,12 @@ mod tests {
         let mut bucket = Bucket::default();
         let rate = Rate { calls: 1, per: Duration::from_secs(1), burst: 1 };
         assert_eq!(
-            bucket.admit(&ask(1, Some(rate), Some(5)), NOW, |_| true),
+            bucket.admit(&ask(1, Some(rate), Some(5)), NOW, alive),
             Admission::Now { calls: 1 }
         );
         let before = bucket.clone();
         assert!(matches!(
-            bucket.admit(&ask(1, Some(rate), Some(5)), NOW, |_| true),
+            bucket.admit(&ask(1, Some(rate), Some(5)), NOW, alive),
             Admission::At { reason: HeldBy::Rate, .. }
         ));
         assert_eq!((bucket.rate, &bucket.slots), (before.rate, &before.slots));
@@ -337,7 +408,7 @@ mod tests {
     #[test]
     fn the_state_survives_json() {
         let mut bucket = Bucket::default();
-        let _ = bucket.admit(&ask(1, None, Some(3)), NOW, |_| true);
+        let _ = bucket.admit(&ask(1, None, Some(3)), NOW, alive);
         bucket.observe(worker(1), &Observed { healthy: Some(false), ..Observed::default() }, NOW);
         let text = serde_json::to_string(&bucket).unwrap();
         assert_eq!(serde_json::from_str::<Bucket>(&text).unwrap(), bucket);

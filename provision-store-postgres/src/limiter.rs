@@ -3,11 +3,11 @@
 //! Losing it costs at most one burst, so a call pays for no sync; the arithmetic is the same as
 //! that of every other store. Calls on one bucket take turns by a lock of its name.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use provision_core::{
-    bucket::Bucket,
+    bucket::{Bucket, Standing},
     error::StoreError,
     id::Timestamp,
     limit::{Admission, Ask, Limiter, Observed},
@@ -25,8 +25,12 @@ use crate::{
 impl Limiter for PostgresStore {
     async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
         let slots = ask.slot && ask.profile.concurrency.is_some();
-        let change = |bucket: &mut Bucket, now, gone: &HashSet<Uuid>| {
-            bucket.admit(ask, now, |worker: Incarnation| !gone.contains(&worker.0))
+        let change = |bucket: &mut Bucket, now, known: &HashMap<Uuid, bool>| {
+            bucket.admit(ask, now, |worker: Incarnation| match known.get(&worker.0) {
+                Some(true) => Standing::Dead,
+                Some(false) => Standing::Alive,
+                None => Standing::Unknown,
+            })
         };
         let answer = self.change(&ask.profile.bucket, slots, change).await;
         answer.map_err(|fault| fault.into_store("admit calls"))
@@ -38,7 +42,7 @@ impl Limiter for PostgresStore {
         worker: Incarnation,
         seen: &Observed,
     ) -> Result<(), StoreError> {
-        let change = |bucket: &mut Bucket, now, _: &HashSet<Uuid>| {
+        let change = |bucket: &mut Bucket, now, _: &HashMap<Uuid, bool>| {
             bucket.observe(worker, seen, now);
         };
         let answer = self.change(bucket, false, change).await;
@@ -48,12 +52,12 @@ impl Limiter for PostgresStore {
 
 impl PostgresStore {
     /// Reads, changes and keeps one bucket; one that is at rest need not be kept. The change is
-    /// told which incarnations are dead where it asks for `slots`.
+    /// told who of those that hold its slots is known, and dead, where it asks for `slots`.
     async fn change<T>(
         &self,
         name: &str,
         slots: bool,
-        change: impl FnOnce(&mut Bucket, Timestamp, &HashSet<Uuid>) -> T + Send,
+        change: impl FnOnce(&mut Bucket, Timestamp, &HashMap<Uuid, bool>) -> T + Send,
     ) -> Result<T, Fault>
     where
         T: Send,
@@ -67,17 +71,19 @@ impl PostgresStore {
         let rows = db.rows(&mut tx, read).await?;
         let mut c = Columns::new(rows.first().ok_or(sqlx::Error::RowNotFound)?);
         let (now, text) = (c.moment()?, c.take::<Option<String>>()?);
-        let mut gone = HashSet::new();
-        if slots {
-            let dead = db.query(&db.sql.incarnations_gone).bind(self.ns);
-            for row in &db.rows(&mut tx, dead).await? {
-                gone.insert(Columns::new(row).take()?);
-            }
-        }
         // A state that cannot be read is worth as much as a lost one: a burst.
         let stored: Option<Bucket> = text.as_deref().and_then(|t| serde_json::from_str(t).ok());
         let mut bucket = stored.clone().unwrap_or_default();
-        let out = change(&mut bucket, now, &gone);
+        let mut known = HashMap::new();
+        let holders: Vec<Uuid> = bucket.holders().filter(|_| slots).map(|who| who.0).collect();
+        if !holders.is_empty() {
+            let asked = db.query(&db.sql.incarnations_known).bind(self.ns).bind(holders);
+            for row in &db.rows(&mut tx, asked).await? {
+                let mut c = Columns::new(row);
+                known.insert(c.take()?, c.take()?);
+            }
+        }
+        let out = change(&mut bucket, now, &known);
         if bucket.is_idle(now) {
             if text.is_some() {
                 let drop = db.query(&db.sql.bucket_drop).bind(self.ns).bind(name.to_owned());

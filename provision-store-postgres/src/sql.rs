@@ -93,7 +93,7 @@ statements! {
     heads_known,
     heads_lock,
     incarnations_forget,
-    incarnations_gone,
+    incarnations_known,
     lane_add,
     lane_find,
     lane_of_version,

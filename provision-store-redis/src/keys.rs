@@ -58,14 +58,14 @@ impl Reach {
 #[derive(Debug)]
 pub(crate) struct Keys {
     all: Vec<String>,
-    limits: [String; 3],
+    limits: [String; 4],
     opening: [String; 2],
 }
 
 impl Keys {
     pub(crate) fn new(namespace: &str) -> Self {
         let key = |kind: &str| format!("{{{namespace}}}:{kind}");
-        let limits = [key("buckets"), key("dead"), key("meta")];
+        let limits = [key("buckets"), key("dead"), key("meta"), key("alive")];
         let opening = [key("meta"), key("probe")];
         Self { all: KINDS.iter().map(|kind| key(kind)).collect(), limits, opening }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use provision_core::{
-    bucket::Bucket,
+    bucket::{Bucket, Standing},
     error::{StoreError, StoreErrorKind},
     id::Timestamp,
     limit::{Admission, Ask, Limiter, Observed},
@@ -54,14 +54,26 @@ struct Found {
     text: String,
     now: Timestamp,
     dead: HashSet<Incarnation>,
+    alive: HashSet<Incarnation>,
 }
 
 impl Found {
     fn of(mut answer: Reply) -> Result<Self, StoreError> {
         let (text, now) = (answer.text()?, answer.moment()?);
-        let dead = texts(answer.value()?)?;
-        let dead = dead.iter().map(|who| incarnation(who)).collect::<Result<_, _>>()?;
-        Ok(Self { text, now, dead })
+        // The script found their marks: whatever is damaged here is nobody of those.
+        let mut known = || -> Result<HashSet<Incarnation>, StoreError> {
+            Ok(texts(answer.value()?)?.iter().filter_map(|who| incarnation(who).ok()).collect())
+        };
+        let (dead, alive) = (known()?, known()?);
+        Ok(Self { text, now, dead, alive })
+    }
+
+    fn standing(&self, worker: Incarnation) -> Standing {
+        match () {
+            () if self.dead.contains(&worker) => Standing::Dead,
+            () if self.alive.contains(&worker) => Standing::Alive,
+            () => Standing::Unknown,
+        }
     }
 }
 
@@ -69,7 +81,7 @@ impl Found {
 impl Limiter for RedisStore {
     async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
         self.change_bucket(&ask.profile.bucket, |bucket, found| {
-            bucket.admit(ask, found.now, |worker| !found.dead.contains(&worker))
+            bucket.admit(ask, found.now, |worker| found.standing(worker))
         })
         .await
     }

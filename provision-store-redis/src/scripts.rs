@@ -5,12 +5,18 @@
 
 use std::sync::OnceLock;
 
+/// S18: the server refuses all of a script that may write, before its first line, where it could
+/// refuse a part of it: on a replica, or without room.
+const WRITES: &str = "#!lua\n";
+/// So that a replica is not read: it refuses what may write. A full server is read.
+const READS: &str = "#!lua flags=allow-oom\n";
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
 const ROWS: &str = include_str!("../lua/rows.lua");
 const LEDGER_ROWS: &str = include_str!("../lua/ledger_rows.lua");
 const START: &str = include_str!("../lua/start.lua");
 const RECORD: &str = include_str!("../lua/record.lua");
 const PICK: &str = include_str!("../lua/pick.lua");
+const BUCKET: &str = include_str!("../lua/bucket.lua");
 
 /// One script.
 #[derive(Debug)]
@@ -47,30 +53,30 @@ macro_rules! scripts {
 }
 
 scripts! {
-    APPEND = "append", [PRELUDE, ROWS, LEDGER_ROWS, START, include_str!("../lua/append.lua")];
-    SUBMIT = "submit", [PRELUDE, ROWS, START, include_str!("../lua/submit.lua")];
-    LEASE = "lease", [PRELUDE, ROWS, RECORD, PICK, include_str!("../lua/lease.lua")];
-    PARK = "park what cannot be read", [PRELUDE, ROWS, include_str!("../lua/park.lua")];
-    LOAD = "load", [PRELUDE, ROWS, RECORD, include_str!("../lua/load.lua")];
-    LIST = "list", [PRELUDE, ROWS, PICK, include_str!("../lua/list.lua")];
-    NOW = "read the clock", [PRELUDE, include_str!("../lua/now.lua")];
-    OFFER = "offer", [PRELUDE, ROWS, include_str!("../lua/offer.lua")];
-    PROPOSE = "claim", [PRELUDE, ROWS, PICK, include_str!("../lua/propose.lua")];
-    STATS = "count the queue", [PRELUDE, ROWS, PICK, include_str!("../lua/stats.lua")];
-    LEDGER_QUERY = "read the ledger", [PRELUDE, ROWS, PICK, include_str!("../lua/ledger_query.lua")];
-    LEDGER_ENTER = "enter into the ledger", [PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];
-    WATCH_CLAIM = "claim the watch", [PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_claim.lua")];
-    WATCH_END = "end the watch", [PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_end.lua")];
-    SIGHT = "add a sighting", [PRELUDE, include_str!("../lua/sight.lua")];
-    SIGHTINGS = "read sightings", [PRELUDE, include_str!("../lua/sightings.lua")];
-    SECRET_PUT = "put a secret", [PRELUDE, LEDGER_ROWS, include_str!("../lua/secret_put.lua")];
-    SECRET_REPLACE = "replace a secret", [PRELUDE, include_str!("../lua/secret_replace.lua")];
-    SECRET_GET = "read a secret", [PRELUDE, include_str!("../lua/secret_get.lua")];
-    SECRET_KEYS = "list secrets", [PRELUDE, include_str!("../lua/secret_keys.lua")];
-    SECRET_ERASE = "erase a secret", [PRELUDE, include_str!("../lua/secret_erase.lua")];
-    BUCKET_READ = "read a limit", [include_str!("../lua/bucket_read.lua")];
-    BUCKET_SWAP = "change a limit", [include_str!("../lua/bucket_swap.lua")];
-    OPEN = "open the store", [include_str!("../lua/open.lua")];
+    APPEND = "append", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, START, include_str!("../lua/append.lua")];
+    SUBMIT = "submit", [WRITES, PRELUDE, ROWS, START, include_str!("../lua/submit.lua")];
+    LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, include_str!("../lua/lease.lua")];
+    PARK = "park what cannot be read", [WRITES, PRELUDE, ROWS, include_str!("../lua/park.lua")];
+    LOAD = "load", [READS, PRELUDE, ROWS, RECORD, include_str!("../lua/load.lua")];
+    LIST = "list", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/list.lua")];
+    NOW = "read the clock", [READS, PRELUDE, include_str!("../lua/now.lua")];
+    OFFER = "offer", [WRITES, PRELUDE, ROWS, include_str!("../lua/offer.lua")];
+    PROPOSE = "claim", [WRITES, PRELUDE, ROWS, PICK, include_str!("../lua/propose.lua")];
+    STATS = "count the queue", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/stats.lua")];
+    LEDGER_QUERY = "read the ledger", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/ledger_query.lua")];
+    LEDGER_ENTER = "enter into the ledger", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];
+    WATCH_CLAIM = "claim the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_claim.lua")];
+    WATCH_END = "end the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_end.lua")];
+    SIGHT = "add a sighting", [WRITES, PRELUDE, include_str!("../lua/sight.lua")];
+    SIGHTINGS = "read sightings", [READS, PRELUDE, include_str!("../lua/sightings.lua")];
+    SECRET_PUT = "put a secret", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/secret_put.lua")];
+    SECRET_REPLACE = "replace a secret", [WRITES, PRELUDE, include_str!("../lua/secret_replace.lua")];
+    SECRET_GET = "read a secret", [READS, PRELUDE, include_str!("../lua/secret_get.lua")];
+    SECRET_KEYS = "list secrets", [READS, PRELUDE, include_str!("../lua/secret_keys.lua")];
+    SECRET_ERASE = "erase a secret", [WRITES, PRELUDE, include_str!("../lua/secret_erase.lua")];
+    BUCKET_READ = "read a limit", [READS, BUCKET, include_str!("../lua/bucket_read.lua")];
+    BUCKET_SWAP = "change a limit", [WRITES, BUCKET, include_str!("../lua/bucket_swap.lua")];
+    OPEN = "open the store", [WRITES, include_str!("../lua/open.lua")];
 }
 
 #[cfg(test)]

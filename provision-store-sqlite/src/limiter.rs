@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use provision_core::{
-    bucket::Bucket,
+    bucket::{Bucket, Standing},
     error::StoreError,
     limit::{Admission, Ask, Limiter, Observed},
     store::Incarnation,
@@ -33,7 +33,7 @@ impl Limiter for SqliteStore {
                 let boot = unit.now.boot.clone();
                 let now = unit.wall();
                 unit.change(&namespace, &ask.profile.bucket, |bucket| {
-                    bucket.admit(&ask, now, |worker| is_alive(&readers, ns, &boot, worker))
+                    bucket.admit(&ask, now, |worker| standing(&readers, ns, &boot, worker))
                 })
             })
             .await
@@ -81,12 +81,16 @@ impl Unit<'_> {
     }
 }
 
-/// Whether an incarnation may still use its slots; unknown ones may, as far as anyone knows.
-fn is_alive(readers: &Readers, ns: i64, boot: &str, worker: Incarnation) -> bool {
+/// Whether an incarnation may still use its slots, as far as the journal's file knows.
+fn standing(readers: &Readers, ns: i64, boot: &str, worker: Incarnation) -> Standing {
     let gone = readers.read("look for a dead worker", |conn| {
         all(conn, sql::INCARNATION_GONE, (ns, worker.0.as_bytes(), boot), |row| {
             Ok(row.get::<_, bool>(0)?)
         })
     });
-    !gone.is_ok_and(|gone| gone.contains(&true))
+    match gone.ok().and_then(|gone| gone.first().copied()) {
+        Some(true) => Standing::Dead,
+        Some(false) => Standing::Alive,
+        None => Standing::Unknown,
+    }
 }

@@ -195,7 +195,7 @@ macro_rules! limiter_suite {
                 a_bucket_without_limits_grants_all, a_burst_is_granted_and_then_a_moment_named,
                 the_named_moment_is_kept, a_pause_is_kept_and_never_shortened,
                 the_providers_own_count_is_kept, failing_calls_open_the_breaker,
-                buckets_are_independent,
+                buckets_are_independent, slots_of_the_forgotten_are_free,
             }
             namespaces { buckets_belong_to_one_namespace, }
         }

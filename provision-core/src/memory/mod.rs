@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    bucket::Standing,
     clock::{Clock as _, SystemClock},
     error::StoreError,
     id::{RunId, Timestamp},
@@ -184,12 +185,16 @@ impl StateStore for MemoryStore {
 #[async_trait]
 impl Limiter for MemoryStore {
     async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
-        Ok(self.read(|Tables { buckets, dead, .. }, now| {
+        Ok(self.read(|Tables { buckets, dead, alive, .. }, now| {
             if buckets.len() >= BUCKETS_KEPT {
                 buckets.retain(|_, bucket| !bucket.is_idle(now));
             }
             let bucket = buckets.entry(ask.profile.bucket.clone()).or_default();
-            bucket.admit(ask, now, |worker| !dead.contains(&worker))
+            bucket.admit(ask, now, |worker| match () {
+                () if dead.contains(&worker) => Standing::Dead,
+                () if alive.contains_key(&worker) => Standing::Alive,
+                () => Standing::Unknown,
+            })
         }))
     }
 

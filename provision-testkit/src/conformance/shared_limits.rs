@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{Fixture, given::held_for, new_worker};
 
-fn slot(worker: Incarnation, concurrency: u32) -> Ask {
+pub(super) fn slot(worker: Incarnation, concurrency: u32) -> Ask {
     let profile = Profile { bucket: "b".to_owned(), rate: None, concurrency: Some(concurrency) };
     Ask { profile, calls: 1, worker, slot: true, turn: Turn::Open }
 }

@@ -1,1 +1,0 @@
-SELECT id FROM provision.incarnations WHERE ns = $1 AND dead_at IS NOT NULL
