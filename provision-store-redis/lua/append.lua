@@ -50,8 +50,8 @@ end
 
 local function free_guard(a, row)
   if not a.free_guard or row[GUARD] == '' then return end
-  local key = cjson.decode(row[GUARD]).key
-  if call('HGET', GUARDS, key) == a.run then call('HDEL', GUARDS, key) end
+  local key = guard_key(row[GUARD])
+  if key and call('HGET', GUARDS, key) == a.run then call('HDEL', GUARDS, key) end
   row[FREED], row[GUARD] = row[GUARD], ''
 end
 
@@ -87,7 +87,7 @@ end
 -- The arguments of starts that a refused append brings.
 local STARTED_ARGS = 24
 
-local refused = clock(true)
+local refused = clock(true) or (LANES and lanes_left())
 if refused then return refused end
 local answers = {}
 for n = 1, tonumber(arg()) do

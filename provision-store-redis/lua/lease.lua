@@ -2,6 +2,8 @@
 
 -- None of the dead incarnations is renewed for so long; at most so many are forgotten at once.
 local DEAD_KEPT, FORGOTTEN_MAX = 24 * 3600 * 1000, 100
+-- S25: no more is granted in one call once the granted hold so many bytes.
+local GRANTED_BYTES_MAX = 8 * 1024 * 1024
 
 -- Runs of an incarnation, with their epochs.
 local function held_by(who)
@@ -17,16 +19,16 @@ local function bury(who, died)
   if call('ZREM', ALIVE, who) == 0 then return end
   call('ZADD', DEAD, text(NOW), who)
   for _, held in ipairs(held_by(who)) do
-    local run = held[1]
+    local run, member = held[1], who .. ' ' .. held[1] .. ' ' .. held[2]
     local row = read_row(run)
+    -- A damaged row does not know what it is listed under.
+    if not row or held_member(run, row) ~= member then call('ZREM', HELD, member) end
     if row then
       if died ~= '' and row[OPEN] == '1' then row[DEATHS] = text(tonumber(row[DEATHS]) + 1) end
       row[DIED] = died
       row[DUE] = text(NOW)
       let_go(run, row)
       write_row(run, row)
-    else
-      call('ZREM', HELD, who .. ' ' .. run .. ' ' .. held[2])
     end
   end
 end
@@ -60,6 +62,15 @@ local function give_back(worker)
   row[POKED] = '0'
   let_go(run, row)
   write_row(run, row)
+end
+
+-- How much of an answer a record is.
+local function bytes_of(record)
+  local bytes = 0
+  for _, parts in ipairs({ { record[2], record[3], record[4] }, record[5], record[6] }) do
+    for _, part in ipairs(parts) do bytes = bytes + (part and #part or 0) end
+  end
+  return bytes
 end
 
 -- Leases a run that nobody holds. Nonces are below 2^53, and no two of a call are the same.
@@ -113,22 +124,23 @@ for _ = 1, tonumber(arg()) do give_back(worker) end
 -- `none`, `due` or `these`.
 local wanted, limit = arg(), tonumber(arg())
 local queues, code = names(), names()
-local leased, lanes = {}, nil
-if wanted == 'none' or retire then
-  lanes = lanes_of(nil, nil)
-else
-  lanes = lanes_of(queues, code or {})
+local leased, due = {}, ''
+if wanted ~= 'none' and not retire then
+  local lanes, bytes = lanes_of(queues, code or {}), 0
   for _, lane in ipairs(lanes) do promote(lane) end
   local members = wanted == 'these' and proposed(lanes, limit) or pick(lanes, limit, '')
   for n, member in ipairs(members) do
     local run = string.sub(member, -36)
     local row = read_row(run)
-    if row then
-      leased[#leased + 1] = grant(run, row, worker, text(nonce + n))
-    else
-      call('ZREM', READY, member)
+    local traced = row and row[PLACE] == '2' and ready_member(run, row) == member
+    if not traced then call('ZREM', READY, member) end
+    if row and row[OWNER] == '' then
+      local record = grant(run, row, worker, text(nonce + n))
+      leased[#leased + 1], bytes = record, bytes + bytes_of(record)
+      if bytes >= GRANTED_BYTES_MAX then break end
     end
   end
+  due = next_due(lanes)
 end
 if retire then bury(worker, '') end
 local peers = {}
@@ -136,4 +148,4 @@ for _, who in ipairs(call('ZRANGE', ALIVE, 0, -1)) do
   if who ~= worker then peers[#peers + 1] = who end
 end
 tell()
-return { text(NOW), retire and '0' or '1', leased, held_by(worker), peers, next_due(lanes) }
+return { text(NOW), retire and '0' or '1', leased, held_by(worker), peers, due }

@@ -8,8 +8,10 @@ local function lanes_of_saga(name, version)
   if name == '' and version == '' then return nil end
   local found, all = {}, call('HGETALL', LANES)
   for n = 1, #all, 2 do
-    local saga = cjson.decode(string.match(all[n], '^[^\n]*\n(.*)$'))
-    local same = name == '' or saga.name == cjson.decode(name)
+    -- Both ways are kept: numbers by names, and names by numbers.
+    local json = string.match(all[n], '^[^\n]*\n(.*)$')
+    local saga = json and cjson.decode(json)
+    local same = saga and (name == '' or saga.name == cjson.decode(name))
     if same and (version == '' or saga.version == tonumber(version)) then found[all[n + 1]] = true end
   end
   return found
@@ -43,7 +45,7 @@ local function fits(run, row)
     and (tenant == '' or string.sub(row[SPOT], 9 + PRIORITY_WIDTH) == tenant)
     and (prefix == '' or string.sub(row[KEY], 1, #prefix) == prefix)
     and (due_by == '' or tonumber(row[DUE]) <= tonumber(due_by))
-    and (guard == '' or row[GUARD] ~= '' and cjson.decode(row[GUARD]).key == cjson.decode(guard))
+    and (guard == '' or row[GUARD] ~= '' and guard_key(row[GUARD]) == cjson.decode(guard))
     and (not letters or row[LETTER] == '1')
     and (parent == '' or call('ZSCORE', CHILDREN, parent .. ' ' .. run))
 end
@@ -52,8 +54,11 @@ local runs, next_one = stretch(by, of, from, count)
 local found = {}
 for _, run in ipairs(runs) do
   local row = read_row(run)
-  if row and fits(run, row) then
-    found[#found + 1] = { run, call('HGET', FIXED, run), call('HGET', INPUTS, run), table.concat(row, '\n') .. '\n' }
+  -- Without its row, if that is damaged, a run goes along whatever is looked for: who reads the
+  -- answer tells of the damage.
+  if not row or fits(run, row) then
+    local stored = row and table.concat(row, '\n') .. '\n' or ''
+    found[#found + 1] = { run, call('HGET', FIXED, run), call('HGET', INPUTS, run), stored }
     if #found >= limit then
       next_one = run
       break

@@ -6,12 +6,11 @@ local answers = {}
 for n = 1, tonumber(arg()) do
   local run = arg()
   local row = read_row(run)
-  local stored = not row and call('HGET', ROWS, run)
   if row then
     answers[n] = record_of(run, row)
-  elseif stored then
-    -- Damaged: whoever asks for it finds that out by reading it.
-    answers[n] = { run, call('HGET', FIXED, run), call('HGET', INPUTS, run), stored, {}, {} }
+  elseif call('HEXISTS', ROWS, run) == 1 then
+    -- Without its damaged row: whoever asks for it finds that out by reading the answer.
+    answers[n] = { run, call('HGET', FIXED, run), call('HGET', INPUTS, run), '', {}, {} }
   else
     answers[n] = {}
   end

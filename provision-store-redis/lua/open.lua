@@ -3,7 +3,6 @@
 -- Keys: meta, and a scratch key. Every kind of command that scripts use is tried on the scratch key
 -- first, which is gone afterwards: a user that may not do one is told before anything is kept.
 
-if redis.replicate_commands then redis.replicate_commands() end
 local META, PROBE = KEYS[1], KEYS[2]
 local FORMAT = '1'
 local TRIED = {

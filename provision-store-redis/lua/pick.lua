@@ -5,13 +5,64 @@
 
 -- Tenants looked at in one pick, and delayed runs moved in one call, at most.
 local TENANTS_MAX, PROMOTED_MAX = 256, 1000
+-- Lanes that are looked up by their names, and names that are read in one command, at most.
+local NAMED_MAX = 256
 
--- Numbers of the lanes of these queues and sagas; nil means all.
+-- The first member of a sorted set between two bounds.
+local function first(key, from, to)
+  return call('ZRANGEBYLEX', key, from, to, 'LIMIT', 0, 1)[1]
+end
+
+-- Numbers of the lanes in which a run waits: a seek for each, whatever lanes there ever were.
+local function occupied()
+  local found, known = {}, {}
+  for _, key in ipairs({ READY, LATER }) do
+    local member = first(key, '-', '+')
+    while member do
+      local lane = string.sub(member, 1, 6)
+      if not known[lane] then found[#found + 1] = lane end
+      known[lane] = true
+      member = first(key, '[' .. lane .. '/', '+')
+    end
+  end
+  return found
+end
+
+-- Numbers of the lanes of each of these queues and sagas; nil when they are too many.
+local function named(queues, code)
+  local fields, found = {}, {}
+  for queue in pairs(queues) do
+    for saga in pairs(code) do fields[#fields + 1] = queue .. '\n' .. saga end
+    if #fields > NAMED_MAX then return nil end
+  end
+  if #fields == 0 then return found end
+  for _, number in ipairs(call('HMGET', LANES, unpack(fields))) do
+    if number then found[#found + 1] = number end
+  end
+  return found
+end
+
+-- Those of the lanes that are of these queues and sagas; nil means all.
+local function of_these(lanes, queues, code)
+  local found = {}
+  for from = 1, #lanes, NAMED_MAX do
+    local slice = { unpack(lanes, from, math.min(#lanes, from + NAMED_MAX - 1)) }
+    for n, lane in ipairs(call('HMGET', LANES, unpack(slice))) do
+      local queue, saga = string.match(lane or '', '^([^\n]*)\n(.*)$')
+      if queue and (not queues or queues[queue]) and (not code or code[saga]) then
+        found[#found + 1] = slice[n]
+      end
+    end
+  end
+  return found
+end
+
+-- Numbers of the lanes of these queues and sagas in which a run may wait; nil means all.
 local function lanes_of(queues, code)
-  local found, all = {}, call('HGETALL', LANES)
-  for n = 1, #all, 2 do
-    local queue, saga = string.match(all[n], '^([^\n]*)\n(.*)$')
-    if (not queues or queues[queue]) and (not code or code[saga]) then found[#found + 1] = all[n + 1] end
+  local found = queues and code and named(queues, code)
+  if not found then
+    found = occupied()
+    if queues or code then found = of_these(found, queues, code) end
   end
   table.sort(found)
   return found
@@ -24,25 +75,23 @@ local function names()
   return count > 0 and set or nil
 end
 
--- The first member of a sorted set between two bounds.
-local function first(key, from, to)
-  return call('ZRANGEBYLEX', key, from, to, 'LIMIT', 0, 1)[1]
-end
-
--- Moves runs whose time has come from LATER to READY.
+-- Moves runs whose time has come from LATER to READY. Who waits knows when that is: nobody is told.
 local function promote(lane)
+  local told = stirred
   local from, to = '[' .. lane .. '.', '(' .. lane .. '.' .. sortable(text(NOW + 1))
   for _, member in ipairs(call('ZRANGEBYLEX', LATER, from, to, 'LIMIT', 0, PROMOTED_MAX)) do
     local run = string.sub(member, -36)
     local row = read_row(run)
-    if row then
+    -- A member that is not where its row says is what damage has left.
+    local traced = row and row[PLACE] == '1' and later_member(run, row) == member
+    if not traced then call('ZREM', LATER, member) end
+    if row and row[OWNER] == '' then
       unplace(run, row)
       place(run, row)
       write_row(run, row)
-    else
-      call('ZREM', LATER, member)
     end
   end
+  stirred = told
 end
 
 -- The due time inside a member of READY or LATER.

@@ -3,9 +3,6 @@
 -- All keys of a namespace carry it as their hash tag, so they lie in one slot of a cluster; each is
 -- declared. A script is given as many of them, in this order, as it may touch.
 
--- Before Redis 7 a script that reads the clock may write only when its effects are replicated.
-if redis.replicate_commands then redis.replicate_commands() end
-
 -- Globals are looked up by name at each use; these are used often.
 local KEYS, ARGV = KEYS, ARGV
 
@@ -23,6 +20,9 @@ local FORMAT = '1'
 local NEVER = '9223372036854775807'
 -- The clock is written down when it has gone on by so many milliseconds.
 local CLOCK_STEP = 100
+-- Whether the caller waits for replicas: it waits for what this call has replicated, so there must
+-- be something. A last argument of the caller's own that reads so costs one write more.
+local WAITED = ARGV[#ARGV] == 'waited'
 
 local NOW = 0
 local taken = 0
@@ -48,7 +48,8 @@ end
 -- Reads the clock into NOW; answers with an error reply when the namespace is not there.
 --
 -- S20: when the server's clock was set back, or another server with an earlier one took over, time
--- is counted on from what was written down. It never goes back.
+-- is counted on from what was written down: it goes back by less than CLOCK_STEP beside writers,
+-- and never behind the last write.
 local function clock(may_write)
   local time, meta = call('TIME'), call('HMGET', META, 'format', 'last', 'skew')
   if meta[1] ~= FORMAT then
@@ -60,7 +61,7 @@ local function clock(may_write)
     skew = skew + last + CLOCK_STEP - NOW
     NOW = last + CLOCK_STEP
     if may_write then call('HSET', META, 'last', text(NOW), 'skew', text(skew)) end
-  elseif may_write and NOW >= last + CLOCK_STEP then
+  elseif may_write and (WAITED or NOW >= last + CLOCK_STEP) then
     call('HSET', META, 'last', text(NOW))
   end
   return nil

@@ -10,7 +10,15 @@ local DIED, POKED, PLACE, SPOT = 11, 12, 13, 14
 -- The business key, and the one its end has freed, as JSON; whether it is a dead letter; the start
 -- key as JSON.
 local GUARD, FREED, UPDATED, LETTER, KEY, POLLS, SUMMARY = 15, 16, 17, 18, 19, 20, 21
-local FIELDS = '^' .. string.rep('([^\n]*)\n', SUMMARY) .. '$'
+-- S3: what is computed with is a number, or the row is damaged: an error in the middle of a script
+-- would leave what it has written before to nobody.
+local NUMBER, FLAG, TEXT = '(%d+)', '([01])', '([^\n]*)'
+local DIGITS = { lane = string.rep('%d', 6), priority = string.rep('%d', 10) }
+local FIELDS = '^' .. table.concat({
+  TEXT, NUMBER, NUMBER, NUMBER, TEXT, NUMBER, NUMBER, NUMBER, FLAG, NUMBER, '(%d*)', FLAG,
+  '([012])', '(' .. DIGITS.lane .. '%.' .. DIGITS.priority .. '%.%w*)', TEXT, TEXT, NUMBER, FLAG,
+  TEXT, TEXT, TEXT,
+}, '\n') .. '\n$'
 
 local WAKEABLE = { Running = true, Waiting = true, Unwinding = true }
 local stirred = false
@@ -27,6 +35,12 @@ end
 
 local function write_row(run, row)
   call('HSET', ROWS, run, table.concat(row, '\n') .. '\n')
+end
+
+-- The business key inside its JSON; nil where it cannot be read.
+local function guard_key(json)
+  local whole, guard = pcall(cjson.decode, json)
+  return whole and type(guard) == 'table' and type(guard.key) == 'string' and guard.key or nil
 end
 
 -- A moment so that text sorts like time.
@@ -66,8 +80,13 @@ local function place(run, row)
     stirred = true
   else
     row[PLACE] = '1'
-    call('ZADD', LATER, 0, later_member(run, row))
-    stirred = true
+    local member = later_member(run, row)
+    call('ZADD', LATER, 0, member)
+    -- Who waits knows when the first of each lane comes due, and looks for the next one then.
+    local lane = string.sub(member, 1, 7)
+    if call('ZRANGEBYLEX', LATER, '[' .. lane, '[' .. member, 'LIMIT', 0, 1)[1] == member then
+      stirred = true
+    end
   end
 end
 

@@ -6,12 +6,22 @@ local function head_of(run)
   return { run, call('HGET', FIXED, run), call('HGET', INPUTS, run), row }
 end
 
--- The number of a lane, made when it is new; lanes are never removed.
+-- Numbers of lanes are six digits wide, and lanes are never removed.
+local LANES_MAX = 999999
+
+-- Looks, before anything is written, whether there are numbers for all lanes that may be new: not
+-- more than there are arguments.
+local function lanes_left()
+  if call('HLEN', LANES) / 2 + #ARGV <= LANES_MAX then return nil end
+  return redis.error_reply('PROVISIONLANES ' .. LANES_MAX .. ' queues and versions of sagas are known')
+end
+
+-- The number of a lane, made when it is new. LANES tells numbers by names, and names by numbers.
 local function lane_number(lane)
   local number = call('HGET', LANES, lane)
   if not number then
-    number = string.format('%06d', call('HLEN', LANES) + 1)
-    call('HSET', LANES, lane, number)
+    number = string.format('%06d', call('HLEN', LANES) / 2 + 1)
+    call('HSET', LANES, lane, number, number, lane)
   end
   return number
 end

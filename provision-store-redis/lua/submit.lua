@@ -18,7 +18,9 @@ end
 local function retake(run)
   local row = read_row(run)
   if not row or row[FREED] == '' then return nil end
-  local key = cjson.decode(row[FREED]).key
+  local key = guard_key(row[FREED])
+  -- Who cannot tell its own key does not get it back.
+  if not key then return run end
   local holder = call('HGET', GUARDS, key)
   if holder then return holder end
   call('HSET', GUARDS, key, run)
@@ -27,7 +29,7 @@ local function retake(run)
   return nil
 end
 
-local refused = clock(true)
+local refused = clock(true) or lanes_left()
 if refused then return refused end
 local answers = {}
 for n = 1, tonumber(arg()) do

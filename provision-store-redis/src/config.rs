@@ -6,7 +6,7 @@ use provision_core::error::StoreError;
 
 use crate::store::RedisStore;
 
-/// What must not lose a call that was answered. The store verifies it when it is opened.
+/// What must not lose a call that was answered. The store verifies it on every new connection.
 ///
 /// | Level | Server process killed | Power or system lost | Failover to a replica |
 /// |---|---|---|---|
@@ -21,7 +21,8 @@ use crate::store::RedisStore;
 pub enum Durability {
     /// Survives a crash of the server's process: `appendonly yes`, whatever `appendfsync` says.
     ProcessCrash,
-    /// Survives the loss of power, too: `appendonly yes` and `appendfsync always`.
+    /// Survives the loss of power, too: `appendonly yes`, `appendfsync always` and
+    /// `no-appendfsync-on-rewrite no`.
     #[default]
     Fsync,
     /// As `Fsync`, and so many replicas have each write before it is answered (`WAIT`). A write
@@ -81,8 +82,11 @@ impl RedisConfig {
         self
     }
 
-    /// How long to wait for an answer; default 10 s. A call that takes longer is answered as not
-    /// known. Half of it is what a replica is given with [`Durability::Replicated`].
+    /// How long to wait for an answer; default 10 s. What takes longer is answered as not known.
+    /// Half of it is what a replica is given with [`Durability::Replicated`].
+    ///
+    /// A call may take longer as a whole: it waits for the connection that others are making, and
+    /// with `Replicated` for the writes before it on its connection.
     #[must_use]
     pub fn with_response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout.max(Duration::from_millis(2));

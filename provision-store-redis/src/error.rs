@@ -30,6 +30,17 @@ fn context(error: &RedisError) -> Option<String> {
     }
 }
 
+/// What a server that was good once says now: it is waited for, and nothing is parked for it (S18).
+pub(crate) fn passing(error: StoreError) -> StoreError {
+    if error.kind() != StoreErrorKind::Unsuitable {
+        return error;
+    }
+    let hint = error.hint().unwrap_or_default().to_owned();
+    StoreError::new(StoreErrorKind::Unavailable, error.code(), "reach the server")
+        .with_hint(hint)
+        .with_context(error.context().unwrap_or_default())
+}
+
 type Sorted = (StoreErrorKind, &'static str, &'static str);
 
 fn by_code(error: &RedisError) -> Option<Sorted> {
@@ -80,6 +91,26 @@ fn by_code(error: &RedisError) -> Option<Sorted> {
             "redis_not_permitted",
             "grant the user what the page of this crate lists under \"Permissions\"",
         ),
+        // Said by the server before it hangs up, without a code of its own.
+        "ERR" if error.detail().is_some_and(|words| words.contains("max number of clients")) => (
+            Unavailable,
+            "redis_too_many_clients",
+            "raise the server's `maxclients`, or open fewer stores",
+        ),
+        "WRONGTYPE" => (
+            Damaged,
+            "redis_wrong_type",
+            "another program uses keys of this namespace: choose another namespace or database",
+        ),
+        code => return by_own_code(code),
+    };
+    Some(sorted)
+}
+
+/// Codes that our own scripts answer with.
+fn by_own_code(code: &str) -> Option<Sorted> {
+    use StoreErrorKind::{Damaged, Unsuitable};
+    let sorted = match code {
         "PROVISIONGONE" => (
             Unsuitable,
             "redis_namespace_gone",
@@ -91,10 +122,11 @@ fn by_code(error: &RedisError) -> Option<Sorted> {
             "schema_newer",
             "the namespace was written by a newer version of this library: upgrade this program",
         ),
-        "WRONGTYPE" => (
-            Damaged,
-            "redis_wrong_type",
-            "another program uses keys of this namespace: choose another namespace or database",
+        "PROVISIONLANES" => (
+            Unsuitable,
+            "redis_too_many_lanes",
+            "each queue with each version of a saga is a lane for ever: name fewer queues, and tell \
+             tenants apart by `tenant`",
         ),
         _ => return None,
     };
@@ -139,7 +171,11 @@ fn by_password(error: &RedisError) -> Sorted {
             "put the user and password into the URL: redis://user:password@host:6379",
         );
     }
-    (StoreErrorKind::Unsuitable, "redis_wrong_password", "check user and password in the URL")
+    (
+        StoreErrorKind::Unsuitable,
+        "redis_wrong_password",
+        "check user and password in the URL; a server at its `maxclients` looks the same",
+    )
 }
 
 #[cfg(test)]
@@ -165,6 +201,12 @@ mod tests {
             assert_eq!(error.kind(), StoreErrorKind::Unsuitable, "{code}");
             assert!(!error.is_transient() && error.hint().is_some(), "{code}");
         }
+        let words = Some("max number of clients reached".to_owned());
+        let full = sorted(&redis::make_extension_error("ERR".to_owned(), words), "append");
+        assert_eq!(
+            (full.kind(), full.code()),
+            (StoreErrorKind::Unavailable, "redis_too_many_clients")
+        );
         assert_eq!(of("OOM").kind(), StoreErrorKind::Full);
         assert_eq!(of("PROVISIONFORMAT").kind(), StoreErrorKind::Damaged);
     }

@@ -21,7 +21,8 @@ use crate::{
     args::Args,
     config::{Durability, RedisConfig},
     counters::Tally,
-    error::sorted,
+    error::{passing, sorted},
+    open::Look,
     scripts::Script,
 };
 
@@ -32,7 +33,22 @@ const WAITING_LINES: usize = 8;
 struct Line {
     client: Client,
     config: AsyncConnectionConfig,
+    look: Arc<Look>,
     held: Mutex<Held>,
+}
+
+/// Why a command has no answer.
+enum Failure {
+    /// There is no connection that may be used.
+    Unmade(StoreError),
+    /// The server, or the connection, said so.
+    Told(RedisError),
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Told(error)
+    }
 }
 
 #[derive(Default)]
@@ -43,25 +59,37 @@ struct Held {
 }
 
 impl Line {
-    fn new(client: Client, config: AsyncConnectionConfig) -> Self {
-        Self { client, config, held: Mutex::default() }
+    fn new(client: Client, config: AsyncConnectionConfig, look: Arc<Look>) -> Self {
+        Self { client, config, look, held: Mutex::default() }
     }
 
     async fn connected(
         &self,
         held: &mut MutexGuard<'_, Held>,
-    ) -> Result<(MultiplexedConnection, u64), RedisError> {
+    ) -> Result<(MultiplexedConnection, u64), Failure> {
         if let Some(connection) = &held.connection {
             return Ok((connection.clone(), held.number));
         }
-        let made = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+        let made = self.made().await.map_err(|error| match self.look.is_open() {
+            // S18: a server that was good once is waited for, whatever it says meanwhile.
+            true => Failure::Unmade(passing(error)),
+            false => Failure::Unmade(error),
+        })?;
         held.number = held.number.saturating_add(1);
         held.connection = Some(made.clone());
         Ok((made, held.number))
     }
 
+    /// A new connection, to a server that is what was asked for.
+    async fn made(&self) -> Result<MultiplexedConnection, StoreError> {
+        let made = self.client.get_multiplexed_async_connection_with_config(&self.config).await;
+        let mut made = made.map_err(|error| sorted(&error, "reach the server"))?;
+        self.look.at(&mut made).await?;
+        Ok(made)
+    }
+
     /// Sends one command beside others.
-    async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+    async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         let (mut connection, number) = self.connected(&mut self.held.lock().await).await?;
         let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
         if answer.as_ref().is_err_and(spoils) {
@@ -70,11 +98,11 @@ impl Line {
                 held.connection = None;
             }
         }
-        answer
+        Ok(answer?)
     }
 
     /// Sends one command and then another that waits for it, with nothing between them.
-    async fn send_both(&self, command: &Cmd, then: &Cmd) -> Result<(Value, Value), RedisError> {
+    async fn send_both(&self, command: &Cmd, then: &Cmd) -> Result<(Value, Value), Failure> {
         let mut held = self.held.lock().await;
         let (mut connection, _) = self.connected(&mut held).await?;
         // Taken out: what is cut between the two leaves no connection whose answers are unread,
@@ -104,6 +132,7 @@ pub(crate) struct Link {
     next: AtomicUsize,
     durability: Durability,
     wait_ms: u64,
+    look: Arc<Look>,
     tally: Arc<Tally>,
 }
 
@@ -115,7 +144,8 @@ impl Link {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connection_timeout))
             .set_response_timeout(Some(config.response_timeout));
-        let line = || Line::new(client.clone(), settings.clone());
+        let look = Arc::new(Look::new(config.durability, tally));
+        let line = || Line::new(client.clone(), settings.clone(), Arc::clone(&look));
         let waiting = match config.durability {
             Durability::Replicated(_) => (0..WAITING_LINES).map(|_| line()).collect(),
             Durability::ProcessCrash | Durability::Fsync => Vec::new(),
@@ -128,8 +158,18 @@ impl Link {
             durability: config.durability,
             wait_ms: u64::try_from(half.as_millis()).unwrap_or(u64::MAX).max(1),
             tally: Arc::clone(tally),
+            look,
             client,
         })
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// From now on the server is known to be a good one.
+    pub(crate) fn opened(&self) {
+        self.look.opened();
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -143,10 +183,10 @@ impl Link {
         operation: &'static str,
     ) -> Result<Value, StoreError> {
         self.tally.sent(command.get_packed_command().len(), false);
-        self.shared.send(command).await.map_err(|error| sorted(&error, operation))
+        self.shared.send(command).await.map_err(|failure| self.told(failure, operation))
     }
 
-    /// Runs a script that writes nothing.
+    /// Runs a script that writes nothing whose loss would matter.
     pub(crate) async fn read(
         &self,
         script: &Script,
@@ -159,7 +199,7 @@ impl Link {
             }
             answer => answer,
         };
-        answer.map_err(|error| sorted(&error, script.operation))
+        answer.map_err(|failure| self.told(failure, script.operation))
     }
 
     /// Runs a script that may write, and waits for as many replicas as was declared.
@@ -177,13 +217,17 @@ impl Link {
         };
         let mut wait = redis::cmd("WAIT");
         wait.arg(wanted).arg(self.wait_ms);
-        let answer = match line.send_both(&self.by_hash(script, keys, args), &wait).await {
+        // `WAIT` waits for what its own connection has replicated last: see `WAITED` in
+        // `lua/prelude.lua`.
+        let by_hash = self.by_hash(script, keys, args).arg("waited").clone();
+        let answer = match line.send_both(&by_hash, &wait).await {
             Err(error) if is_unknown(&error) => {
-                line.send_both(&self.by_text(script, keys, args), &wait).await
+                let by_text = self.by_text(script, keys, args).arg("waited").clone();
+                line.send_both(&by_text, &wait).await
             }
             answer => answer,
         };
-        let (answer, reached) = answer.map_err(|error| sorted(&error, script.operation))?;
+        let (answer, reached) = answer.map_err(|failure| self.told(failure, script.operation))?;
         let reached = match reached {
             Value::Int(count) => u32::try_from(count).unwrap_or(0),
             _ => 0,
@@ -192,6 +236,22 @@ impl Link {
             return Err(too_few(script.operation, reached, wanted));
         }
         Ok(answer)
+    }
+
+    fn told(&self, failure: Failure, operation: &'static str) -> StoreError {
+        match failure {
+            Failure::Unmade(error) => error,
+            Failure::Told(error) => match sorted(&error, operation) {
+                // A slot that moves, a user that is made anew.
+                error
+                    if self.look.is_open()
+                        && matches!(error.code(), "redis_other_node" | "redis_password_needed") =>
+                {
+                    passing(error)
+                }
+                error => error,
+            },
+        }
     }
 
     fn by_hash(&self, script: &Script, keys: &[String], args: &Args) -> Cmd {
@@ -215,8 +275,8 @@ impl Link {
 }
 
 /// Whether the server does not know the script.
-fn is_unknown(error: &RedisError) -> bool {
-    error.code() == Some("NOSCRIPT")
+fn is_unknown(failure: &Failure) -> bool {
+    matches!(failure, Failure::Told(error) if error.code() == Some("NOSCRIPT"))
 }
 
 /// The write stands on the server, and it is not known whether it would survive a failover.

@@ -4,15 +4,17 @@
 //! a million runs holds nobody up.
 
 use provision_core::{
-    error::StoreError,
+    error::{StoreError, StoreErrorKind},
     run::RunStatus,
     store::{RunFilter, RunHead, RunPage},
 };
 
+use redis::Value;
+
 use crate::{
     args::Args,
     keys::Reach,
-    reply::Reply,
+    reply::{Reply, array, text},
     rows::{head, json, run_key, tenant_key},
     scripts,
     store::RedisStore,
@@ -59,7 +61,19 @@ impl RedisStore {
         let answer = self.link().read(&scripts::LIST, self.keys().of(Reach::All), &args).await?;
         let mut answer = Reply::of(answer)?;
         let next = answer.text()?;
-        let heads = answer.array()?.into_iter().map(head).collect::<Result<_, _>>()?;
+        let mut heads = Vec::new();
+        for stored in answer.array()? {
+            let parts = array(stored)?;
+            let run = parts.first().cloned().map(text).transpose()?.unwrap_or_default();
+            match head(Value::Array(parts)) {
+                Ok(head) => heads.push(head),
+                // Who loads that very run is told.
+                Err(error) if error.kind() == StoreErrorKind::Damaged => {
+                    tracing::error!(run, %error, "a run that cannot be read is missing from a listing");
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok((next, heads))
     }
 }

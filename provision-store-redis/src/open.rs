@@ -1,13 +1,22 @@
-//! What is looked at before anything is written: the server, its settings, the user's rights.
+//! What is looked at before anything is asked or written: on every new connection the server and
+//! its settings, and when a namespace is opened the user's rights.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use provision_core::error::{StoreError, StoreErrorKind};
-use redis::Value;
+use redis::{Cmd, Value, aio::MultiplexedConnection};
 
 use crate::{
     args::Args,
     config::Durability,
+    counters::Tally,
+    error::sorted,
     keys::Keys,
     link::Link,
     reply::{text, texts},
@@ -15,33 +24,77 @@ use crate::{
 };
 
 const OPEN: &str = "open the store";
-/// The oldest server that knows all commands used.
-const VERSION_LEAST: (u32, u32) = (6, 2);
+/// The oldest server that tells errors inside scripts apart, and refuses whole scripts.
+const VERSION_LEAST: (u32, u32) = (7, 0);
+
+/// Looks at the server behind a new connection: another one may have its address since.
+#[derive(Debug)]
+pub(crate) struct Look {
+    durability: Durability,
+    tally: Arc<Tally>,
+    is_open: AtomicBool,
+}
+
+impl Look {
+    pub(crate) fn new(durability: Durability, tally: &Arc<Tally>) -> Self {
+        Self { durability, tally: Arc::clone(tally), is_open: AtomicBool::new(false) }
+    }
+
+    /// Whether the server was a good one before.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Relaxed)
+    }
+
+    pub(crate) fn opened(&self) {
+        self.is_open.store(true, Relaxed);
+    }
+
+    /// Looks whether the server can keep what was declared.
+    pub(crate) async fn at(&self, to: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let answer = text(self.ask(to, &redis::cmd("INFO")).await?)?;
+        let info = Info::of(&answer);
+        version(&info)?;
+        if info.get("loading") == "1" {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "redis_loading", OPEN)
+                .with_hint("the server reads its file; it answers soon"));
+        }
+        if info.get("role") == "slave" {
+            return Err(unsuitable("redis_is_replica")
+                .with_hint("point the URL at the server that takes writes"));
+        }
+        eviction(&info)?;
+        persists(&info)?;
+        if self.durability != Durability::ProcessCrash {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg("appendfsync").arg("no-appendfsync-on-rewrite");
+            syncs(&pairs(self.ask(to, &command).await?)?)?;
+        }
+        match self.durability {
+            // Later each write tells how many replicas have it.
+            Durability::Replicated(wanted) if !self.is_open() => replicas(&info, wanted),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, to: &mut MultiplexedConnection, what: &Cmd) -> Result<Value, StoreError> {
+        self.tally.sent(what.get_packed_command().len(), false);
+        let answer = to.send_packed_command(what).await.and_then(Value::extract_error);
+        answer.map_err(|error| sorted(&error, OPEN))
+    }
+}
 
 /// Figures that the server tells of itself.
 struct Info(HashMap<String, String>);
 
 impl Info {
+    fn of(answer: &str) -> Self {
+        let lines = answer.lines().filter_map(|line| line.split_once(':'));
+        Self(lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+    }
+
     fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
-}
-
-/// Looks whether the server can keep what `durability` promises.
-pub(crate) async fn check(link: &Link, durability: Durability) -> Result<(), StoreError> {
-    let info = info(link).await?;
-    version(&info)?;
-    if info.get("loading") == "1" {
-        return Err(StoreError::new(StoreErrorKind::Unavailable, "redis_loading", OPEN)
-            .with_hint("the server reads its file; it answers soon"));
-    }
-    if info.get("role") == "slave" {
-        return Err(unsuitable("redis_is_replica")
-            .with_hint("point the URL at the server that takes writes"));
-    }
-    eviction(&info)?;
-    persistence(link, &info, durability).await?;
-    replicas(&info, durability)
 }
 
 /// Makes the namespace when it is new; refuses one of another format, and a user without rights.
@@ -50,13 +103,23 @@ pub(crate) async fn namespace(link: &Link, namespace: &str, keys: &Keys) -> Resu
         return Err(StoreError::new(StoreErrorKind::Invalid, "redis_wrong_namespace", OPEN)
             .with_hint("a namespace is the hash tag of its keys: not empty, without { and }"));
     }
+    // Of no use while the server knows all scripts, but needed when it has forgotten one.
+    let mut eval = redis::cmd("EVAL");
+    link.command(eval.arg("return 1").arg(0), OPEN).await?;
+    if matches!(link.durability(), Durability::Replicated(_)) {
+        let mut wait = redis::cmd("WAIT");
+        link.command(wait.arg(0).arg(1), OPEN).await?;
+    }
     link.write(&scripts::OPEN, keys.opening(), &Args::default()).await.map(drop)
 }
 
-async fn info(link: &Link) -> Result<Info, StoreError> {
-    let answer = text(link.command(&redis::cmd("INFO"), OPEN).await?)?;
-    let lines = answer.lines().filter_map(|line| line.split_once(':'));
-    Ok(Info(lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()))
+fn pairs(answer: Value) -> Result<HashMap<String, String>, StoreError> {
+    if let Value::Map(pairs) = answer {
+        return pairs.into_iter().map(|(name, value)| Ok((text(name)?, text(value)?))).collect();
+    }
+    let mut words = texts(answer)?.into_iter();
+    let pair = std::iter::from_fn(|| Some((words.next()?, words.next()?)));
+    Ok(pair.collect())
 }
 
 fn unsuitable(code: &'static str) -> StoreError {
@@ -74,7 +137,7 @@ fn version(info: &Info) -> Result<(), StoreError> {
     }
     Err(unsuitable("redis_too_old")
         .with_context(format!("the server is of version {found}"))
-        .with_hint("Redis 6.2 or newer is needed"))
+        .with_hint("Redis 7.0 or newer is needed, or Valkey"))
 }
 
 fn hidden(what: &str) -> StoreError {
@@ -94,39 +157,43 @@ fn eviction(info: &Info) -> Result<(), StoreError> {
     }
 }
 
-async fn persistence(link: &Link, info: &Info, durability: Durability) -> Result<(), StoreError> {
+fn persists(info: &Info) -> Result<(), StoreError> {
     if info.get("aof_enabled") != "1" {
         return Err(unsuitable("redis_keeps_nothing")
             .with_context("appendonly is no")
             .with_hint("set `appendonly yes`: without it a restart loses every run"));
     }
-    if durability == Durability::ProcessCrash {
-        return Ok(());
+    Ok(())
+}
+
+fn syncs(settings: &HashMap<String, String>) -> Result<(), StoreError> {
+    let of = |name: &str| settings.get(name).map_or("", String::as_str);
+    match of("appendfsync") {
+        "always" => {}
+        "" => return Err(hidden("its appendfsync")),
+        policy => {
+            return Err(unsuitable("redis_not_synced")
+                .with_context(format!("appendfsync is {policy}"))
+                .with_hint(
+                    "set `appendfsync always`, or declare `Durability::ProcessCrash` and live \
+                     with the loss of the last second when the power goes",
+                ));
+        }
     }
-    match fsync(link).await?.as_str() {
-        "always" => Ok(()),
-        "" => Err(hidden("its appendfsync")),
-        policy => Err(unsuitable("redis_not_synced")
-            .with_context(format!("appendfsync is {policy}"))
+    match of("no-appendfsync-on-rewrite") {
+        "no" => Ok(()),
+        "" => Err(hidden("its no-appendfsync-on-rewrite")),
+        // While it rewrites its file, the server would answer before it has synced.
+        value => Err(unsuitable("redis_not_synced")
+            .with_context(format!("no-appendfsync-on-rewrite is {value}"))
             .with_hint(
-                "set `appendfsync always`, or declare `Durability::ProcessCrash` and live with \
-                 the loss of the last second when the power goes",
+                "set `no-appendfsync-on-rewrite no`, or declare `Durability::ProcessCrash` and \
+                 live with the loss of a rewrite's time when the power goes",
             )),
     }
 }
 
-async fn fsync(link: &Link) -> Result<String, StoreError> {
-    let mut command = redis::cmd("CONFIG");
-    command.arg("GET").arg("appendfsync");
-    let pair = match link.command(&command, OPEN).await? {
-        Value::Map(pairs) => pairs.into_iter().next().map(|(_, value)| text(value)).transpose()?,
-        answer => texts(answer)?.into_iter().nth(1),
-    };
-    Ok(pair.unwrap_or_default())
-}
-
-fn replicas(info: &Info, durability: Durability) -> Result<(), StoreError> {
-    let Durability::Replicated(wanted) = durability else { return Ok(()) };
+fn replicas(info: &Info, wanted: u32) -> Result<(), StoreError> {
     let found = info.get("connected_slaves").parse().unwrap_or(0_u32);
     if found >= wanted {
         return Ok(());
@@ -134,4 +201,23 @@ fn replicas(info: &Info, durability: Durability) -> Result<(), StoreError> {
     Err(unsuitable("redis_too_few_replicas")
         .with_context(format!("{found} of {wanted} replicas are connected"))
         .with_hint("connect the replicas, or declare a lower durability"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Info, version};
+
+    #[test]
+    fn servers_that_hide_errors_of_scripts_are_too_old() {
+        let of = |words: &str| version(&Info::of(words));
+        for old in ["6.2.14", "6.0.0", "5.0.7"] {
+            let error = of(&format!("# Server\r\nredis_version:{old}\r\n")).unwrap_err();
+            assert_eq!(error.code(), "redis_too_old", "{old}");
+            assert!(error.hint().is_some());
+        }
+        for good in ["7.0.15", "7.2.4", "8.0.0"] {
+            assert!(of(&format!("redis_version:{good}")).is_ok(), "{good}");
+        }
+        assert_eq!(of("redis_mode:standalone").unwrap_err().code(), "redis_settings_hidden");
+    }
 }

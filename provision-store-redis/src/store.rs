@@ -65,7 +65,12 @@ impl RedisStore {
     /// `redis_keeps_nothing`, `redis_not_synced`, `redis_too_few_replicas`,
     /// `redis_settings_hidden`, `redis_other_node`. Kind `Invalid`: `redis_wrong_namespace`. Kind
     /// `Damaged`: `schema_newer`, `redis_wrong_type`. Kind `Unavailable`: `redis_unreachable`,
-    /// `redis_timeout`, `redis_loading`. Nothing was written then.
+    /// `redis_timeout`, `redis_loading`, `redis_too_many_clients`. Nothing was written then, unless
+    /// a connection broke or replicas were late (`redis_not_replicated`): the new, empty namespace
+    /// may be there.
+    ///
+    /// Once it is open, a store waits for its server: what a new connection meets is of kind
+    /// `Unavailable` then, whatever its code.
     pub async fn open(url: impl Into<String>) -> Result<Self, StoreError> {
         Self::open_with(RedisConfig::new(url)).await
     }
@@ -73,10 +78,11 @@ impl RedisStore {
     pub(crate) async fn open_with(config: RedisConfig) -> Result<Self, StoreError> {
         let tally = Arc::new(Tally::default());
         let link = Link::new(&config, &tally)?;
-        open::check(&link, config.durability).await?;
         let namespace = config.namespace.clone();
         let shared = Arc::new(Shared { config, link, tally });
-        Self::of(shared, namespace).await
+        let store = Self::of(shared, namespace).await?;
+        store.link().opened();
+        Ok(store)
     }
 
     async fn of(shared: Arc<Shared>, namespace: String) -> Result<Self, StoreError> {

@@ -6,9 +6,12 @@ use provision_core::{
     StoreError,
     error::StoreErrorKind,
     id::RunId,
-    store::{LeaseRequest, StateStore as _},
+    limit::{Admission, Ask, Profile, Turn},
+    queue::{Claim, Queue as _},
+    run::RunStatus,
+    store::{LeaseRequest, RunFilter, StateStore as _},
 };
-use provision_store_redis::RedisStore;
+use provision_store_redis::{RedisConfig, RedisStore};
 use provision_testkit::conformance::{
     Handle, acquire_any, append_of, held_for, new_worker, run_head,
 };
@@ -66,6 +69,71 @@ async fn a_row_that_is_cut_holds_up_nobody_who_claims_renews_or_takes_over() {
     }
 }
 
+/// A stored value.
+fn get(server: &Server, kind: &str, space: &str, run: RunId) -> Vec<u8> {
+    let mut connection = server.client().get_connection().unwrap();
+    let mut command = redis::cmd("HGET");
+    command.arg(format!("{{{space}}}:{kind}")).arg(run.to_string());
+    command.query(&mut connection).unwrap()
+}
+
+fn put_in(server: &Server, space: &str, run: RunId, value: &[u8]) {
+    let mut connection = server.client().get_connection().unwrap();
+    let mut command = redis::cmd("HSET");
+    command.arg(format!("{{{space}}}:rows")).arg(run.to_string()).arg(value);
+    command.exec(&mut connection).unwrap();
+}
+
+// Three rows at a time: of a run whose owner dies, one that is ready, one that comes due.
+// covers: S3, L1
+#[tokio::test]
+async fn a_wrong_byte_in_a_row_holds_up_nobody_who_claims_renews_or_takes_over() {
+    let Some((server, store, _)) = opened().await else { return };
+    let mut longest = 0;
+    for at in 0.. {
+        for wrong in [0x01_u8, 0x40] {
+            let space = format!("{at}-{wrong}");
+            let one = RedisConfig::new(server.url()).with_namespace(&space).with_polling_only();
+            let one = one.open().await.unwrap();
+            let handle = Handle::of(Arc::new(one.clone()));
+            let worker = new_worker();
+            let (held, beside) =
+                (handle.started(run_head()).await, handle.started(run_head()).await);
+            assert_eq!(handle.lease(&acquire_any(worker, TTL)).await.leased.len(), 2);
+            let ready = handle.started(run_head()).await;
+            let mut later = run_head();
+            later.due = store.now().await.unwrap().plus(Duration::from_millis(3));
+            let later = handle.started(later).await;
+            let whole = handle.started(run_head()).await;
+            for run in [held, ready, later] {
+                let mut row = get(&server, "rows", &space, run);
+                longest = longest.max(row.len());
+                if let Some(byte) = row.get_mut(at) {
+                    *byte ^= wrong;
+                }
+                put_in(&server, &space, run, &row);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let other = new_worker();
+            let mut found = Vec::new();
+            for _ in 0..3 {
+                let request = LeaseRequest { dead: vec![worker], ..acquire_any(other, TTL) };
+                let grant = handle.lease(&request).await;
+                found.extend(grant.leased.iter().map(|leased| leased.record.head.id));
+                let claim = Claim { limit: 9, queues: Vec::new(), wait: Duration::ZERO };
+                one.claim(&claim).await.unwrap();
+            }
+            for run in [beside, whole] {
+                assert!(found.contains(&run), "byte {at} ^ {wrong}");
+            }
+            assert!(one.list(&RunFilter::default()).await.unwrap().runs.len() >= 2);
+        }
+        if at > longest {
+            break;
+        }
+    }
+}
+
 // covers: S3
 #[tokio::test]
 async fn a_run_that_cannot_be_read_is_parked_and_the_others_go_on() {
@@ -81,4 +149,30 @@ async fn a_run_that_cannot_be_read_is_parked_and_the_others_go_on() {
     let error = store.load(&[bad]).await.unwrap_err();
     assert_eq!(told(&error), (StoreErrorKind::Damaged, "redis_bad_row"));
     assert!(error.hint().is_some());
+    let listed = store.list(&RunFilter::default()).await.unwrap().runs;
+    assert_eq!(listed.iter().map(|head| head.id).collect::<Vec<_>>(), [good]);
+    // It is parked, and among the dead letters: a person who mends it finds it there.
+    let row = get(&server, "rows", "default", bad);
+    assert!(row.starts_with(b"Parked\n"), "{}", String::from_utf8_lossy(&row));
+    let fixed = get(&server, "fixed", "default", good);
+    put(&server, "fixed", bad, std::str::from_utf8(&fixed).unwrap());
+    let letters = RunFilter { dead_letters: true, ..RunFilter::default() };
+    let letters = store.list(&letters).await.unwrap().runs;
+    assert_eq!(
+        letters.iter().map(|head| (head.id, head.status)).collect::<Vec<_>>(),
+        [(bad, RunStatus::Parked)]
+    );
+}
+
+// covers: S3
+#[tokio::test]
+async fn a_limit_that_cannot_be_read_is_worth_a_burst() {
+    let Some((server, _, handle)) = opened().await else { return };
+    for damaged in ["{", "7", "{\"slots\":null}", "{\"slots\":{\"x\":1}}", "{\"slots\":[1]}"] {
+        server.ask(&format!("HSET {{default}}:buckets b {damaged}")).unwrap();
+        let profile = Profile { bucket: "b".into(), rate: None, concurrency: Some(1) };
+        let ask = Ask { profile, calls: 1, worker: new_worker(), slot: true, turn: Turn::Open };
+        let answer = handle.limiter.admit(&ask).await.unwrap();
+        assert_eq!(answer, Admission::Now { calls: 1 }, "{damaged}");
+    }
 }

@@ -57,7 +57,7 @@ async fn born_leased(handle: &Handle, parent: RunId) -> Leased {
     *leased
 }
 
-fn sealed_value(run: RunId) -> (SecretKey, Sealed) {
+pub(crate) fn sealed_value(run: RunId) -> (SecretKey, Sealed) {
     let scope = run.to_string();
     let key = SecretKey { scope, generation: 1, name: "a".into(), path: "b".into() };
     (key, Sealed { format: 1, key_id: "k".into(), bytes: vec![0, 1, 255] })

@@ -7,6 +7,7 @@ use std::{
 };
 
 use provision_core::{
+    StoreError,
     error::StoreErrorKind,
     id::RunId,
     store::{Appended, Leased, NewRun, RunFilter, StateStore, Submission, Submitted},
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::{
     everything::{everything, submission},
     server::Server,
+    steps::calls,
 };
 
 /// How long a store may need to find its server again.
@@ -126,7 +128,9 @@ async fn a_full_server_writes_nothing_and_goes_on_when_there_is_room() {
     let error = store.submit(&[submission()]).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (StoreErrorKind::Full, "redis_full"));
     assert!(error.hint().is_some());
-    assert!(store.append(&[append_of(&leased, 1)]).await.is_err());
+    let error = store.append(&[append_of(&leased, 1)]).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (StoreErrorKind::Full, "redis_full"));
+    assert!(store.load(&[leased.record.head.id]).await.is_ok(), "a full server is read");
     server.ask("CONFIG SET maxmemory 0").unwrap();
     assert_eq!(store.list(&RunFilter::default()).await.unwrap().runs.len(), 1);
     insist(&store, &leased, 1).await;
@@ -145,6 +149,94 @@ async fn a_server_that_becomes_a_replica_is_waited_for() {
     assert_eq!((error.kind(), error.code()), (StoreErrorKind::Unavailable, "redis_read_only"));
     assert!(error.is_transient());
     server.ask("REPLICAOF NO ONE").unwrap();
+    insist(&store, &leased, 1).await;
+}
+
+/// Why it cannot be read, once it is asked on a connection that stands.
+async fn refused(store: &RedisStore) -> StoreError {
+    loop {
+        let error = store.list(&RunFilter::default()).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        if !["redis_unreachable", "redis_unavailable"].contains(&error.code()) {
+            return error;
+        }
+    }
+}
+
+async fn is_back(store: &RedisStore) {
+    let begun = Instant::now();
+    while let Err(error) = store.now().await {
+        assert!(error.is_transient() && begun.elapsed() < BACK_MAX, "{error}");
+    }
+}
+
+// Run state is never read from a replica: what it has may be old.
+// covers: S18
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_not_read() {
+    let Some(server) = Server::start("") else { return };
+    let config = RedisConfig::new(server.url()).with_polling_only();
+    let store = config.open().await.unwrap();
+    let run = leased(&store).await.record.head.id;
+    server.ask("REPLICAOF 127.0.0.1 1").unwrap();
+    let error = store.load(&[run]).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (StoreErrorKind::Unavailable, "redis_read_only"));
+    // Its connection was given up; the next one leads to the same server.
+    let error = refused(&store).await;
+    assert_eq!((error.kind(), error.code()), (StoreErrorKind::Unavailable, "redis_is_replica"));
+    server.ask("REPLICAOF NO ONE").unwrap();
+    is_back(&store).await;
+    assert!(store.load(&[run]).await.unwrap()[0].is_some());
+}
+
+// The declared level holds on every connection.
+// covers: S18
+#[tokio::test]
+async fn a_server_that_comes_back_with_weaker_settings_is_waited_for() {
+    let Some(server) = Server::start("") else { return };
+    let config = RedisConfig::new(server.url()).with_polling_only();
+    let store = config.open().await.unwrap();
+    for (weak, good, code) in [
+        ("appendfsync everysec", "appendfsync always", "redis_not_synced"),
+        ("maxmemory-policy allkeys-lru", "maxmemory-policy noeviction", "redis_evicts"),
+    ] {
+        server.ask(&format!("CONFIG SET {weak}")).unwrap();
+        server.ask("CLIENT KILL TYPE normal").unwrap();
+        let error = refused(&store).await;
+        assert_eq!((error.kind(), error.code()), (StoreErrorKind::Unavailable, code));
+        server.ask(&format!("CONFIG SET {good}")).unwrap();
+        is_back(&store).await;
+    }
+}
+
+// A server that has just started is met by all processes at once.
+// covers: S18
+#[tokio::test]
+async fn a_log_in_that_is_refused_by_a_server_that_was_good_is_waited_for() {
+    let Some(server) = Server::start("requirepass hunter3") else { return };
+    let url = format!("redis://:hunter3@127.0.0.1:{}", server.port());
+    let store = RedisConfig::new(&url).with_polling_only().open().await.unwrap();
+    let leased = leased(&store).await;
+    let mut other = redis::Client::open(url).unwrap().get_connection().unwrap();
+    let mut ask = |words: &str| {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        command.exec(&mut other).unwrap();
+    };
+    ask("CONFIG SET maxclients 1");
+    ask("CLIENT KILL TYPE normal");
+    let begun = Instant::now();
+    let mut refused = 0;
+    while refused < 3 {
+        assert!(begun.elapsed() < BACK_MAX);
+        let error = store.append(&[append_of(&leased, 1)]).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        refused += 1;
+    }
+    ask("CONFIG SET maxclients 100");
     insist(&store, &leased, 1).await;
 }
 
@@ -237,4 +329,32 @@ async fn a_write_that_no_replica_has_is_not_known_and_repeated_until_one_has_it(
     insist(&store, &leased, 2).await;
     let handle = Handle::of(Arc::new(store));
     assert_eq!(handle.record(leased.record.head.id).await.frames.len(), 2);
+}
+
+// From 7.2 on `WAIT` waits for what its own connection has replicated: nothing, if a call wrote
+// nothing, however much of the record that it found is still on its way.
+// covers: S19
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_finds_its_record_replicates_something_to_wait_for() {
+    let Some((server, _replica)) = pair() else { return };
+    let config = RedisConfig::new(server.url()).with_durability(Durability::Replicated(1));
+    let store = config.with_polling_only().open().await.unwrap();
+    let leased = leased(&store).await;
+    insist(&store, &leased, 1).await;
+    let start = submission();
+    store.submit(std::slice::from_ref(&start)).await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    let (secret, sealed) = crate::everything::sealed_value(leased.record.head.id);
+    handle.secrets.put(&secret, &sealed).await.unwrap();
+    for _ in 0..20 {
+        let before = calls(&server, "hset");
+        insist(&store, &leased, 1).await;
+        let appended = calls(&server, "hset");
+        let known = store.submit(std::slice::from_ref(&start)).await.unwrap();
+        assert!(matches!(known[..], [Submitted::Known(_)]));
+        let submitted = calls(&server, "hset");
+        handle.secrets.put(&secret, &sealed).await.unwrap();
+        let put = calls(&server, "hset");
+        assert!(before < appended && appended < submitted && submitted < put);
+    }
 }

@@ -27,7 +27,7 @@ async fn leased(store: &RedisStore, count: usize) -> Vec<Leased> {
 }
 
 /// Calls of a command that the server has seen.
-fn calls(server: &Server, command: &str) -> u64 {
+pub(crate) fn calls(server: &Server, command: &str) -> u64 {
     let answer = server.ask("INFO commandstats").unwrap();
     let text: String = redis::from_redis_value(answer).unwrap();
     let prefix = format!("cmdstat_{command}:calls=");
