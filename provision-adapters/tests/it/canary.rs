@@ -1,5 +1,5 @@
 //! No fault brings a secret to where people or disks can read it: logs at their most talkative,
-//! errors, events, journal, ledger. Tokens, values of the host, what a provider draws, and what is
+//! metrics, errors, events, journal, ledger. Tokens, values of the host, what a provider draws, and what is
 //! drawn for it are all looked for, in each form in which a secret usually escapes.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use provision_adapters::sim::{Fault, FaultRule, RetryAfterForm};
 use provision_core::store::{RunFilter, StateStore as _};
 use provision_testkit::harness::encodings;
@@ -50,23 +51,63 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
+    fn add(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(format!("{key}\n").bytes());
+    }
+
     fn text(&self) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// Runs it with every event and span of this thread in the log.
-fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
-    let log = Log::default();
+/// Writes down every name and label under which something is counted.
+impl Recorder for Log {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.add(key);
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.add(key);
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.add(key);
+        Histogram::noop()
+    }
+}
+
+/// What one thread has shown.
+#[derive(Debug)]
+struct Shown {
+    log: String,
+    metrics: String,
+}
+
+impl Shown {
+    fn has(&self, form: &str) -> bool {
+        self.log.contains(form) || self.metrics.contains(form)
+    }
+}
+
+/// Runs it with every event, span and metric of this thread written down.
+fn shown<T>(work: impl FnOnce() -> T) -> (T, Shown) {
+    let (log, meters) = (Log::default(), Log::default());
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
         .with_writer(log.clone())
         .with_ansi(false)
         .finish();
-    let done = tracing::subscriber::with_default(subscriber, work);
-    (done, log.text())
+    let counted = || metrics::with_local_recorder(&meters, work);
+    let done = tracing::subscriber::with_default(subscriber, counted);
+    (done, Shown { log: log.text(), metrics: meters.text() })
 }
 
 /// Ways in which a request goes wrong, and in which the answer speaks of what was sent.
@@ -154,7 +195,7 @@ struct Case<S> {
 /// Runs one case; tells how many secrets of its own it had.
 fn search<S: Scene>(case: &Case<S>) -> usize {
     let name = format!("request {}, {:?}, {:?}", case.nth, case.fault, case.build);
-    let ((texts, secrets), log) = logged(|| {
+    let ((texts, secrets), seen) = shown(|| {
         paused(async {
             let stage = Stage::set(case.scene.clone(), case.build).await;
             if let Some(fault) = case.fault.clone() {
@@ -169,11 +210,12 @@ fn search<S: Scene>(case: &Case<S>) -> usize {
             (texts, secrets)
         })
     });
-    assert!(log.contains("TRACE") || log.contains("DEBUG") || log.contains("INFO"), "{name}");
+    assert!(["TRACE", "DEBUG", "INFO"].iter().any(|level| seen.log.contains(level)), "{name}");
+    assert!(seen.metrics.contains("http.request.latency"), "{name}: {}", seen.metrics);
     let hosts = [TOKEN.to_owned(), VALUE.to_owned()];
     for secret in secrets.iter().chain(&hosts) {
         for form in encodings(secret) {
-            assert!(!log.contains(&form), "{name}: the log shows {form}");
+            assert!(!seen.has(&form), "{name}: the log or a metric shows {form}");
             for (place, text) in &texts {
                 assert!(!text.contains(&form), "{name}: {place} shows {form}");
             }
@@ -219,8 +261,11 @@ fn canaries<S: Scene>(scene: &S, own: usize) {
 /// The search finds what is there to find, in each of its forms.
 fn what_is_planted_is_found() {
     for form in encodings(TOKEN) {
-        let ((), log) = logged(|| tracing::trace!(word = %format!("x{form}y"), "planted"));
-        assert!(log.contains(&form), "{form} is overlooked");
+        let word = format!("x{form}y");
+        let ((), seen) = shown(|| tracing::trace!(%word, "planted"));
+        assert!(seen.has(&form), "{form} is overlooked in the log");
+        let ((), seen) = shown(|| metrics::counter!("planted", "word" => word).increment(1));
+        assert!(seen.has(&form), "{form} is overlooked in a label");
     }
 }
 
