@@ -21,7 +21,9 @@ pub const MOST_CAUGHT_UP: usize = 1_000;
 pub enum Misfire {
     /// The newest one is started, the others are left out. The default.
     Latest,
-    /// All of them are started, oldest first, at most [`MOST_CAUGHT_UP`] at once.
+    /// All of them are started, oldest first, at most [`MOST_CAUGHT_UP`] at once. None is left out:
+    /// while a start is refused, or its input panics, the later ones wait for it, and each look at
+    /// the clock tells so in the log.
     All,
     /// None is started that is later than this.
     Skip {

@@ -29,7 +29,7 @@ impl Limiter for SqliteStore {
         let readers = Arc::clone(&self.shared.readers);
         self.shared
             .limits
-            .shared("admit calls", move |unit| {
+            .shared("admit calls", 0, move |unit| {
                 let boot = unit.now.boot.clone();
                 let now = unit.wall();
                 unit.change(&namespace, &ask.profile.bucket, |bucket| {
@@ -48,7 +48,7 @@ impl Limiter for SqliteStore {
         let (namespace, bucket, seen) = (Arc::clone(&self.namespace), bucket.to_owned(), *seen);
         self.shared
             .limits
-            .shared("observe an answer", move |unit| {
+            .shared("observe an answer", 0, move |unit| {
                 let now = unit.wall();
                 unit.change(&namespace, &bucket, |bucket| bucket.observe(worker, &seen, now))
             })

@@ -1,10 +1,12 @@
 //! Listings: newest first, filtered, in pages.
 
 use provision_core::{
+    id::RunId,
     run::RunStatus,
-    store::{RunFilter, RunPage},
+    store::{RunFilter, RunHead, RunPage},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
 
 use crate::{
     error::Fault,
@@ -38,11 +40,26 @@ pub(crate) fn page(conn: &Connection, ns: i64, filter: &RunFilter) -> Result<Run
         filter.due_by.map(moment),
         filter.version,
     ];
-    let mut runs = all(conn, text, values, |row| Ok(head(row)?.0))?;
-    let more = runs.len() > limit;
-    runs.truncate(limit);
-    let next = runs.last().filter(|_| more).map(|head| head.id);
-    Ok(RunPage { runs, next })
+    let mut found = all(conn, text, values, legible)?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|(run, _)| *run);
+    Ok(RunPage { runs: found.into_iter().filter_map(|(_, head)| head).collect(), next })
+}
+
+/// A run and its head, unless that cannot be read: who loads that run is told, and a page goes on
+/// without it (S3).
+fn legible(row: &Row<'_>) -> Result<(RunId, Option<RunHead>), Fault> {
+    match head(row) {
+        Ok((head, _)) => Ok((head.id, Some(head))),
+        Err(fault) if fault.is_bad_row() => {
+            // Column 0 is the namespace.
+            let run = RunId::from_uuid(Uuid::from_bytes(row.get(1)?));
+            tracing::error!(%run, ?fault, "a run that cannot be read is missing from a page");
+            Ok((run, None))
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 /// First and last id of a range.

@@ -44,6 +44,9 @@ const LOOKS_FOR: Duration = Duration::from_micros(50);
 /// within this, and to wake a thread of the runtime that has gone to sleep takes half as long again.
 const STAYS_AWAKE: Duration = Duration::from_micros(250);
 
+/// Bytes after which a turn takes in no more calls: other processes wait for its end.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
 /// One call, as the thread sees it.
 trait Work: Send {
     /// Does the work inside a transaction. May be called again after a roll-back.
@@ -54,11 +57,14 @@ trait Work: Send {
     fn operation(&self) -> &'static str;
     /// Whether the call must have a transaction of its own, and can run only once.
     fn is_alone(&self) -> bool;
+    /// About how many bytes it writes.
+    fn bytes(&self) -> usize;
 }
 
 struct Call<T, F> {
     operation: &'static str,
     alone: bool,
+    bytes: usize,
     work: F,
     found: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -87,6 +93,10 @@ where
 
     fn is_alone(&self) -> bool {
         self.alone
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -138,13 +148,15 @@ impl Writer {
         Ok(Self { calls: Some(calls), thread: Some(thread), open: AtomicUsize::new(0) })
     }
 
-    /// Does `work` in a transaction shared with others; it may run more than once.
+    /// Does `work`, which writes about so many bytes, in a transaction shared with others; it may
+    /// run more than once.
     pub(crate) async fn shared<T: Send + 'static>(
         &self,
         operation: &'static str,
+        bytes: usize,
         work: impl FnMut(&mut Unit<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.call(operation, false, work).await
+        self.call(operation, (false, bytes), work).await
     }
 
     /// Does `work` once, in a transaction of its own.
@@ -158,17 +170,17 @@ impl Writer {
             Some(work) => work(unit),
             None => Err(gone(operation).into()),
         };
-        self.call(operation, true, once).await
+        self.call(operation, (true, 0), once).await
     }
 
     async fn call<T: Send + 'static>(
         &self,
         operation: &'static str,
-        alone: bool,
+        (alone, bytes): (bool, usize),
         work: impl FnMut(&mut Unit<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(Call { operation, alone, work, found: None, reply });
+        let call = Box::new(Call { operation, alone, bytes, work, found: None, reply });
         let calls = self.calls.as_ref().ok_or_else(|| gone(operation))?;
         let is_alone = self.open.fetch_add(1, Ordering::Relaxed) == 0;
         let _open = Open(&self.open);
@@ -306,7 +318,8 @@ impl Desk {
     }
 }
 
-/// Takes what is pending, without waiting, up to a call that must be alone.
+/// Takes what is pending, without waiting, up to a call that must be alone or to as many bytes as
+/// one turn may write (S25).
 fn fill(
     batch: &mut Vec<Box<dyn Work>>,
     waiting: &mut VecDeque<Box<dyn Work>>,
@@ -316,12 +329,14 @@ fn fill(
     if batch.iter().any(|call| call.is_alone()) {
         return;
     }
-    while batch.len() < most {
+    let mut bytes: usize = batch.iter().map(|call| call.bytes()).sum();
+    while batch.len() < most && bytes < BATCH_BYTES_MAX {
         let Some(next) = waiting.pop_front().or_else(|| pending.try_recv().ok()) else { return };
         if next.is_alone() {
             waiting.push_front(next);
             return;
         }
+        bytes = bytes.saturating_add(next.bytes());
         batch.push(next);
     }
 }
@@ -377,4 +392,50 @@ fn panicked(panic: &(dyn Any + Send)) -> StoreError {
     StoreError::new(StoreErrorKind::Invalid, "sqlite_call_panicked", "write")
         .with_context(text)
         .with_hint("a function of the host panicked inside the transaction")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use provision_core::error::StoreError;
+    use tokio::sync::mpsc;
+
+    use super::{BATCH_BYTES_MAX, Fault, Unit, Work, fill};
+
+    struct Sized(usize);
+
+    impl Work for Sized {
+        fn run(&mut self, _: &mut Unit<'_>) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn answer(self: Box<Self>, _: Result<(), StoreError>) {}
+
+        fn operation(&self) -> &'static str {
+            "test"
+        }
+
+        fn is_alone(&self) -> bool {
+            false
+        }
+
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    // covers: S25
+    #[test]
+    fn a_turn_takes_in_so_many_calls_and_so_many_bytes() {
+        for (size, taken) in [(1, 9), (BATCH_BYTES_MAX / 2, 2), (BATCH_BYTES_MAX * 2, 1)] {
+            let (calls, mut pending) = mpsc::channel::<Box<dyn Work>>(20);
+            for _ in 0..20 {
+                calls.try_send(Box::new(Sized(size))).unwrap();
+            }
+            let mut batch: Vec<Box<dyn Work>> = vec![pending.try_recv().unwrap()];
+            fill(&mut batch, &mut VecDeque::new(), &mut pending, 9);
+            assert_eq!(batch.len(), taken, "of {size} bytes each");
+        }
+    }
 }

@@ -254,6 +254,8 @@ impl ContextHost for AttemptHost {
         Ok(left.min(call.timeout))
     }
 
+    // L3: also where the limiter did not answer: a lost answer may have granted a slot, and one too
+    // many that is given back is made good when this worker's calls are over, a kept one never.
     fn over(&self, call: &Call) {
         if let Some(profile) = call.limit.as_ref().filter(|profile| profile.concurrency.is_some()) {
             self.shared.slots.freed(&profile.bucket);

@@ -22,7 +22,8 @@ impl Drive {
             return Ok(false);
         }
         let (shared, asked) = (Arc::clone(&self.shared), [self.state.run]);
-        let loaded = self.alongside(shared.store.load(&asked)).await;
+        let load = patiently(|| shared.store.load(&asked));
+        let loaded = self.alongside(load).await;
         let Ok(Some(record)) = loaded.map(|mut records| records.pop().flatten()) else {
             // They are found again after the next append.
             self.requests = self.consumed;

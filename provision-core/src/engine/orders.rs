@@ -285,7 +285,8 @@ impl Engine {
         self.order(run, Order::Redrive, by).await
     }
 
-    /// Removes what a succeeded run made.
+    /// Removes what a succeeded run made, or what a failed one has kept
+    /// ([`OnFailure::Keep`](crate::saga::OnFailure::Keep)).
     ///
     /// ```
     /// use provision_core::{By, Engine, MemoryStore, Outcome, Saga, SagaId, executor::{Executor, HostDriven}};
@@ -306,7 +307,7 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// The run has not succeeded.
+    /// The run is not over (`run_open`), or nothing stands that could be removed (`nothing_kept`).
     pub async fn tear_down(&self, run: &RunId, by: By) -> Result<(), Error> {
         self.order(run, Order::TearDown, by).await
     }

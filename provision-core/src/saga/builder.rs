@@ -26,6 +26,7 @@ use crate::{
 
 const NODES_MAX: usize = 2000;
 const PATH_MAX: usize = 60;
+const ATTEMPT_MAX: Duration = Duration::from_hours(24 * 30);
 
 /// Collects the nodes of one scope.
 #[derive(Debug)]
@@ -82,6 +83,11 @@ impl<I> SagaBuilder<'_, I> {
                 let (path, why) = (node.path.to_string(), error.to_string());
                 self.fail(SagaError::BadPolicy { path, why });
             }
+        }
+        if node.attempt_timeout.is_zero() || node.attempt_timeout > ATTEMPT_MAX {
+            let path = node.path.to_string();
+            let why = "an attempt takes more than nothing, and at most 30 days".to_owned();
+            self.fail(SagaError::BadTiming { path, why });
         }
         if self.nodes.len() >= NODES_MAX {
             self.fail(SagaError::TooLarge);
@@ -531,7 +537,8 @@ impl<'b, 's, I: Data, In: Data, Out: Data, M: Mode<Out>> Node<'b, 's, I, In, Out
         self
     }
 
-    /// Longest time one attempt may take before it is cut and counts as unknown. Default 15 min.
+    /// Longest time one attempt may take before it is cut and counts as unknown. Default 15 min; at
+    /// most 30 days, which [`Saga::define`](crate::Saga::define) checks.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.def.attempt_timeout = timeout;
         self

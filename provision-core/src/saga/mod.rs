@@ -344,7 +344,8 @@ pub enum SagaError {
         /// What is wrong.
         why: String,
     },
-    /// The times of a resource cannot be used, or reading them panicked.
+    /// The times of a resource, or the longest time of an attempt, cannot be used, or reading them
+    /// panicked.
     #[error("the timing of `{path}` is not usable: {why}")]
     BadTiming {
         /// The resource.

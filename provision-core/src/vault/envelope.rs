@@ -4,7 +4,7 @@
 //! `length, label | length, wrapped data key | 12 bytes nonce | ciphertext and 16 bytes tag`.
 //! The label is clear text for housekeeping (an expiry), as authenticated as everything else.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,
@@ -17,6 +17,7 @@ use super::{
     keys::{DataKey, KeyError, KeyProvider},
 };
 use crate::{
+    clock,
     draw::{DrawError, Entropy, SystemEntropy},
     secret::{Sealed, Secret, SecretKey},
 };
@@ -27,6 +28,9 @@ pub const LONGEST_SECRET: usize = 64 * 1024;
 /// Format written by this version.
 const FORMAT: u8 = 1;
 const NONCE: usize = 12;
+
+/// How long a key service may take for an answer; then it counts as one that does not answer.
+const KEYS_ANSWER: Duration = Duration::from_secs(30);
 
 /// The place a value is sealed for; at any other place it does not open.
 ///
@@ -99,7 +103,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Unavailable`] while the key service does not answer.
     pub async fn current_key(&self) -> Result<String, VaultError> {
-        self.keys.current().await.map_err(while_sealing)
+        answered(self.keys.current()).await.map_err(while_sealing)
     }
 
     /// Seals a value for one place, under the provider's current key.
@@ -121,12 +125,12 @@ impl Vault {
         if value.expose().len() > LONGEST_SECRET {
             return Err(VaultError::TooLarge);
         }
-        let key_id = self.keys.current().await.map_err(while_sealing)?;
+        let key_id = self.current_key().await?;
         let context = binding.associated_data(FORMAT, &key_id, label);
         // X9: the data key is fresh, too, so no key ever sees a second message.
         let data_key = DataKey::draw(self.entropy.as_ref())?;
-        let wrapped =
-            self.keys.wrap_key(&key_id, &data_key, &context).await.map_err(while_sealing)?;
+        let wrapping = self.keys.wrap_key(&key_id, &data_key, &context);
+        let wrapped = answered(wrapping).await.map_err(while_sealing)?;
         let nonce = nonce(self.entropy.as_ref())?;
         let text = encrypt(data_key.bytes(), nonce, value.expose().as_bytes(), &context)?;
         let mut bytes = Vec::with_capacity(4 + label.len() + wrapped.len() + NONCE + text.len());
@@ -145,11 +149,8 @@ impl Vault {
     pub async fn open(&self, binding: &Binding, sealed: &Sealed) -> Result<Secret, VaultError> {
         let parts = Parts::of(sealed).ok_or(VaultError::Unopenable)?;
         let context = binding.associated_data(FORMAT, &sealed.key_id, parts.label);
-        let data_key = self
-            .keys
-            .unwrap_key(&sealed.key_id, parts.wrapped, &context)
-            .await
-            .map_err(while_opening)?;
+        let unwrapping = self.keys.unwrap_key(&sealed.key_id, parts.wrapped, &context);
+        let data_key = answered(unwrapping).await.map_err(while_opening)?;
         let mut clear = decrypt(data_key.bytes(), parts.nonce, parts.text, &context)?;
         match String::from_utf8(std::mem::take(&mut *clear)) {
             Ok(value) => Ok(Secret::new(value)),
@@ -234,6 +235,11 @@ fn while_sealing(error: KeyError) -> VaultError {
         KeyError::Unavailable => VaultError::Unavailable,
         KeyError::Refused => VaultError::Misconfigured,
     }
+}
+
+/// Waits for a key service no longer than a call of it may take.
+async fn answered<T>(call: impl Future<Output = Result<T, KeyError>>) -> Result<T, KeyError> {
+    clock::within(KEYS_ANSWER, call).await.unwrap_or(Err(KeyError::Unavailable))
 }
 
 fn while_opening(error: KeyError) -> VaultError {

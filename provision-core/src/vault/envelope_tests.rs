@@ -32,7 +32,8 @@ fn vault() -> Vault {
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build().unwrap().block_on(future)
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -313,4 +314,36 @@ proptest! {
         let opened = block(vault().open(&binding(), &sealed));
         prop_assert!(matches!(opened, Err(VaultError::Unopenable)));
     }
+}
+
+/// A key service that takes calls and answers none.
+#[derive(Debug)]
+struct Mute;
+
+#[async_trait]
+impl KeyProvider for Mute {
+    async fn current(&self) -> Result<String, KeyError> {
+        std::future::pending().await
+    }
+
+    async fn wrap_key(&self, _: &str, _: &DataKey, _: &[u8]) -> Result<Vec<u8>, KeyError> {
+        std::future::pending().await
+    }
+
+    async fn unwrap_key(&self, _: &str, _: &[u8], _: &[u8]) -> Result<DataKey, KeyError> {
+        std::future::pending().await
+    }
+}
+
+// covers: L1
+#[tokio::test(start_paused = true)]
+async fn a_key_service_that_never_answers_is_one_that_does_not_answer_now() {
+    let sealed = vault().seal(&binding(), &Secret::new("v")).await.unwrap();
+    let mute = Vault::new(Arc::new(Mute));
+    let began = tokio::time::Instant::now();
+    assert_eq!(mute.open(&binding(), &sealed).await.unwrap_err(), VaultError::Unavailable);
+    let error = mute.seal(&binding(), &Secret::new("v")).await.unwrap_err();
+    assert_eq!(error, VaultError::Unavailable);
+    assert!(error.is_transient());
+    assert_eq!(began.elapsed().as_secs(), 60, "half a minute each");
 }

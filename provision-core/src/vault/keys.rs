@@ -79,6 +79,8 @@ impl std::error::Error for KeyError {}
 ///
 /// Maps one to one on the key services of the clouds: `context` is their encryption context or
 /// additional authenticated data, and what was wrapped for one context must not unwrap for another.
+///
+/// A call that takes longer than 30 s counts as [`KeyError::Unavailable`].
 #[async_trait]
 pub trait KeyProvider: Debug + Send + Sync + 'static {
     /// Id of the key that new values use; at most 200 bytes, stored in clear beside every value.

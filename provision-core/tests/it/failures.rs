@@ -9,7 +9,7 @@ use provision_core::{
     By, Classify, Effect, Engine, Failure, MemoryStore, NothingToUndo, OrFail, Outcome, Resolution,
     RunStatus, Saga, SagaId, Step, StepContext, StepError, Verdict, WorkerConfig,
     clock::sleep,
-    engine::What,
+    engine::{StepStatus, What},
     run::journal::{Order, RequestBody},
     store::RunFilter,
 };
@@ -340,6 +340,32 @@ async fn an_order_that_comes_too_late_is_shown_with_its_reason() {
     }
     assert_eq!(refused, [(Order::Cancel, "ann".to_owned(), "pivot_passed".to_owned())]);
     worker.stop().await;
+}
+
+// covers: L6
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_begins_no_hook_and_the_next_one_does() {
+    let tell = Tell::default();
+    let saga = Saga::define(ORDER, |s| {
+        s.on_end("tell", tell.clone(), |order: &NewOrder, end| {
+            (order.clone(), end.status.as_str().to_owned(), String::new())
+        });
+        let waited = s.step("wait", Minute, NothingToUndo).input((), |_, ()| ());
+        s.value("v").input(waited, |_, ()| "v".to_owned())
+    });
+    let engine = engine(saga.unwrap()).await;
+    let first = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ORDER, &order()).await.unwrap();
+    sleep(Duration::from_secs(55)).await;
+    first.stop().await;
+    let steps = engine.snapshot(run.id()).await.unwrap().steps;
+    let done = steps.iter().find(|step| step.path == "wait").unwrap();
+    assert_eq!(done.status, StepStatus::Succeeded, "what was under way has come to its end");
+    assert_eq!(*tell.begun.lock().unwrap(), 0, "the hook has not begun");
+    let second = engine.spawn_worker(WorkerConfig::default());
+    assert_eq!(run.output().await.unwrap(), "v");
+    assert_eq!(*tell.begun.lock().unwrap(), 1);
+    second.stop().await;
 }
 
 // covers: S16, S17

@@ -77,6 +77,27 @@ async fn what_a_failure_leaves_is_undone_kept_or_asked_about_as_the_saga_says() 
     }
 }
 
+// covers: R1-41, L5
+#[tokio::test(start_paused = true)]
+async fn what_a_failure_has_kept_can_be_torn_down() {
+    let cloud = Cloud::default();
+    cloud.fault("do x-c@t-2", &[Fault::Refuse]);
+    let engine = pair(&cloud, OnFailure::Keep).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(PAIR, &"x".into()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBackKeeping(Some(_), _)));
+    assert_eq!(cloud.names(), ["x", "x-c"]);
+    engine.tear_down(run.id(), By::new("ann", "not worth it")).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(run.outcome().await.unwrap(), Outcome::TornDown);
+    assert!(cloud.names().is_empty());
+    let rows = engine.ledger(&LedgerQuery::default()).await.unwrap();
+    assert!(rows.iter().all(|row| row.state == ResourceState::Gone), "{rows:#?}");
+    let again = engine.tear_down(run.id(), By::default()).await.unwrap_err();
+    assert_eq!(again.code(), "nothing_kept");
+    worker.stop().await;
+}
+
 // covers: R1-41, S15
 #[tokio::test(start_paused = true)]
 async fn keeping_never_keeps_what_failed_in_the_middle() {

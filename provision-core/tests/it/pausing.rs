@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use provision_core::{
-    By, Compensator, Effect, Engine, MemoryStore, RunHandle, RunId, RunStatus, Saga, SagaId, Step,
-    StepContext, StepError, Undo, Verdict,
+    By, Compensator, Effect, Engine, MemoryStore, NothingToUndo, RunHandle, RunId, RunStatus, Saga,
+    SagaId, Step, StepContext, StepError, Undo, Verdict, WorkerConfig,
     clock::sleep,
     executor::{Executor, HostDriven},
     store::RunFilter,
 };
+
+use crate::counting::{Counting, Road};
 
 const SAGA: SagaId<u32, u32> = SagaId::new("pausing", 1);
 const PARENT: SagaId<u32, u32> = SagaId::new("parent", 1);
@@ -130,4 +132,42 @@ async fn a_parent_undoes_a_paused_child_and_leaves_alone_what_was_paused_on_its_
     let head = HostDriven.drive(&engine, run.id()).await.unwrap();
     assert_eq!(head.status, RunStatus::RolledBack);
     assert_eq!(status(&engine, &child).await, RunStatus::RolledBack);
+}
+
+/// Takes so many seconds.
+struct Slow(u64);
+
+impl Step for Slow {
+    const KIND: &'static str = "test.slow";
+    type Input = u32;
+    type Output = u32;
+
+    async fn run(&self, _: &StepContext, n: u32) -> Result<u32, StepError> {
+        sleep(Duration::from_secs(self.0)).await;
+        Ok(n)
+    }
+}
+
+// covers: S18, S20
+#[tokio::test(start_paused = true)]
+async fn an_order_is_looked_for_until_the_store_answers() {
+    let saga = Saga::define(SAGA, |s| {
+        let first = s.step("first", Slow(10), NothingToUndo).input((), |n, ()| *n);
+        s.step("second", Slow(120), NothingToUndo).input(first, |_, n| n)
+    });
+    let store = Counting::default();
+    let engine = Engine::builder(store.clone()).register(saga.unwrap()).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SAGA, &4).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    engine.pause(run.id(), By::default()).await.unwrap();
+    store.set("load", Road::Down);
+    sleep(Duration::from_secs(30)).await;
+    store.set("load", Road::Open);
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!((head.open, head.consumed), (true, 0), "the second step has begun");
+    sleep(Duration::from_secs(10)).await;
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!((head.open, head.consumed), (true, 1), "taken while the second step runs");
+    worker.stop().await;
 }

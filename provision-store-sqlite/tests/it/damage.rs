@@ -159,4 +159,15 @@ async fn a_run_that_cannot_be_read_is_parked_and_holds_up_no_other() {
         .query_row(read, [damaged.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap();
     assert_eq!(row, ("Parked".to_owned(), "{".to_owned()), "nothing is guessed at");
+    let (mut listed, mut filter) = (Vec::new(), RunFilter { limit: 1, ..RunFilter::default() });
+    loop {
+        let page = store.list(&filter).await.unwrap();
+        listed.extend(page.runs.into_iter().map(|head| head.id));
+        filter.after = page.next;
+        if filter.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, [sound], "the pages go on without it");
+    assert!(store.load(&[damaged]).await.is_err(), "and who asks for it is told");
 }

@@ -523,7 +523,8 @@ impl Machine<'_> {
         for hook in hooks {
             let node = self.state.node(hook);
             over &= matches!(node.phase, Phase::Succeeded | Phase::GaveUp);
-            if node.phase != Phase::Idle {
+            // L6: a worker that stops begins nothing; the next owner does.
+            if node.phase != Phase::Idle || self.is_held() {
                 continue;
             }
             let Kind::Hook { input, .. } = &node.def().kind else { continue };

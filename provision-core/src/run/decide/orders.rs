@@ -117,9 +117,10 @@ impl Machine<'_> {
             Order::Acknowledge => Ok(()),
             Order::TearDown => match ended {
                 Some(RunStatus::Succeeded | RunStatus::PartlySucceeded) => Ok(()),
+                Some(RunStatus::RolledBackKeeping) if self.keeps() => Ok(()),
                 Some(_) => refuse(
-                    "not_succeeded",
-                    "only a succeeded run can be torn down",
+                    "nothing_kept",
+                    "nothing stands that a tear-down could remove",
                     "redrive it, or leave it",
                 ),
                 None => refuse("run_open", "the run is not over", "cancel it, or wait for its end"),

@@ -73,6 +73,11 @@ impl Machine<'_> {
         self.start_unwind(Region::Node(number), Cause::Renew)
     }
 
+    /// Whether something stands that an unwinding would undo.
+    pub(super) fn keeps(&self) -> bool {
+        (0..self.state.nodes.len()).any(|number| self.is_to_be_undone(number))
+    }
+
     fn is_to_be_undone(&self, number: usize) -> bool {
         let node = self.state.node(number);
         let def = node.def();
