@@ -1,6 +1,6 @@
 //! Workloads of the engine, measured beside the raw limit of the same run.
 //!
-//! `cargo run --release -p benches -- [--runs N] [memory|sqlite|steno|recovery]..`
+//! `cargo run --release -p benches -- [--runs N] [memory|sqlite|postgres|redis|steno|recovery]..`
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ mod peer;
 mod raw;
 mod recovery;
 mod saga;
+mod servers;
 mod workloads;
 
 use std::alloc::System;
@@ -56,6 +57,12 @@ fn main() {
         }
         if chosen("sqlite") {
             workloads::sqlite(runs).await;
+        }
+        if chosen("postgres") {
+            servers::postgres(runs).await;
+        }
+        if chosen("redis") {
+            servers::redis(runs).await;
         }
         if chosen("steno") {
             peer::steno_in_memory(runs).await;

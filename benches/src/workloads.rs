@@ -11,7 +11,7 @@ use crate::{
     saga::{FAILING, SEVEN, seven},
 };
 
-async fn engine(store: impl Backend) -> Engine {
+pub(crate) async fn engine(store: impl Backend) -> Engine {
     Engine::builder(store)
         .register(seven(SEVEN, false))
         .register(seven(FAILING, true))
@@ -48,7 +48,7 @@ async fn drive(
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-async fn w1(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
+pub(crate) async fn w1(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
     let worker = engine.spawn_worker(WorkerConfig::default().with_slots(in_flight));
     drive(engine, SEVEN, runs / 10, in_flight).await;
     let watch = Watch::start();
@@ -58,7 +58,7 @@ async fn w1(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
     rate
 }
 
-async fn w4(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
+pub(crate) async fn w4(name: &str, engine: &Engine, runs: usize, in_flight: usize) -> f64 {
     let worker = engine.spawn_worker(WorkerConfig::default().with_slots(in_flight));
     drive(engine, FAILING, runs / 10, in_flight).await;
     let watch = Watch::start();

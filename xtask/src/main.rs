@@ -75,7 +75,10 @@ fn dispatch(root: &Path, words: &[&str]) -> Outcome {
 }
 
 fn bench(root: &Path, args: &[&str]) -> Outcome {
-    let status = command::cargo(root)
+    let services = services::told()?;
+    let mut benches = command::cargo(root);
+    services.lend(&mut benches);
+    let status = benches
         .args(["run", "--release", "--locked", "-p", "benches", "--"])
         .args(args)
         .status()

@@ -85,9 +85,8 @@ impl<I> SagaBuilder<'_, I> {
             }
         }
         if node.attempt_timeout.is_zero() || node.attempt_timeout > ATTEMPT_MAX {
-            let path = node.path.to_string();
             let why = "an attempt takes more than nothing, and at most 30 days".to_owned();
-            self.fail(SagaError::BadTiming { path, why });
+            self.fail(SagaError::BadTiming { path: node.path.to_string(), why });
         }
         if self.nodes.len() >= NODES_MAX {
             self.fail(SagaError::TooLarge);

@@ -236,3 +236,14 @@ fn a_policy_without_attempts_is_refused_where_the_saga_is_defined() {
         assert!(matches!(saga, Err(SagaError::BadPolicy { path, .. }) if path == "c"));
     }
 }
+
+#[test]
+fn an_attempt_without_a_usable_end_is_refused() {
+    for longest in [Duration::ZERO, Duration::from_hours(24 * 31), Duration::MAX] {
+        let saga = Saga::define(DOUBT, |s| {
+            let node = s.resource("c", Thing::new(&Cloud::default())).attempt_timeout(longest);
+            node.input((), |c: &String, ()| c.clone())
+        });
+        assert!(matches!(saga, Err(SagaError::BadTiming { path, .. }) if path == "c"));
+    }
+}

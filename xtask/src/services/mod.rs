@@ -161,7 +161,8 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Outcome {
     ended(program, status)
 }
 
-fn told() -> Outcome<Services> {
+/// All of them, with a line about each.
+pub(crate) fn told() -> Outcome<Services> {
     let services = Services::find(false)?;
     for line in services.describe() {
         eprintln!("{line}");
