@@ -1,5 +1,5 @@
-//! All suites, unchanged: with a few connections, with one and polling alone, as behind a pooler
-//! in transaction mode, and through the wrapper of faults.
+//! All suites, unchanged: with a few connections, with one and polling alone, and as behind a
+//! pooler in transaction mode. That the wrapper of faults changes nothing is shown over memory.
 
 mod plain {
     use crate::given::fixture;
@@ -60,19 +60,5 @@ mod pooler {
     mod queue {
         use super::behind_a_pooler;
         provision_testkit::queue_suite!(behind_a_pooler);
-    }
-}
-
-mod wrapped {
-    use crate::given::wrapped;
-
-    mod store {
-        use super::wrapped;
-        provision_testkit::store_suite!(wrapped);
-    }
-
-    mod queue {
-        use super::wrapped;
-        provision_testkit::queue_suite!(wrapped);
     }
 }

@@ -9,10 +9,7 @@ use std::{
 };
 
 use provision_store_postgres::{PostgresConfig, PostgresStore};
-use provision_testkit::{
-    conformance::{Fixture, Handle},
-    faulty::{Faults, Faulty},
-};
+use provision_testkit::conformance::{Fixture, Handle};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
@@ -28,6 +25,11 @@ pub(crate) fn url() -> Option<String> {
         println!("SKIPPED: {URL} is not set");
     }
     url
+}
+
+/// Whether every point is played, and not a share of them.
+pub(crate) fn is_long() -> bool {
+    std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long")
 }
 
 /// Tests that use the server at the same time, at most: it has a hundred connections, and a test
@@ -47,19 +49,35 @@ fn enter() {
     *using += 1;
 }
 
-fn leave() {
+/// Whether it was the last one.
+fn leave() -> bool {
     let (count, freed) = &USING;
-    *count.lock().unwrap() -= 1;
+    let mut using = count.lock().unwrap();
+    *using -= 1;
     freed.notify_one();
+    *using == 0
 }
 
-/// A schema that is dropped with this value.
+/// Schemas that wait for the next test that makes do with namespaces of its own: to make one, and
+/// to drop it, costs more than such a test.
+static RESTING: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What becomes of a schema in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Dropped,
+    /// The next test has it, alone; the last one drops it.
+    Passed,
+    /// Another process drops it.
+    Left,
+}
+
+/// A schema that one test uses at a time.
 #[derive(Debug)]
 pub(crate) struct Schema {
     pub(crate) url: String,
     pub(crate) name: String,
-    /// Dropped with this value, and not by another process.
-    own: bool,
+    end: End,
 }
 
 impl Schema {
@@ -67,12 +85,23 @@ impl Schema {
     pub(crate) fn new() -> Option<Self> {
         let (url, name) = (url()?, format!("test_{}", Uuid::new_v4().simple()));
         enter();
-        Some(Self { url, name, own: true })
+        Some(Self { url, name, end: End::Dropped })
+    }
+
+    /// A schema that other tests have used before: what is in it has other namespaces, and its
+    /// clock may be ahead. `None` where there is no server.
+    pub(crate) fn passed_on() -> Option<Self> {
+        let mut schema = Self::new()?;
+        if let Some(rested) = RESTING.lock().unwrap().pop() {
+            schema.name = rested;
+        }
+        schema.end = End::Passed;
+        Some(schema)
     }
 
     /// The schema of another process.
     pub(crate) fn of_parent(name: String) -> Option<Self> {
-        Some(Self { url: url()?, name, own: false })
+        Some(Self { url: url()?, name, end: End::Left })
     }
 
     /// Options for a small store in this schema, on a server that is thrown away.
@@ -118,38 +147,56 @@ impl Schema {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        if !self.own {
-            return;
+        match self.end {
+            End::Left => {}
+            End::Dropped => {
+                drop_schema(self.url.clone(), self.name.clone());
+                drop_resting(&self.url);
+            }
+            End::Passed => {
+                RESTING.lock().unwrap().push(self.name.clone());
+                drop_resting(&self.url);
+            }
         }
-        let (url, name) = (self.url.clone(), self.name.clone());
-        // A thread of its own: the test's runtime may be the one that runs this.
-        let dropped = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async {
-                let Ok(mut conn) = PgConnection::connect(&url).await else { return };
-                let sql = format!(
-                    "SET lock_timeout = '2s'; SET client_min_messages = warning; \
-                     DROP SCHEMA IF EXISTS {name} CASCADE"
-                );
-                // What stays behind on a server of one's own is a schema named `test_`.
-                drop(conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await);
-            });
-        });
-        drop(dropped.join());
-        leave();
     }
 }
 
-/// Two stores on one schema, with a pool each, as if in two processes.
-async fn fixture_of(
-    configure: fn(PostgresConfig) -> PostgresConfig,
-    wrap: fn(PostgresStore) -> Handle,
-) -> Option<Fixture> {
-    let schema = Arc::new(Schema::new()?);
-    let main = configure(schema.config()).open().await.unwrap();
-    let again = configure(schema.config()).open().await.unwrap();
-    let elsewhere = main.in_namespace("elsewhere").await.unwrap();
-    let handles = [wrap(main), wrap(again), wrap(elsewhere)];
+/// After the last test that uses the server nobody waits for the schemas that rest.
+fn drop_resting(url: &str) {
+    if leave() {
+        let resting = std::mem::take(&mut *RESTING.lock().unwrap());
+        for name in resting {
+            drop_schema(url.to_owned(), name);
+        }
+    }
+}
+
+fn drop_schema(url: String, name: String) {
+    // A thread of its own: the test's runtime may be the one that runs this.
+    let dropped = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let Ok(mut conn) = PgConnection::connect(&url).await else { return };
+            let sql = format!(
+                "SET lock_timeout = '2s'; SET client_min_messages = warning; \
+                 DROP SCHEMA IF EXISTS {name} CASCADE"
+            );
+            // What stays behind on a server of one's own is a schema named `test_`.
+            drop(conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await);
+        });
+    });
+    drop(dropped.join());
+}
+
+/// Two stores on two namespaces of a schema, with a pool each, as if in two processes.
+async fn fixture_of(configure: fn(PostgresConfig) -> PostgresConfig) -> Option<Fixture> {
+    let schema = Arc::new(Schema::passed_on()?);
+    let namespace = || Uuid::new_v4().simple().to_string();
+    let own = namespace();
+    let config = || configure(schema.config()).with_namespace(&own);
+    let (main, again) = (config().open().await.unwrap(), config().open().await.unwrap());
+    let elsewhere = main.in_namespace(namespace()).await.unwrap();
+    let handles = [main, again, elsewhere].map(|store| Handle::of(Arc::new(store)));
     let clock = Arc::clone(&schema);
     let advance = Arc::new(move |by: Duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let clock = Arc::clone(&clock);
@@ -158,27 +205,17 @@ async fn fixture_of(
     Some(Fixture::new(handles, Duration::from_secs(15), advance, schema))
 }
 
-fn plain(store: PostgresStore) -> Handle {
-    Handle::of(Arc::new(store))
-}
-
 /// A few connections, notifications on.
 pub(crate) async fn fixture() -> Option<Fixture> {
-    fixture_of(|config| config, plain).await
+    fixture_of(|config| config).await
 }
 
 /// One connection, polling alone.
 pub(crate) async fn pool_of_one() -> Option<Fixture> {
-    fixture_of(|config| config.with_connections_max(1).with_notify(false), plain).await
+    fixture_of(|config| config.with_connections_max(1).with_notify(false)).await
 }
 
 /// As behind a pooler in transaction mode: nothing outlives a transaction.
 pub(crate) async fn behind_a_pooler() -> Option<Fixture> {
-    fixture_of(|config| config.with_transaction_pooler(true), plain).await
-}
-
-/// Through the wrapper of faults, without a fault.
-pub(crate) async fn wrapped() -> Option<Fixture> {
-    let wrap = |store| Handle::of(Arc::new(Faulty::new(store, &Faults::none())));
-    fixture_of(|config| config.with_notify(false), wrap).await
+    fixture_of(|config| config.with_transaction_pooler(true)).await
 }

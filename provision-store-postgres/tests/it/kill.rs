@@ -17,13 +17,11 @@ use uuid::Uuid;
 
 use crate::{
     crash_matrix::{OnServer, pool},
-    given::Schema,
+    given::{Schema, is_long},
 };
 
 /// Set in children; its value is the directory they work in.
 const CHILD: &str = "PROVISION_POSTGRES_TEST_KILL";
-/// Set to `long` to play every point instead of a quarter.
-const LANE: &str = "PROVISION_TEST_LANE";
 /// What a child prints when it stands at its point.
 const HERE: &str = "stands at the point";
 /// How often a point is tried that a child did not come to.
@@ -105,11 +103,11 @@ fn killed(directory: &Path, script: &Script) -> bool {
     reached
 }
 
-/// A quarter of the numbers, spread by a seed that is printed; all of them when asked for.
+/// A quarter of the numbers, spread by a seed; in the long lane all of them.
 fn chosen(number: usize) -> bool {
     const SEED: usize = 20_261_122;
     let mixed = (number + SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    std::env::var(LANE).is_ok_and(|lane| lane == "long") || (mixed >> 40).is_multiple_of(4)
+    is_long() || (mixed >> 40).is_multiple_of(4)
 }
 
 fn finish(script: &Script, schema: &Arc<Schema>) -> Vec<String> {
