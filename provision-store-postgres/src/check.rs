@@ -24,6 +24,8 @@ pub(crate) struct Found {
     may_create: bool,
     /// The schema has a table of migrations.
     pub(crate) migrated: bool,
+    /// Rights that this role lacks on tables that are there.
+    lacks: Option<String>,
 }
 
 /// Asks the server; what will not do is refused with its own error.
@@ -52,6 +54,7 @@ impl Found {
             may_use: c.take()?,
             may_create: c.take()?,
             migrated: c.take()?,
+            lacks: c.take()?,
         })
     }
 
@@ -113,7 +116,7 @@ impl Found {
         } else if self.schema && config.migrate && !self.migrated && !self.may_create {
             "this role may not create tables in the schema"
         } else {
-            return None;
+            return self.refuse_lacks();
         };
         let error = StoreError::new(StoreErrorKind::Unsuitable, "postgres_no_permission", OPEN)
             .with_context(missing);
@@ -121,6 +124,13 @@ impl Found {
             "let a role with that right migrate once, then open the store with \
              `with_migrate(false)`",
         ))
+    }
+
+    fn refuse_lacks(&self) -> Option<StoreError> {
+        let lacks = self.lacks.as_ref()?;
+        let error = StoreError::new(StoreErrorKind::Unsuitable, "postgres_no_permission", OPEN)
+            .with_context(format!("this role lacks {lacks}"));
+        Some(error.with_hint("grant this role what the page of the store lists"))
     }
 }
 
@@ -141,6 +151,7 @@ mod tests {
             may_use: true,
             may_create: false,
             migrated: true,
+            lacks: None,
         }
     }
 
@@ -166,6 +177,10 @@ mod tests {
             (Found { schema: false, ..good() }, "postgres_no_permission"),
             (Found { may_use: false, ..good() }, "postgres_no_permission"),
             (Found { migrated: false, ..good() }, "postgres_no_permission"),
+            (
+                Found { lacks: Some("UPDATE on heads".to_owned()), ..good() },
+                "postgres_no_permission",
+            ),
         ];
         for (found, expected) in cases {
             assert_eq!(code(&found, &config), expected, "{found:?}");

@@ -119,7 +119,7 @@ async fn eight_stores_that_open_a_new_schema_at_once_make_one_schema() {
     for opened in tasks.join_all().await {
         opened.unwrap();
     }
-    assert_eq!(schema.number("SELECT count(*) FROM provision.migrations").await, 1);
+    assert_eq!(schema.number("SELECT count(*) FROM provision.migrations").await, 2);
 }
 
 /// A role with a password of its own, dropped with this value's end.

@@ -12,15 +12,24 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use crate::given::Schema;
 
 /// What the page of the store lists.
+const GRANTS: [(&str, &str); 7] = [
+    ("namespaces, lanes, runs, frames, sightings", "SELECT, INSERT"),
+    ("clock", "SELECT, UPDATE"),
+    ("heads, ledger", "SELECT, INSERT, UPDATE"),
+    ("requests", "SELECT, INSERT, DELETE"),
+    ("incarnations, secrets, buckets", "SELECT, INSERT, UPDATE, DELETE"),
+    ("migrations", "SELECT"),
+    ("moment, run_rows", "SELECT"),
+];
+
 fn grants(schema: &str, role: &str) -> String {
-    format!(
-        "GRANT USAGE ON SCHEMA {schema} TO {role};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
-         REVOKE ALL ON {schema}.frames, {schema}.migrations, {schema}.clock FROM {role};
-         GRANT SELECT, INSERT ON {schema}.frames TO {role};
-         GRANT SELECT ON {schema}.migrations TO {role};
-         GRANT SELECT, UPDATE ON {schema}.clock TO {role}"
-    )
+    let mut sql = format!("GRANT USAGE ON SCHEMA {schema} TO {role};");
+    for (tables, rights) in GRANTS {
+        for table in tables.split(", ") {
+            sql.push_str(&format!("GRANT {rights} ON {schema}.{table} TO {role};"));
+        }
+    }
+    sql
 }
 
 async fn run(conn: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
@@ -65,6 +74,9 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
     let mut conn = PgConnection::connect(&url).await.unwrap();
     let frames = format!("{}.frames", schema.name);
     for forbidden in [
+        format!("UPDATE {}.runs SET input = '{{}}'", schema.name),
+        format!("DELETE FROM {}.heads", schema.name),
+        format!("DELETE FROM {}.sightings", schema.name),
         format!("UPDATE {frames} SET body = '[]'"),
         format!("DELETE FROM {frames}"),
         format!("TRUNCATE {frames}"),
@@ -77,5 +89,35 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
         assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
     }
     conn.close().await.unwrap();
+    run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+// Each of them is needed, and its lack is told before anything is written.
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_when_the_store_is_opened() {
+    let Some(schema) = Schema::new() else { return };
+    drop(schema.open().await);
+    let mut owner = schema.connect().await;
+    let role = format!("lacks_{}", schema.name);
+    run(&mut owner, format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'")).await.unwrap();
+    run(&mut owner, grants(&schema.name, &role)).await.unwrap();
+    let at = schema.url.rsplit_once('@').unwrap().1;
+    let url = format!("postgres://{role}:s3cret@{at}");
+    let open = || {
+        let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
+        config.with_unsafe_settings(true).with_notify(false).with_namespace("its own").open()
+    };
+    for (right, table) in [("UPDATE", "heads"), ("INSERT", "ledger"), ("SELECT", "run_rows")] {
+        let place = format!("{right} ON {}.{table}", schema.name);
+        run(&mut owner, format!("REVOKE {place} FROM {role}")).await.unwrap();
+        let error = open().await.err().unwrap();
+        assert_eq!(error.code(), "postgres_no_permission");
+        let said = error.context().unwrap_or_default();
+        assert!(said.ends_with(&format!("lacks {right} on {table}")), "{said}");
+        run(&mut owner, format!("GRANT {place} TO {role}")).await.unwrap();
+    }
+    let own = "SELECT count(*) FROM provision.namespaces WHERE name = 'its own'";
+    assert_eq!(schema.number(own).await, 0, "nothing was written");
+    open().await.unwrap();
     run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }

@@ -6,7 +6,7 @@ use provision_core::{
     error::{Failure, StepError},
     id::Timestamp,
     run::RunStatus,
-    store::Release,
+    store::{Release, RunFilter, StateStore as _},
 };
 use provision_testkit::conformance::{
     Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
@@ -60,4 +60,63 @@ async fn a_store_in_use_can_be_read_from_outside() {
     let thing = row(&mut conn, &schema, thing).await;
     assert_eq!(thing, (run.to_string(), "web-1".to_owned(), "4.49 EUR".to_owned()));
     assert_eq!(schema.number("SELECT count(*) FROM provision.journal_view").await, 3);
+}
+
+// Every start of a program asks for the newest run of each version, and schedules for theirs by key.
+#[tokio::test]
+async fn what_programs_ask_for_at_their_start_reads_few_rows_beside_many_runs() {
+    let Some(schema) = Schema::new() else { return };
+    // One connection, so that what is read is told by the one that reads.
+    let config = schema.config().with_connections_max(1).with_notify(false);
+    let store = config.open().await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    let mut first = run_head();
+    (first.saga.version, first.key) = (7, Some("schedule:1".to_owned()));
+    let first = handle.started(first).await;
+    let template = handle.started(run_head()).await;
+    schema
+        .execute(&format!(
+            "INSERT INTO provision.runs
+             SELECT ns, md5(n::text)::uuid, tenant, 'order:' || n, input, input_hash, parent_run,
+                 parent_path, context, created_at
+             FROM provision.runs, generate_series(1, 3000) AS n WHERE run = '{template}';
+             CREATE TEMPORARY TABLE h AS SELECT * FROM provision.heads WHERE run = '{template}';
+             ALTER TABLE h DROP COLUMN run;
+             INSERT INTO provision.heads (ns, lane, run, priority, tenant_lane, epoch, nonce,
+                 requests, consumed, due, place, poked, dead_letter, polls, seq, updated_at, deaths,
+                 open, status, summary)
+             SELECT h.ns, h.lane, md5(n::text)::uuid, h.priority, h.tenant_lane, 0, 0, 0, 0,
+                 9223372036854775807, 0, false, false, h.polls, 0, h.updated_at, 0, false,
+                 'Succeeded', h.summary
+             FROM h, generate_series(1, 3000) AS n;
+             ANALYZE provision.heads, provision.runs, provision.lanes"
+        ))
+        .await;
+    let version = RunFilter {
+        saga: Some(run_head().saga.name),
+        version: Some(7),
+        limit: 1,
+        ..RunFilter::default()
+    };
+    let schedule =
+        RunFilter { key_prefix: Some("schedule:".to_owned()), limit: 1, ..RunFilter::default() };
+    let read = format!(
+        "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables
+         WHERE schemaname = '{}' AND relname = 'heads'",
+        schema.name
+    );
+    for filter in [version, schedule] {
+        // What was read is told by the server a second later, at the end of a transaction.
+        let settled = async || {
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            store.load(&[first]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            schema.number(&read).await
+        };
+        let before = settled().await;
+        let page = store.list(&filter).await.unwrap();
+        assert_eq!(page.runs.iter().map(|head| head.id).collect::<Vec<_>>(), [first]);
+        let rows = settled().await - before;
+        assert!(rows < 100, "{rows} rows were read for {filter:?}");
+    }
 }

@@ -1,0 +1,1 @@
+SELECT run FROM provision.runs WHERE ns = $1 AND key >= $2 AND key < $3 LIMIT $4
