@@ -154,11 +154,13 @@ async fn a_run_that_cannot_be_read_is_parked_and_holds_up_no_other() {
     let claim = acquire_any(new_worker(), Duration::from_secs(60));
     let leased = handle.lease(&claim).await.leased;
     assert_eq!(leased.iter().map(|one| one.record.head.id).collect::<Vec<_>>(), [sound]);
-    let read = "SELECT status, polls FROM provision_heads WHERE run = ?1";
-    let row: (String, String) = conn
-        .query_row(read, [damaged.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+    let read = "SELECT status, polls, dead_letter FROM provision_heads WHERE run = ?1";
+    let row: (String, String, bool) = conn
+        .query_row(read, [damaged.as_uuid().as_bytes()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .unwrap();
-    assert_eq!(row, ("Parked".to_owned(), "{".to_owned()), "nothing is guessed at");
+    assert_eq!(row, ("Parked".to_owned(), "{".to_owned(), true), "nothing is guessed at");
     let (mut listed, mut filter) = (Vec::new(), RunFilter { limit: 1, ..RunFilter::default() });
     loop {
         let page = store.list(&filter).await.unwrap();
