@@ -5,12 +5,19 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use redis::Client;
+use provision_core::clock;
+use redis::{Client, Value};
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
+
+/// How long nothing may be heard before the server is asked whether it is there.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Who may not subscribe asks again so seldom.
+const FORBIDDEN_FOR: Duration = Duration::from_secs(60);
 
 /// Listens until it is dropped.
 #[derive(Debug)]
@@ -33,6 +40,9 @@ impl Listener {
                 tries.tick().await;
                 if let Err(error) = listen(&client, &channel, &stirred).await {
                     tracing::debug!(code = error.code(), "work is found by polling meanwhile");
+                    if error.code() == Some("NOPERM") {
+                        clock::sleep(FORBIDDEN_FOR).await;
+                    }
                 }
             }
         });
@@ -42,13 +52,21 @@ impl Listener {
 
 /// Wakes those who wait with each message, until the connection ends.
 async fn listen(client: &Client, channel: &str, stirred: &Notify) -> redis::RedisResult<()> {
-    let mut subscription = client.get_async_pubsub().await?;
-    subscription.subscribe(channel).await?;
+    let (mut sink, mut messages) = client.get_async_pubsub().await?.split();
+    sink.subscribe(channel).await?;
     // What was told before the subscription began was missed.
     stirred.notify_waiters();
-    let mut messages = subscription.on_message();
-    while messages.next().await.is_some() {
-        stirred.notify_waiters();
+    loop {
+        match timeout(QUIET_MAX, messages.next()).await {
+            Ok(Some(_)) => stirred.notify_waiters(),
+            Ok(None) => return Ok(()),
+            // A server that is gone without a word is as quiet as one that has nothing to tell.
+            Err(_quiet) => match timeout(ANSWER_MAX, sink.ping::<Value>()).await {
+                Ok(Err(error)) if error.code().is_none() => return Err(error),
+                // A refusal is an answer, too.
+                Ok(_) => {}
+                Err(_silence) => return Ok(()),
+            },
+        }
     }
-    Ok(())
 }

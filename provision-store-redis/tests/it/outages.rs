@@ -13,7 +13,7 @@ use provision_core::{
     store::{Appended, Leased, NewRun, RunFilter, StateStore, Submission, Submitted},
 };
 use provision_store_redis::{Durability, RedisConfig, RedisStore};
-use provision_testkit::conformance::{Handle, append_of, new_worker, run_head};
+use provision_testkit::conformance::{Handle, acquire_any, append_of, new_worker, run_head};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -357,4 +357,39 @@ async fn a_call_that_finds_its_record_replicates_something_to_wait_for() {
         let put = calls(&server, "hset");
         assert!(before < appended && appended < submitted && submitted < put);
     }
+}
+
+// A failover that loses what was acknowledged: the same worker holds the same run at the same epoch
+// again, and only the nonce tells its two leases apart.
+// covers: S5, S19
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_from_before_a_loss_cannot_write_into_what_came_after() {
+    let Some((mut server, replica)) = pair() else { return };
+    let open = |url| RedisConfig::new(url).with_polling_only().open();
+    let store = open(server.url()).await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    let run = handle.started(run_head()).await;
+    let begun = Instant::now();
+    let has_it = || replica.ask(&format!("HEXISTS {{default}}:rows {run}")).unwrap();
+    while has_it() != redis::Value::Int(1) {
+        assert!(begun.elapsed() < BACK_MAX, "the replica has not got the run");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // From here on everything is lost.
+    replica.ask("REPLICAOF NO ONE").unwrap();
+    let claim = acquire_any(new_worker(), BACK_MAX * 30);
+    let before = handle.lease(&claim).await.leased.remove(0);
+    insist(&store, &before, 1).await;
+    server.kill();
+    let after = open(replica.url()).await.unwrap();
+    let again = Handle::of(Arc::new(after.clone())).lease(&claim).await.leased.remove(0);
+    assert_eq!((again.fence.owner, again.fence.epoch), (before.fence.owner, before.fence.epoch));
+    for seq in [1, 2] {
+        let answers = after.append(&[append_of(&before, seq)]).await.unwrap();
+        assert_eq!(answers, [Appended::Stale], "{seq}");
+    }
+    insist(&after, &again, 1).await;
+    assert_eq!(after.append(&[append_of(&before, 2)]).await.unwrap(), [Appended::Stale]);
+    let record = after.load(&[run]).await.unwrap().remove(0).unwrap();
+    assert_eq!(record.frames.len(), 1);
 }

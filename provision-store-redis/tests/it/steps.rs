@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use provision_core::{
     id::Timestamp,
-    store::{Appended, Leased, Release, StateStore as _},
+    store::{Appended, Leased, NewRun, Release, StateStore as _, Submission},
 };
 use provision_store_redis::{RedisConfig, RedisStore};
 use provision_testkit::conformance::{
-    Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
+    Handle, acquire_any, append_of, held_for, ledger_row, new_worker, run_head,
 };
 use tokio::task::JoinSet;
 
@@ -79,7 +79,7 @@ async fn a_batch_of_any_size_is_one_round_trip() {
     assert_eq!(store.counters().round_trips - before, 3);
 }
 
-// The server syncs once for all that it read together.
+// The server syncs once for all that it read together; it does not count syncs, but reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_of_many_runs_share_their_syncs() {
     let Some(server) = Server::start("") else { return };
@@ -89,7 +89,7 @@ async fn appends_of_many_runs_share_their_syncs() {
         let answer = server.ask("INFO stats").unwrap();
         let text: String = redis::from_redis_value(answer).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("total_reads_processed:"));
-        line.map(|count| count.parse::<u64>().unwrap())
+        line.expect("the server counts its reads").parse::<u64>().unwrap()
     };
     let before = loops(&server);
     let mut tasks = JoinSet::new();
@@ -103,7 +103,59 @@ async fn appends_of_many_runs_share_their_syncs() {
         });
     }
     tasks.join_all().await;
-    let (Some(before), Some(after)) = (before, loops(&server)) else { return };
+    let after = loops(&server);
     println!("{} reads of the socket for {} appends", after - before, 32 * 50);
     assert!((after - before) * 2 <= 32 * 50, "{} reads", after - before);
+}
+
+/// A run that waits in a queue of its own.
+fn queued(name: usize, due: Timestamp) -> NewRun {
+    let mut head = run_head();
+    (head.queue, head.due) = (format!("q{name}"), due);
+    NewRun { head, lease_to: None }
+}
+
+// covers: L2
+#[tokio::test]
+async fn queues_in_which_nothing_waits_cost_a_claim_nothing() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    let seeks = |server: &Server| calls(server, "zrangebylex") + calls(server, "hmget");
+    let worker = new_worker();
+    let mut claimed = acquire_any(worker, Duration::from_secs(600));
+    claimed.acquire.as_mut().unwrap().limit = 1_000;
+    let mut costs = Vec::new();
+    for round in 0..4 {
+        let batch =
+            (0..100).map(|n| Submission::Run(Box::new(queued(round * 100 + n, Timestamp::NEVER))));
+        store.submit(&batch.collect::<Vec<_>>()).await.unwrap();
+        let due = Submission::Run(Box::new(queued(round, Timestamp::ZERO)));
+        store.submit(&[due]).await.unwrap();
+        let before = seeks(&server);
+        let grant = store.lease(&claimed).await.unwrap();
+        assert_eq!(grant.leased.len(), 1);
+        store.lease(&held_for(worker, Duration::from_secs(600))).await.unwrap();
+        costs.push(seeks(&server) - before);
+    }
+    assert!(costs.iter().all(|cost| *cost == costs[0] && *cost < 40), "{costs:?}");
+}
+
+// Who waits knows when the first of them comes due, and looks for the next one then.
+// covers: L7
+#[tokio::test]
+async fn a_wait_that_is_not_the_next_to_end_wakes_nobody() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    let handle = Handle::of(Arc::new(store.clone()));
+    let due = store.now().await.unwrap().plus(Duration::from_secs(60));
+    handle.submit(Submission::Run(Box::new(queued(1, due)))).await;
+    let told = calls(&server, "publish");
+    assert!(told > 0, "the first one is told");
+    for later in 1..50 {
+        let due = due.plus(Duration::from_secs(later));
+        handle.submit(Submission::Run(Box::new(queued(1, due)))).await;
+    }
+    assert_eq!(calls(&server, "publish"), told);
+    handle.submit(Submission::Run(Box::new(queued(1, Timestamp::ZERO)))).await;
+    assert_eq!(calls(&server, "publish"), told + 1);
 }
