@@ -82,8 +82,25 @@ impl Cloud {
     /// # Errors
     /// Another process runs it, or the folder cannot be used.
     pub async fn start(data_dir: &Path, speed: f64) -> Result<Self, Trouble> {
+        match Self::reach(data_dir, speed).await? {
+            Reached::Own(cloud) => Ok(*cloud),
+            Reached::Served(_) => Err(in_use()),
+        }
+    }
+
+    /// Starts the cloud of a data folder, or finds the one that another process serves: also one
+    /// that is just being started.
+    ///
+    /// # Errors
+    /// Another process runs it for itself alone, or the folder cannot be used.
+    pub async fn reach(data_dir: &Path, speed: f64) -> Result<Reached, Trouble> {
         let folder = folder(data_dir);
-        let lock = lock(&folder).await?;
+        let lock = match clock::within(WAIT_FOR_CLOUD, locked(data_dir)).await {
+            Some(Ok(Ok(lock))) => lock,
+            Some(Ok(Err(served))) => return Ok(Reached::Served(served)),
+            Some(Err(trouble)) => return Err(trouble),
+            None => return Err(in_use()),
+        };
         // Of a cloud that was killed.
         drop(fs::remove_file(announced(&folder)));
         let options =
@@ -106,7 +123,7 @@ impl Cloud {
             let busy = FaultRule::new(Fault::RateLimited { retry_after });
             cloud.github.faults().add(busy.method("POST").path_contains("/generate").once());
         }
-        Ok(cloud)
+        Ok(Reached::Own(Box::new(cloud)))
     }
 
     /// What goes wrong at a provider.
@@ -165,6 +182,15 @@ impl Cloud {
     }
 }
 
+/// A cloud that can be used.
+#[derive(Debug)]
+pub enum Reached {
+    /// It runs in this process.
+    Own(Box<Cloud>),
+    /// Another process serves it.
+    Served(Addresses),
+}
+
 /// Where the providers of a running cloud are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Addresses {
@@ -181,6 +207,13 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Where no provider is: for who defines the saga and calls none of its steps.
+    #[must_use]
+    pub fn nowhere(speed: f64) -> Self {
+        let nowhere = || "http://127.0.0.1:9".to_owned();
+        Self { supabase: nowhere(), github: nowhere(), vercel: nowhere(), n8n: nowhere(), speed }
+    }
+
     /// Those of the cloud that another process serves for a data folder; `None` where none does.
     ///
     /// # Errors
@@ -280,31 +313,40 @@ fn file(folder: &Path, provider: &str) -> PathBuf {
     folder.join(format!("{provider}.json"))
 }
 
-/// The kernel frees the lock when its holder dies, so a killed command leaves nothing behind.
-async fn lock(folder: &Path) -> Result<File, Trouble> {
+/// Waits for the lock of the data folder's cloud, or for who has it to serve that cloud.
+async fn locked(data_dir: &Path) -> Result<Result<File, Addresses>, Trouble> {
+    loop {
+        if let Some(served) = Addresses::served(data_dir)? {
+            return Ok(Err(served));
+        }
+        if let Some(lock) = lock(&folder(data_dir))? {
+            return Ok(Ok(lock));
+        }
+        clock::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Takes the lock of the folder, if it is free. The kernel frees it when its holder dies, so a killed
+/// command leaves nothing behind.
+fn lock(folder: &Path) -> Result<Option<File>, Trouble> {
     let failed = |error: io::Error| unusable(folder, &error);
     fs::create_dir_all(folder).map_err(failed)?;
     let path = folder.join(IN_USE);
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(failed)?;
-    let free = async {
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(()),
-                Err(TryLockError::WouldBlock) => clock::sleep(Duration::from_millis(50)).await,
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
-    };
-    match clock::within(WAIT_FOR_CLOUD, free).await {
-        Some(Ok(())) => Ok(file),
-        Some(Err(trouble)) => Err(trouble),
-        None => Err(Trouble::unavailable(
-            "cloud_in_use",
-            "another command runs the simulated cloud of this data folder",
-            "wait for it to end, take another --data-dir, or let `client-onboarding cloud` serve them all",
-        )),
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+fn in_use() -> Trouble {
+    Trouble::unavailable(
+        "cloud_in_use",
+        "another command runs the simulated cloud of this data folder",
+        "wait for it to end, take another --data-dir, or let `client-onboarding cloud` serve them all",
+    )
 }
 
 fn unusable(folder: &Path, error: &io::Error) -> Trouble {

@@ -17,13 +17,13 @@ use provision_store_redis::RedisStore;
 use provision_store_sqlite::SqliteStore;
 
 use crate::{
-    cloud::{Addresses, Cloud},
+    cloud::{Addresses, Cloud, Reached},
     crash::CrashAt,
     exit::Trouble,
     host_row::Clients,
     input::{Client, Tier, business_key, queue},
     live,
-    options::{Options, Server, StoreAt},
+    options::{Mode, Options, Server, StoreAt},
     saga::{ONBOARD, Site, onboarding},
     stage::Stage,
 };
@@ -150,10 +150,17 @@ type Defined = Result<Saga<Client, Site>, SagaError>;
 
 /// The saga over the simulated cloud: the one that another process serves, or else this one's own.
 async fn simulated(options: &Options) -> Result<(Defined, Option<Arc<Cloud>>), Trouble> {
-    let Some(served) = Addresses::served(&options.data_dir)? else {
-        let cloud = Arc::new(Cloud::start(&options.data_dir, options.speed).await?);
-        let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
-        return Ok((onboarding(&cloud.addresses().providers()?, &stage), Some(cloud)));
+    if options.mode == Mode::Submit {
+        let nowhere = Addresses::nowhere(options.speed);
+        return Ok((onboarding(&nowhere.providers()?, &Stage::served(options.speed)), None));
+    }
+    let served = match Cloud::reach(&options.data_dir, options.speed).await? {
+        Reached::Served(served) => served,
+        Reached::Own(cloud) => {
+            let cloud = Arc::new(*cloud);
+            let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
+            return Ok((onboarding(&cloud.addresses().providers()?, &stage), Some(cloud)));
+        }
     };
     if options.fail_at.is_some() {
         return Err(Trouble::usage(

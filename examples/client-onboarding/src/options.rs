@@ -298,6 +298,14 @@ fn store_at(url: &str, data_dir: &Path) -> Result<StoreAt, Trouble> {
     if begins_with(&["redis://"]) {
         return Ok(StoreAt::Redis(Server(url.to_owned())));
     }
+    if begins_with(&["rediss://"]) {
+        return Err(Trouble::usage(
+            "unknown_store",
+            "this program was built without TLS for Redis",
+            "build it with the feature `tls` of `provision-store-redis`, or give `redis://..` \
+             where the way to the server is safe",
+        ));
+    }
     let Some(path) = url.strip_prefix("sqlite:") else {
         return Err(Trouble::usage(
             "unknown_store",

@@ -2,7 +2,7 @@
 
 use provision_core::RunId;
 use provision_store_postgres::PostgresStore;
-use sqlx::{Row as _, query};
+use sqlx::{Row as _, query, query_scalar};
 
 use super::{ClientRow, row_of};
 use crate::exit::Trouble;
@@ -21,6 +21,8 @@ const TABLES: [&str; 2] = [
         one integer primary key check (one = 1), beat bigint not null
     )",
 ];
+const ARE_THERE: &str =
+    "select to_regclass('clients') is not null and to_regclass('pulse') is not null";
 /// Several commands may begin at the same time, and `if not exists` alone does not part them.
 const ONE_AT_A_TIME: &str = "select pg_advisory_xact_lock(hashtext('client-onboarding'))";
 const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
@@ -34,6 +36,10 @@ const GET: &str = "select id, name, tier, region, status, run, url from clients 
 
 pub(super) async fn prepare(store: &PostgresStore) -> Result<(), Trouble> {
     let made = async {
+        // A role that may not make tables can work with those that are there.
+        if query_scalar(ARE_THERE).fetch_one(store.pool()).await? {
+            return Ok(());
+        }
         let mut tx = store.pool().begin().await?;
         query(ONE_AT_A_TIME).execute(&mut *tx).await?;
         for table in TABLES {

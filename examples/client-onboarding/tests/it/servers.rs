@@ -3,7 +3,7 @@
 use std::{
     process::Child,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -101,9 +101,12 @@ struct Cloud(Child);
 
 impl Cloud {
     fn serve(place: &Place) -> Self {
-        let cloud = Self(place.spawn(&["cloud"]));
+        let mut cloud = Self(place.spawn(&["cloud"]));
         let announced = place.path().join("cloud/addresses.json");
+        let begun = Instant::now();
         while !announced.exists() {
+            assert!(begun.elapsed() < START_MAX, "the cloud does not start");
+            assert_eq!(cloud.0.try_wait().unwrap(), None, "the cloud has ended");
             std::thread::sleep(Duration::from_millis(5));
         }
         cloud
@@ -119,6 +122,8 @@ impl Drop for Cloud {
 }
 
 const FLEET: u32 = 6;
+/// How long a process may need until it does something.
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// A fleet is submitted and driven by two workers, one of which is killed; the other takes its runs
 /// over, and each thing is made once.
@@ -137,9 +142,15 @@ fn fleet(store: &str) {
 
     let worker = ["worker", "--until-idle", "--store", store];
     let mut killed = place.spawn(&worker);
-    std::thread::sleep(Duration::from_millis(700));
+    // It dies in the middle: it has made something, and not all.
+    let begun = Instant::now();
+    while place.things().is_empty() {
+        assert!(begun.elapsed() < START_MAX, "the worker makes nothing");
+        std::thread::sleep(Duration::from_millis(2));
+    }
     killed.kill().unwrap();
     killed.wait().unwrap();
+    let at_death = place.things().len();
     let workers = [place.spawn(&worker), place.spawn(&worker)];
     for worker in workers {
         let ran = Ran::from(worker.wait_with_output().unwrap());
@@ -150,6 +161,7 @@ fn fleet(store: &str) {
     let mut once = things.clone();
     once.dedup();
     assert_eq!(things, once, "nothing twice");
+    assert!(at_death < things.len(), "{at_death} of {} things were made", things.len());
     let repositories = things.iter().filter(|thing| thing.starts_with("github repo ")).count();
     assert_eq!(repositories, FLEET as usize, "{things:?}");
     place
@@ -175,6 +187,25 @@ fn a_fleet_on_redis_survives_the_death_of_a_worker() {
 #[test]
 fn a_fleet_in_a_file_survives_the_death_of_a_worker() {
     fleet("sqlite:");
+}
+
+#[test]
+fn to_submit_needs_no_cloud() {
+    let place = Place::new();
+    let cloud = place.path().join("cloud");
+    std::fs::create_dir_all(&cloud).unwrap();
+    let held = std::fs::File::create(cloud.join("in-use")).unwrap();
+    held.lock().unwrap();
+    let submitted = place.run(&["submit", "--store", "sqlite:"]);
+    assert_eq!(code(&submitted), Some(0));
+    assert_eq!(submitted.json()["runs"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_redis_url_with_tls_is_told_what_is_missing() {
+    let ran = Place::new().run(&["--store", "rediss://127.0.0.1:1"]);
+    ran.refused(64, "unknown_store");
+    assert!(ran.stderr.contains("TLS"), "{ran:?}");
 }
 
 #[test]
