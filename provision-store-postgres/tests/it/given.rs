@@ -27,6 +27,20 @@ pub(crate) fn url() -> Option<String> {
     url
 }
 
+/// Waits until runs that were started are told of, and the store has nothing left to say.
+pub(crate) async fn told(store: &PostgresStore) {
+    let mut before = store.counters();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = store.counters();
+        if now == before && now.notifications > 0 {
+            return;
+        }
+        before = now;
+    }
+    panic!("nothing was told within 20 s: {before:?}");
+}
+
 /// Whether every point is played, and not a share of them.
 pub(crate) fn is_long() -> bool {
     std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long")

@@ -12,7 +12,7 @@ use provision_testkit::conformance::{
 };
 use tokio::task::JoinSet;
 
-use crate::given::Schema;
+use crate::given::{Schema, told};
 
 async fn leased(store: &PostgresStore, count: usize) -> Vec<Leased> {
     let handle = Handle::of(Arc::new(store.clone()));
@@ -22,15 +22,8 @@ async fn leased(store: &PostgresStore, count: usize) -> Vec<Leased> {
     let ttl = Duration::from_secs(600);
     let leased = handle.lease(&acquire_any(new_worker(), ttl)).await.leased;
     // What the starts have left to say, their notification, is not counted as the test's.
-    let mut before = store.counters();
-    loop {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let now = store.counters();
-        if now == before {
-            return leased;
-        }
-        before = now;
-    }
+    told(store).await;
+    leased
 }
 
 /// Each run appends its frames one after the other, all runs at the same time.
