@@ -217,6 +217,17 @@ pub enum Submission {
     },
 }
 
+impl Submission {
+    /// About how many bytes it makes a store write: for stores that bound what they write at once.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Run(run) => run.head.input.as_str().len(),
+            Self::Request { body, .. } | Self::Reopen { body, .. } => body.as_str().len(),
+        }
+    }
+}
+
 /// A run to be created. `head.epoch`, `seq` and `owner` are 0 and `None`.
 #[derive(Debug, Clone)]
 pub struct NewRun {
@@ -280,6 +291,19 @@ pub struct Append {
     /// Runs that begin with this very write (children of its steps), not leased to anybody; those
     /// that are there already stay as they are.
     pub starts: Vec<NewRun>,
+}
+
+impl Append {
+    /// About how many bytes it makes a store write: its frame, the inputs of the runs it begins, and
+    /// a kilobyte for each row that hangs on it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let rows = self.ledger.len().saturating_add(self.sealed.len());
+        let rows = rows.saturating_add(self.starts.len()).saturating_mul(1 << 10);
+        let starts: usize = self.starts.iter().map(|run| run.head.input.as_str().len()).sum();
+        let frame = self.frame.as_ref().map_or(0, |body| body.len());
+        frame.saturating_add(rows).saturating_add(starts)
+    }
 }
 
 /// Gives a lease back, and says when the run is due next.

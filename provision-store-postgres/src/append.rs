@@ -12,7 +12,6 @@ use std::{
 };
 
 use provision_core::{
-    clock,
     error::StoreError,
     id::RunId,
     store::{Append, Appended},
@@ -20,8 +19,7 @@ use provision_core::{
 use sqlx::PgConnection;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::yield_now,
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use crate::{
@@ -31,13 +29,12 @@ use crate::{
     extras,
     held::Held,
     host::EndHandler,
+    inbox::Inbox,
     notify::{Stirred, Stirs},
     rows::Columns,
 };
 
 const OPERATION: &str = "append";
-/// A connection is kept for so long after the last append.
-const KEPT: Duration = Duration::from_secs(1);
 /// How soon a row is tried again that somebody else holds.
 const AGAIN_FIRST: Duration = Duration::from_millis(1);
 const AGAIN_MOST: Duration = Duration::from_millis(50);
@@ -59,12 +56,6 @@ impl Job {
         let rows = append.ledger.is_empty() && append.sealed.is_empty();
         let runs = append.wakes.is_empty() && append.starts.is_empty();
         rows && runs && !append.free_guard && self.handler.is_none()
-    }
-
-    fn bytes(&self) -> usize {
-        let rows = self.append.ledger.len().saturating_add(self.append.sealed.len());
-        let hanging = rows.saturating_add(self.append.starts.len()).saturating_mul(1_024);
-        self.append.frame.as_ref().map_or(0, |body| body.len()).saturating_add(hanging)
     }
 }
 
@@ -88,8 +79,7 @@ pub(crate) struct Caps {
 
 /// The task's inside.
 pub(crate) struct Clerk {
-    calls: mpsc::Receiver<Vec<Job>>,
-    waiting: VecDeque<Job>,
+    inbox: Inbox<Vec<Job>, Job>,
     held: Held,
     stirred: Arc<Stirred>,
     caps: Caps,
@@ -104,12 +94,12 @@ impl Clerk {
         stirred: Arc<Stirred>,
         caps: Caps,
     ) -> Self {
-        Self { calls, waiting: VecDeque::new(), held, stirred, caps, pause: None }
+        Self { inbox: Inbox::new(calls), held, stirred, caps, pause: None }
     }
 
     /// Works until the last handle of the store is gone, and what is pending then is written.
     pub(crate) async fn serve(mut self) {
-        while self.gather().await {
+        while self.inbox.gather(&mut self.held, self.pause, self.caps.rows).await {
             let batch = self.take();
             let all = batch.len();
             let (plain, hung): (Vec<_>, Vec<_>) = batch.into_iter().partition(Job::is_plain);
@@ -126,63 +116,25 @@ impl Clerk {
         }
     }
 
-    /// Waits for work, and takes in what is there; false after the last.
-    async fn gather(&mut self) -> bool {
-        if self.waiting.is_empty() {
-            match self.next().await {
-                Some(jobs) => self.waiting.extend(jobs),
-                None => return false,
-            }
-        } else if let Some(pause) = self.pause {
-            match timeout(pause, self.calls.recv()).await {
-                Ok(Some(jobs)) => self.waiting.extend(jobs),
-                // Nobody can send any more; what is held by others is not asked for faster.
-                Ok(None) => clock::sleep(pause).await,
-                Err(_over) => {}
-            }
-        }
-        // Whoever was answered a moment ago comes back before the next batch is closed.
-        yield_now().await;
-        while self.waiting.len() < self.caps.rows
-            && let Ok(jobs) = self.calls.try_recv()
-        {
-            self.waiting.extend(jobs);
-        }
-        true
-    }
-
-    async fn next(&mut self) -> Option<Vec<Job>> {
-        if let Ok(jobs) = self.calls.try_recv() {
-            return Some(jobs);
-        }
-        match timeout(KEPT, self.calls.recv()).await {
-            Ok(jobs) => jobs,
-            Err(_rested) => {
-                self.held.give_back();
-                self.calls.recv().await
-            }
-        }
-    }
-
     /// A batch of different runs, in their order, up to the caps.
     fn take(&mut self) -> Vec<Job> {
         let (mut batch, mut later) = (Vec::new(), VecDeque::new());
         let (mut runs, mut names, mut bytes) = (HashSet::new(), HashSet::new(), 0_usize);
         while batch.len() < self.caps.rows && bytes < self.caps.bytes {
-            let Some(job) = self.waiting.pop_front() else { break };
+            let Some(job) = self.inbox.waiting.pop_front() else { break };
             // Two of one run would meet the same row, two of one name each other's.
             let own = runs.insert((job.ns, job.append.run));
             let wanted = extras::names(&job);
             if own && wanted.iter().all(|name| !names.contains(name)) {
-                bytes = bytes.saturating_add(job.bytes());
+                bytes = bytes.saturating_add(job.append.bytes());
                 names.extend(wanted);
                 batch.push(job);
             } else {
                 later.push_back(job);
             }
         }
-        later.append(&mut self.waiting);
-        self.waiting = later;
+        later.append(&mut self.inbox.waiting);
+        self.inbox.waiting = later;
         batch
     }
 
@@ -256,7 +208,7 @@ impl Clerk {
         let longer = self.pause.map_or(AGAIN_FIRST, |pause| (pause * 2).min(AGAIN_MOST));
         self.pause = (again.len() == all).then_some(longer);
         for job in again.into_iter().rev() {
-            self.waiting.push_front(job);
+            self.inbox.waiting.push_front(job);
         }
     }
 }

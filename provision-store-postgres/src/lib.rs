@@ -11,6 +11,7 @@ mod error;
 mod extras;
 mod held;
 mod host;
+mod inbox;
 mod lease;
 mod ledger;
 mod limiter;

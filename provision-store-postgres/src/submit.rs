@@ -18,8 +18,7 @@ use provision_core::{
 use sqlx::PgConnection;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::yield_now,
-    time::{Instant, timeout},
+    time::Instant,
 };
 use uuid::Uuid;
 
@@ -27,14 +26,13 @@ use crate::{
     db::Db,
     error::{Fault, busy},
     held::Held,
+    inbox::Inbox,
     notify::{Stirred, Stirs},
     rows::Columns,
     start::{self, Added, Adding},
 };
 
 const OPERATION: &str = "submit";
-/// A connection is kept for so long after the last call.
-const KEPT: Duration = Duration::from_secs(1);
 /// How soon is tried again what somebody else holds.
 const AGAIN: Duration = Duration::from_millis(3);
 /// Submissions of several calls in one statement, at most, and how many bytes of inputs may be
@@ -81,13 +79,7 @@ impl Call {
     }
 
     fn bytes(&self) -> usize {
-        let bytes = self.batch.iter().map(|one| match one {
-            Submission::Run(new) => new.head.input.as_str().len(),
-            Submission::Request { body, .. } | Submission::Reopen { body, .. } => {
-                body.as_str().len()
-            }
-        });
-        bytes.fold(0, usize::saturating_add)
+        self.batch.iter().map(Submission::bytes).fold(0, usize::saturating_add)
     }
 
     /// Submissions without an answer, by their place.
@@ -108,7 +100,7 @@ impl Call {
 }
 
 /// The task's outside.
-pub(crate) type Desk = mpsc::Sender<Call>;
+pub(crate) type Desk = mpsc::Sender<[Call; 1]>;
 
 /// Sends a batch in and waits for its answers.
 pub(crate) async fn submit_all(
@@ -123,14 +115,13 @@ pub(crate) async fn submit_all(
     let answers = batch.iter().map(|_| None).collect();
     let call =
         Call { ns, batch: batch.to_vec(), answers, failed: None, since: Instant::now(), reply };
-    desk.send(call).await.map_err(|_closed| StoreError::unavailable(OPERATION))?;
+    desk.send([call]).await.map_err(|_closed| StoreError::unavailable(OPERATION))?;
     answer.await.map_err(|_gone| StoreError::unavailable(OPERATION))?
 }
 
 /// The task's inside.
 pub(crate) struct Clerk {
-    calls: mpsc::Receiver<Call>,
-    waiting: VecDeque<Call>,
+    inbox: Inbox<[Call; 1], Call>,
     held: Held,
     stirred: Arc<Stirred>,
     /// So many calls were tried one after the other and not answered: others hold what they need.
@@ -138,8 +129,8 @@ pub(crate) struct Clerk {
 }
 
 impl Clerk {
-    pub(crate) fn new(calls: mpsc::Receiver<Call>, held: Held, stirred: Arc<Stirred>) -> Self {
-        Self { calls, waiting: VecDeque::new(), held, stirred, stuck: 0 }
+    pub(crate) fn new(calls: mpsc::Receiver<[Call; 1]>, held: Held, stirred: Arc<Stirred>) -> Self {
+        Self { inbox: Inbox::new(calls), held, stirred, stuck: 0 }
     }
 
     /// Works until the last handle of the store is gone, and what is pending then is written.
@@ -168,55 +159,26 @@ impl Clerk {
             }
             self.held.pause();
             self.stuck = if again.len() == all { self.stuck.saturating_add(all) } else { 0 };
-            self.waiting.extend(again);
+            self.inbox.waiting.extend(again);
         }
     }
 
-    /// Waits for work, and takes in what is there; false after the last.
+    /// Waits for work; false after the last.
     async fn gather(&mut self) -> bool {
-        if self.waiting.is_empty() {
-            match self.next().await {
-                Some(call) => self.waiting.push_back(call),
-                None => return false,
-            }
-        } else if self.stuck >= self.waiting.len() {
+        let stuck = self.stuck >= self.inbox.waiting.len();
+        let pause = stuck.then(|| {
             self.stuck = 0;
-            match timeout(AGAIN, self.calls.recv()).await {
-                Ok(Some(call)) => self.waiting.push_back(call),
-                // Nobody can send any more; what is held by others is not asked for faster.
-                Ok(None) => clock::sleep(AGAIN).await,
-                Err(_over) => {}
-            }
-        }
-        // Whoever was answered a moment ago comes back before the next batch is closed.
-        yield_now().await;
-        while self.waiting.len() < ROWS_MAX
-            && let Ok(call) = self.calls.try_recv()
-        {
-            self.waiting.push_back(call);
-        }
-        true
-    }
-
-    async fn next(&mut self) -> Option<Call> {
-        if let Ok(call) = self.calls.try_recv() {
-            return Some(call);
-        }
-        match timeout(KEPT, self.calls.recv()).await {
-            Ok(call) => call,
-            Err(_rested) => {
-                self.held.give_back();
-                self.calls.recv().await
-            }
-        }
+            AGAIN
+        });
+        self.inbox.gather(&mut self.held, pause, ROWS_MAX).await
     }
 
     /// The first call, and others of its kind that fit into the same statement.
     fn take(&mut self) -> (Kind, Vec<Call>) {
-        let kind = self.waiting.front().map_or(Kind::Mixed, Call::kind);
+        let kind = self.inbox.waiting.front().map_or(Kind::Mixed, Call::kind);
         let (mut batch, mut later) = (Vec::new(), VecDeque::new());
         let (mut rows, mut bytes) = (0_usize, 0_usize);
-        while let Some(call) = self.waiting.pop_front() {
+        while let Some(call) = self.inbox.waiting.pop_front() {
             let full = rows >= ROWS_MAX || bytes >= BYTES_MAX;
             let fits = batch.is_empty() || (kind != Kind::Mixed && !full && call.kind() == kind);
             if fits {
@@ -227,7 +189,7 @@ impl Clerk {
                 later.push_back(call);
             }
         }
-        self.waiting = later;
+        self.inbox.waiting = later;
         (kind, batch)
     }
 

@@ -208,27 +208,11 @@ impl Shared {
     }
 }
 
-/// What can make a submission large.
-fn submitted_bytes(submission: &Submission) -> usize {
-    match submission {
-        Submission::Run(run) => run.head.input.as_str().len(),
-        Submission::Request { body, .. } | Submission::Reopen { body, .. } => body.as_str().len(),
-    }
-}
-
-/// What can make an append large; the rest of it is about a kilobyte for each row.
-fn appended_bytes(append: &Append) -> usize {
-    let rows = append.ledger.len().saturating_add(append.sealed.len()).saturating_mul(1 << 10);
-    let starts: usize = append.starts.iter().map(|run| run.head.input.as_str().len()).sum();
-    let frame = append.frame.as_ref().map_or(0, |body| body.len());
-    frame.saturating_add(rows).saturating_add(starts)
-}
-
 #[async_trait]
 impl StateStore for SqliteStore {
     async fn submit(&self, batch: &[Submission]) -> Result<Vec<Submitted>, StoreError> {
         let (ns, batch) = (self.ns, batch.to_vec());
-        let bytes = batch.iter().map(submitted_bytes).sum();
+        let bytes = batch.iter().map(Submission::bytes).sum();
         let work =
             move |unit: &mut Unit<'_>| batch.iter().map(|one| unit.submit(ns, one)).collect();
         self.shared.writer.shared("submit", bytes, work).await
@@ -236,7 +220,7 @@ impl StateStore for SqliteStore {
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
         let (ns, batch) = (self.ns, batch.to_vec());
-        let bytes = batch.iter().map(appended_bytes).sum();
+        let bytes = batch.iter().map(Append::bytes).sum();
         let work = move |unit: &mut Unit<'_>| unit.append_all(ns, &batch);
         self.shared.writer.shared("append", bytes, work).await?
     }

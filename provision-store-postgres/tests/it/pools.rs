@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use provision_core::{
     limit::{Ask, Limiter as _, Profile, Turn},
     queue::{Claim, Queue as _},
-    store::{NewRun, RunFilter, StateStore as _, Submission, Submitted},
+    store::{Incarnation, Leased, NewRun, RunFilter, StateStore as _, Submission, Submitted},
 };
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::conformance::{
@@ -16,14 +16,19 @@ use tokio::task::JoinSet;
 
 use crate::given::Schema;
 
+/// A run that is leased to the worker.
+async fn one_leased(handle: &Handle, worker: Incarnation) -> Leased {
+    handle.started(run_head()).await;
+    let mut request = acquire_any(worker, Duration::from_secs(600));
+    request.acquire.as_mut().unwrap().limit = 1;
+    handle.lease(&request).await.leased.remove(0)
+}
+
 /// A run from its start to its second frame, through everything a store does.
 async fn journey(store: PostgresStore) {
     let handle = Handle::of(Arc::new(store.clone()));
-    handle.started(run_head()).await;
     let worker = new_worker();
-    let mut request = acquire_any(worker, Duration::from_secs(600));
-    request.acquire.as_mut().unwrap().limit = 1;
-    let leased = handle.lease(&request).await.leased.remove(0);
+    let leased = one_leased(&handle, worker).await;
     let mut intent = append_of(&leased, 1);
     intent.ledger = vec![ledger_row(intent.run, "vm", &intent.run.to_string())];
     handle.applied(intent).await;
@@ -63,11 +68,8 @@ async fn of_two_connections_both_writing_tasks_leave_one_to_the_others() {
     let config = schema.config().with_connections_max(2).with_notify(false);
     let store = config.with_connect_timeout(Duration::from_secs(2)).open().await.unwrap();
     let handle = Handle::of(Arc::new(store.clone()));
-    handle.started(run_head()).await;
     let worker = new_worker();
-    let mut request = acquire_any(worker, Duration::from_secs(600));
-    request.acquire.as_mut().unwrap().limit = 1;
-    let leased = handle.lease(&request).await.leased.remove(0);
+    let leased = one_leased(&handle, worker).await;
     let steps = tokio::spawn(async move {
         for seq in 1.. {
             handle.applied(append_of(&leased, seq)).await;

@@ -56,6 +56,14 @@ async fn works(store: provision_store_postgres::PostgresStore) {
     assert!(store.now().await.is_ok());
 }
 
+/// Makes a role with the rights that a store needs; the address under which it logs in.
+async fn made(schema: &Schema, owner: &mut PgConnection, role: &str) -> String {
+    run(owner, format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'")).await.unwrap();
+    run(owner, grants(&schema.name, role)).await.unwrap();
+    let at = schema.url.rsplit_once('@').unwrap().1;
+    format!("postgres://{role}:s3cret@{at}")
+}
+
 // covers: R5-07
 #[tokio::test]
 async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
@@ -63,10 +71,7 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
     drop(schema.open().await);
     let mut owner = schema.connect().await;
     let role = format!("run_{}", schema.name);
-    run(&mut owner, format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'")).await.unwrap();
-    run(&mut owner, grants(&schema.name, &role)).await.unwrap();
-    let at = schema.url.rsplit_once('@').unwrap().1;
-    let url = format!("postgres://{role}:s3cret@{at}");
+    let url = made(&schema, &mut owner, &role).await;
     let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
     let store = config.with_unsafe_settings(true).with_connections_max(2).open().await.unwrap();
     works(store.in_namespace("another").await.unwrap()).await;
@@ -99,10 +104,7 @@ async fn a_right_that_is_missing_is_named_when_the_store_is_opened() {
     drop(schema.open().await);
     let mut owner = schema.connect().await;
     let role = format!("lacks_{}", schema.name);
-    run(&mut owner, format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'")).await.unwrap();
-    run(&mut owner, grants(&schema.name, &role)).await.unwrap();
-    let at = schema.url.rsplit_once('@').unwrap().1;
-    let url = format!("postgres://{role}:s3cret@{at}");
+    let url = made(&schema, &mut owner, &role).await;
     let open = || {
         let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
         config.with_unsafe_settings(true).with_notify(false).with_namespace("its own").open()

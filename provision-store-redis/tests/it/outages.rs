@@ -10,7 +10,7 @@ use provision_core::{
     StoreError,
     error::StoreErrorKind,
     id::RunId,
-    store::{Appended, Leased, NewRun, RunFilter, StateStore, Submission, Submitted},
+    store::{Appended, Leased, NewRun, RunFilter, RunRecord, StateStore, Submission, Submitted},
 };
 use provision_store_redis::{Durability, RedisConfig, RedisStore};
 use provision_testkit::conformance::{Handle, acquire_any, append_of, new_worker, run_head};
@@ -66,11 +66,27 @@ fn writers(store: &RedisStore, count: usize, frames: u64) -> (JoinSet<()>, Known
     (tasks, known)
 }
 
+/// Repeats a load while the server cannot be reached: the connection of before may be the first to
+/// tell that it is gone.
+async fn loaded(store: &dyn StateStore, run: RunId) -> RunRecord {
+    let begun = Instant::now();
+    loop {
+        match store.load(&[run]).await {
+            Ok(mut records) => return records.remove(0).expect("the run is there"),
+            Err(error) => {
+                assert!(error.is_transient(), "{error} ({error:?})");
+                assert!(begun.elapsed() < BACK_MAX, "{error}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
 async fn whole(store: &dyn StateStore, known: &Known) {
     let known = known.lock().unwrap().clone();
     assert!(!known.is_empty());
     for (run, seq) in known {
-        let record = store.load(&[run]).await.unwrap().remove(0).expect("the run is there");
+        let record = loaded(store, run).await;
         assert!(record.head.seq >= seq, "{} of {seq}", record.head.seq);
         assert_eq!(record.frames.len() as u64, record.head.seq, "no half append, none twice");
     }
