@@ -16,5 +16,7 @@ pub mod n8n;
 pub mod sim;
 #[cfg(feature = "supabase")]
 pub mod supabase;
+#[cfg(feature = "tailscale")]
+pub mod tailscale;
 #[cfg(feature = "vercel")]
 pub mod vercel;

@@ -16,6 +16,7 @@ use provision_core::{By, Outcome, RunHandle};
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
     scenes::{OnGitHub, OnGitHubEvents, OnN8n, OnSupabase, OnVercel},
+    scenes_tailscale::OnTailscale,
 };
 
 /// The ways in which the end of a request stays unknown, within the times the adapter declares.
@@ -196,4 +197,10 @@ fn on_n8n_no_unknown_end_leaves_anything_twice_or_behind() {
 #[test]
 fn on_an_n8n_that_publishes_no_unknown_end_leaves_anything_twice_or_behind() {
     matrix(&OnN8n { release: Release::PublishOnly });
+}
+
+// covers: S7, S9, S11, S12, S14
+#[test]
+fn on_tailscale_no_unknown_end_leaves_anything_twice_or_behind() {
+    matrix(&OnTailscale);
 }

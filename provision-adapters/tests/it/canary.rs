@@ -20,10 +20,14 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
     scenes::{OnGitHub, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
+    scenes_tailscale::OnTailscale,
 };
 
 /// Fields of requests and answers whose values are secrets, where they are long enough to be one.
-const SECRET_FIELDS: [&str; 5] = ["db_pass", "api_key", "password", "secret", "temp_clone_token"];
+const SECRET_FIELDS: [&str; 6] =
+    ["db_pass", "api_key", "password", "secret", "temp_clone_token", "access_token"];
+/// What secrets of a provider begin with, in whatever field.
+const SECRET_PREFIXES: [&str; 1] = ["tskey-"];
 /// Shorter values would be found by chance.
 const SECRET_BYTES_MIN: usize = 12;
 
@@ -168,7 +172,10 @@ fn drawn<S: Scene>(stage: &Stage<S>) -> BTreeSet<String> {
 
 fn collect(value: &Value, secret: bool, into: &mut BTreeSet<String>) {
     match value {
-        Value::String(text) if secret && text.len() >= SECRET_BYTES_MIN => {
+        Value::String(text)
+            if (secret || SECRET_PREFIXES.iter().any(|prefix| text.starts_with(prefix)))
+                && text.len() >= SECRET_BYTES_MIN =>
+        {
             into.insert(text.clone());
         }
         Value::Array(all) => all.iter().for_each(|one| collect(one, secret, into)),
@@ -291,4 +298,10 @@ fn no_fault_on_vercel_shows_a_secret() {
 #[test]
 fn no_fault_on_n8n_shows_a_secret() {
     canaries(&OnN8n { release: provision_adapters::n8n::sim::Release::V2_8 }, 1);
+}
+
+// covers: X1, X2, R1-61, R2-10
+#[test]
+fn no_fault_on_tailscale_shows_a_secret() {
+    canaries(&OnTailscale, 2);
 }

@@ -12,7 +12,7 @@ use provision_adapters::{
 use provision_core::{Resource, StepContext, Verdict};
 use provision_testkit::solo::SoloHost;
 
-use crate::{github, n8n, supabase, vercel};
+use crate::{github, n8n, supabase, tailscale, vercel};
 
 /// A resource that looks, and the name and value of the token it looks with.
 struct Case<'c, P: Provider, R: Resource> {
@@ -95,6 +95,17 @@ async fn a_token_that_was_replaced_meanwhile_is_tried_once_by_every_client() {
         token: ("N8N_API_KEY", provision_adapters::n8n::sim::KEY),
         resource: Workflow::new(&world.n8n),
         spec,
+    }
+    .check()
+    .await;
+    let world = tailscale::World::start();
+    Case {
+        server: &world.server,
+        host: &world.host,
+        cx: world.cx("key"),
+        token: ("TAILSCALE_SECRET", provision_adapters::tailscale::sim::CLIENT_SECRET),
+        resource: world.keys(),
+        spec: tailscale::wanted(),
     }
     .check()
     .await;

@@ -37,24 +37,24 @@ pub(crate) fn other(path: &str) -> OwnerMark {
     OwnerMark::new(RunId::from_uuid(Uuid::from_u128(0xfeed)), path)
 }
 
-fn at(url: &str) -> BaseUrl {
+pub(crate) fn at(url: &str) -> BaseUrl {
     BaseUrl::parse(url).unwrap()
 }
 
-fn resolver() -> MapResolver {
+pub(crate) fn resolver() -> MapResolver {
     MapResolver::new().with("TOKEN", TOKEN).with("VALUE", VALUE)
 }
 
-fn token() -> SecretRef {
+pub(crate) fn token() -> SecretRef {
     SecretRef::named("TOKEN")
 }
 
-fn value() -> SecretRef {
+pub(crate) fn value() -> SecretRef {
     SecretRef::named("VALUE")
 }
 
 /// Removes counters and what was deleted from a state, which a provider never shows.
-fn without(mut state: Value, names: &[&str]) -> Value {
+pub(crate) fn without(mut state: Value, names: &[&str]) -> Value {
     if let Some(object) = state.as_object_mut() {
         object.retain(|name, _| !names.contains(&name.as_str()));
     }
