@@ -5,10 +5,12 @@
 //! set of provider SDKs in what a call reports: not only that it failed, but what may have
 //! happened and how that can be found out.
 
-#[cfg(any(feature = "github", feature = "n8n", feature = "vercel"))]
+#[cfg(any(feature = "github", feature = "hetzner", feature = "n8n", feature = "vercel"))]
 mod adopted;
 #[cfg(feature = "github")]
 pub mod github;
+#[cfg(feature = "hetzner")]
+pub mod hetzner;
 pub mod http;
 #[cfg(feature = "n8n")]
 pub mod n8n;

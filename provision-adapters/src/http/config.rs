@@ -22,6 +22,9 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// Largest body of an answer that is read, in bytes. Default 8 MiB.
     pub body_bytes_max: usize,
+    /// Time in which the provider gives back one call of an allowance that is refilled call by
+    /// call. Default none: its headers announce a window, and when that ends.
+    pub refill: Option<Duration>,
     /// Value of the `User-Agent` header. Default `provision/<version>`.
     pub user_agent: String,
 }
@@ -37,6 +40,7 @@ impl HttpConfig {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             body_bytes_max: 8 << 20,
+            refill: None,
             user_agent: concat!("provision/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -59,6 +63,14 @@ impl HttpConfig {
     #[must_use]
     pub fn with_body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = bytes;
+        self
+    }
+
+    /// Says that one call is given back per this time, and that the announced reset is when all
+    /// of them are back.
+    #[must_use]
+    pub fn with_refill(mut self, every: Duration) -> Self {
+        self.refill = Some(every);
         self
     }
 

@@ -9,6 +9,9 @@ use super::response::{Headers, Response};
 /// Pause after a 429 that does not say how long.
 pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(60);
 
+/// Calls that are to be back before an allowance that was used up is touched again.
+const REFILL_CALLS: u32 = 5;
+
 /// Reset values from this number on are moments (seconds since 1970), smaller ones are durations.
 const EPOCH_SECONDS_MIN: u64 = 1_000_000_000;
 /// Reset values from this number on are moments in milliseconds since 1970.
@@ -56,17 +59,29 @@ pub(crate) fn remaining(headers: &Headers) -> Option<u32> {
     value.trim().parse::<u32>().ok()
 }
 
-/// What the limiter is told about an answer.
-pub(crate) fn observed(response: &Response) -> Observed {
+/// How long an allowance that is refilled call by call is left alone once it is used up: a pause
+/// for a single call would be used up by the first of those who waited.
+pub(crate) const fn refill_pause(every: Duration) -> Duration {
+    every.saturating_mul(REFILL_CALLS)
+}
+
+/// What the limiter is told about an answer; `refill` says that the provider gives back one call
+/// per this time, whatever its headers say of a reset.
+pub(crate) fn observed(response: &Response, refill: Option<Duration>) -> Observed {
     let (headers, now) = (&response.headers, response.at());
     let asked = retry_after(headers, now);
-    let reset = resets_in(headers, now);
+    // The reset of such a provider is when all calls are back; the next one is back much sooner.
+    let reset = match refill {
+        Some(every) => Some(every),
+        None => resets_in(headers, now),
+    };
     let left = remaining(headers);
     // Some providers refuse with 403 where others say 429; Retry-After tells the two apart.
     let told_to_wait = response.status == 429 || (response.status == 403 && asked.is_some());
     let exhausted = (left == Some(0)).then_some(reset).flatten();
     let pause = if told_to_wait {
-        Some(asked.or(exhausted).unwrap_or(RETRY_AFTER_DEFAULT))
+        let refilled = refill.map(refill_pause);
+        Some(asked.or(refilled).or(exhausted).unwrap_or(RETRY_AFTER_DEFAULT))
     } else {
         exhausted
     };
@@ -129,10 +144,25 @@ mod tests {
     #[test]
     fn an_exhausted_window_pauses_the_bucket_although_the_call_went_through() {
         let pairs = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1767225660")];
-        let seen = observed(&Response::test(200, headers(&pairs), b"", NOW));
+        let seen = observed(&Response::test(200, headers(&pairs), b"", NOW), None);
         assert_eq!(seen.pause, Some(Duration::from_secs(60)));
         assert_eq!(seen.healthy, Some(true));
-        let seen = observed(&Response::test(429, Headers::default(), b"", NOW));
+        let seen = observed(&Response::test(429, Headers::default(), b"", NOW), None);
         assert_eq!(seen.pause, Some(Duration::from_secs(60)));
+    }
+
+    // covers: L4, R2-48
+    #[test]
+    fn an_allowance_that_is_refilled_is_not_waited_for_until_it_is_full() {
+        let every = Duration::from_secs(1);
+        let pairs = |left: &'static str| {
+            headers(&[("ratelimit-remaining", left), ("ratelimit-reset", "1767229200")])
+        };
+        let seen =
+            |status, left| observed(&Response::test(status, pairs(left), b"", NOW), Some(every));
+        // An hour until it is full, and a second until the next call.
+        assert_eq!(seen(200, "7").remaining, Some((7, every)));
+        assert_eq!((seen(200, "7").pause, seen(200, "0").pause), (None, Some(every)));
+        assert_eq!(seen(429, "0").pause, Some(Duration::from_secs(5)));
     }
 }

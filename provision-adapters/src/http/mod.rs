@@ -19,6 +19,8 @@ pub use base::{BaseUrl, BaseUrlError};
 pub use classify::{Opinion, classify};
 pub use config::{ConfigError, HttpConfig};
 pub use credential::Credential;
+#[cfg(feature = "hetzner")]
+pub(crate) use limit::refill_pause;
 pub use limit::{RETRY_AFTER_DEFAULT, retry_after};
 pub use moment::{format_rfc3339, parse_rfc3339};
 pub use request::{Method, Request};

@@ -1,5 +1,7 @@
 //! Sends one request: permit, lease, first byte, complete answer.
 
+use std::time::Duration;
+
 use provision_core::{
     Call, CallKind, Effect, StepContext, StepError, Verdict,
     limit::{Observed, Profile},
@@ -23,6 +25,7 @@ pub struct Http {
     provider: &'static str,
     bucket: Profile,
     body_bytes_max: usize,
+    refill: Option<Duration>,
 }
 
 impl Http {
@@ -51,6 +54,7 @@ impl Http {
             provider: config.provider,
             bucket: config.bucket,
             body_bytes_max: config.body_bytes_max,
+            refill: config.refill,
         })
     }
 
@@ -101,7 +105,7 @@ impl Http {
             })
             .await;
         match &end {
-            Ok(response) => cx.observe(&bucket, observed(response)).await,
+            Ok(response) => cx.observe(&bucket, observed(response, self.refill)).await,
             Err(_) if sent => {
                 cx.observe(&bucket, Observed { healthy: Some(false), ..Observed::default() }).await;
             }

@@ -2,6 +2,7 @@
 
 use provision_adapters::{
     github::{RepoSecrets, RepoVariables, SecretsSpec, VariablesSpec},
+    hetzner::Server,
     n8n::{ActivationSpec, WorkflowActivation},
     sim::{Provider, RequestLine, SimServer},
     vercel::{DomainSpec, EnvSpec, EnvVar, VercelDomain, VercelEnv},
@@ -10,7 +11,7 @@ use provision_core::{
     Effect, ExternalId, Found, Origin, Readiness, Resource, SecretRef, StepContext, Verdict,
 };
 
-use crate::{github, n8n, vercel};
+use crate::{github, hetzner, n8n, vercel};
 
 /// Takes what others made, as the engine does where the policy says so.
 async fn adopt<R: Resource>(cx: &StepContext, resource: &R, spec: &R::Spec) -> ExternalId {
@@ -159,4 +160,25 @@ async fn an_adopted_activation_is_used_whole_and_never_switched() {
     };
     let late = world.host.attempt(n8n::run(1), "activation", 2, memory);
     is_incomplete(&late, &activation, &active, &id).await;
+}
+
+// covers: S11
+#[tokio::test]
+async fn an_adopted_machine_is_used_as_it_is_and_never_switched_or_completed() {
+    let world = hetzner::World::start();
+    let theirs = world.host.context(hetzner::run(2), "machine");
+    let machines = Server::new(&world.hetzner);
+    let off = hetzner::agent().stopped();
+    let (made, _) = hetzner::build(&world.host, &theirs, &machines, &off).await;
+    let cx = world.cx("machine");
+    let id = adopt(&cx, &machines, &hetzner::agent()).await;
+    let before = changes(&world.server);
+    is_incomplete(&cx, &machines, &hetzner::agent(), &id).await;
+    is_incomplete(&cx, &machines, &off.clone().with_firewall(7), &id).await;
+    is_used(&cx, &machines, &off, &id).await;
+    assert_eq!(changes(&world.server), before);
+    // While it goes by those who own it, it is not used either.
+    world.server.with(|sim| sim.fail_next("delete_server", "locked"));
+    machines.delete(&theirs, &off, &made).await.unwrap_err();
+    is_incomplete(&cx, &machines, &off, &id).await;
 }

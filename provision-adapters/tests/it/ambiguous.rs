@@ -15,7 +15,7 @@ use provision_core::{By, Outcome, RunHandle};
 
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
-    scenes::{OnGitHub, OnGitHubEvents, OnN8n, OnSupabase, OnVercel},
+    scenes::{OnGitHub, OnGitHubEvents, OnHetzner, OnN8n, OnSupabase, OnVercel},
     scenes_tailscale::OnTailscale,
 };
 
@@ -203,4 +203,10 @@ fn on_an_n8n_that_publishes_no_unknown_end_leaves_anything_twice_or_behind() {
 #[test]
 fn on_tailscale_no_unknown_end_leaves_anything_twice_or_behind() {
     matrix(&OnTailscale);
+}
+
+// covers: S7, S9, S11, S12, S14, R2-09
+#[test]
+fn on_hetzner_no_unknown_end_leaves_anything_twice_or_behind() {
+    matrix(&OnHetzner { keyed: true });
 }

@@ -19,13 +19,20 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
-    scenes::{OnGitHub, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
+    scenes::{OnGitHub, OnHetzner, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
     scenes_tailscale::OnTailscale,
 };
 
 /// Fields of requests and answers whose values are secrets, where they are long enough to be one.
-const SECRET_FIELDS: [&str; 6] =
-    ["db_pass", "api_key", "password", "secret", "temp_clone_token", "access_token"];
+const SECRET_FIELDS: [&str; 7] = [
+    "db_pass",
+    "api_key",
+    "password",
+    "secret",
+    "temp_clone_token",
+    "access_token",
+    "root_password",
+];
 /// What secrets of a provider begin with, in whatever field.
 const SECRET_PREFIXES: [&str; 1] = ["tskey-"];
 /// Shorter values would be found by chance.
@@ -304,4 +311,11 @@ fn no_fault_on_n8n_shows_a_secret() {
 #[test]
 fn no_fault_on_tailscale_shows_a_secret() {
     canaries(&OnTailscale, 2);
+}
+
+// covers: X1, X2, R1-61, R1-15, R2-09
+#[test]
+fn no_fault_on_hetzner_shows_a_secret() {
+    // Without a key the provider draws a password, and shows it once.
+    canaries(&OnHetzner { keyed: false }, 1);
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use provision_adapters::{
+    hetzner::Server,
     n8n::Workflow,
     sim::{Fault, FaultRule, Provider, SimServer},
     supabase::ProjectSpec,
@@ -12,7 +13,7 @@ use provision_adapters::{
 use provision_core::{Resource, StepContext, Verdict};
 use provision_testkit::solo::SoloHost;
 
-use crate::{github, n8n, supabase, tailscale, vercel};
+use crate::{github, hetzner, n8n, supabase, tailscale, vercel};
 
 /// A resource that looks, and the name and value of the token it looks with.
 struct Case<'c, P: Provider, R: Resource> {
@@ -106,6 +107,17 @@ async fn a_token_that_was_replaced_meanwhile_is_tried_once_by_every_client() {
         token: ("TAILSCALE_SECRET", provision_adapters::tailscale::sim::CLIENT_SECRET),
         resource: world.keys(),
         spec: tailscale::wanted(),
+    }
+    .check()
+    .await;
+    let world = hetzner::World::start();
+    Case {
+        server: &world.server,
+        host: &world.host,
+        cx: world.cx("machine"),
+        token: ("HCLOUD_TOKEN", provision_adapters::hetzner::sim::TOKEN),
+        resource: Server::new(&world.hetzner),
+        spec: hetzner::agent(),
     }
     .check()
     .await;

@@ -1,0 +1,257 @@
+//! Wire types: only the fields that are used. What a create answers besides, such as a root
+//! password, is not read at all.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Labels by name.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// What all kinds have.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) labels: Labels,
+    #[serde(default)]
+    pub(crate) created: Option<String>,
+    #[serde(default)]
+    pub(crate) protection: Protection,
+}
+
+/// Whether the provider refuses to delete it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Protection {
+    #[serde(default)]
+    pub(crate) delete: bool,
+}
+
+/// A kind with names that are unique in its project, and with labels.
+pub(crate) trait Thing: DeserializeOwned + Send + Sync {
+    /// Its place below `/v1`.
+    const PATH: &'static str;
+    /// Names of the calls, for errors and metrics.
+    const FIND: &'static str;
+    const LIST: &'static str;
+    const CREATE: &'static str;
+    const DELETE: &'static str;
+
+    fn head(&self) -> &Head;
+
+    /// Whether it is being deleted; its name is taken until it is gone.
+    fn is_going(&self) -> bool {
+        false
+    }
+}
+
+/// One thing, under the name of its kind.
+#[derive(Debug, Deserialize)]
+pub(crate) struct One<T> {
+    #[serde(
+        alias = "server",
+        alias = "ssh_key",
+        alias = "firewall",
+        alias = "network",
+        alias = "volume"
+    )]
+    pub(crate) one: T,
+}
+
+/// One page of things, under the plural of their kind.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page<T> {
+    #[serde(
+        alias = "servers",
+        alias = "ssh_keys",
+        alias = "firewalls",
+        alias = "networks",
+        alias = "volumes",
+        alias = "actions"
+    )]
+    pub(crate) all: Vec<T>,
+    #[serde(default)]
+    pub(crate) meta: Meta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Meta {
+    #[serde(default)]
+    pub(crate) pagination: Pagination,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Pagination {
+    #[serde(default)]
+    pub(crate) next_page: Option<u32>,
+}
+
+/// What the provider does about a request, in its own time.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Action {
+    pub(crate) id: u64,
+    pub(crate) command: String,
+    pub(crate) status: ActionStatus,
+    #[serde(default)]
+    pub(crate) error: Option<ErrorDetail>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ActionStatus {
+    Running,
+    Success,
+    Error,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ErrorBody {
+    pub(crate) error: ErrorDetail,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ErrorDetail {
+    pub(crate) code: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SshKeyShown {
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    pub(crate) fingerprint: String,
+    pub(crate) public_key: String,
+}
+
+impl Thing for SshKeyShown {
+    const PATH: &'static str = "ssh_keys";
+    const FIND: &'static str = "find ssh key";
+    const LIST: &'static str = "list ssh keys";
+    const CREATE: &'static str = "create ssh key";
+    const DELETE: &'static str = "delete ssh key";
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NewSshKey<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) public_key: &'a str,
+    pub(crate) labels: Labels,
+}
+
+/// Where a server is in its life; what is not known is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServerStatus {
+    Running,
+    Off,
+    Deleting,
+    Initializing,
+    Starting,
+    Stopping,
+    Migrating,
+    Rebuilding,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ServerShown {
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    pub(crate) status: ServerStatus,
+    #[serde(default)]
+    pub(crate) locked: bool,
+    pub(crate) public_net: PublicNet,
+    #[serde(default)]
+    pub(crate) private_net: Vec<PrivateNet>,
+    pub(crate) server_type: Named,
+    /// Datacenters are gone from the API since 2026-07-01.
+    pub(crate) location: Named,
+}
+
+impl Thing for ServerShown {
+    const PATH: &'static str = "servers";
+    const FIND: &'static str = "find server";
+    const LIST: &'static str = "list servers";
+    const CREATE: &'static str = "create server";
+    const DELETE: &'static str = "delete server";
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn is_going(&self) -> bool {
+        self.status == ServerStatus::Deleting
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PublicNet {
+    #[serde(default)]
+    pub(crate) ipv4: Option<Address>,
+    #[serde(default)]
+    pub(crate) ipv6: Option<Address>,
+    #[serde(default)]
+    pub(crate) firewalls: Vec<FirewallUse>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Address {
+    pub(crate) ip: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct FirewallUse {
+    #[serde(default)]
+    pub(crate) id: Option<u64>,
+    #[serde(default)]
+    pub(crate) status: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PrivateNet {
+    #[serde(default)]
+    pub(crate) network: Option<u64>,
+    #[serde(default)]
+    pub(crate) ip: Option<String>,
+}
+
+/// Carries opened secrets in its user data, so it has no `Debug`.
+#[derive(Serialize)]
+pub(crate) struct NewServer<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) server_type: &'a str,
+    pub(crate) image: &'a str,
+    pub(crate) location: &'a str,
+    pub(crate) labels: Labels,
+    pub(crate) start_after_create: bool,
+    pub(crate) public_net: NewPublicNet,
+    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
+    pub(crate) ssh_keys: &'a [u64],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) firewalls: Vec<NewFirewallUse>,
+    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
+    pub(crate) networks: &'a [u64],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user_data: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct NewPublicNet {
+    pub(crate) enable_ipv4: bool,
+    pub(crate) enable_ipv6: bool,
+}
+
+#[derive(Serialize)]
+pub(crate) struct NewFirewallUse {
+    pub(crate) firewall: u64,
+}
