@@ -111,6 +111,8 @@ pub struct Memory {
     pub unknown_calls: u32,
     /// Whether an undo of this generation ended unknown, and the run goes forward again.
     pub undo_unknown: bool,
+    /// Whether the run was over once and is driven again.
+    pub redriven: bool,
 }
 
 /// The engine's side of a [`StepContext`]; test kits implement it for steps run alone.
@@ -149,9 +151,18 @@ pub trait ContextHost: Send + Sync + 'static {
     fn provider(&self) -> &str {
         "unknown"
     }
-    /// Another run that lives with this resource of a durable kind (`provider.kind`) because it
-    /// has adopted it, if there is one.
-    async fn adopter_of(&self, kind: &str, id: &ExternalId) -> Result<Option<RunId>, StepError>;
+    /// Another run that lives with this resource of a durable kind (`provider.kind`) in an account
+    /// because it has adopted it, if there is one.
+    async fn adopter_of(
+        &self,
+        kind: &str,
+        account: &str,
+        id: &ExternalId,
+    ) -> Result<Option<RunId>, StepError>;
+    /// Whether the watch or a sweep is removing something that carries the mark of this step.
+    async fn being_removed(&self) -> Result<bool, StepError> {
+        Ok(false)
+    }
     /// What a worker had created for this step and generation when its lease was lost; it could
     /// not note it any more.
     async fn sighted(&self) -> Result<Vec<ExternalId>, StepError> {

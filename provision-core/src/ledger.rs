@@ -149,6 +149,26 @@ pub struct LedgerRow {
 }
 
 impl LedgerRow {
+    /// Its durable kind, such as `supabase.project`.
+    pub(crate) fn full_kind(&self) -> String {
+        match self.provider.as_str() {
+            "" => self.kind.clone(),
+            provider => format!("{provider}.{}", self.kind),
+        }
+    }
+
+    /// Whether it tells that what `known` was entered for is gone: allowed at any time, since no
+    /// run writes such a row.
+    #[must_use]
+    pub fn ends_removal_of(&self, known: &Self) -> bool {
+        self.index > 0 && self.state == ResourceState::Gone && self.external_id == known.external_id
+    }
+
+    /// Whether the watch or a sweep has found it under the mark of a resource, and removes it.
+    pub(crate) fn is_being_removed(&self) -> bool {
+        self.index > 0 && self.state == ResourceState::Alive
+    }
+
     /// The name this row claims for its run: that of what the run created and what may exist.
     #[must_use]
     pub fn claimed_name(&self) -> Option<&str> {
@@ -228,7 +248,8 @@ pub enum LedgerOp {
         next: Option<Timestamp>,
     },
     /// Adds a row the watch or a sweep found, or changes the state of such a row. Never touches
-    /// a row of a run that is under way.
+    /// a row of a run that is under way, except that what was entered before, at a later index
+    /// than 0 and with the same id, may be told gone.
     Enter(Box<LedgerRow>),
 }
 
@@ -259,13 +280,22 @@ pub(crate) async fn all_rows(
     }
 }
 
+/// The rows of a step, in all its generations.
+pub(crate) async fn rows_of(
+    store: &dyn StateStore,
+    run: RunId,
+    path: &str,
+) -> Result<Vec<LedgerRow>, StoreError> {
+    let (run, path) = (Some(run), Some(path.to_owned()));
+    all_rows(store, LedgerQuery { run, path, ..LedgerQuery::default() }).await
+}
+
 /// A run other than `but` that lives with a resource because it has adopted it.
 ///
-/// Ids of other kinds and providers may look the same. Accounts are not compared: an adopted row
-/// is made without an intent, and does not know its account.
+/// Ids of other kinds, providers and accounts may look the same.
 pub(crate) async fn adopter(
     store: &dyn StateStore,
-    full_kind: &str,
+    (full_kind, account): (&str, &str),
     id: &ExternalId,
     but: RunId,
 ) -> Result<Option<RunId>, StoreError> {
@@ -278,14 +308,14 @@ pub(crate) async fn adopter(
         ..LedgerQuery::default()
     };
     for row in all_rows(store, query).await? {
-        if row.origin != Origin::Adopted || row.run == but {
+        if row.origin != Origin::Adopted || row.run == but || row.account != account {
             continue;
         }
-        // What was adopted is still there when its run is undone, and so is its row.
+        // What was adopted is still there when its run is undone, and so is its row. A run that
+        // kept something may live with it until it is torn down.
         let record = store.load(&[row.run]).await?.pop().flatten();
         let over = record.is_none_or(|record| {
-            use RunStatus::{RolledBack, RolledBackKeeping, TornDown};
-            matches!(record.head.status, RolledBack | RolledBackKeeping | TornDown)
+            matches!(record.head.status, RunStatus::RolledBack | RunStatus::TornDown)
         });
         if !over {
             return Ok(Some(row.run));

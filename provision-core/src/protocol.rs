@@ -3,7 +3,10 @@
 //! [`Action`] is the private, erased twin of `Step` and `Resource`: payloads in, payloads out.
 //! Typing ends here.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -14,8 +17,8 @@ use crate::{
     ledger::Origin,
     panics,
     resource::{
-        AdoptPolicy, Candidate, Foreign, Found, Identity, IntentRecord, Owned, Readiness, Resource,
-        Timing,
+        AdoptPolicy, Candidate, DEFAULT_ACCOUNT, Foreign, Found, Identity, IntentRecord, Owned,
+        Readiness, Resource, Timing,
     },
     run::journal::WaitReason,
     step::{Compensator, Step, Undo},
@@ -67,6 +70,10 @@ pub(crate) trait Action: Send + Sync {
     ) -> Result<(), StepError>;
     /// Times of a resource; `None` for a plain step.
     fn timing(&self) -> Option<Timing>;
+    /// The account that its client works in.
+    fn account(&self) -> &str {
+        DEFAULT_ACCOUNT
+    }
 }
 
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(payload: &Payload) -> Result<T, StepError> {
@@ -148,11 +155,30 @@ impl<S: Step, C: Compensator<S>> Action for StepAction<S, C> {
     }
 }
 
+/// What the author of a resource declares of it.
+///
+/// Read once, when the saga is defined: deciding calls no code of an author.
+#[derive(Default)]
+pub(crate) struct Declared {
+    timing: Timing,
+    account: String,
+}
+
+impl Declared {
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn of<R: Resource>(resource: &R) -> Result<Self, String> {
+        let read = || Self { timing: resource.timing(), account: resource.account().to_owned() };
+        // S21: an author's declaration is read where its author sees what is wrong with it.
+        let declared = catch_unwind(AssertUnwindSafe(read)).map_err(|_| "reading it panicked")?;
+        declared.timing.objection().map_or(Ok(declared), Err)
+    }
+}
+
 /// A resource under the protocol.
 pub(crate) struct ResourceAction<R> {
     resource: R,
-    /// Read once, when the saga is defined: deciding calls no code of an author.
-    timing: Timing,
+    declared: Declared,
 }
 
 /// What to do after a look.
@@ -164,8 +190,8 @@ enum Next {
 }
 
 impl<R: Resource> ResourceAction<R> {
-    pub(crate) const fn new(resource: R, timing: Timing) -> Self {
-        Self { resource, timing }
+    pub(crate) const fn new(resource: R, declared: Declared) -> Self {
+        Self { resource, declared }
     }
 
     /// DESIGN of the protocol, step 1 and 7: look, then decide what that means for this run.
@@ -226,7 +252,7 @@ impl<R: Resource> ResourceAction<R> {
         match self.resource.identity(spec) {
             Identity::Named(_) => Ok(Next::Create),
             // S10: a key older than the provider remembers is never trusted.
-            Identity::ProviderKey if now < intent.at.plus(self.timing.key_lifetime) => {
+            Identity::ProviderKey if now < intent.at.plus(self.declared.timing.key_lifetime) => {
                 Ok(Next::Create)
             }
             Identity::ProviderKey | Identity::Label | Identity::None => match quiet_left(cx) {
@@ -268,7 +294,7 @@ impl<R: Resource> ResourceAction<R> {
         let record = IntentRecord {
             key: crate::context::idempotency_key(cx.run_id(), cx.path(), cx.generation(), "create"),
             name,
-            account: facts.account.unwrap_or_else(|| "default".to_owned()),
+            account: self.declared.account.clone(),
             region: facts.region,
             template: facts.template,
             cost: facts.cost,
@@ -328,7 +354,7 @@ impl<R: Resource> ResourceAction<R> {
         spec: &R::Spec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
-        match cx.host().adopter_of(R::KIND, id).await? {
+        match cx.host().adopter_of(R::KIND, self.account(), id).await? {
             Some(adopter) => Err(adopted(R::KIND, id, &adopter.to_string())),
             None => self.resource.delete(cx, spec, id).await,
         }
@@ -344,14 +370,14 @@ impl<R: Resource> ResourceAction<R> {
         let Some(intent) = memory.intent.as_ref().filter(|_| memory.may_exist) else {
             return false;
         };
-        let tolerance = self.timing.clock_skew;
+        let tolerance = self.declared.timing.clock_skew;
         let not_older = foreign.created_at.is_none_or(|at| at.plus(tolerance) >= intent.at);
         !foreign.markable && foreign.owner.is_none() && not_older
     }
 
     /// S14: counted from what was called last, not from the generation's first intent.
     fn lag_left(&self, cx: &StepContext) -> Option<Duration> {
-        let visible = cx.memory().called_at?.plus(self.timing.listing_lag);
+        let visible = cx.memory().called_at?.plus(self.declared.timing.listing_lag);
         (cx.now() < visible).then(|| visible.since(cx.now()))
     }
 
@@ -441,6 +467,11 @@ impl<R: Resource> Action for ResourceAction<R> {
             }
             return self.ready(&cx, &spec, id).await;
         }
+        // S15: what the watch or a sweep removes from a run that was over is taken by nobody, and no
+        // other is made beside it: providers may give both the same id.
+        if cx.memory().redriven && cx.host().being_removed().await? {
+            return Ok(Flow::NotYet { after: REMOVAL_POLL, reason: WaitReason::Poll });
+        }
         let id = match self.look_first(&cx, &spec).await? {
             Next::Use(id, origin) => {
                 if !cx.noted().contains(&id) {
@@ -505,9 +536,16 @@ impl<R: Resource> Action for ResourceAction<R> {
     }
 
     fn timing(&self) -> Option<Timing> {
-        Some(self.timing)
+        Some(self.declared.timing)
+    }
+
+    fn account(&self) -> &str {
+        &self.declared.account
     }
 }
+
+/// How long a run that is driven again waits for a removal before it asks again.
+const REMOVAL_POLL: Duration = Duration::from_secs(5);
 
 /// What workers without a lease have seen, and nobody has noted since.
 async fn sighted(cx: &StepContext) -> Result<Vec<ExternalId>, StepError> {

@@ -218,11 +218,12 @@ impl Timing {
     }
 }
 
+/// The account of a resource that names none.
+pub(crate) const DEFAULT_ACCOUNT: &str = "default";
+
 /// What the ledger shows of a resource before it exists.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// The account it belongs to; default `"default"`.
-    pub account: Option<String>,
     /// The name it gets, where it has one.
     pub name: Option<String>,
     /// The region it lives in.
@@ -483,6 +484,14 @@ pub trait Resource: Send + Sync + 'static {
     /// [`Timing::LONGEST`] is refused there.
     fn timing(&self) -> Timing {
         Timing::default()
+    }
+
+    /// The account its client works in, where one process may work in several.
+    ///
+    /// Names and ids of two accounts may be equal without being the same, and a sweep looks once
+    /// in each. Read once, when the saga is defined. Default: `"default"`.
+    fn account(&self) -> &str {
+        DEFAULT_ACCOUNT
     }
 
     /// What the ledger shows of it.

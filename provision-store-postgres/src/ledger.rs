@@ -129,14 +129,17 @@ async fn claim_watch(
 /// S17: rows of a run under way are written by its own appends only.
 async fn enter(db: &Db, tx: &mut PgConnection, ns: i32, row: &LedgerRow) -> Result<bool, Fault> {
     let status = db.query(&db.sql.run_status_locked).bind(ns).bind(*row.run.as_uuid());
-    if let Some(found) = db.rows(tx, status).await?.first() {
-        let status = RunStatus::parse(Columns::new(found).take()?);
-        if !status.is_some_and(RunStatus::is_end) {
-            return Ok(false);
+    let under_way = match db.rows(tx, status).await?.first() {
+        Some(found) => {
+            let status = RunStatus::parse(Columns::new(found).take()?);
+            !status.is_some_and(RunStatus::is_end)
         }
-    }
+        None => false,
+    };
     let one = with_key(db.query(&db.sql.ledger_one), ns, row);
-    if read(&db.rows(tx, one).await?)?.first() == Some(row) {
+    let known = read(&db.rows(tx, one).await?)?.into_iter().next();
+    let refused = under_way && !known.as_ref().is_some_and(|known| row.ends_removal_of(known));
+    if refused || known.as_ref() == Some(row) {
         return Ok(false);
     }
     put(db, tx, &[(ns, row)]).await?;

@@ -8,8 +8,12 @@ local ENDS = {
 local refused = clock(true)
 if refused then return refused end
 local run, key, claim, watch, id, json = arg(), arg(), arg(), arg(), arg(), arg()
+local ends_removal = arg() == '1'
+local known = call('HGET', LEDGER, key)
 local row = read_row(run)
-if row and not ENDS[row[STATUS]] then return 0 end
-if call('HGET', LEDGER, key) == table.concat({ claim, watch, id, json }, '\n') then return 0 end
+if row and not ENDS[row[STATUS]] then
+  if not (ends_removal and known and select(3, ledger_parts(known)) == id) then return 0 end
+end
+if known == table.concat({ claim, watch, id, json }, '\n') then return 0 end
 ledger_put(key, claim, watch, id, json)
 return 1

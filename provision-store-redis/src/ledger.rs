@@ -101,6 +101,8 @@ impl RedisStore {
                 let mut args = Args::default();
                 args.run(&row.run);
                 push_row(&mut args, row)?;
+                // Of one with its own id; the script compares the ids.
+                args.push(if row.ends_removal_of(row) { "1" } else { "0" });
                 self.change(&scripts::LEDGER_ENTER, &args).await
             }
         }

@@ -199,7 +199,9 @@ impl Unit<'_> {
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&self, ns: i64, row: &LedgerRow) -> Result<bool, Fault> {
         let under_way = self.is_over(ns, &row.run)?.is_some_and(|over| !over);
-        if under_way || self.row(ns, row)?.as_ref() == Some(row) {
+        let known = self.row(ns, row)?;
+        let refused = under_way && !known.as_ref().is_some_and(|known| row.ends_removal_of(known));
+        if refused || known.as_ref() == Some(row) {
             return Ok(false);
         }
         self.put_row(ns, row)?;

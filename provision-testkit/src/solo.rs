@@ -124,7 +124,7 @@ impl SoloHost {
         let record = IntentRecord {
             key: idempotency_key(cx.run_id(), cx.path(), cx.generation(), "create"),
             name,
-            account: facts.account.unwrap_or_else(|| "default".to_owned()),
+            account: resource.account().to_owned(),
             region: facts.region,
             template: facts.template,
             cost: facts.cost,
@@ -254,7 +254,12 @@ impl ContextHost for Soloist {
         self.state().now.unwrap_or_else(|| SystemClock.wall())
     }
 
-    async fn adopter_of(&self, _: &str, id: &ExternalId) -> Result<Option<RunId>, StepError> {
+    async fn adopter_of(
+        &self,
+        _: &str,
+        _: &str,
+        id: &ExternalId,
+    ) -> Result<Option<RunId>, StepError> {
         Ok(self.state().adopters.get(id).copied())
     }
 }

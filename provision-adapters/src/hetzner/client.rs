@@ -55,8 +55,8 @@ impl Hetzner {
         Ok(Self { inner: Arc::new(Inner { http, config }) })
     }
 
-    pub(crate) fn account(&self) -> Option<String> {
-        self.inner.config.project.clone()
+    pub(crate) fn account(&self) -> &str {
+        self.inner.config.project.as_deref().unwrap_or("default")
     }
 
     async fn send(

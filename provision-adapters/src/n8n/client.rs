@@ -50,8 +50,8 @@ impl N8n {
         Ok(Self { inner: Arc::new(Inner { http, webhooks, config }) })
     }
 
-    pub(crate) fn account(&self) -> Option<String> {
-        self.inner.config.account.clone()
+    pub(crate) fn account(&self) -> &str {
+        self.inner.config.account.as_deref().unwrap_or("default")
     }
 
     /// Root of the webhooks, without a final slash.

@@ -52,8 +52,8 @@ impl Tailscale {
         Ok(Self { inner: Arc::new(Inner { http, config, tokens: Tokens::default() }) })
     }
 
-    pub(crate) fn account(&self) -> Option<String> {
-        self.inner.config.account().map(ToOwned::to_owned)
+    pub(crate) fn account(&self) -> &str {
+        self.inner.config.account().unwrap_or("default")
     }
 
     fn tailnet<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {

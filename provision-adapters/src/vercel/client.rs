@@ -56,8 +56,8 @@ impl Vercel {
         Ok(Self { inner: Arc::new(Inner { http, edge, config }) })
     }
 
-    pub(crate) fn account(&self) -> Option<String> {
-        self.inner.config.account().map(ToOwned::to_owned)
+    pub(crate) fn account(&self) -> &str {
+        self.inner.config.account().unwrap_or("default")
     }
 
     pub(crate) fn probe_grace(&self) -> Duration {

@@ -155,8 +155,7 @@ async fn a_project_is_found_again_listed_and_deleted_twice() {
     assert_eq!(owned.len(), 1);
     assert_eq!((&owned[0].id, owned[0].mark.as_ref()), (&id, Some(&cx.mark())));
     assert!(owned[0].created_at.is_some());
-    let facts = world.projects.facts(&spec);
-    assert_eq!(facts.account.as_deref(), Some(ORGANIZATION));
+    assert_eq!(world.projects.account(), ORGANIZATION);
     for _ in 0..2 {
         world.projects.delete(&cx, &spec, &id).await.unwrap();
     }

@@ -15,7 +15,7 @@ use crate::{
     context::{Call, ContextHost, Seam},
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
-    ledger::{Origin, Sighting, adopter, sightings},
+    ledger::{LedgerRow, Origin, Sighting, adopter, rows_of, sightings},
     limit::{Admission, Ask, HeldBy, Observed, Profile, Turn},
     probe::Juncture,
     resource::{Intent, IntentRecord},
@@ -281,9 +281,20 @@ impl ContextHost for AttemptHost {
         self.provider
     }
 
-    async fn adopter_of(&self, kind: &str, id: &ExternalId) -> Result<Option<RunId>, StepError> {
-        let adopter = patiently(|| adopter(&*self.shared.store, kind, id, self.run)).await;
-        adopter.map_err(|error| store_trouble("look for adopters", error))
+    async fn adopter_of(
+        &self,
+        kind: &str,
+        account: &str,
+        id: &ExternalId,
+    ) -> Result<Option<RunId>, StepError> {
+        let adopter = patiently(|| adopter(&*self.shared.store, (kind, account), id, self.run));
+        adopter.await.map_err(|error| store_trouble("look for adopters", error))
+    }
+
+    async fn being_removed(&self) -> Result<bool, StepError> {
+        let rows = patiently(|| rows_of(&*self.shared.store, self.run, &self.path)).await;
+        let rows = rows.map_err(|error| store_trouble("look for removals", error))?;
+        Ok(rows.iter().any(LedgerRow::is_being_removed))
     }
 
     async fn sighted(&self) -> Result<Vec<ExternalId>, StepError> {

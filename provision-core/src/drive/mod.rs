@@ -519,8 +519,10 @@ impl Drive {
             at: self.state.at,
             status,
             summary: self.state.summary(),
-            open: self.state.has_open() || !decision.perform.is_empty(),
-            settled: decision.append.iter().any(park::settles),
+            // S21: a poll begins without a record, so what the row says must hold for it too.
+            open: self.state.has_open() || !decision.perform.is_empty() || self.state.looks_again(),
+            settled: decision.append.iter().any(park::settles)
+                || release.as_ref().is_some_and(|release| release.polls != head.polls),
             consumed: self.consumed,
             release,
             free_guard: ended_now && frees_guard(head, status),

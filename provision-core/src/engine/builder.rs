@@ -65,6 +65,7 @@ impl EngineBuilder {
             schedules: Vec::new(),
             changes: Arc::default(),
             app_version: None,
+            timepiece: super::timepiece::Timepiece::default(),
             start_rate: None,
             overrides: Arc::default(),
         };

@@ -139,7 +139,12 @@ impl ContextHost for Looker {
         self.now
     }
 
-    async fn adopter_of(&self, _: &str, _: &ExternalId) -> Result<Option<RunId>, StepError> {
+    async fn adopter_of(
+        &self,
+        _: &str,
+        _: &str,
+        _: &ExternalId,
+    ) -> Result<Option<RunId>, StepError> {
         Ok(None)
     }
 }

@@ -8,11 +8,14 @@ mod look;
 mod orders;
 mod outcome;
 mod plan;
+mod removal;
 mod reveal;
 mod schedules;
+mod second_look;
 mod start;
 mod stats;
 mod sweep;
+mod timepiece;
 mod watch;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -78,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) changes: Arc<Changes>,
     /// Version of the host's program, kept by every run it starts.
     pub(crate) app_version: Option<String>,
+    /// The store's clock, as starts read it.
+    timepiece: timepiece::Timepiece,
     /// Starts allowed to each tenant.
     pub(crate) start_rate: Option<Rate>,
     /// Retry policies that replace those of the sagas.

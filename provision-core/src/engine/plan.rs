@@ -1,5 +1,7 @@
 //! Looking before starting: what a run would do (`plan`), and whether it could (`preflight`).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Start, outcome::damaged};
@@ -234,9 +236,11 @@ impl Engine {
     pub async fn preflight<S: Start>(&self, saga: S) -> Result<Preflight, Error> {
         let plan = self.plan_of(saga.name(), saga.version())?;
         let mut checks: Vec<(String, Option<Failure>)> = Vec::new();
+        let mut asked = BTreeSet::new();
         for (def, action) in plan.graph.actions() {
             let kind = def.kind_name().to_owned();
-            if action.timing().is_none() || checks.iter().any(|(known, _)| *known == kind) {
+            let place = (kind.clone(), action.account().to_owned());
+            if action.timing().is_none() || !asked.insert(place) {
                 continue;
             }
             let run = RunId::from_uuid(uuid::Uuid::nil());

@@ -184,7 +184,7 @@ impl<O> StartRun<O> {
         let (plan, input) = (self.plan?, self.input?);
         let engine = &self.engine.inner;
         let input_hash = input_hash(&input);
-        let now = engine.store.now().await?;
+        let now = engine.timepiece.now(&*engine.store).await?;
         let admitted = match plan.checks.pass(&input) {
             Ok(()) => engine.admit_start(self.tenant.as_deref(), now).await,
             refused => refused,

@@ -1,12 +1,6 @@
 //! The typed builder: what, then options, then `.input(deps, map)`.
 
-use std::{
-    collections::BTreeSet,
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
     OnFailure, Saga, SagaError, SignalId,
@@ -18,7 +12,7 @@ use super::{
 use crate::{
     error::{Failure, StepError},
     id::{Data, Payload},
-    protocol::{ResourceAction, StepAction},
+    protocol::{Declared, ResourceAction, StepAction},
     resource::{AdoptPolicy, Resource},
     retry::Policy,
     step::{Compensator, Step},
@@ -166,19 +160,14 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
         resource: R,
     ) -> Node<'_, 's, I, R::Spec, R::Output> {
         let path = path.into();
-        // S21: an author's declaration is read where its author sees what is wrong with it.
-        let read = catch_unwind(AssertUnwindSafe(|| resource.timing()));
-        let why = match &read {
-            Ok(timing) => timing.objection(),
-            Err(_) => Some("reading it panicked".to_owned()),
-        };
-        if let Some(why) = why {
+        let declared = Declared::of(&resource).unwrap_or_else(|why| {
             self.fail(SagaError::BadTiming { path: path.clone(), why });
-        }
+            Declared::default()
+        });
         let kind = Kind::Action {
             kind: R::KIND,
             revision: R::REVISION,
-            action: Arc::new(ResourceAction::new(resource, read.unwrap_or_default())),
+            action: Arc::new(ResourceAction::new(resource, declared)),
         };
         Node::new(self, path, kind)
     }

@@ -130,6 +130,7 @@ pub(crate) struct Thing {
     pub(crate) identity: fn(&str) -> Identity,
     pub(crate) polls: u32,
     pub(crate) facts: Facts,
+    pub(crate) account: &'static str,
 }
 
 impl Thing {
@@ -139,7 +140,13 @@ impl Thing {
             identity: |name| Identity::Named(name.into()),
             polls: 0,
             facts: Facts::default(),
+            account: "default",
         }
+    }
+
+    pub(crate) fn in_account(mut self, account: &'static str) -> Self {
+        self.account = account;
+        self
     }
 
     pub(crate) fn labelled(mut self) -> Self {
@@ -249,6 +256,10 @@ impl Resource for Thing {
         Ok(marked
             .map(|(id, (n, m))| Owned::new(id.as_str()).with_name(n).with_mark(m.clone()))
             .collect())
+    }
+
+    fn account(&self) -> &str {
+        self.account
     }
 
     fn facts(&self, _: &String) -> Facts {

@@ -17,13 +17,12 @@ const RENT: SagaId<String, String> = SagaId::new("rent", 1);
 fn saga(cloud: &Cloud) -> Saga<String, String> {
     let cost = Cost { milli: 8_500, currency: "USD".to_owned(), per: CostPer::Month };
     let facts = Facts {
-        account: Some("main".to_owned()),
         region: Some("eu".to_owned()),
         template: Some("v3".to_owned()),
         cost: Some(cost),
         ..Facts::default()
     };
-    let thing = Thing::new(cloud).with_facts(facts);
+    let thing = Thing::new(cloud).with_facts(facts).in_account("main");
     Saga::define(RENT, |s| s.resource("b", thing).input((), |c: &String, ()| c.clone())).unwrap()
 }
 
@@ -161,4 +160,42 @@ async fn what_lies_beyond_a_page_of_the_ledger_is_wanted_too() {
     assert_eq!((report.wanted, report.strays), (1, Vec::new()));
     assert_eq!(cloud.names(), ["kept"]);
     assert_eq!(report.missing.len(), 11_000, "all that the provider does not list");
+}
+
+const TWICE: SagaId<String, Vec<String>> = SagaId::new("twice", 1);
+
+// covers: R2-49, S11
+#[tokio::test(start_paused = true)]
+async fn a_sweep_looks_in_every_account_and_deletes_where_it_has_found() {
+    let (left, right) = (Cloud::default(), Cloud::default());
+    let saga = Saga::define(TWICE, |s| {
+        let one = Thing::new(&left).in_account("left");
+        let other = Thing::new(&right).in_account("right");
+        let one = s.resource("one", one).input((), |name: &String, ()| name.clone());
+        let other = s.resource("other", other).input((), |name: &String, ()| name.clone());
+        s.value("both").input((one, other), |_, (one, other)| vec![one, other])
+    });
+    let builder = Engine::builder(MemoryStore::new()).register(saga.unwrap());
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(TWICE, &"x".to_owned()).await.unwrap();
+    run.output().await.unwrap();
+    // Both providers count alike: the ids are equal, and it is not the same thing.
+    let wanted = engine.sweep(true).await.unwrap();
+    assert_eq!((wanted.wanted, wanted.strays.len(), wanted.missing.len()), (2, 0, 0));
+    for (cloud, path) in [(&left, "one"), (&right, "other")] {
+        let mark = Some(OwnerMark::new(*run.id(), path));
+        cloud.0.lock().unwrap().things.insert("stray".to_owned(), ("stray".to_owned(), mark));
+    }
+    let report = engine.sweep(true).await.unwrap();
+    assert_eq!(report.strays.iter().filter(|stray| stray.deleted).count(), 2);
+    for cloud in [&left, &right] {
+        let kept: Vec<_> = cloud.0.lock().unwrap().things.keys().cloned().collect();
+        assert_eq!(kept, ["t-1"]);
+    }
+    right.0.lock().unwrap().things.clear();
+    let missing = engine.sweep(false).await.unwrap().missing;
+    let missing: Vec<_> = missing.iter().map(|row| (&*row.path, &*row.account)).collect();
+    assert_eq!(missing, [("other", "right")]);
+    worker.stop().await;
 }

@@ -9,15 +9,19 @@ use std::{
 };
 
 use provision_core::{
-    Engine, NothingToUndo, Outcome, RunId, RunStatus, Saga, SagaId, SignalId, Step, StepContext,
-    StepError, Worker, WorkerConfig,
+    Engine, ExternalId, Found, Identity, Intent, NothingToUndo, Outcome, Owned, Readiness,
+    Resource, RunId, RunStatus, Saga, SagaId, SignalId, Step, StepContext, StepError, Worker,
+    WorkerConfig,
     clock::sleep,
     draw::{DrawError, Entropy, SystemEntropy},
     engine::By,
     store::{Append, RunHead, StateStore},
 };
 
-use crate::counting::{Counting, Road};
+use crate::{
+    counting::{Counting, Road},
+    yard::Yard,
+};
 
 const SAGA: SagaId<String, String> = SagaId::new("parked", 1);
 const GO: SignalId<String> = SignalId::new("go");
@@ -92,6 +96,91 @@ async fn a_run_that_kills_its_worker_three_times_is_parked_and_a_retry_counts_an
     hangs.well.store(true, Ordering::SeqCst);
     engine.retry(run.id(), By::default()).await.unwrap();
     assert_eq!(run.output().await.unwrap(), "x");
+    assert_eq!(engine.run(run.id()).await.unwrap().deaths, 0);
+    worker.stop().await;
+}
+
+/// A resource whose look at readiness hangs while it is told to.
+#[derive(Debug, Clone)]
+struct Unready {
+    yard: Yard,
+    hangs: Hangs,
+}
+
+impl Resource for Unready {
+    const KIND: &'static str = "test.unready";
+    type Spec = String;
+    type Output = String;
+
+    fn identity(&self, name: &String) -> Identity {
+        self.yard.identity(name)
+    }
+
+    async fn find(&self, cx: &StepContext, name: &String) -> Result<Found, StepError> {
+        self.yard.find(cx, name).await
+    }
+
+    async fn create(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        intent: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        self.yard.create(cx, name, intent).await
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        id: &ExternalId,
+    ) -> Result<Readiness<String>, StepError> {
+        // The first look comes with the create and says "not yet".
+        if self.hangs.begun.load(Ordering::SeqCst) == 0 {
+            self.hangs.begun.fetch_add(1, Ordering::SeqCst);
+            return Ok(Readiness::NotYet { again_in: Duration::from_secs(1) });
+        }
+        self.hangs.run(cx, name.clone()).await?;
+        self.yard.ready(cx, name, id).await
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        self.yard.delete(cx, name, id).await
+    }
+
+    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+        self.yard.list_owned(cx).await
+    }
+}
+
+// covers: S21
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_kills_its_worker_three_times_parks_its_run() {
+    let (store, hangs) = (Counting::default(), Hangs::default());
+    let unready = Unready { yard: Yard::new(), hangs: hangs.clone() };
+    let saga =
+        Saga::define(SAGA, |s| s.resource("r", unready).input((), |i: &String, ()| i.clone()));
+    let saga = saga.unwrap();
+    let engine = engine(&store, &saga).await;
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    for round in 2..=4 {
+        let worker = worker(&engine);
+        while hangs.begun.load(Ordering::SeqCst) < round {
+            sleep(Duration::from_millis(100)).await;
+        }
+        worker.kill();
+    }
+    let worker = worker(&engine);
+    let parked = still(&engine, run.id(), RunStatus::Parked).await;
+    assert_eq!((code(&parked).as_str(), hangs.begun.load(Ordering::SeqCst)), ("crash_loop", 4));
+    hangs.well.store(true, Ordering::SeqCst);
+    engine.retry(run.id(), By::default()).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "t1");
     assert_eq!(engine.run(run.id()).await.unwrap().deaths, 0);
     worker.stop().await;
 }

@@ -133,7 +133,8 @@ async fn a_delete_that_fails_keeps_the_watch_and_what_was_found_is_in_the_ledger
     assert_eq!(yard.ids(), ["late"]);
     assert_eq!(found().await, Some(("late".to_owned(), ResourceState::Alive, false)));
     sleep(secs(4_000)).await;
-    assert_eq!(engine.watch_ledger(20).await.unwrap(), 1, "it is looked at again");
+    let again = engine.watch_ledger(20).await.unwrap();
+    assert_eq!(again, 2, "for the row in doubt, and for what is being removed");
     assert!(yard.ids().is_empty());
     assert_eq!(found().await, Some(("late".to_owned(), ResourceState::Gone, true)));
     sleep(secs(4_000)).await;
@@ -271,6 +272,37 @@ fn adopts(yard: &Yard) -> Saga<String, String> {
     .unwrap()
 }
 
+// covers: S11
+#[tokio::test(start_paused = true)]
+async fn what_a_run_has_adopted_and_kept_is_spared_until_that_run_is_torn_down() {
+    let yard = Yard::new();
+    let keeps = Saga::define(TWO, |s| {
+        s.on_failure(OnFailure::Keep);
+        let node = s.resource("r", yard.clone()).adopt(AdoptPolicy::Use);
+        let plot = node.input((), |name: &String, ()| name.clone());
+        s.step("f", Pass::failing(), NothingToUndo).input(plot, |_, plot| plot)
+    });
+    let builder = Engine::builder(MemoryStore::new()).register(keeps.unwrap());
+    let engine = builder.register(alone(&yard, Policy::default())).build().await.unwrap();
+    let worker = engine.spawn_worker(config());
+    let maker = start(&engine, ONE).await;
+    assert_eq!(maker.output().await.unwrap(), "t1");
+    let user = start(&engine, TWO).await;
+    let kept = user.outcome().await.unwrap();
+    assert!(matches!(kept, Outcome::RolledBackKeeping(..)), "{kept:?}");
+    engine.tear_down(maker.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    let Outcome::Parked(failure, _) = maker.outcome().await.unwrap() else { panic!() };
+    assert_eq!((failure.code.as_str(), yard.ids()), ("adopted", vec!["t1".to_owned()]));
+    engine.tear_down(user.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    assert_eq!(user.outcome().await.unwrap(), Outcome::TornDown);
+    engine.retry(maker.id(), By::default()).await.unwrap();
+    sleep(secs(60)).await;
+    assert_eq!((maker.outcome().await.unwrap(), yard.ids()), (Outcome::TornDown, vec![]));
+    worker.stop().await;
+}
+
 // covers: L5
 #[tokio::test(start_paused = true)]
 async fn only_a_live_adopter_of_the_same_kind_keeps_a_resource() {
@@ -358,5 +390,72 @@ async fn what_a_person_resolved_as_made_is_neither_gone_nor_a_stray() {
     sleep(secs(600)).await;
     assert_eq!(engine.run(run.id()).await.unwrap().status, RunStatus::TornDown);
     assert_eq!(yard.ids(), [""; 0]);
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_driven_again_takes_nothing_that_is_being_removed() {
+    let yard = Yard::new();
+    let (_, engine) = engine(alone(&yard, Policy::once())).await;
+    let worker = engine.spawn_worker(config());
+    let run = landed_late(&yard, &engine).await;
+    yard.world().deletes.push_back(How::Slow(20));
+    let watch = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.watch_ledger(20).await.unwrap() }
+    });
+    sleep(secs(2)).await;
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    sleep(secs(10)).await;
+    assert_eq!((yard.ids(), yard.log()), (vec!["late".to_owned()], vec!["create x".to_owned()]));
+    assert_eq!(run.output().await.unwrap(), "t1");
+    assert_eq!(watch.await.unwrap(), 1);
+    assert_eq!(yard.ids(), ["t1"]);
+    assert_eq!(yard.log(), ["create x", "delete late", "create x"]);
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn a_removal_whose_worker_died_is_ended_by_another_while_the_run_waits_for_it() {
+    let yard = Yard::new();
+    let (_, engine) = engine(alone(&yard, Policy::once())).await;
+    let worker = engine.spawn_worker(config());
+    let run = landed_late(&yard, &engine).await;
+    yard.world().deletes.push_back(How::Panic);
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 1);
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    sleep(secs(290)).await;
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 0, "it is left to who began it");
+    assert_eq!(yard.ids(), ["late"]);
+    sleep(secs(20)).await;
+    assert!(engine.watch_ledger(20).await.unwrap() > 0);
+    assert_eq!(run.output().await.unwrap(), "t1");
+    assert_eq!(yard.ids(), ["t1"]);
+    let rows = engine.ledger(&LedgerQuery::default()).await.unwrap();
+    let states: Vec<_> = rows.iter().map(|row| (row.index, row.state)).collect();
+    assert!(states.contains(&(1, ResourceState::Gone)), "{states:?}");
+    worker.stop().await;
+}
+
+// covers: S11, S15
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_comes_late_leaves_what_a_run_lives_with_again() {
+    let yard = Yard::new();
+    let (_, engine) = engine(alone(&yard, Policy::once())).await;
+    let worker = engine.spawn_worker(config());
+    let run = landed_late(&yard, &engine).await;
+    // What the sweep has listed is recovered before it deletes.
+    yard.world().listed_for = secs(60);
+    let sweep = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.sweep(true).await.unwrap() }
+    });
+    sleep(secs(2)).await;
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "late");
+    assert_eq!(sweep.await.unwrap().strays, []);
+    assert_eq!(yard.ids(), ["late"]);
     worker.stop().await;
 }

@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) deletes: VecDeque<How>,
     /// How many of the next listings panic.
     pub(crate) listings_panic: u32,
+    /// How long a listing takes after it was made.
+    pub(crate) listed_for: Duration,
     /// How far the provider's clock is behind.
     pub(crate) behind: Duration,
     next: u32,
@@ -220,6 +222,9 @@ impl Resource for Yard {
     async fn delete(&self, cx: &StepContext, _: &String, id: &ExternalId) -> Result<(), StepError> {
         let how = self.world().deletes.pop_front();
         assert_ne!(how, Some(How::Panic), "as planned");
+        if let Some(How::Slow(seconds)) = how {
+            sleep(Duration::from_secs(seconds)).await;
+        }
         let mut world = self.world();
         world.log.push(format!("delete {id}"));
         if how == Some(How::Nothing) {
@@ -237,12 +242,16 @@ impl Resource for Yard {
             std::mem::replace(left, left.saturating_sub(1)) > 0
         };
         assert!(!panics, "as planned");
-        let world = self.world();
-        let marked = world.plots.iter().filter(|plot| plot.mark.is_some());
         let owned = |plot: &Plot| {
             Owned::new(plot.id.as_str()).with_name(plot.name.clone()).with_mark(plot.mark.clone())
         };
-        Ok(marked.map(owned).collect())
+        let (listed, held) = {
+            let world = self.world();
+            let marked = world.plots.iter().filter(|plot| plot.mark.is_some());
+            (marked.map(owned).collect(), world.listed_for)
+        };
+        sleep(held).await;
+        Ok(listed)
     }
 
     fn timing(&self) -> Timing {

@@ -1,13 +1,13 @@
 //! The ledger: rows put by appends, one live created row per name, queries.
 
 use provision_core::{
-    id::{ExternalId, RunId, Timestamp},
+    id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
     run::RunStatus,
-    store::{Appended, Leased},
+    store::{Appended, Leased, Submission},
 };
 
-use super::{Fixture, append_of, given::until, ledger_row, new_worker, run_head};
+use super::{Fixture, acquire_any, append_of, given::until, ledger_row, new_worker, run_head};
 
 async fn put(f: &Fixture, leased: &Leased, seq: u64, rows: Vec<LedgerRow>) -> Appended {
     let mut append = append_of(leased, seq);
@@ -224,6 +224,38 @@ pub async fn a_sighting_is_kept_once_and_changes_no_run(f: Fixture) {
         reply => panic!("expected sightings, found {reply:?}"),
     }
     assert_eq!(f.main.head(run).await, before);
+}
+
+/// What was entered before its run is driven again may be told gone, and nothing else of it.
+// covers: S15, S17
+pub async fn what_is_being_removed_may_be_told_gone_while_its_run_is_under_way(f: Fixture) {
+    let leased = f.leased_run(new_worker()).await;
+    let run = leased.record.head.id;
+    let mut end = append_of(&leased, 1);
+    end.status = RunStatus::RolledBack;
+    end.release = Some(until(Timestamp::NEVER));
+    f.main.applied(end).await;
+    let found = LedgerRow { index: 1, ..ledger_row(run, "vm", "late") };
+    let first = LedgerRow { index: 0, ..ledger_row(run, "vm", "first") };
+    for row in [&found, &first] {
+        assert!(f.main.changes(LedgerOp::Enter(Box::new(row.clone()))).await);
+    }
+    f.main.submit(Submission::Reopen { run, body: Payload::null() }).await;
+    let grant = f.main.lease(&acquire_any(new_worker(), f.ttl)).await;
+    f.main.applied(append_of(&grant.leased[0], 2)).await;
+    let gone = |row: &LedgerRow| LedgerRow { state: ResourceState::Gone, ..row.clone() };
+    let refused = [
+        gone(&first),
+        LedgerRow { name: Some("other".to_owned()), ..found.clone() },
+        LedgerRow { external_id: Some(ExternalId::new("another")), ..gone(&found) },
+        LedgerRow { index: 2, ..gone(&found) },
+    ];
+    for row in refused {
+        assert!(!f.main.changes(LedgerOp::Enter(Box::new(row.clone()))).await, "{row:?}");
+    }
+    assert!(f.main.changes(LedgerOp::Enter(Box::new(gone(&found)))).await);
+    assert!(!f.main.changes(LedgerOp::Enter(Box::new(gone(&found)))).await, "once");
+    assert_eq!(f.main.rows(of_run(run)).await, [first, gone(&found)]);
 }
 
 /// What a sweep found is entered, except into the rows of a run under way.

@@ -429,7 +429,7 @@ impl Account {
             _ if each => *step = StepAccount::fresh(generation),
             (Back::Done, _) => *step = StepAccount::fresh(generation + 1),
             (_, Ahead::Succeeded) => step.back = Back::None,
-            _ if !stands => *step = StepAccount::fresh(generation),
+            _ if !stands => *step = StepAccount::fresh(generation + u32::from(step.begun)),
             _ => (step.back, step.ahead) = (Back::None, Ahead::Waiting),
         }
     }

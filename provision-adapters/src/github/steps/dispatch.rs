@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{
-    Candidate, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    Candidate, ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
     StepError, Timestamp, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -221,8 +221,8 @@ impl Resource for Dispatch {
         }
     }
 
-    fn facts(&self, _: &DispatchSpec) -> Facts {
-        Facts { account: Some(self.github.account().login().to_owned()), ..Facts::default() }
+    fn account(&self) -> &str {
+        self.github.account().login()
     }
 }
 

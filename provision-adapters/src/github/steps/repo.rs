@@ -294,9 +294,12 @@ impl Resource for RepoFromTemplate {
         }
     }
 
+    fn account(&self) -> &str {
+        self.github.login()
+    }
+
     fn facts(&self, spec: &RepoSpec) -> Facts {
         Facts {
-            account: Some(self.github.login().to_owned()),
             name: Some(format!("{}/{}", self.github.login(), spec.name).to_lowercase()),
             template: Some(spec.template.clone()),
             ..Facts::default()

@@ -182,9 +182,12 @@ impl Resource for RepoVariables {
         Timing { late_window, listing_lag, ready_within: CONTENT_WITHIN, ..Timing::default() }
     }
 
+    fn account(&self) -> &str {
+        self.github.account().login()
+    }
+
     fn facts(&self, spec: &VariablesSpec) -> Facts {
         let name = id_of(&spec.repository, spec.variables.keys()).as_str().to_owned();
-        let account = Some(self.github.account().login().to_owned());
-        Facts { account, name: Some(name), ..Facts::default() }
+        Facts { name: Some(name), ..Facts::default() }
     }
 }

@@ -342,9 +342,12 @@ impl Resource for Server {
         timing()
     }
 
+    fn account(&self) -> &str {
+        self.hetzner.account()
+    }
+
     fn facts(&self, spec: &ServerSpec) -> Facts {
         Facts {
-            account: self.hetzner.account(),
             name: Some(spec.name.clone()),
             region: Some(spec.location.clone()),
             template: Some(spec.image.clone()),

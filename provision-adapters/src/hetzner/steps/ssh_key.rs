@@ -155,8 +155,12 @@ impl Resource for SshKey {
         timing()
     }
 
+    fn account(&self) -> &str {
+        self.hetzner.account()
+    }
+
     fn facts(&self, spec: &SshKeySpec) -> Facts {
-        Facts { account: self.hetzner.account(), name: Some(spec.name.clone()), ..Facts::default() }
+        Facts { name: Some(spec.name.clone()), ..Facts::default() }
     }
 }
 

@@ -173,11 +173,11 @@ impl Resource for WorkflowActivation {
         }
     }
 
+    fn account(&self) -> &str {
+        self.n8n.account()
+    }
+
     fn facts(&self, spec: &ActivationSpec) -> Facts {
-        Facts {
-            account: self.n8n.account(),
-            name: Some(spec.workflow.id.clone()),
-            ..Facts::default()
-        }
+        Facts { name: Some(spec.workflow.id.clone()), ..Facts::default() }
     }
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, Secret, SecretRef,
-    SecretSpec, StepContext, StepError, Timing,
+    ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, Secret, SecretRef, SecretSpec,
+    StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -198,7 +198,7 @@ impl Resource for Credential {
         }
     }
 
-    fn facts(&self, _: &CredentialSpec) -> Facts {
-        Facts { account: self.n8n.account(), ..Facts::default() }
+    fn account(&self) -> &str {
+        self.n8n.account()
     }
 }

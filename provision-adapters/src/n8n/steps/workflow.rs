@@ -236,12 +236,12 @@ impl Resource for Workflow {
         }
     }
 
+    fn account(&self) -> &str {
+        self.n8n.account()
+    }
+
     fn facts(&self, spec: &WorkflowSpec) -> Facts {
-        Facts {
-            account: self.n8n.account(),
-            template: Some(spec.template.label()),
-            ..Facts::default()
-        }
+        Facts { template: Some(spec.template.label()), ..Facts::default() }
     }
 }
 

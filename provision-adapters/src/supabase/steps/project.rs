@@ -289,10 +289,13 @@ impl Resource for SupabaseProject {
         }
     }
 
+    fn account(&self) -> &str {
+        &self.client.config().organization
+    }
+
     fn facts(&self, spec: &ProjectSpec) -> Facts {
         let config = self.client.config();
         Facts {
-            account: Some(config.organization.clone()),
             name: Some(spec.name.clone()),
             region: Some(spec.region.clone()),
             template: None,

@@ -225,9 +225,12 @@ impl Resource for TailscaleDevice {
         }
     }
 
+    fn account(&self) -> &str {
+        self.tailscale.account()
+    }
+
     fn facts(&self, spec: &DeviceSpec) -> Facts {
         Facts {
-            account: self.tailscale.account(),
             name: spec.name.clone().or_else(|| Some(spec.hostname.clone())),
             ..Facts::default()
         }

@@ -298,12 +298,12 @@ impl Resource for TailscaleKey {
         }
     }
 
+    fn account(&self) -> &str {
+        self.tailscale.account()
+    }
+
     fn facts(&self, spec: &KeySpec) -> Facts {
-        Facts {
-            account: self.tailscale.account(),
-            name: Some(spec.name.clone()),
-            ..Facts::default()
-        }
+        Facts { name: Some(spec.name.clone()), ..Facts::default() }
     }
 }
 

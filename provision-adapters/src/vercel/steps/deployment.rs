@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    Candidate, Effect, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness,
-    Resource, StepContext, StepError, Timing, Verdict,
+    Candidate, Effect, ExternalId, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
+    StepContext, StepError, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -319,8 +319,8 @@ impl Resource for VercelDeployment {
         }
     }
 
-    fn facts(&self, _: &DeploymentSpec) -> Facts {
-        Facts { account: self.vercel.account(), ..Facts::default() }
+    fn account(&self) -> &str {
+        self.vercel.account()
     }
 }
 

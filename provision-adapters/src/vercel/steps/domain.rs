@@ -140,12 +140,12 @@ impl Resource for VercelDomain {
         }
     }
 
+    fn account(&self) -> &str {
+        self.vercel.account()
+    }
+
     fn facts(&self, spec: &DomainSpec) -> Facts {
-        Facts {
-            account: self.vercel.account(),
-            name: Some(spec.domain.clone()),
-            ..Facts::default()
-        }
+        Facts { name: Some(spec.domain.clone()), ..Facts::default() }
     }
 }
 

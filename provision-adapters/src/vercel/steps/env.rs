@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    Secret, SecretRef, StepContext, StepError, Timing,
+    ExternalId, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource, Secret,
+    SecretRef, StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -376,8 +376,8 @@ impl Resource for VercelEnv {
         }
     }
 
-    fn facts(&self, _: &EnvSpec) -> Facts {
-        Facts { account: self.vercel.account(), ..Facts::default() }
+    fn account(&self) -> &str {
+        self.vercel.account()
     }
 }
 

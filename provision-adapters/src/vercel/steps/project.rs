@@ -249,8 +249,12 @@ impl Resource for VercelProject {
         }
     }
 
+    fn account(&self) -> &str {
+        self.vercel.account()
+    }
+
     fn facts(&self, spec: &SiteSpec) -> Facts {
-        Facts { account: self.vercel.account(), name: Some(spec.name.clone()), ..Facts::default() }
+        Facts { name: Some(spec.name.clone()), ..Facts::default() }
     }
 }
 

@@ -363,8 +363,9 @@ pub(super) fn redrive(node: &mut Node) {
         (Undo::Done | Undo::LeftBehind, _) => node.renew(node.generation + 1),
         (_, Phase::Succeeded) if node.undo_sent_until.is_none() => node.undo = Undo::None,
         _ if node.standing() == Effect::None => {
-            let generation = node.generation;
-            node.renew(generation);
+            // S10: what it depends on may be made anew, and another body needs another key.
+            let sent = node.start_order > 0 && node.def().action().is_some();
+            node.renew(node.generation + u32::from(sent));
         }
         _ => {
             // S7: an undo whose end is unknown may have taken it away, or may do so yet.

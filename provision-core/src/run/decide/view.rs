@@ -9,7 +9,7 @@ use crate::{
     error::Effect,
     id::{ExternalId, Timestamp},
     ledger::{LedgerRow, Origin, ResourceState, halves},
-    resource::IntentRecord,
+    resource::DEFAULT_ACCOUNT,
     run::{RunSummary, journal::WaitReason},
     saga::OnUnknown,
     store::Poll,
@@ -46,6 +46,17 @@ impl State {
     pub(crate) fn signal_is_late(&self, now: Timestamp) -> bool {
         self.nodes.iter().any(|node| match &node.phase {
             Phase::Waiting { due, reason: WaitReason::Signal { .. } } => *due <= now,
+            _ => false,
+        })
+    }
+
+    /// Whether something is looked at again later, which begins without a record.
+    pub(crate) fn looks_again(&self) -> bool {
+        let looks = |reason: &WaitReason| matches!(reason, WaitReason::Poll | WaitReason::Quiet);
+        self.nodes.iter().any(|node| match (&node.undo, &node.phase) {
+            (Undo::Waiting { reason, .. }, _) | (Undo::None, Phase::Waiting { reason, .. }) => {
+                looks(reason)
+            }
             _ => false,
         })
     }
@@ -99,6 +110,7 @@ impl State {
             },
             unknown_calls: node.unknown_calls,
             undo_unknown: node.undo_sent_until.is_some(),
+            redriven: self.redriven,
         }
     }
 
@@ -161,7 +173,7 @@ impl State {
         }
         let watch_at = self.quiet_until(number).filter(|_| node.suspect);
         let row = |index: u32, id: Option<ExternalId>, origin: Origin| {
-            let facts = Facts::of(node.intent.as_ref());
+            let facts = Facts::of(node);
             let (provider, kind) = halves(node.def().kind_name());
             let state = resource_state(node, id.is_some());
             LedgerRow {
@@ -208,9 +220,11 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(intent: Option<&IntentRecord>) -> Self {
-        let Some(intent) = intent else {
-            return Self { account: "default".to_owned(), ..Self::default() };
+    fn of(node: &Node) -> Self {
+        let Some(intent) = &node.intent else {
+            // What was adopted is known by no intent: it is where the step's client looks.
+            let account = node.def().action().map_or(DEFAULT_ACCOUNT, |action| action.account());
+            return Self { account: account.to_owned(), ..Self::default() };
         };
         Self {
             account: intent.account.clone(),

@@ -62,7 +62,7 @@ fn nodes() -> impl Strategy<Value = Vec<Spec>> {
 fn cases() -> Config {
     let config = Config::default();
     // `PROPTEST_CASES` asks for more, or for fewer.
-    let cases = if config.cases == 256 { 1_500 } else { config.cases };
+    let cases = if config.cases == 256 { 2_000 } else { config.cases };
     Config { cases, failure_persistence: None, ..config }
 }
 
