@@ -16,12 +16,14 @@
 mod conformance;
 mod crash_matrix;
 mod damage;
+mod fleet;
 mod given;
 mod group_commit;
 mod host;
 mod kill;
 mod lost_reply;
 mod opening;
+mod orders;
 mod pools;
 mod roles;
 mod takeover;

@@ -19,6 +19,7 @@ mod crash;
 mod crash_matrix;
 mod damage;
 mod everything;
+mod fleet;
 mod given;
 mod hearing;
 mod kill;
