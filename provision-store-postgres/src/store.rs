@@ -225,6 +225,9 @@ async fn connect(config: &PostgresConfig, schema: &Schema) -> Result<Db, StoreEr
     };
     let options = url.expose().parse::<PgConnectOptions>().map_err(sorted)?;
     let options = options.application_name("provision").disable_statement_logging();
+    // PgBouncer refuses a parameter at the start that it does not keep track of, and the default of
+    // this one has told floating point numbers apart since PostgreSQL 12.
+    let options = if config.pooler { options.extra_float_digits(None) } else { options };
     let pool = PgPoolOptions::new()
         .max_connections(config.connections_max)
         .acquire_timeout(config.connect_timeout)

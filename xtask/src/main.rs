@@ -63,7 +63,7 @@ fn dispatch(root: &Path, words: &[&str]) -> Outcome {
         ["tidy"] => tidy::run(root),
         ["requirements"] => requirements::write(root),
         ["requirements", "--check"] => requirements::check(root),
-        ["services", "run"] => services::stay(root),
+        ["services"] | ["services", "run"] => services::stay(root),
         ["services", "run", "--", command @ ..] => services::run(root, command),
         ["bench", rest @ ..] => bench(root, rest),
         ["help" | "--help" | "-h"] => {

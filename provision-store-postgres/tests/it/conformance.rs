@@ -49,16 +49,26 @@ mod one_connection {
     }
 }
 
-mod pooler {
-    use crate::given::behind_a_pooler;
+mod pgbouncer {
+    use crate::given::through_pgbouncer;
 
     mod store {
-        use super::behind_a_pooler;
-        provision_testkit::store_suite!(behind_a_pooler);
+        use super::through_pgbouncer;
+        provision_testkit::store_suite!(through_pgbouncer);
     }
 
     mod queue {
-        use super::behind_a_pooler;
-        provision_testkit::queue_suite!(behind_a_pooler);
+        use super::through_pgbouncer;
+        provision_testkit::queue_suite!(through_pgbouncer);
+    }
+
+    mod limiter {
+        use super::through_pgbouncer;
+        provision_testkit::limiter_suite!(through_pgbouncer);
+    }
+
+    mod secrets {
+        use super::through_pgbouncer;
+        provision_testkit::secrets_suite!(through_pgbouncer);
     }
 }

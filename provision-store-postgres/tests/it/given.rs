@@ -120,7 +120,12 @@ impl Schema {
 
     /// Options for a small store in this schema, on a server that is thrown away.
     pub(crate) fn config(&self) -> PostgresConfig {
-        PostgresConfig::new(&self.url)
+        self.config_at(&self.url)
+    }
+
+    /// The same, on the way to the server that this address names.
+    fn config_at(&self, url: &str) -> PostgresConfig {
+        PostgresConfig::new(url)
             .with_schema(&self.name)
             .with_connections_max(4)
             .with_unsafe_settings(true)
@@ -204,10 +209,20 @@ fn drop_schema(url: String, name: String) {
 
 /// Two stores on two namespaces of a schema, with a pool each, as if in two processes.
 async fn fixture_of(configure: fn(PostgresConfig) -> PostgresConfig) -> Option<Fixture> {
-    let schema = Arc::new(Schema::passed_on()?);
+    let schema = Schema::passed_on()?;
+    let url = schema.url.clone();
+    fixture_at(schema, &url, configure).await
+}
+
+async fn fixture_at(
+    schema: Schema,
+    url: &str,
+    configure: fn(PostgresConfig) -> PostgresConfig,
+) -> Option<Fixture> {
+    let schema = Arc::new(schema);
     let namespace = || Uuid::new_v4().simple().to_string();
     let own = namespace();
-    let config = || configure(schema.config()).with_namespace(&own);
+    let config = || configure(schema.config_at(url)).with_namespace(&own);
     let (main, again) = (config().open().await.unwrap(), config().open().await.unwrap());
     let elsewhere = main.in_namespace(namespace()).await.unwrap();
     let handles = [main, again, elsewhere].map(|store| Handle::of(Arc::new(store)));
@@ -229,7 +244,20 @@ pub(crate) async fn pool_of_one() -> Option<Fixture> {
     fixture_of(|config| config.with_connections_max(1).with_notify(false)).await
 }
 
-/// As behind a pooler in transaction mode: nothing outlives a transaction.
-pub(crate) async fn behind_a_pooler() -> Option<Fixture> {
-    fixture_of(|config| config.with_transaction_pooler(true)).await
+/// Where the tests look for a `PgBouncer` in transaction mode before that server.
+const PGBOUNCER_URL: &str = "PROVISION_TEST_PGBOUNCER_URL";
+
+/// The pooler's address; `None`, said aloud, where there is none.
+pub(crate) fn pgbouncer_url() -> Option<String> {
+    let url = std::env::var(PGBOUNCER_URL).ok();
+    if url.is_none() {
+        println!("SKIPPED: {PGBOUNCER_URL} is not set");
+    }
+    url
+}
+
+/// Through a real pooler in transaction mode: nothing outlives a transaction.
+pub(crate) async fn through_pgbouncer() -> Option<Fixture> {
+    let url = pgbouncer_url()?;
+    fixture_at(Schema::passed_on()?, &url, |config| config.with_transaction_pooler(true)).await
 }

@@ -34,13 +34,51 @@ pub(crate) fn redis() -> Outcome<PathBuf> {
     on_path("redis-server").ok_or_else(|| "installed, but no `redis-server` was found".to_owned())
 }
 
+/// The file `pgbouncer`.
+pub(crate) fn pgbouncer() -> Outcome<PathBuf> {
+    if let Some(server) = on_path("pgbouncer") {
+        return Ok(server);
+    }
+    apt("PgBouncer", "pgbouncer")?;
+    // The package may start a pooler of its own, which nobody asked for.
+    let mut service = Command::new("/usr/sbin/service");
+    service.args(["pgbouncer", "stop"]).stdin(Stdio::null());
+    drop(service.stdout(Stdio::null()).stderr(Stdio::null()).status());
+    on_path("pgbouncer").ok_or_else(|| "installed, but no `pgbouncer` was found".to_owned())
+}
+
+/// Users without rights that systems have; PostgreSQL and its pooler refuse root.
+const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
+
+/// User and group to become, where this process is root.
+pub(crate) fn unprivileged() -> Outcome<Option<(u32, u32)>> {
+    if current_user() != Some(0) {
+        return Ok(None);
+    }
+    let users =
+        std::fs::read_to_string("/etc/passwd").map_err(|error| format!("users: {error}"))?;
+    let found = UNPRIVILEGED.iter().find_map(|name| user_in(&users, name));
+    found.map(Some).ok_or_else(|| "the server refuses root, and there is no user to become".into())
+}
+
+fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next() != Some(name) {
+            return None;
+        }
+        let mut numbers = fields.skip(1).map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    })
+}
+
 fn searched() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH");
     path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
-    let usual = [PathBuf::from("/usr/local/bin"), PathBuf::from("/usr/bin")];
+    let usual = ["/usr/local/bin", "/usr/bin", "/usr/sbin"].map(PathBuf::from);
     let folders = searched().into_iter().chain(usual);
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
@@ -107,8 +145,15 @@ pub(crate) fn current_user() -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{user_in, version};
     use std::path::Path;
+
+    #[test]
+    fn users_are_found_by_their_whole_name() {
+        let users = "postgresql:x:1:1::/:/bin/sh\npostgres:x:101:104:Admin,,,:/var:/bin/bash\n";
+        assert_eq!(user_in(users, "postgres"), Some((101, 104)));
+        assert_eq!(user_in(users, "nobody"), None);
+    }
 
     #[test]
     fn the_newest_version_wins() {

@@ -3,6 +3,7 @@
 
 mod find;
 mod guardian;
+mod pgbouncer;
 mod postgres;
 mod redis;
 
@@ -16,6 +17,8 @@ use crate::Outcome;
 
 /// Where tests look for a PostgreSQL server.
 const POSTGRES_URL: &str = "PROVISION_TEST_POSTGRES_URL";
+/// Where tests look for a `PgBouncer` in transaction mode before a PostgreSQL server.
+const PGBOUNCER_URL: &str = "PROVISION_TEST_PGBOUNCER_URL";
 /// Where tests look for a Redis server.
 const REDIS_URL: &str = "PROVISION_TEST_REDIS_URL";
 
@@ -23,6 +26,7 @@ const REDIS_URL: &str = "PROVISION_TEST_REDIS_URL";
 #[derive(Debug)]
 enum Server {
     Postgres(postgres::Server),
+    PgBouncer(pgbouncer::Server),
     Redis(redis::Server),
 }
 
@@ -30,6 +34,7 @@ impl Server {
     fn url(&self) -> &str {
         match self {
             Self::Postgres(server) => server.url(),
+            Self::PgBouncer(server) => server.url(),
             Self::Redis(server) => server.url(),
         }
     }
@@ -37,6 +42,7 @@ impl Server {
     fn version(&self) -> &str {
         match self {
             Self::Postgres(server) => server.version(),
+            Self::PgBouncer(server) => server.version(),
             Self::Redis(server) => server.version(),
         }
     }
@@ -66,16 +72,28 @@ impl Service {
         variable: &'static str,
         start: impl FnOnce() -> Outcome<Server>,
     ) -> Outcome<Self> {
+        let service = Self::find_or_say(name, variable, start);
+        match &service.found {
+            Found::Missing(why) if in_ci() => Err(format!("{name} is needed in CI: {why}")),
+            _ => Ok(service),
+        }
+    }
+
+    /// Takes the one that the environment names, or starts one.
+    fn find_or_say(
+        name: &'static str,
+        variable: &'static str,
+        start: impl FnOnce() -> Outcome<Server>,
+    ) -> Self {
         let found = if std::env::var_os(variable).is_some() {
             Found::Given
         } else {
             match start() {
                 Ok(server) => Found::Started(server),
-                Err(why) if in_ci() => return Err(format!("{name} is needed in CI: {why}")),
                 Err(why) => Found::Missing(why),
             }
         };
-        Ok(Self { name, variable, found })
+        Self { name, variable, found }
     }
 
     /// One line for people.
@@ -87,6 +105,15 @@ impl Service {
                 format!("{name}: {} in {}", server.version(), without_password(server.url()))
             }
             Found::Missing(why) => format!("{name}: NOT THERE, its tests are skipped ({why})"),
+        }
+    }
+
+    /// Where it is, if it is anywhere.
+    fn url(&self) -> Option<String> {
+        match &self.found {
+            Found::Given => std::env::var(self.variable).ok(),
+            Found::Started(server) => Some(server.url().to_owned()),
+            Found::Missing(_) => None,
         }
     }
 }
@@ -107,10 +134,16 @@ impl Services {
         let postgres = Service::find("PostgreSQL", POSTGRES_URL, || {
             postgres::Server::start(&find::postgres()?, for_tests).map(Server::Postgres)
         })?;
+        let behind = postgres.url();
+        let pgbouncer = Service::find_or_say("PgBouncer", PGBOUNCER_URL, || {
+            let behind = behind.ok_or("there is no PostgreSQL server behind it")?;
+            pgbouncer::Server::start(&find::pgbouncer()?, &behind).map(Server::PgBouncer)
+        });
         let redis = Service::find("Redis", REDIS_URL, || {
             redis::Server::start(&find::redis()?, for_tests).map(Server::Redis)
         })?;
-        Ok(Self(vec![postgres, redis]))
+        // They end in this order: who stands before another server first.
+        Ok(Self(vec![pgbouncer, postgres, redis]))
     }
 
     /// Lets a command see the servers.

@@ -20,8 +20,6 @@ use crate::Outcome;
 const START_MAX: Duration = Duration::from_secs(30);
 /// A port that was free may be taken by the time the server wants it.
 const PORT_TRIES: u32 = 3;
-/// Users without rights that systems have; the server refuses root.
-const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
 /// A running server; dropping it ends it.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ impl Server {
 impl Place {
     fn new(binaries: &Path, in_memory: bool) -> Outcome<Self> {
         let folder = folder("postgres", in_memory)?;
-        let user = if find::current_user() == Some(0) { Some(unprivileged()?) } else { None };
+        let user = find::unprivileged()?;
         if let Some((user, group)) = user {
             chown(&folder, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))?;
         }
@@ -169,36 +167,5 @@ impl Place {
         let output = self.command("postgres").arg("--version").output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         text.unwrap_or_default()
-    }
-}
-
-fn unprivileged() -> Outcome<(u32, u32)> {
-    let users = fs::read_to_string("/etc/passwd").map_err(|error| format!("users: {error}"))?;
-    UNPRIVILEGED
-        .iter()
-        .find_map(|name| user_in(&users, name))
-        .ok_or_else(|| "PostgreSQL refuses root, and there is no user to become".to_owned())
-}
-
-fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        if fields.next() != Some(name) {
-            return None;
-        }
-        let mut numbers = fields.skip(1).map(str::parse);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::user_in;
-
-    #[test]
-    fn users_are_found_by_their_whole_name() {
-        let users = "postgresql:x:1:1::/:/bin/sh\npostgres:x:101:104:Admin,,,:/var:/bin/bash\n";
-        assert_eq!(user_in(users, "postgres"), Some((101, 104)));
-        assert_eq!(user_in(users, "nobody"), None);
     }
 }

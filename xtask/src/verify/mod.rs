@@ -115,6 +115,14 @@ fn show(output: &str, whole: bool) {
     }
 }
 
+/// Whether the providers' documents are where the adapters' tests look for them.
+fn specs(root: &Path) -> bool {
+    let named = std::env::var_os("PROVISION_SPECS_DIR").map(std::path::PathBuf::from);
+    let beside = ["specs", "../shared/specs", "../../shared/specs"].map(|place| root.join(place));
+    let mut folders = named.into_iter().chain(beside);
+    folders.any(|folder| folder.join("github.openapi.json").is_file())
+}
+
 impl Verify {
     fn new(root: &Path, lane: Lane, with_services: bool) -> Outcome<Self> {
         let metadata = Metadata::read(root)?;
@@ -125,7 +133,14 @@ impl Verify {
         for line in services.describe() {
             println!("{line}");
         }
-        let notices = services.missing();
+        let mut notices = services.missing();
+        if !specs(root) {
+            notices.push(
+                "requests and answers against the published specifications (they are not there: \
+                 set PROVISION_SPECS_DIR)"
+                    .to_owned(),
+            );
+        }
         let totals = Totals::default();
         Ok(Self { root: root.to_owned(), metadata, logs, lane, services, totals, notices })
     }

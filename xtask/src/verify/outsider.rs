@@ -98,9 +98,6 @@ fn manifest(root: &Path, name: &str, core: &str) -> String {
     }
     // The workspace's own profile, so that its artifacts are used again.
     text.push_str("\n[profile.dev]\ndebug = \"line-tables-only\"\n");
-    for library in ["provision-core", "provision-testkit"] {
-        text.push_str(&format!("[profile.dev.package.{library}]\nopt-level = 1\n"));
-    }
     text
 }
 
