@@ -71,6 +71,14 @@ fn progress_names_phases_waits_and_the_end_for_people() {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(output.stderr.is_empty());
+    // The next client's time is told from that of the first.
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_client-onboarding"))
+        .args(["--speed", "0.01", "--client", "next", "--data-dir"])
+        .arg(place.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(" to go, as earlier runs took"), "{text}");
 }
 
 #[test]

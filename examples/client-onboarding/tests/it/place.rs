@@ -54,6 +54,28 @@ impl Ran {
     }
 }
 
+/// A store's files as they once were.
+pub(crate) struct Aside(TempDir);
+
+impl Aside {
+    /// The store becomes what it was.
+    pub(crate) fn put_back(&self, place: &Place) {
+        for file in STORE_FILES {
+            drop(std::fs::remove_file(place.path().join(file)));
+        }
+        copy_store(self.0.path(), place.path());
+    }
+}
+
+/// The file and what SQLite keeps beside it.
+const STORE_FILES: [&str; 3] = ["provision.db", "provision.db-wal", "provision.db-shm"];
+
+fn copy_store(from: &Path, to: &Path) {
+    for file in STORE_FILES.iter().filter(|file| from.join(file).exists()) {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         Self {
@@ -112,6 +134,13 @@ impl Place {
     pub(crate) async fn tamper(&self, statement: &'static str) {
         let store = SqliteStore::open(self.dir.path().join("provision.db")).await.unwrap();
         store.execute_host(|tx| tx.execute_batch(statement)).await.unwrap();
+    }
+
+    /// A copy of the store's files.
+    pub(crate) fn store_set_aside(&self) -> Aside {
+        let aside = tempfile::tempdir().unwrap();
+        copy_store(self.dir.path(), aside.path());
+        Aside(aside)
     }
 
     /// Asserts that what reports call alive is what there is, each of it once.
