@@ -5,8 +5,16 @@
 //! set of provider SDKs in what a call reports: not only that it failed, but what may have
 //! happened and how that can be found out.
 
-#[cfg(any(feature = "github", feature = "hetzner", feature = "n8n", feature = "vercel"))]
+#[cfg(any(
+    feature = "elevenlabs",
+    feature = "github",
+    feature = "hetzner",
+    feature = "n8n",
+    feature = "vercel"
+))]
 mod adopted;
+#[cfg(feature = "elevenlabs")]
+pub mod elevenlabs;
 #[cfg(feature = "github")]
 pub mod github;
 #[cfg(feature = "hetzner")]

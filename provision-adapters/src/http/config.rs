@@ -25,6 +25,8 @@ pub struct HttpConfig {
     /// Time in which the provider gives back one call of an allowance that is refilled call by
     /// call. Default none: its headers announce a window, and when that ends.
     pub refill: Option<Duration>,
+    /// Pause after a 429 that does not say how long. Default 60 s.
+    pub unasked_pause: Duration,
     /// Value of the `User-Agent` header. Default `provision/<version>`.
     pub user_agent: String,
 }
@@ -41,6 +43,7 @@ impl HttpConfig {
             idle_timeout: Duration::from_secs(30),
             body_bytes_max: 8 << 20,
             refill: None,
+            unasked_pause: super::RETRY_AFTER_DEFAULT,
             user_agent: concat!("provision/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -71,6 +74,13 @@ impl HttpConfig {
     #[must_use]
     pub fn with_refill(mut self, every: Duration) -> Self {
         self.refill = Some(every);
+        self
+    }
+
+    /// Sets the pause after a 429 that does not say how long.
+    #[must_use]
+    pub fn with_unasked_pause(mut self, pause: Duration) -> Self {
+        self.unasked_pause = pause;
         self
     }
 

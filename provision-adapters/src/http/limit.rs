@@ -66,8 +66,13 @@ pub(crate) const fn refill_pause(every: Duration) -> Duration {
 }
 
 /// What the limiter is told about an answer; `refill` says that the provider gives back one call
-/// per this time, whatever its headers say of a reset.
-pub(crate) fn observed(response: &Response, refill: Option<Duration>) -> Observed {
+/// per this time, whatever its headers say of a reset, and `unasked` is the pause after a 429 that
+/// says nothing.
+pub(crate) fn observed(
+    response: &Response,
+    refill: Option<Duration>,
+    unasked: Duration,
+) -> Observed {
     let (headers, now) = (&response.headers, response.at());
     let asked = retry_after(headers, now);
     // The reset of such a provider is when all calls are back; the next one is back much sooner.
@@ -81,7 +86,7 @@ pub(crate) fn observed(response: &Response, refill: Option<Duration>) -> Observe
     let exhausted = (left == Some(0)).then_some(reset).flatten();
     let pause = if told_to_wait {
         let refilled = refill.map(refill_pause);
-        Some(asked.or(refilled).or(exhausted).unwrap_or(RETRY_AFTER_DEFAULT))
+        Some(asked.or(refilled).or(exhausted).unwrap_or(unasked))
     } else {
         exhausted
     };
@@ -99,7 +104,7 @@ mod tests {
 
     use provision_core::Timestamp;
 
-    use super::{observed, resets_in, retry_after};
+    use super::{RETRY_AFTER_DEFAULT, observed, resets_in, retry_after};
     use crate::http::{Headers, Response};
 
     const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01 00:00:00
@@ -144,11 +149,14 @@ mod tests {
     #[test]
     fn an_exhausted_window_pauses_the_bucket_although_the_call_went_through() {
         let pairs = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1767225660")];
-        let seen = observed(&Response::test(200, headers(&pairs), b"", NOW), None);
+        let seen =
+            observed(&Response::test(200, headers(&pairs), b"", NOW), None, RETRY_AFTER_DEFAULT);
         assert_eq!(seen.pause, Some(Duration::from_secs(60)));
         assert_eq!(seen.healthy, Some(true));
-        let seen = observed(&Response::test(429, Headers::default(), b"", NOW), None);
-        assert_eq!(seen.pause, Some(Duration::from_secs(60)));
+        let unasked =
+            |pause| observed(&Response::test(429, Headers::default(), b"", NOW), None, pause);
+        assert_eq!(unasked(RETRY_AFTER_DEFAULT).pause, Some(Duration::from_secs(60)));
+        assert_eq!(unasked(Duration::from_secs(2)).pause, Some(Duration::from_secs(2)));
     }
 
     // covers: L4, R2-48
@@ -158,8 +166,10 @@ mod tests {
         let pairs = |left: &'static str| {
             headers(&[("ratelimit-remaining", left), ("ratelimit-reset", "1767229200")])
         };
-        let seen =
-            |status, left| observed(&Response::test(status, pairs(left), b"", NOW), Some(every));
+        let seen = |status, left| {
+            let answer = Response::test(status, pairs(left), b"", NOW);
+            observed(&answer, Some(every), RETRY_AFTER_DEFAULT)
+        };
         // An hour until it is full, and a second until the next call.
         assert_eq!(seen(200, "7").remaining, Some((7, every)));
         assert_eq!((seen(200, "7").pause, seen(200, "0").pause), (None, Some(every)));

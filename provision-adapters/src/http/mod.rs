@@ -14,6 +14,7 @@ mod moment;
 mod request;
 mod response;
 mod send;
+mod stream;
 
 pub use base::{BaseUrl, BaseUrlError};
 pub use classify::{Opinion, classify};
@@ -26,3 +27,4 @@ pub use moment::{format_rfc3339, parse_rfc3339};
 pub use request::{Method, Request};
 pub use response::{Headers, Response};
 pub use send::Http;
+pub use stream::AnswerSink;

@@ -15,6 +15,7 @@ use super::{
     limit::observed,
     request::Request,
     response::{Headers, Response, effect_if_sent},
+    stream::AnswerSink,
 };
 
 /// Sends requests to one provider. Cheap to clone; clones share their connections.
@@ -26,6 +27,20 @@ pub struct Http {
     bucket: Profile,
     body_bytes_max: usize,
     refill: Option<Duration>,
+    unasked_pause: Duration,
+}
+
+/// The sink of calls that have none: their answers are kept in memory, and it is never asked.
+struct NoSink;
+
+impl AnswerSink for NoSink {
+    async fn begin(&mut self, _: &Response) -> Result<u64, StepError> {
+        Ok(0)
+    }
+
+    async fn piece(&mut self, _: &[u8]) -> Result<(), StepError> {
+        Ok(())
+    }
 }
 
 impl Http {
@@ -55,6 +70,7 @@ impl Http {
             bucket: config.bucket,
             body_bytes_max: config.body_bytes_max,
             refill: config.refill,
+            unasked_pause: config.unasked_pause,
         })
     }
 
@@ -91,6 +107,16 @@ impl Http {
         call: Call,
         request: Request,
     ) -> Result<Response, StepError> {
+        self.send_to(cx, call, request, None::<&mut NoSink>).await
+    }
+
+    async fn send_to(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        request: Request,
+        sink: Option<&mut impl AnswerSink>,
+    ) -> Result<Response, StepError> {
         let call = match call.limit {
             Some(_) => call,
             None => call.with_limit(self.bucket.clone()),
@@ -101,11 +127,13 @@ impl Http {
         let end = cx
             .call(&call, async {
                 sent = true;
-                self.exchange(cx, &call, request).await
+                self.exchange(cx, &call, request, sink).await
             })
             .await;
         match &end {
-            Ok(response) => cx.observe(&bucket, observed(response, self.refill)).await,
+            Ok(response) => {
+                cx.observe(&bucket, observed(response, self.refill, self.unasked_pause)).await;
+            }
             Err(_) if sent => {
                 cx.observe(&bucket, Observed { healthy: Some(false), ..Observed::default() }).await;
             }
@@ -128,8 +156,33 @@ impl Http {
         request: Request,
         credential: Credential<'_>,
     ) -> Result<Response, StepError> {
+        self.send_as_to(cx, call, request, (credential, None::<&mut NoSink>)).await
+    }
+
+    /// As [`Self::send_as`]; the body of a success goes to `sink`, and not to memory.
+    ///
+    /// # Errors
+    /// As [`Self::send_as`], or the sink's own.
+    pub async fn send_as_into(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        request: Request,
+        (credential, sink): (Credential<'_>, &mut impl AnswerSink),
+    ) -> Result<Response, StepError> {
+        self.send_as_to(cx, call, request, (credential, Some(sink))).await
+    }
+
+    async fn send_as_to(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        request: Request,
+        (credential, mut sink): (Credential<'_>, Option<&mut impl AnswerSink>),
+    ) -> Result<Response, StepError> {
         let token = credential.open(cx).await?;
-        let answer = self.send(cx, call.clone(), credential.sign(request.clone(), &token)).await?;
+        let signed = credential.sign(request.clone(), &token);
+        let answer = self.send_to(cx, call.clone(), signed, sink.as_deref_mut()).await?;
         if !credential.refusals.contains(&answer.status) {
             return Ok(answer);
         }
@@ -137,7 +190,7 @@ impl Http {
         if fresh.expose() == token.expose() {
             return Ok(answer);
         }
-        self.send(cx, call, credential.sign(request, &fresh)).await
+        self.send_to(cx, call, credential.sign(request, &fresh), sink).await
     }
 
     async fn exchange(
@@ -145,6 +198,7 @@ impl Http {
         cx: &StepContext,
         call: &Call,
         request: reqwest::Request,
+        sink: Option<&mut impl AnswerSink>,
     ) -> Result<Response, StepError> {
         let mut answer =
             self.client.execute(request).await.map_err(|error| transport(call, error))?;
@@ -159,25 +213,33 @@ impl Http {
         if headers.get("content-encoding").is_some_and(|how| how != "identity") {
             return Err(unusable(call, "encoded_body", "the answer is encoded, unasked"));
         }
-        let announced = answer.content_length().and_then(|bytes| usize::try_from(bytes).ok());
-        if announced.is_some_and(|bytes| bytes > self.body_bytes_max) {
-            return Err(self.too_large(call));
-        }
         let mut response = Response::new(answer.status().as_u16(), headers, call.kind, cx.now());
+        let mut sink = sink.filter(|_| response.is_success());
+        let most = match &mut sink {
+            Some(sink) => sink.begin(&response).await?,
+            None => u64::try_from(self.body_bytes_max).unwrap_or(u64::MAX),
+        };
+        if answer.content_length().is_some_and(|announced| announced > most) {
+            return Err(too_large(call, most));
+        }
+        let mut taken: u64 = 0;
         while let Some(piece) = answer.chunk().await.map_err(|error| transport(call, error))? {
             // X6: counted as it comes, since an announced length may lie or be absent.
-            if response.body.len().saturating_add(piece.len()) > self.body_bytes_max {
-                return Err(self.too_large(call));
+            taken = taken.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if taken > most {
+                return Err(too_large(call, most));
             }
-            response.body.extend_from_slice(&piece);
+            match &mut sink {
+                Some(sink) => sink.piece(&piece).await?,
+                None => response.body.extend_from_slice(&piece),
+            }
         }
         Ok(response)
     }
+}
 
-    fn too_large(&self, call: &Call) -> StepError {
-        let message = format!("the answer is larger than {} bytes", self.body_bytes_max);
-        unusable(call, "body_too_large", message)
-    }
+fn too_large(call: &Call, most: u64) -> StepError {
+    unusable(call, "body_too_large", format!("the answer is larger than {most} bytes"))
 }
 
 /// An answer began and cannot be used: a mutating call may have been carried out.

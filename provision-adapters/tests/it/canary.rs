@@ -20,6 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
     scenes::{OnGitHub, OnHetzner, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
+    scenes_elevenlabs::OnElevenLabs,
     scenes_tailscale::OnTailscale,
 };
 
@@ -318,4 +319,10 @@ fn no_fault_on_tailscale_shows_a_secret() {
 fn no_fault_on_hetzner_shows_a_secret() {
     // Without a key the provider draws a password, and shows it once.
     canaries(&OnHetzner { keyed: false }, 1);
+}
+
+// covers: X1, X2, R1-61
+#[test]
+fn no_fault_on_elevenlabs_shows_a_secret() {
+    canaries(&OnElevenLabs { again: Some(1), ..OnElevenLabs::default() }, 0);
 }

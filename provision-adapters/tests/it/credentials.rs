@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use provision_adapters::{
+    elevenlabs::{FindVoice, VoiceWanted},
     hetzner::Server,
     n8n::Workflow,
     sim::{Fault, FaultRule, Provider, SimServer},
     supabase::ProjectSpec,
     vercel::{SiteSpec, VercelProject},
 };
-use provision_core::{Resource, StepContext, Verdict};
+use provision_core::{Resource, Step, StepContext, StepError, Verdict};
 use provision_testkit::solo::SoloHost;
 
-use crate::{github, hetzner, n8n, supabase, tailscale, vercel};
+use crate::{elevenlabs, github, hetzner, n8n, supabase, tailscale, vercel};
 
 /// A resource that looks, and the name and value of the token it looks with.
 struct Case<'c, P: Provider, R: Resource> {
@@ -27,28 +28,38 @@ struct Case<'c, P: Provider, R: Resource> {
 
 impl<P: Provider, R: Resource> Case<'_, P, R> {
     async fn check(&self) {
-        let (name, good) = self.token;
-        // Replaced while the provider refuses the old one: one more call, and no error.
-        self.host.set_secret(name, "stale-token-canary");
-        let slow = Fault::SlowHeaders(Duration::from_millis(300));
-        self.server.faults().add(FaultRule::new(slow).once());
-        let replace = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            self.host.set_secret(name, &format!(" {good}\r\n"));
-        };
-        let before = self.server.requests().len();
-        let (found, ()) = tokio::join!(self.resource.find(&self.cx, &self.spec), replace);
-        found.unwrap();
-        let lines = self.server.requests().split_off(before);
-        let [first, second, ..] = lines.as_slice() else { panic!("{name}: {lines:?}") };
-        assert_eq!((&first.method, &first.path), (&second.method, &second.path), "{name}");
-        // The same token is not sent again.
-        self.host.set_secret(name, "stale-token-canary");
-        let before = self.server.requests().len();
-        let error = self.resource.find(&self.cx, &self.spec).await.unwrap_err();
-        assert_eq!(error.verdict(), &Verdict::Permanent, "{name}: {error}");
-        assert_eq!(self.server.requests().len(), before + 1, "{name}");
+        let look = async || self.resource.find(&self.cx, &self.spec).await.map(drop);
+        is_tried_once(self.server, self.host, self.token, look).await;
     }
+}
+
+/// Looks with a token that is replaced meanwhile, then with one that stays wrong.
+async fn is_tried_once<P: Provider>(
+    server: &SimServer<P>,
+    host: &SoloHost,
+    (name, good): (&str, &str),
+    look: impl AsyncFn() -> Result<(), StepError>,
+) {
+    // Replaced while the provider refuses the old one: one more call, and no error.
+    host.set_secret(name, "stale-token-canary");
+    let slow = Fault::SlowHeaders(Duration::from_millis(300));
+    server.faults().add(FaultRule::new(slow).once());
+    let replace = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        host.set_secret(name, &format!(" {good}\r\n"));
+    };
+    let before = server.requests().len();
+    let (found, ()) = tokio::join!(look(), replace);
+    found.unwrap();
+    let lines = server.requests().split_off(before);
+    let [first, second, ..] = lines.as_slice() else { panic!("{name}: {lines:?}") };
+    assert_eq!((&first.method, &first.path), (&second.method, &second.path), "{name}");
+    // The same token is not sent again.
+    host.set_secret(name, "stale-token-canary");
+    let before = server.requests().len();
+    let error = look().await.unwrap_err();
+    assert_eq!(error.verdict(), &Verdict::Permanent, "{name}: {error}");
+    assert_eq!(server.requests().len(), before + 1, "{name}");
 }
 
 // covers: R1-12, X1
@@ -121,4 +132,18 @@ async fn a_token_that_was_replaced_meanwhile_is_tried_once_by_every_client() {
     }
     .check()
     .await;
+}
+
+// covers: R1-12, X1
+#[tokio::test]
+async fn so_it_is_by_the_client_whose_looks_are_steps() {
+    let world = elevenlabs::World::start();
+    let voice = FindVoice::new(&world.elevenlabs);
+    let cx = world.cx("voice");
+    let look = async || {
+        let wanted = VoiceWanted::Id(provision_adapters::elevenlabs::sim::VOICE.1.to_owned());
+        voice.run(&cx, wanted).await.map(drop)
+    };
+    let token = ("ELEVENLABS_KEY", provision_adapters::elevenlabs::sim::KEY);
+    is_tried_once(&world.server, &world.host, token, look).await;
 }
