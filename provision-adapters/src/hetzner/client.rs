@@ -11,12 +11,13 @@ use serde::{
     Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use serde_json::Value;
 
 use super::{
     ACTIONS_SHOWN, CALLS_PER_HOUR, CONCURRENCY, PAGE_ITEMS, PAGES_MAX, REFILL,
     config::HetznerConfig,
     error::{correlation, is_definite_404, opinion},
-    model::{Action, One, Page, Thing},
+    model::{Action, One, Page, PricingShown, Taken, Thing},
 };
 use crate::http::{ConfigError, Credential, Http, HttpConfig, Request, Response, classify};
 
@@ -194,6 +195,30 @@ impl Hetzner {
             200..=299 => response.json::<IgnoredAny>(call.operation).map(|_| true),
             _ => Err(self.refused(&call, &response)),
         }
+    }
+
+    /// POST /{kind}/{id}/actions/{command}: 201 with what is now under way. `None` when the thing
+    /// is gone.
+    pub(crate) async fn act<T: Thing>(
+        &self,
+        cx: &StepContext,
+        (operation, command): (&'static str, &str),
+        id: u64,
+        body: Option<&Value>,
+    ) -> Result<Option<Taken>, StepError> {
+        let request = Request::post(&path(&[T::PATH, &id.to_string(), "actions", command]));
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.look(cx, Call::mutate(operation), request).await
+    }
+
+    /// GET /pricing: what everything costs.
+    pub(crate) async fn pricing(&self, cx: &StepContext) -> Result<PricingShown, StepError> {
+        let request = Request::get(&path(&["pricing"]));
+        let shown: One<PricingShown> = self.call(cx, Call::read("read prices"), request).await?;
+        Ok(shown.one)
     }
 
     /// GET /servers/{id}/actions: the latest ones first; empty when the server is gone.

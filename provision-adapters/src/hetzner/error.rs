@@ -203,7 +203,8 @@ mod tests {
     fn what_an_action_says_of_its_failure_is_cut_to_a_word() {
         let error = Some(ErrorDetail { code: "placement_error <b>canary</b>7".to_owned() });
         let command = "create_server".to_owned();
-        let action = Action { id: 1, command, status: ActionStatus::Error, error };
+        let (status, resources) = (ActionStatus::Error, Vec::new());
+        let action = Action { id: 1, command, status, error, started: None, resources };
         assert_eq!(failed_action(&action), "action_placement_errorbcanaryb");
         let silent = Action { error: None, ..action };
         assert_eq!(failed_action(&silent), "action_unknown");

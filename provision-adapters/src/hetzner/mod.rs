@@ -18,9 +18,17 @@ mod steps;
 pub use client::Hetzner;
 pub use config::HetznerConfig;
 pub use steps::{
+    attachment::{Attached, Attachment, AttachmentMade, AttachmentSpec},
+    change_type::{ChangeTypeSpec, ServerType, TypeChanged},
+    firewall::{Firewall, FirewallMade, FirewallSpec, Inbound, Protocol},
+    network::{Network, NetworkMade, NetworkSpec},
+    power::{Power, PowerSpec, Powered, ServerPower},
+    prices::{Prices, ReadPrices, ServerPrice},
+    rebuild::{Rebuild, RebuildSpec, Rebuilt},
     server::{Server, ServerMade, ServerSpec},
     ssh_key::{SshKey, SshKeyMade, SshKeySpec},
     user_data::UserData,
+    volume::{Volume, VolumeMade, VolumeSpec},
 };
 
 /// Address of the real provider.
@@ -53,3 +61,5 @@ pub const LOCKED_WAIT: Duration = Duration::from_secs(5);
 pub const CAPACITY_WAIT: Duration = Duration::from_secs(120);
 /// How soon to try again what was refused because of maintenance.
 pub const MAINTENANCE_WAIT: Duration = Duration::from_secs(60);
+/// How long a server may take to shut down by itself before its power is cut.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);

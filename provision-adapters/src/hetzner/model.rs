@@ -54,7 +54,8 @@ pub(crate) struct One<T> {
         alias = "ssh_key",
         alias = "firewall",
         alias = "network",
-        alias = "volume"
+        alias = "volume",
+        alias = "pricing"
     )]
     pub(crate) one: T,
 }
@@ -95,6 +96,31 @@ pub(crate) struct Action {
     pub(crate) status: ActionStatus,
     #[serde(default)]
     pub(crate) error: Option<ErrorDetail>,
+    #[serde(default)]
+    pub(crate) started: Option<String>,
+    #[serde(default)]
+    pub(crate) resources: Vec<ActionOn>,
+}
+
+impl Action {
+    /// Whether it is about this thing, among others.
+    pub(crate) fn is_about(&self, kind: &str, id: u64) -> bool {
+        self.resources.iter().any(|on| on.kind == kind && on.id == id)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ActionOn {
+    pub(crate) id: u64,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+}
+
+/// What a command has set off; a password that comes with it is not read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Taken {
+    #[serde(default)]
+    pub(crate) action: Option<Action>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -254,4 +280,163 @@ pub(crate) struct NewPublicNet {
 #[derive(Serialize)]
 pub(crate) struct NewFirewallUse {
     pub(crate) firewall: u64,
+}
+
+/// A rule of a firewall, as it is sent and shown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Rule {
+    pub(crate) direction: String,
+    pub(crate) protocol: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<String>,
+    #[serde(default)]
+    pub(crate) source_ips: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) destination_ips: Vec<String>,
+}
+
+impl Rule {
+    /// The same rule with its addresses in order, each once.
+    pub(crate) fn normal(&self) -> Self {
+        let mut rule = self.clone();
+        for list in [&mut rule.source_ips, &mut rule.destination_ips] {
+            list.sort();
+            list.dedup();
+        }
+        rule
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct FirewallShown {
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    #[serde(default)]
+    pub(crate) rules: Vec<Rule>,
+}
+
+impl Thing for FirewallShown {
+    const PATH: &'static str = "firewalls";
+    const FIND: &'static str = "find firewall";
+    const LIST: &'static str = "list firewalls";
+    const CREATE: &'static str = "create firewall";
+    const DELETE: &'static str = "delete firewall";
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NewFirewall<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct NetworkShown {
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    pub(crate) ip_range: String,
+    #[serde(default)]
+    pub(crate) subnets: Vec<SubnetShown>,
+    #[serde(default)]
+    pub(crate) servers: Vec<u64>,
+}
+
+impl Thing for NetworkShown {
+    const PATH: &'static str = "networks";
+    const FIND: &'static str = "find network";
+    const LIST: &'static str = "list networks";
+    const CREATE: &'static str = "create network";
+    const DELETE: &'static str = "delete network";
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SubnetShown {
+    pub(crate) network_zone: String,
+    #[serde(default)]
+    pub(crate) ip_range: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NewNetwork<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) ip_range: &'a str,
+    pub(crate) subnets: Vec<NewSubnet>,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NewSubnet {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) network_zone: String,
+    pub(crate) ip_range: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct VolumeShown {
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    pub(crate) status: String,
+    pub(crate) linux_device: String,
+    #[serde(default)]
+    pub(crate) server: Option<u64>,
+}
+
+impl Thing for VolumeShown {
+    const PATH: &'static str = "volumes";
+    const FIND: &'static str = "find volume";
+    const LIST: &'static str = "list volumes";
+    const CREATE: &'static str = "create volume";
+    const DELETE: &'static str = "delete volume";
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NewVolume<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) size: u32,
+    pub(crate) location: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<&'a str>,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PricingShown {
+    pub(crate) currency: String,
+    pub(crate) server_types: Vec<TypePrices>,
+    pub(crate) volume: VolumePrice,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct TypePrices {
+    pub(crate) name: String,
+    pub(crate) prices: Vec<PriceAt>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PriceAt {
+    pub(crate) location: String,
+    pub(crate) price_monthly: Price,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct VolumePrice {
+    pub(crate) price_per_gb_month: Price,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Price {
+    pub(crate) net: String,
 }

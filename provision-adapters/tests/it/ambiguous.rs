@@ -15,7 +15,8 @@ use provision_core::{By, Outcome, RunHandle};
 
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
-    scenes::{OnGitHub, OnGitHubEvents, OnHetzner, OnN8n, OnSupabase, OnVercel},
+    scenes::{OnGitHub, OnGitHubEvents, OnN8n, OnSupabase, OnVercel},
+    scenes_hetzner::{OnHetzner, OnMachine},
     scenes_tailscale::OnTailscale,
 };
 
@@ -209,4 +210,10 @@ fn on_tailscale_no_unknown_end_leaves_anything_twice_or_behind() {
 #[test]
 fn on_hetzner_no_unknown_end_leaves_anything_twice_or_behind() {
     matrix(&OnHetzner { keyed: true });
+}
+
+// covers: S7, S9, S11, S12, S14, R2-24
+#[test]
+fn on_a_machine_no_unknown_end_leaves_anything_twice_or_behind() {
+    matrix(&OnMachine);
 }

@@ -19,8 +19,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
-    scenes::{OnGitHub, OnHetzner, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
+    scenes::{OnGitHub, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
     scenes_elevenlabs::OnElevenLabs,
+    scenes_hetzner::OnHetzner,
     scenes_tailscale::OnTailscale,
 };
 

@@ -9,9 +9,6 @@ use provision_adapters::{
         RepoSecrets, RepoSpec, RepoVariables, SecretsSpec, SendEvent, StopRuns, VariablesSpec,
         sim::GitHubSim,
     },
-    hetzner::{
-        Hetzner, HetznerConfig, Server, ServerSpec, SshKey, SshKeySpec, UserData, sim::HetznerSim,
-    },
     http::BaseUrl,
     n8n::{
         ActivationSpec, Credential, CredentialSpec, CredentialValue, N8n, N8nConfig, Template,
@@ -404,73 +401,5 @@ impl Scene for OnN8n {
 
     fn late(&self) -> Duration {
         Duration::from_secs(60)
-    }
-}
-
-/// A machine with its key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OnHetzner {
-    /// Whether it gets a key; the provider draws a password where there is none.
-    pub(crate) keyed: bool,
-}
-
-pub(crate) fn hetzner(url: &str) -> Hetzner {
-    Hetzner::new(HetznerConfig::at(at(url), token())).unwrap()
-}
-
-impl Scene for OnHetzner {
-    type Sim = HetznerSim;
-
-    fn sim(&self) -> HetznerSim {
-        let mut sim = HetznerSim::new();
-        sim.accept_token(TOKEN);
-        sim.seed_server("client-b", &[]);
-        sim.seed_server("client-c", &other("machine").labels());
-        sim.seed_key("laptop", "ssh-ed25519 AAAAother me@home");
-        sim
-    }
-
-    fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
-        let (hetzner, keyed) = (hetzner(url), self.keyed);
-        Saga::define(SAGA, |s| {
-            let key = s
-                .resource("key", SshKey::new(&hetzner))
-                .retry(build.policy())
-                .input((), |name: &String, ()| {
-                    SshKeySpec::new(name.as_str(), "ssh-ed25519 AAAAacme ops")
-                });
-            let machine = s.resource("machine", Server::new(&hetzner)).retry(build.policy()).input(
-                key,
-                move |name, key| {
-                    let told = UserData::new("#cloud-config\n# <<join>>\n");
-                    let spec = ServerSpec::new(name.as_str(), "cx23", "debian-13", "fsn1")
-                        .with_user_data(told.with_secret("join", value()));
-                    if keyed { spec.with_ssh_key(key.id) } else { spec }
-                },
-            );
-            s.step("end", End(build), NOTHING)
-                .input(machine, |_, machine| machine.ipv4.unwrap_or_default())
-        })
-        .unwrap()
-    }
-
-    fn resolver(&self) -> MapResolver {
-        resolver()
-    }
-
-    fn lasting(&self, state: Value) -> Value {
-        without(state, &["made", "calls", "actions"])
-    }
-
-    fn same_ids(&self, kind: &str) -> Option<&'static str> {
-        ["server", "ssh_key"].into_iter().find(|same| *same == kind)
-    }
-
-    fn lag(&self) -> Duration {
-        provision_adapters::hetzner::LISTING_LAG
-    }
-
-    fn late(&self) -> Duration {
-        provision_adapters::hetzner::LATE_WINDOW
     }
 }

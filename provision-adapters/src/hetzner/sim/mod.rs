@@ -3,10 +3,13 @@
 
 mod actions;
 mod catalogue;
+mod firewalls;
 mod keys;
+mod networks;
 mod servers;
 mod show;
 mod state;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,6 +47,7 @@ struct Setup {
     servers_max: Option<usize>,
     failing: Vec<(String, String)>,
     refusals: Vec<(u16, String)>,
+    deaf: BTreeSet<String>,
 }
 
 impl Default for HetznerSim {
@@ -72,6 +76,7 @@ impl HetznerSim {
             servers_max: None,
             failing: Vec::new(),
             refusals: Vec::new(),
+            deaf: BTreeSet::new(),
         };
         Self { state: State::default(), setup }
     }
@@ -102,6 +107,11 @@ impl HetznerSim {
         self.setup.times.insert(command.to_owned(), time);
     }
 
+    /// Sets the factor of all times, as the options of the server do.
+    pub fn set_speed(&mut self, speed: f64) {
+        self.setup.speed = speed;
+    }
+
     /// Takes the room of a location away, or gives it back.
     pub fn set_full(&mut self, location: &str, full: bool) {
         if full {
@@ -124,6 +134,25 @@ impl HetznerSim {
     /// Refuses the next changing request with this status and code.
     pub fn refuse_next(&mut self, status: u16, code: &str) {
         self.setup.refusals.push((status, code.to_owned()));
+    }
+
+    /// Lets a server not listen when it is asked to shut down, as a machine that hangs.
+    pub fn set_deaf(&mut self, name: &str) {
+        self.setup.deaf.insert(name.to_owned());
+    }
+
+    /// Attaches a volume to a server, as a person may.
+    pub fn put_volume(&mut self, volume: u64, server: u64) {
+        for known in self.state.volumes.iter_mut().filter(|v| v.base.id == volume) {
+            known.server = Some(server);
+        }
+    }
+
+    /// Replaces the rules of a firewall, as a person may.
+    pub fn set_rules(&mut self, name: &str, rules: &[Value]) {
+        for known in self.state.firewalls.iter_mut().filter(|f| f.base.name == name) {
+            known.rules = rules.to_vec();
+        }
     }
 
     /// Protects everything of this name from deletion, or ends that.
@@ -163,6 +192,7 @@ impl HetznerSim {
             image: "debian-13".to_owned(),
             location: "fsn1".to_owned(),
             status: "running".to_owned(),
+            disk: catalogue::disk("cx23"),
             ipv4: true,
             ipv6: true,
             keyed: true,
@@ -193,6 +223,27 @@ impl HetznerSim {
     pub fn status(&self, name: &str) -> Option<String> {
         let server = self.state.servers.iter().find(|server| server.base.name == name);
         server.map(|server| server.status.clone())
+    }
+
+    /// What is on servers is there, too.
+    fn attachments(&self, items: &mut Vec<InventoryItem>) {
+        let mut add = |kind: &str, thing: u64, server: u64| {
+            items.push(InventoryItem {
+                provider: "hetzner".to_owned(),
+                kind: "attachment".to_owned(),
+                id: format!("{kind}/{thing}/{server}"),
+                name: format!("{kind} {thing}"),
+                labels: BTreeMap::new(),
+            });
+        };
+        for server in &self.state.servers {
+            let id = server.base.id;
+            server.firewalls.iter().for_each(|firewall| add("firewall", *firewall, id));
+            server.networks.iter().for_each(|(network, _)| add("network", *network, id));
+        }
+        for volume in &self.state.volumes {
+            volume.server.iter().for_each(|server| add("volume", volume.base.id, *server));
+        }
     }
 
     fn fixture(&mut self, name: &str, labels: &[(String, String)]) -> Base {
@@ -302,6 +353,9 @@ impl HetznerSim {
         match path {
             ["servers", rest @ ..] => self.server_routes(request, rest, now),
             ["ssh_keys", rest @ ..] => self.key_routes(request, rest, now),
+            ["firewalls", rest @ ..] => self.firewall_routes(request, rest, now),
+            ["networks", rest @ ..] => self.network_routes(request, rest, now),
+            ["volumes", rest @ ..] => self.volume_routes(request, rest, now),
             ["actions", rest @ ..] => self.action_routes(request, rest, now),
             ["pricing"] if request.method == "GET" => {
                 SimResponse::json(200, &json!({ "pricing": catalogue::pricing() }))
@@ -341,6 +395,7 @@ impl Provider for HetznerSim {
         things(&mut items, "firewall", &self.state.firewalls);
         things(&mut items, "network", &self.state.networks);
         things(&mut items, "volume", &self.state.volumes);
+        self.attachments(&mut items);
         items
     }
 

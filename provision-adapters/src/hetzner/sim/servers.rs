@@ -124,6 +124,7 @@ impl HetznerSim {
             image: text("image"),
             location,
             status: "initializing".to_owned(),
+            disk: catalogue::disk(&text("server_type")),
             ipv4: public("enable_ipv4"),
             ipv6: public("enable_ipv6"),
             keyed,
@@ -206,17 +207,108 @@ impl HetznerSim {
         if self.is_locked(id, now) {
             return error(423, "locked", "server is locked");
         }
+        let to = |status: &str| Change::Status(id, status.to_owned());
         match command {
-            "poweron" => self.power(("start_server", "running"), id, now),
-            "poweroff" => self.power(("stop_server", "off"), id, now),
+            // What is so already stays so: the action succeeds.
+            "poweron" => self.server_action("start_server", id, to("running"), now),
+            "poweroff" => self.server_action("stop_server", id, to("off"), now),
+            "shutdown" => {
+                let name = self.state.server(id).map(|server| server.base.name.clone());
+                let deaf = name.is_some_and(|name| self.setup.deaf.contains(&name));
+                let change = if deaf { Change::Nothing } else { to("off") };
+                self.server_action("shutdown_server", id, change, now)
+            }
+            "rebuild" => self.rebuild(request, id, now),
+            "change_type" => self.change_type(request, id, now),
+            "attach_to_network" => self.attach_network(request, id, now),
+            "detach_from_network" => self.detach_network(request, id, now),
             _ => SimResponse::unhandled(request),
         }
     }
 
-    /// What is so already stays so: the action succeeds.
-    fn power(&mut self, (command, status): (&str, &str), id: u64, now: u64) -> SimResponse {
-        let change = Change::Status(id, status.to_owned());
+    fn server_action(&mut self, command: &str, id: u64, change: Change, now: u64) -> SimResponse {
         let (action, _) = self.begin(Begun::new(command, vec![("server", id)], change), now);
+        SimResponse::json(201, &json!({ "action": action }))
+    }
+
+    fn rebuild(&mut self, request: &SimRequest, id: u64, now: u64) -> SimResponse {
+        let body = match strict_object(request, &["image", "user_data"]) {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        let image = at(&body, "image").as_str().unwrap_or_default().to_owned();
+        if !catalogue::is_image(&image) {
+            return invalid("image");
+        }
+        let Some(server) = self.state.server_mut(id) else { return not_found("server") };
+        if server.base.protected {
+            return error(423, "protected", "server rebuild is protected");
+        }
+        let status = std::mem::replace(&mut server.status, "rebuilding".to_owned());
+        let (keyed, name) = (server.keyed, server.base.name.clone());
+        let change = Change::Image { server: id, image, status };
+        let (action, _) =
+            self.begin(Begun::new("rebuild_server", vec![("server", id)], change), now);
+        let password = (!keyed).then(|| self.password(&name));
+        SimResponse::json(201, &json!({ "action": action, "root_password": password }))
+    }
+
+    fn change_type(&mut self, request: &SimRequest, id: u64, now: u64) -> SimResponse {
+        let body = match strict_object(request, &["server_type", "upgrade_disk"]) {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        let kind = at(&body, "server_type").as_str().unwrap_or_default().to_owned();
+        let Some(server) = self.state.server(id) else { return not_found("server") };
+        if server.status != "off" {
+            return error(422, "server_not_stopped", "server must be stopped");
+        }
+        let fits = catalogue::is_type(&kind) && catalogue::disk(&kind) >= server.disk;
+        if !fits || kind == server.kind {
+            return error(422, "invalid_server_type", "the server type does not fit");
+        }
+        let grows = at(&body, "upgrade_disk").as_bool().unwrap_or_default();
+        let disk = if grows { catalogue::disk(&kind) } else { server.disk };
+        let change = Change::Type { server: id, kind, disk };
+        self.server_action("change_server_type", id, change, now)
+    }
+
+    fn attach_network(&mut self, request: &SimRequest, id: u64, now: u64) -> SimResponse {
+        let body = match strict_object(request, &["network", "ip", "ip_range", "alias_ips"]) {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        let network = at(&body, "network").as_u64().unwrap_or_default();
+        let Some(known) = self.state.networks.iter().find(|n| n.base.id == network) else {
+            return not_found("network");
+        };
+        if known.subnets.is_empty() {
+            return error(422, "no_subnet_available", "no free subnet");
+        }
+        let Some(server) = self.state.server(id) else { return not_found("server") };
+        if server.networks.iter().any(|(on, _)| *on == network) {
+            return error(422, "server_already_attached", "server is already attached");
+        }
+        let both = vec![("server", id), ("network", network)];
+        let change = Change::NetworkOn { network, server: id };
+        let (action, _) = self.begin(Begun::new("attach_to_network", both, change), now);
+        SimResponse::json(201, &json!({ "action": action }))
+    }
+
+    fn detach_network(&mut self, request: &SimRequest, id: u64, now: u64) -> SimResponse {
+        let body = match strict_object(request, &["network"]) {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        let network = at(&body, "network").as_u64().unwrap_or_default();
+        let on =
+            self.state.server(id).is_some_and(|s| s.networks.iter().any(|(n, _)| *n == network));
+        if !on {
+            return not_found("network");
+        }
+        let both = vec![("server", id), ("network", network)];
+        let change = Change::NetworkOff { network, server: id };
+        let (action, _) = self.begin(Begun::new("detach_from_network", both, change), now);
         SimResponse::json(201, &json!({ "action": action }))
     }
 }

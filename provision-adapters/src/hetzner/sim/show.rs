@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     HetznerSim, catalogue, error,
-    state::{Action, Base, Change, Key, Kind, Server},
+    state::{Action, Base, Change, Firewall, Key, Kind, Network, Server, Volume},
 };
 use crate::{
     http::format_rfc3339,
@@ -101,12 +101,55 @@ impl HetznerSim {
                 "private_net": private, "volumes": volumes, "load_balancers": [],
                 "protection": { "delete": server.base.protected, "rebuild": server.base.protected },
                 "backup_window": null, "iso": null, "rescue_enabled": false,
-                "primary_disk_size": catalogue::disk(&server.kind), "placement_group": null,
+                "primary_disk_size": server.disk, "placement_group": null,
                 "included_traffic": 20_000_000_000_000_u64, "ingoing_traffic": 0,
                 "outgoing_traffic": 0,
             }),
         )
     }
+
+    pub(super) fn show_firewall(&self, firewall: &Firewall) -> Value {
+        let id = firewall.base.id;
+        let on = self.state.servers.iter().filter(|server| server.firewalls.contains(&id));
+        let on: Vec<Value> =
+            on.map(|s| json!({ "type": "server", "server": { "id": s.base.id } })).collect();
+        with_base(&firewall.base, json!({ "rules": firewall.rules, "applied_to": on }))
+    }
+
+    pub(super) fn show_network(&self, network: &Network) -> Value {
+        let id = network.base.id;
+        let on = self.state.servers.iter().filter(|s| s.networks.iter().any(|(n, _)| *n == id));
+        let on: Vec<u64> = on.map(|server| server.base.id).collect();
+        let subnets: Vec<Value> = network
+            .subnets
+            .iter()
+            .map(|(range, zone)| {
+                json!({ "type": "cloud", "ip_range": range, "network_zone": zone,
+                        "gateway": "10.0.0.1", "vswitch_id": null })
+            })
+            .collect();
+        with_base(
+            &network.base,
+            json!({
+                "ip_range": network.ip_range, "subnets": subnets, "routes": [], "servers": on,
+                "load_balancers": [], "expose_routes_to_vswitch": false,
+                "protection": { "delete": network.base.protected },
+            }),
+        )
+    }
+}
+
+pub(super) fn volume(volume: &Volume) -> Value {
+    with_base(
+        &volume.base,
+        json!({
+            "size": volume.size, "location": catalogue::location(&volume.location),
+            "format": volume.format, "server": volume.server,
+            "status": if volume.creating { "creating" } else { "available" },
+            "linux_device": format!("/dev/disk/by-id/scsi-0HC_Volume_{}", volume.base.id),
+            "protection": { "delete": volume.base.protected },
+        }),
+    )
 }
 
 pub(super) fn key(key: &Key) -> Value {

@@ -67,6 +67,8 @@ pub(super) struct Server {
     pub(super) image: String,
     pub(super) location: String,
     pub(super) status: String,
+    /// In GB; it grows with the type only where that is asked for, and never shrinks.
+    pub(super) disk: u64,
     pub(super) ipv4: bool,
     pub(super) ipv6: bool,
     pub(super) keyed: bool,
@@ -130,14 +132,39 @@ pub(super) enum Change {
     Nothing,
     Status(u64, String),
     Gone(u64),
-    Type(u64, String),
-    Image(u64, String),
-    FirewallOn { firewall: u64, server: u64 },
-    FirewallOff { firewall: u64, server: u64 },
-    NetworkOn { network: u64, server: u64 },
-    NetworkOff { network: u64, server: u64 },
+    Type {
+        server: u64,
+        kind: String,
+        disk: u64,
+    },
+    /// The image, and whether the server runs again.
+    Image {
+        server: u64,
+        image: String,
+        status: String,
+    },
+    Rules(u64, Vec<serde_json::Value>),
+    FirewallOn {
+        firewall: u64,
+        server: u64,
+    },
+    FirewallOff {
+        firewall: u64,
+        server: u64,
+    },
+    NetworkOn {
+        network: u64,
+        server: u64,
+    },
+    NetworkOff {
+        network: u64,
+        server: u64,
+    },
     VolumeMade(u64),
-    VolumeOn { volume: u64, server: u64 },
+    VolumeOn {
+        volume: u64,
+        server: u64,
+    },
     VolumeOff(u64),
 }
 
@@ -185,14 +212,19 @@ impl State {
                     volume.server = None;
                 }
             }
-            Change::Type(id, kind) => {
-                if let Some(server) = self.server_mut(id) {
-                    server.kind = kind;
+            Change::Type { server, kind, disk } => {
+                if let Some(server) = self.server_mut(server) {
+                    (server.kind, server.disk) = (kind, disk);
                 }
             }
-            Change::Image(id, image) => {
-                if let Some(server) = self.server_mut(id) {
-                    (server.image, server.status) = (image, "running".to_owned());
+            Change::Image { server, image, status } => {
+                if let Some(server) = self.server_mut(server) {
+                    (server.image, server.status) = (image, status);
+                }
+            }
+            Change::Rules(id, rules) => {
+                if let Some(firewall) = self.firewalls.iter_mut().find(|f| f.base.id == id) {
+                    firewall.rules = rules;
                 }
             }
             other => self.connect(&other),

@@ -4,23 +4,33 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{
-    Candidate, ExternalId, Foreign, Found, Owned, OwnerMark, Readiness, StepContext, StepError,
-    Timestamp, Timing,
+    Candidate, Effect, ExternalId, Foreign, Found, Owned, OwnerMark, Readiness, StepContext,
+    StepError, Timestamp, Timing, Verdict,
 };
 
 use super::{
-    GOING_POLL, LATE_WINDOW, LISTING_LAG, READY_WITHIN,
+    GOING_POLL, LATE_WINDOW, LISTING_LAG, LOCKED_WAIT, READY_WITHIN,
     client::ANY_MARK,
     client::Hetzner,
-    error::{parked, under_way},
-    model::{Labels, Thing},
+    error::{failed_action, parked, under_way},
+    model::{Action, ActionStatus, Labels, Thing},
 };
 use crate::http::parse_rfc3339;
 
+pub(crate) mod attachment;
+pub(crate) mod change_type;
+pub(crate) mod firewall;
+pub(crate) mod network;
+pub(crate) mod power;
+pub(crate) mod prices;
+pub(crate) mod rebuild;
 pub(crate) mod server;
 pub(crate) mod ssh_key;
 pub(crate) mod user_data;
+pub(crate) mod volume;
 
+/// Ends the id of a state that was there before, and that undoing leaves as it is.
+const KEPT: &str = "/kept";
 const NAME_MAX: usize = 63;
 const RESERVED: &str = "hetzner.cloud/";
 
@@ -136,6 +146,33 @@ async fn delete<T: Thing>(
 
 fn going<T: Thing>() -> StepError {
     under_way(T::DELETE, "deleting", GOING_POLL)
+}
+
+/// Something is attached to a thing that is to be deleted; the provider might not mind.
+fn in_use<T: Thing>() -> StepError {
+    StepError::new(Effect::None, Verdict::Retry { after: Some(LOCKED_WAIT) }, T::DELETE)
+        .with_code("resource_in_use")
+        .with_hint("something is attached to it: it goes when that is detached")
+}
+
+/// A state of a server that is as wanted: this step's doing if a call of it may have done it, and
+/// otherwise nothing that undoing would take back.
+fn taken_over(cx: &StepContext, id: String) -> Found {
+    let memory = cx.memory();
+    let ours = memory.intent.is_some() && memory.may_exist;
+    Found::Ours(ExternalId::new(if ours { id } else { id + KEPT }))
+}
+
+/// The server of an id that says more than that.
+fn server_of<'a>(operation: &'static str, id: &'a ExternalId) -> Result<(u64, &'a str), StepError> {
+    let (server, rest) = id.as_str().split_once('/').unwrap_or((id.as_str(), ""));
+    Ok((number(operation, server)?, rest))
+}
+
+/// How the latest action of some commands failed, if it did.
+fn failure(actions: &[Action], commands: &[&str]) -> Option<String> {
+    let latest = actions.iter().find(|action| commands.contains(&action.command.as_str()))?;
+    (latest.status == ActionStatus::Error).then(|| failed_action(latest))
 }
 
 /// Reads one of the provider's numbers back.

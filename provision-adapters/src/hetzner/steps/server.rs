@@ -9,17 +9,15 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    broken, check_labels, find, going, id_of, invalid, is_host_name, labels, list_owned, may_lag,
-    not_yet, number, timing, to_delete, user_data::UserData, vanished,
+    broken, check_labels, failure, find, going, id_of, invalid, is_host_name, labels, list_owned,
+    may_lag, not_yet, number, timing, to_delete, user_data::UserData, vanished,
 };
 use crate::{
     adopted::adopted_incomplete,
     hetzner::{
         Hetzner,
-        error::failed_action,
         model::{
-            Action, ActionStatus, NewFirewallUse, NewPublicNet, NewServer, ServerShown,
-            ServerStatus, Thing,
+            ActionStatus, NewFirewallUse, NewPublicNet, NewServer, ServerShown, ServerStatus, Thing,
         },
     },
 };
@@ -230,10 +228,18 @@ impl Server {
         &self,
         cx: &StepContext,
         spec: &ServerSpec,
-        server: ServerShown,
+        number: u64,
     ) -> Result<Readiness<ServerMade>, StepError> {
-        let actions = self.hetzner.server_actions(cx, server.head.id).await?;
-        if let Some(code) = MAKING.iter().find_map(|command| failure(&actions, command)) {
+        // First the actions, then what they have done: of one that ends between the two looks the
+        // effect is seen.
+        let actions = self.hetzner.server_actions(cx, number).await?;
+        let Some(server) = self.hetzner.by_id::<ServerShown>(cx, number).await? else {
+            return Ok(vanished(cx));
+        };
+        if server.is_going() {
+            return Ok(broken("deleting"));
+        }
+        if let Some(code) = MAKING.iter().find_map(|command| failure(&actions, &[command])) {
             return Ok(broken(code));
         }
         let busy = actions.iter().any(|action| action.status == ActionStatus::Running);
@@ -299,15 +305,12 @@ impl Resource for Server {
         id: &ExternalId,
     ) -> Result<Readiness<ServerMade>, StepError> {
         let number = number(ServerShown::FIND, id.as_str())?;
+        if !cx.is_adopted(id) {
+            return self.made(cx, spec, number).await;
+        }
         let Some(server) = self.hetzner.by_id::<ServerShown>(cx, number).await? else {
             return Ok(vanished(cx));
         };
-        if !cx.is_adopted(id) {
-            return match server.status {
-                ServerStatus::Deleting => Ok(broken("deleting")),
-                _ => self.made(cx, spec, server).await,
-            };
-        }
         let lacks = |what: &str| Err(adopted_incomplete(ServerShown::FIND, what));
         match (server.status, spec.missing(&server)) {
             (ServerStatus::Deleting, _) => lacks("it is being deleted"),
@@ -362,10 +365,4 @@ impl Resource for Server {
 fn stands(spec: &ServerSpec, server: &ServerShown) -> bool {
     let wanted = if spec.started { ServerStatus::Running } else { ServerStatus::Off };
     server.status == wanted && !server.locked
-}
-
-/// How the latest action of a command failed, if it did.
-pub(super) fn failure(actions: &[Action], command: &str) -> Option<String> {
-    let latest = actions.iter().find(|action| action.command == command)?;
-    (latest.status == ActionStatus::Error).then(|| failed_action(latest))
 }

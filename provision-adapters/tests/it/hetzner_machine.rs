@@ -1,0 +1,200 @@
+//! What is done to a machine at Hetzner that is there: power, type, a new start, and what it costs.
+
+use std::time::Duration;
+
+use provision_adapters::hetzner::{
+    ChangeTypeSpec, Power, PowerSpec, ReadPrices, Rebuild, RebuildSpec, Server, ServerMade,
+    ServerPower, ServerType,
+};
+use provision_core::{
+    CostPer, Effect, ExternalId, Found, Outcome, Readiness, Resource, ResourceState, Step, Verdict,
+};
+
+use crate::{
+    engine::{Build, Stage, ended, paused},
+    hetzner::{World, agent, build, check, gone, settled},
+    scenes_hetzner::OnMachine,
+};
+
+async fn machine(world: &World) -> ServerMade {
+    build(&world.host, &world.cx("machine"), &Server::new(&world.hetzner), &agent()).await.1
+}
+
+fn status(world: &World) -> String {
+    world.server.with(|sim| sim.status("agent-7")).unwrap()
+}
+
+// covers: R2-24
+#[tokio::test]
+async fn a_machine_is_stopped_and_started_with_everything_it_had() {
+    let world = World::at_speed(0.01);
+    let made = machine(&world).await;
+    let switch = ServerPower::new(&world.hetzner);
+    let off = PowerSpec::off(made.id);
+    let (id, stopped) = build(&world.host, &world.cx("off"), &switch, &off).await;
+    assert_eq!(
+        (stopped.power, stopped.was_so, status(&world).as_str()),
+        (Power::Off, false, "off")
+    );
+    // Stopping it again does nothing, and undoing that does not start it.
+    let (cx, before) = (world.cx("again"), world.changes());
+    let Found::Ours(again) = switch.find(&cx, &off).await.unwrap() else { panic!() };
+    assert!(settled(&cx, &switch, &off, &again).await.unwrap().was_so);
+    switch.delete(&cx, &off, &again).await.unwrap();
+    assert_eq!((world.changes(), status(&world).as_str()), (before, "off"));
+    // Started by a run of its own; the machine is the one that was stopped.
+    let on = PowerSpec::on(made.id);
+    build(&world.host, &world.cx("on"), &switch, &on).await;
+    let machines = Server::new(&world.hetzner);
+    let same = ExternalId::new(made.id.to_string());
+    let kept = settled(&world.cx("machine"), &machines, &agent(), &same).await.unwrap();
+    assert_eq!(kept, made);
+    // What this step has stopped is started again when it is undone, once.
+    build(&world.host, &world.cx("off2"), &switch, &off).await;
+    gone(&world.cx("off"), &switch, &off, &id).await;
+    assert_eq!(status(&world), "running");
+    check(&world);
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_listen_gets_its_power_cut_after_its_grace() {
+    let world = World::start();
+    let made = machine(&world).await;
+    world.server.with(|sim| sim.set_deaf("agent-7"));
+    let switch = ServerPower::new(&world.hetzner);
+    let off = PowerSpec::off(made.id);
+    let cx = world.cx("off");
+    let intent = world.host.intend(&cx, &switch, &off);
+    let id = switch.create(&cx, &off, &intent).await.unwrap();
+    let before = world.changes();
+    assert!(matches!(switch.ready(&cx, &off, &id).await.unwrap(), Readiness::NotYet { .. }));
+    assert_eq!((world.changes(), status(&world).as_str()), (before, "running"), "it has a minute");
+    settled(&world.late("off"), &switch, &off, &id).await.unwrap();
+    assert_eq!((world.changes(), status(&world).as_str()), (before + 1, "off"));
+    // Undoing a start asks first, and cuts the power of what does not listen.
+    let on = PowerSpec::on(made.id);
+    let (id, _) = build(&world.host, &world.cx("on"), &switch, &on).await;
+    let asked = switch.delete(&world.cx("on"), &on, &id).await.unwrap_err();
+    assert_eq!(asked.verdict(), &Verdict::Retry { after: Some(Duration::from_secs(60)) });
+    assert_eq!(status(&world), "running");
+    gone(&world.cx("on"), &switch, &on, &id).await;
+    assert_eq!(status(&world), "off");
+    check(&world);
+}
+
+#[tokio::test]
+async fn a_machine_that_may_still_go_down_is_not_taken_for_running() {
+    let world = World::start();
+    let made = machine(&world).await;
+    world.server.with(|sim| sim.set_deaf("agent-7"));
+    let switch = ServerPower::new(&world.hetzner);
+    let (cx, off) = (world.cx("off"), PowerSpec::off(made.id));
+    let intent = world.host.intend(&cx, &switch, &off);
+    let id = switch.create(&cx, &off, &intent).await.unwrap();
+    // Asked to shut down a moment ago: it runs, and may be off in a moment.
+    let error = switch.delete(&cx, &off, &id).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("switching", Effect::Unknown));
+    let after = provision_core::clock::Clock::wall(&provision_core::clock::SystemClock)
+        .plus(Duration::from_secs(120));
+    let host = world.host.clone().with_now(after);
+    switch.delete(&host.context(crate::hetzner::run(1), "off"), &off, &id).await.unwrap();
+    assert_eq!(status(&world), "running");
+}
+
+#[tokio::test]
+async fn a_switch_whose_action_fails_is_broken() {
+    let world = World::start();
+    let made = machine(&world).await;
+    let switch = ServerPower::new(&world.hetzner);
+    let off = PowerSpec::off(made.id).with_grace(Duration::ZERO);
+    world.server.with(|sim| sim.fail_next("stop_server", "timeout"));
+    let cx = world.cx("off");
+    let intent = world.host.intend(&cx, &switch, &off);
+    let id = switch.create(&cx, &off, &intent).await.unwrap();
+    let look = switch.ready(&cx, &off, &id).await.unwrap();
+    assert_eq!(look, Readiness::Broken { code: "action_timeout".to_owned() });
+    let nobody = PowerSpec::on(7);
+    let intent = world.host.intend(&cx, &switch, &nobody);
+    let error = switch.create(&cx, &nobody, &intent).await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("not_found", &Verdict::Permanent));
+}
+
+#[tokio::test]
+async fn a_type_is_changed_while_the_machine_is_off_and_goes_back() {
+    let world = World::at_speed(0.01);
+    let made = machine(&world).await;
+    let (types, cx) = (ServerType::new(&world.hetzner), world.cx("type"));
+    let spec = ChangeTypeSpec::new(made.id, "cx23", "cx33");
+    let intent = world.host.intend(&cx, &types, &spec);
+    let error = types.create(&cx, &spec, &intent).await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("server_not_stopped", &Verdict::Permanent));
+    assert!(error.hint().unwrap().contains("power"));
+    let switch = ServerPower::new(&world.hetzner);
+    build(&world.host, &world.cx("off"), &switch, &PowerSpec::off(made.id)).await;
+    let (id, changed) = build(&world.host, &cx, &types, &spec).await;
+    assert_eq!(changed.server_type, "cx33");
+    gone(&cx, &types, &spec, &id).await;
+    // With its disk it cannot go back: a person has to say what then.
+    let grown = spec.clone().with_disk();
+    let (id, _) = build(&world.host, &cx, &types, &grown).await;
+    let error = types.delete(&cx, &grown, &id).await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("invalid_server_type", &Verdict::Permanent));
+    check(&world);
+}
+
+#[tokio::test]
+async fn a_machine_is_made_anew_once() {
+    let world = World::at_speed(0.01);
+    let made = machine(&world).await;
+    let (rebuild, cx) = (Rebuild::new(&world.hetzner), world.cx("anew"));
+    let spec = RebuildSpec::new(made.id, "ubuntu-24.04");
+    let (id, _) = build(&world.host, &cx, &rebuild, &spec).await;
+    // A later attempt that does not know how the call ended finds it, and no other step does.
+    let intent = world.host.intend(&cx, &rebuild, &spec);
+    let memory = provision_core::context::Memory {
+        intent: Some(provision_core::resource::IntentRecord {
+            at: provision_core::Timestamp::from_millis(intent.record().at.as_millis() - 2_000),
+            ..intent.record().clone()
+        }),
+        unknown: true,
+        may_exist: true,
+        ..Default::default()
+    };
+    let again = world.host.attempt(crate::hetzner::run(1), "anew", 2, memory);
+    assert_eq!(rebuild.find(&again, &spec).await.unwrap(), Found::Ours(id.clone()));
+    assert_eq!(rebuild.find(&world.cx("other"), &spec).await.unwrap(), Found::Absent);
+    let before = world.changes();
+    rebuild.delete(&cx, &spec, &id).await.unwrap();
+    assert_eq!(world.changes(), before, "nothing brings a disk back");
+    check(&world);
+}
+
+#[tokio::test]
+async fn prices_are_the_providers() {
+    let world = World::start();
+    let prices = ReadPrices::new(&world.hetzner).run(&world.cx("prices"), ()).await.unwrap();
+    let cost = prices.server("cx23", "fsn1").unwrap();
+    assert_eq!((cost.milli, cost.currency.as_str(), cost.per), (3_490, "EUR", CostPer::Month));
+    assert_eq!(prices.volume(50).milli, 2_200);
+    assert_eq!(prices.server("cx23", "moon"), None);
+    check(&world);
+}
+
+// covers: R2-25
+#[test]
+fn a_machine_that_is_off_costs_as_much_and_the_ledger_says_so() {
+    paused(async {
+        let stage = Stage::set(OnMachine, Build::GOES_WELL).await;
+        let run = stage.start().await;
+        assert!(matches!(ended(&run).await, Outcome::Succeeded(_)));
+        assert_eq!(stage.server.with(|sim| sim.status("client-a")).as_deref(), Some("off"));
+        let rows = stage.alive(run.id()).await;
+        let cost = |kind: &str| {
+            let row = rows.iter().find(|row| row.kind == kind).unwrap();
+            assert_eq!((row.state, row.until), (ResourceState::Alive, None), "{kind}");
+            row.cost.as_ref().map(|cost| cost.milli)
+        };
+        assert_eq!((cost("server"), cost("volume")), (Some(3_490), Some(2_200)));
+        stage.close().await;
+    });
+}
