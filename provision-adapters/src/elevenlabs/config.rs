@@ -101,6 +101,8 @@ impl ElevenLabsConfig {
     }
 
     /// Sets the longest time for one call. Default 5 min; a call that is cut may have been paid.
+    ///
+    /// The step's attempt time-out has to be longer; it is 15 min unless set.
     #[must_use]
     pub fn with_call_within(mut self, time: Duration) -> Self {
         self.call_within = time;

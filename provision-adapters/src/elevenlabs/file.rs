@@ -19,7 +19,7 @@ const PART: &str = ".part-";
 /// Stores audio in a folder of this machine.
 ///
 /// A file is written beside its place, synced, and moved there when it is complete; a crash leaves
-/// the whole object or none.
+/// the whole object or none. Names that end in `.receipt.json` or contain `.part-` are its own.
 #[derive(Debug, Clone)]
 pub struct FileSink {
     root: PathBuf,

@@ -11,7 +11,7 @@ use provision_adapters::{
     },
 };
 use provision_core::{
-    By, Effect, ExternalId, Found, Outcome, Resource, StepContext, StepError, Verdict,
+    By, Effect, ExternalId, Found, Outcome, Resource, RunStatus, StepContext, StepError, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -332,6 +332,16 @@ fn a_run_that_stood_still_for_91_days_uses_another_key() {
         let run = stage.start().await;
         stage.pass(Duration::from_secs(2)).await;
         stage.engine.pause(run.id(), By::default()).await.unwrap();
+        // No call is under way when the time leaps.
+        for _ in 0..100 {
+            let head = stage.engine.snapshot(run.id()).await.unwrap().head;
+            if head.status == RunStatus::Paused && head.owner.is_none() {
+                break;
+            }
+            stage.pass(Duration::from_secs(1)).await;
+        }
+        let head = stage.engine.snapshot(run.id()).await.unwrap().head;
+        assert_eq!((head.status, head.owner.is_some()), (RunStatus::Paused, false));
         // In one leap, as for a machine that slept: not poll by poll.
         tokio::time::advance(Duration::from_secs(91 * 24 * 3_600)).await;
         stage.pass(Duration::from_secs(1)).await;
