@@ -86,6 +86,7 @@ pub enum Seam {
 }
 
 /// What the engine knows of earlier attempts of the same generation when an attempt begins.
+#[allow(clippy::struct_excessive_bools, reason = "facts about earlier attempts, each read alone")]
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// The intent, once recorded.

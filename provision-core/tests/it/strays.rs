@@ -13,6 +13,8 @@ use provision_core::{
     store::StateStore,
 };
 
+use tokio::task::JoinSet;
+
 use crate::yard::{How, Pass, Plot, Yard};
 
 const ONE: SagaId<String, String> = SagaId::new("one", 1);
@@ -401,7 +403,8 @@ async fn a_run_that_is_driven_again_takes_nothing_that_is_being_removed() {
     let worker = engine.spawn_worker(config());
     let run = landed_late(&yard, &engine).await;
     yard.world().deletes.push_back(How::Slow(20));
-    let watch = tokio::spawn({
+    let mut watch = JoinSet::new();
+    watch.spawn({
         let engine = engine.clone();
         async move { engine.watch_ledger(20).await.unwrap() }
     });
@@ -410,7 +413,7 @@ async fn a_run_that_is_driven_again_takes_nothing_that_is_being_removed() {
     sleep(secs(10)).await;
     assert_eq!((yard.ids(), yard.log()), (vec!["late".to_owned()], vec!["create x".to_owned()]));
     assert_eq!(run.output().await.unwrap(), "t1");
-    assert_eq!(watch.await.unwrap(), 1);
+    assert_eq!(watch.join_all().await, [1]);
     assert_eq!(yard.ids(), ["t1"]);
     assert_eq!(yard.log(), ["create x", "delete late", "create x"]);
     worker.stop().await;
@@ -448,14 +451,15 @@ async fn a_sweep_that_comes_late_leaves_what_a_run_lives_with_again() {
     let run = landed_late(&yard, &engine).await;
     // What the sweep has listed is recovered before it deletes.
     yard.world().listed_for = secs(60);
-    let sweep = tokio::spawn({
+    let mut sweep = JoinSet::new();
+    sweep.spawn({
         let engine = engine.clone();
-        async move { engine.sweep(true).await.unwrap() }
+        async move { engine.sweep(true).await.unwrap().strays }
     });
     sleep(secs(2)).await;
     engine.redrive(run.id(), By::default()).await.unwrap();
     assert_eq!(run.output().await.unwrap(), "late");
-    assert_eq!(sweep.await.unwrap().strays, []);
+    assert_eq!(sweep.join_all().await, [vec![]]);
     assert_eq!(yard.ids(), ["late"]);
     worker.stop().await;
 }

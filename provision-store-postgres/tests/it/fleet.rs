@@ -8,7 +8,7 @@ use provision_testkit::fleet::{self, Site};
 use crate::{given::Schema, kill::child};
 
 /// Set in children; its value is the folder they work in.
-const CHILD: &str = "PROVISION_POSTGRES_TEST_FLEET";
+pub(crate) const CHILD: &str = "PROVISION_POSTGRES_TEST_FLEET";
 
 struct OnServer {
     schema: Arc<Schema>,
@@ -42,9 +42,15 @@ async fn child_works() {
     let folder = Path::new(&folder);
     let place = fs::read_to_string(folder.join("place")).unwrap();
     let (name, notify) = place.split_once('\n').unwrap();
-    let schema = Arc::new(Schema::of_parent(name.to_owned()).unwrap());
-    let site = OnServer { schema, notify: notify == "true" };
-    fleet::work(site.store().await, folder).await;
+    let schema = Schema::of_parent(name.to_owned()).unwrap();
+    let config = schema.config().with_notify(notify == "true");
+    // A host waits for a server that is away.
+    let mut opened = config.clone().open().await;
+    while opened.as_ref().is_err_and(|error| error.is_transient()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        opened = config.clone().open().await;
+    }
+    fleet::work(opened.unwrap(), folder).await;
 }
 
 fn folder() -> tempfile::TempDir {
@@ -71,6 +77,7 @@ async fn the_runs_of_a_killed_worker_are_taken_over_in_time() {
     for notify in [true, false] {
         let Some(site) = OnServer::new(notify) else { return };
         let times = (Duration::from_secs(1), Duration::from_millis(300));
-        fleet::check_takeovers(&site, folder().path(), times).await;
+        let (median, longest) = fleet::check_takeovers(&site, folder().path(), times).await;
+        println!("taken over: p50 {median:?}, longest {longest:?}, lease and poll {times:?}");
     }
 }

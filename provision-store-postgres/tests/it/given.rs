@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
 /// Where the tests look for a server.
-const URL: &str = "PROVISION_TEST_POSTGRES_URL";
+pub(crate) const URL: &str = "PROVISION_TEST_POSTGRES_URL";
 
 /// The server's address; `None`, said aloud, where there is none.
 pub(crate) fn url() -> Option<String> {

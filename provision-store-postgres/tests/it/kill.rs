@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     crash_matrix::{OnServer, pool},
-    given::{Schema, is_long},
+    given::{Schema, URL, is_long, url},
 };
 
 /// Set in children; its value is the directory they work in.
@@ -31,9 +31,15 @@ const MISSED: &str = "no child came to this point";
 
 /// Starts this test binary again, to run one test with a variable set.
 pub(crate) fn child(test: &str, variable: &str, path: &Path) -> Child {
+    child_on(test, variable, path, &url().unwrap())
+}
+
+/// The same, on another server.
+pub(crate) fn child_on(test: &str, variable: &str, path: &Path, url: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(variable, path)
+        .env(URL, url)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()

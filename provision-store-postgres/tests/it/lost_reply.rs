@@ -22,17 +22,17 @@ use tokio::{
 use crate::given::Schema;
 
 /// A way to the server that can lose answers.
-struct Proxy {
-    url: String,
+pub(crate) struct Proxy {
+    pub(crate) url: String,
     /// The next answer is read from the server and thrown away, and its connection is cut.
-    cut: Arc<AtomicBool>,
+    pub(crate) cut: Arc<AtomicBool>,
     /// So many answers inside a transaction are left: the last one is kept back, and its connection
     /// stands still.
     left: Arc<AtomicU32>,
 }
 
 impl Proxy {
-    async fn before(url: &str) -> Self {
+    pub(crate) async fn before(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (head, at) = url.rsplit_once('@').unwrap();
@@ -42,7 +42,8 @@ impl Proxy {
         let orders = (Arc::clone(&cut), Arc::clone(&left));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
+                // While the server is away, so is the way to it.
+                let Ok(server) = TcpStream::connect(&server).await else { continue };
                 tokio::spawn(carry(client, server, orders.clone()));
             }
         });

@@ -13,6 +13,7 @@
     reason = "these are tests; some start processes and measure time"
 )]
 
+mod chaos;
 mod conformance;
 mod crash_matrix;
 mod damage;
@@ -26,6 +27,7 @@ mod opening;
 mod orders;
 mod pools;
 mod roles;
+mod server;
 mod takeover;
 mod views;
 mod waking;

@@ -65,8 +65,9 @@ fn kill_hosts(folder: &Path, lane: u32) {
         let mut host = child(test, CHILD, folder);
         let lines = BufReader::new(host.stdout.take().unwrap()).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == OPEN), "the host takes no orders");
-        // An order takes a few milliseconds: its insert, its start and its commit are all met.
-        std::thread::sleep(Duration::from_micros(u64::from(kill * HOSTS + lane) * 173 % 20_000));
+        // An order takes milliseconds, or tens of them on a busy machine: its insert, its start and
+        // its commit are all met.
+        std::thread::sleep(Duration::from_micros(u64::from(kill * HOSTS + lane) * 1_973 % 80_000));
         host.kill().unwrap();
         assert!(!host.wait().unwrap().success());
     }
@@ -104,7 +105,7 @@ async fn two_hundred_kills_lose_no_order_and_start_none_twice() {
             None => break,
         }
     }
-    assert!(orders.len() > (HOSTS * KILLS / 4) as usize, "only {} orders", orders.len());
+    assert!(orders.len() > (KILLS / 2) as usize, "only {} orders", orders.len());
     assert_eq!(orders.len(), keys.len());
     let all = |keys: Vec<String>| keys.into_iter().collect::<BTreeSet<_>>();
     assert_eq!(all(orders), all(keys));

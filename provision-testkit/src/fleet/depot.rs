@@ -111,9 +111,17 @@ impl Depot {
     }
 
     fn all(&self) -> Vec<(ExternalId, Kept)> {
+        self.all_of("")
+    }
+
+    /// Those whose id begins so: an id begins with that of the run that made it.
+    fn all_of(&self, beginning: &str) -> Vec<(ExternalId, Kept)> {
         let mut all = Vec::new();
         for entry in fs::read_dir(self.folder.join("boxes")).unwrap() {
             let entry = entry.unwrap();
+            if !entry.file_name().to_string_lossy().starts_with(beginning) {
+                continue;
+            }
             match fs::read(entry.path()) {
                 Ok(text) => {
                     let id = ExternalId::new(entry.file_name().to_string_lossy());
@@ -148,7 +156,8 @@ impl Resource for Depot {
     async fn find(&self, cx: &StepContext, order: &Order) -> Result<Found, StepError> {
         self.note("find", &order.name);
         let mark = cx.mark();
-        let mut ours = self.all().into_iter().filter(|(_, kept)| kept.mark == mark);
+        let of_run = self.all_of(&format!("{}_", mark.run()));
+        let mut ours = of_run.into_iter().filter(|(_, kept)| kept.mark == mark);
         let Some((first, _)) = ours.next() else { return Ok(Found::Absent) };
         let others: Vec<_> = ours.collect();
         if others.is_empty() {
@@ -171,7 +180,8 @@ impl Resource for Depot {
             if first {
                 sleep(Duration::from_millis(order.before_ms)).await;
             }
-            let id = ExternalId::new(uuid::Uuid::now_v7().to_string());
+            let id = format!("{}_{}", kept.mark.run(), uuid::Uuid::now_v7());
+            let id = ExternalId::new(id);
             let draft = self.folder.join("drafts").join(id.as_str());
             fs::write(&draft, serde_json::to_vec(&kept).unwrap()).unwrap();
             fs::rename(draft, self.path(&id)).unwrap();

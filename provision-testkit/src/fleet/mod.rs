@@ -24,8 +24,8 @@ use provision_core::{
 };
 use provision_core::{Timestamp, clock::Clock as _};
 pub use scenes::{
-    a_frozen_worker_makes_nothing_twice, a_killed_workers_runs_are_taken_over,
-    a_stopping_worker_hands_over, check_takeovers,
+    Crew, a_frozen_worker_makes_nothing_twice, a_killed_workers_runs_are_taken_over,
+    a_stopping_worker_hands_over, check_takeovers, everything_ends_well,
 };
 use serde::{Deserialize, Serialize};
 

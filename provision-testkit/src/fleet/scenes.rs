@@ -48,36 +48,45 @@ fn each_once(depot: &Depot, orders: usize) {
 /// waiting for its leases.
 pub async fn a_stopping_worker_hands_over<S: Site>(site: &S, folder: &Path) {
     let lease = Duration::from_secs(60);
-    let times = Times { lease, poll: ms(200), grace: ms(3_000) };
-    times.write(folder);
+    Times { lease, poll: ms(200), grace: ms(3_000) }.write(folder);
     let (depot, engine) = (Depot::at(folder), engine(site.store().await, folder).await);
     let mut worker = Process::start(site, folder);
-    let brief = start(&engine, Order::unanswered("brief", ms(1_500))).await;
-    let long = start(&engine, Order::late("long", ms(25_000))).await;
-    until("both calls are open", LONG, async || depot.is_held("brief") && depot.is_held("long"))
-        .await;
-    let mut idle = Vec::new();
-    for number in 0..8 {
-        idle.push(start(&engine, Order::prompt(format!("idle-{number}"))).await);
-    }
+    let (runs, idle) = busy(&engine, &depot).await;
     worker.signal("TERM");
-    let is_free = async || held(&engine, &idle).await == 0;
-    let free = until("what has no call is free", LONG, is_free).await;
-    assert!(free < ms(1_000), "{free:?}");
-    let runs = [brief, long];
-    until("what ends in time is free", LONG, async || held(&engine, &runs[..1]).await == 0).await;
-    assert!(depot.boxes().contains_key("brief"), "its call was not cut");
+    lets_go_of(&engine, &idle, &runs).await;
     assert!(worker.ended(LONG).await.success());
+    assert!(depot.boxes().contains_key("brief"), "its call was not cut");
     assert_eq!(held(&engine, &runs).await, 0, "no lease is left behind");
     let cut = engine.failures(runs[1].id()).await.unwrap();
     assert_eq!(cut.len(), 1, "the open call was cut at the deadline: {cut:?}");
-    let next = Process::start(site, folder);
     let taken = now();
+    let next = Process::start(site, folder);
     all_succeed(&engine, &runs).await;
     all_succeed(&engine, &idle).await;
     assert!(now().since(taken) < lease / 2, "nobody waited for a lease");
     each_once(&depot, 10);
     drop(next);
+}
+
+/// A run whose call ends soon, one whose call does not, and some that are just begun.
+async fn busy(engine: &Engine, depot: &Depot) -> ([RunHandle<String>; 2], Vec<RunHandle<String>>) {
+    let brief = start(engine, Order::unanswered("brief", ms(1_500))).await;
+    let long = start(engine, Order::late("long", ms(25_000))).await;
+    until("both calls are open", LONG, async || depot.is_held("brief") && depot.is_held("long"))
+        .await;
+    let mut idle = Vec::new();
+    for number in 0..8 {
+        idle.push(start(engine, Order::prompt(format!("idle-{number}"))).await);
+    }
+    ([brief, long], idle)
+}
+
+/// First of what has no call open, then of the call that ends in time.
+async fn lets_go_of(engine: &Engine, idle: &[RunHandle<String>], open: &[RunHandle<String>; 2]) {
+    let is_free = async || held(engine, idle).await == 0;
+    let free = until("what has no call is free", LONG, is_free).await;
+    assert!(free < ms(1_000), "{free:?}");
+    until("what ends in time is free", LONG, async || held(engine, &open[..1]).await == 0).await;
 }
 
 /// S6, S11: a worker that stands still past its lease inside of two creates, one of which the
@@ -167,11 +176,86 @@ const KILLS: usize = 6;
 /// with other tests.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// The same, with a bound: lease, poll and a while. Prints the times.
-pub async fn check_takeovers<S: Site>(site: &S, folder: &Path, times: (Duration, Duration)) {
+/// The same, with a bound: lease, poll and a while. Answers the median and the longest.
+pub async fn check_takeovers<S: Site>(
+    site: &S,
+    folder: &Path,
+    times: (Duration, Duration),
+) -> (Duration, Duration) {
     let taken = a_killed_workers_runs_are_taken_over(site, folder, times, KILLS).await;
-    let at = |percent: usize| taken[(taken.len() - 1) * percent / 100];
-    let (median, last, count) = (at(50), at(100), taken.len());
-    println!("taken over: p50 {median:?}, longest {last:?} of {count}, lease and poll {times:?}");
-    assert!(last < times.0 + times.1 + SLACK, "{taken:?}");
+    let longest = taken[taken.len() - 1];
+    assert!(longest < times.0 + times.1 + SLACK, "{taken:?}");
+    (taken[taken.len() / 2], longest)
+}
+
+/// The workers of a scene, while faults go on around them.
+#[derive(Debug)]
+pub struct Crew<'a, S: Site> {
+    site: &'a S,
+    folder: &'a Path,
+    workers: Vec<Process>,
+}
+
+impl<S: Site> Crew<'_, S> {
+    /// One worker gets SIGKILL, and another one starts in its place.
+    pub fn replace_one(&mut self) {
+        drop(self.workers.remove(0));
+        self.workers.push(Process::start(self.site, self.folder));
+    }
+
+    /// One worker stands still for so long.
+    pub async fn freeze_one(&mut self, time: Duration) {
+        self.workers[0].signal("STOP");
+        sleep(time).await;
+        self.workers[0].signal("CONT");
+    }
+}
+
+/// How long the last run may take after the last fault.
+const HEALED_MAX: Duration = Duration::from_secs(60);
+
+/// S18, S19, L1: two workers drive so many runs, which are started one after the other, while
+/// `faults` goes on. Whatever it does to the store and the workers: every run succeeds within a
+/// minute of its end, each makes one thing, and no trouble of the store is counted as an attempt.
+/// Answers how long the last run took after the last fault.
+pub async fn everything_ends_well<S: Site>(
+    site: &S,
+    folder: &Path,
+    runs: usize,
+    faults: impl AsyncFnOnce(&mut Crew<'_, S>),
+) -> Duration {
+    Times { lease: ms(2_000), poll: ms(200), grace: ms(1_000) }.write(folder);
+    let (depot, engine) = (Depot::at(folder), engine(site.store().await, folder).await);
+    let workers = (0..2).map(|_| Process::start(site, folder)).collect();
+    let mut crew = Crew { site, folder, workers };
+    let starts = async {
+        let mut started = Vec::new();
+        for number in 0..runs {
+            let order = Order::late(format!("order-{number}"), ms(30));
+            until("a start is answered", LONG, async || {
+                let start = engine.start(DELIVER, &order).key(&order.name);
+                start.await.map(|run| started.push(run)).is_ok()
+            })
+            .await;
+            sleep(ms(15)).await;
+        }
+        started
+    };
+    let (started, ()) = tokio::join!(starts, faults(&mut crew));
+    let healed = now();
+    all_succeed(&engine, &started).await;
+    let took = now().since(healed);
+    assert!(took < HEALED_MAX, "{took:?}");
+    each_once(&depot, runs);
+    for run in &started {
+        no_trouble_of_the_store_is_counted(&engine, run).await;
+    }
+    took
+}
+
+async fn no_trouble_of_the_store_is_counted(engine: &Engine, run: &RunHandle<String>) {
+    for attempt in engine.failures(run.id()).await.unwrap() {
+        let code = attempt.failure.code.to_string();
+        assert!(!code.starts_with("postgres_") && !code.starts_with("redis_"), "{attempt:?}");
+    }
 }

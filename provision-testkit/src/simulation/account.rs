@@ -423,13 +423,16 @@ impl Account {
     fn reopened(&mut self, path: &str) {
         let stands = self.standing(path) != Effect::None;
         let each = self.is_each(path);
+        let sleeps = self.is_sleep(path);
         let step = self.step(path);
         let generation = step.generation;
+        // S10: what was sent once under a key is never sent under it with another body.
+        let sent = step.begun && !sleeps;
         match (step.back, step.ahead) {
             _ if each => *step = StepAccount::fresh(generation),
             (Back::Done, _) => *step = StepAccount::fresh(generation + 1),
             (_, Ahead::Succeeded) => step.back = Back::None,
-            _ if !stands => *step = StepAccount::fresh(generation + u32::from(step.begun)),
+            _ if !stands => *step = StepAccount::fresh(generation + u32::from(sent)),
             _ => (step.back, step.ahead) = (Back::None, Ahead::Waiting),
         }
     }
@@ -489,6 +492,10 @@ impl Account {
             }
         }
         self.ended = Some(status);
+    }
+
+    fn is_sleep(&self, path: &str) -> bool {
+        self.shape.node(path).is_some_and(|node| matches!(node.what, What::Sleep(_)))
     }
 
     fn is_each(&self, path: &str) -> bool {
