@@ -92,7 +92,7 @@ async fn whole(store: &dyn StateStore, known: &Known) {
     }
 }
 
-// covers: S1, S18, S19
+// covers: S1, S18, S19, R1-09
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_and_started_again_loses_nothing_that_was_answered() {
     let Some(mut server) = Server::start("") else { return };

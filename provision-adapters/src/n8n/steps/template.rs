@@ -261,7 +261,6 @@ mod tests {
         }
     }
 
-    // covers: R1-85
     #[test]
     fn a_template_is_checked_when_it_is_read() {
         let node = |name: &str| serde_json::json!({"name": name, "type": "n8n-nodes-base.noOp", "typeVersion": 1});
