@@ -280,7 +280,9 @@ async fn what_a_run_has_adopted_and_kept_is_spared_until_that_run_is_torn_down()
     let yard = Yard::new();
     let keeps = Saga::define(TWO, |s| {
         s.on_failure(OnFailure::Keep);
-        let node = s.resource("r", yard.clone()).adopt(AdoptPolicy::Use);
+        let own = s.resource("own", yard.clone());
+        let own = own.input((), |name: &String, ()| format!("{name}-own"));
+        let node = s.resource("r", yard.clone()).adopt(AdoptPolicy::Use).after(own);
         let plot = node.input((), |name: &String, ()| name.clone());
         s.step("f", Pass::failing(), NothingToUndo).input(plot, |_, plot| plot)
     });
@@ -295,10 +297,13 @@ async fn what_a_run_has_adopted_and_kept_is_spared_until_that_run_is_torn_down()
     engine.tear_down(maker.id(), By::default()).await.unwrap();
     sleep(secs(60)).await;
     let Outcome::Parked(failure, _) = maker.outcome().await.unwrap() else { panic!() };
-    assert_eq!((failure.code.as_str(), yard.ids()), ("adopted", vec!["t1".to_owned()]));
+    assert_eq!(
+        (failure.code.as_str(), yard.ids()),
+        ("adopted", vec!["t1".to_owned(), "t2".to_owned()])
+    );
     engine.tear_down(user.id(), By::default()).await.unwrap();
     sleep(secs(60)).await;
-    assert_eq!(user.outcome().await.unwrap(), Outcome::TornDown);
+    assert_eq!((user.outcome().await.unwrap(), yard.ids()), (Outcome::TornDown, vec!["t1".into()]));
     engine.retry(maker.id(), By::default()).await.unwrap();
     sleep(secs(60)).await;
     assert_eq!((maker.outcome().await.unwrap(), yard.ids()), (Outcome::TornDown, vec![]));
