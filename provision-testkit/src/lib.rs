@@ -15,5 +15,6 @@ pub mod fleet;
 pub mod harness;
 mod rng;
 pub mod simulation;
+pub mod skips;
 pub mod solo;
 pub mod suite;

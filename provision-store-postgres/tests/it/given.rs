@@ -20,8 +20,7 @@ pub(crate) const URL: &str = "PROVISION_TEST_POSTGRES_URL";
 pub(crate) fn url() -> Option<String> {
     let url = std::env::var(URL).ok();
     if url.is_none() {
-        let ci = std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
-        assert!(!ci, "{URL} is not set: these tests are not skipped in CI");
+        provision_testkit::skips::refused_in_ci(&format!("{URL} is not set"));
         println!("SKIPPED: {URL} is not set");
     }
     url

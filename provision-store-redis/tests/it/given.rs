@@ -21,8 +21,7 @@ pub(crate) fn url() -> Option<&'static str> {
     let found = FOUND.get_or_init(|| {
         let found = std::env::var(URL).ok();
         if found.is_none() {
-            let ci = std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
-            assert!(!ci, "{URL} is not set: these tests are not skipped in CI");
+            provision_testkit::skips::refused_in_ci(&format!("{URL} is not set"));
             // Not by a macro, whose words the test runner keeps to itself when a test passes.
             let words = format!("skipped: {URL} is not set; see `cargo xtask services run`\n");
             std::io::stderr().write_all(words.as_bytes()).unwrap();

@@ -30,8 +30,7 @@ impl Server {
             .into_iter()
             .find(|file| file.is_file());
         let Some(_) = binary else {
-            let ci = std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
-            assert!(!ci, "no redis-server to start: these tests are not skipped in CI");
+            provision_testkit::skips::refused_in_ci("no redis-server to start");
             std::io::stderr().write_all(b"skipped: no redis-server to start\n").unwrap();
             return None;
         };

@@ -18,8 +18,7 @@ const REDIS: &str = "PROVISION_TEST_REDIS_URL";
 fn server(variable: &str) -> Option<String> {
     let url = std::env::var(variable).ok();
     if url.is_none() {
-        let ci = std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
-        assert!(!ci, "{variable} is not set: these tests are not skipped in CI");
+        provision_testkit::skips::refused_in_ci(&format!("{variable} is not set"));
         println!("SKIPPED: {variable} is not set");
     }
     url
