@@ -134,16 +134,17 @@ impl Hetzner {
             let page = request.clone().query("page", number.to_string());
             let page: Page<T> = self.call(cx, Call::read(operation), page).await?;
             all.extend(page.all);
-            match page.meta.pagination.next_page {
-                Some(next) if next > number => number = next,
-                Some(_) => break,
-                None => return Ok(all),
+            match page.meta.pagination.map(|page| page.next_page) {
+                Some(Some(next)) if next > number => number = next,
+                Some(None) => return Ok(all),
+                // An answer that does not say whether it is the last page says nothing of the end.
+                Some(Some(_)) | None => break,
             }
         }
         // Half a listing proves nothing about what is absent.
         Err(StepError::retry(operation)
             .with_code("endless_listing")
-            .with_message("the pages of the listing do not end"))
+            .with_message("the pages of the listing do not come to an end"))
     }
 
     /// GET /{kind}?name=: names are unique in a project and compared as a whole.
@@ -219,6 +220,17 @@ impl Hetzner {
         let request = Request::get(&path(&["pricing"]));
         let shown: One<PricingShown> = self.call(cx, Call::read("read prices"), request).await?;
         Ok(shown.one)
+    }
+
+    /// GET /actions/{id}.
+    pub(crate) async fn action(
+        &self,
+        cx: &StepContext,
+        id: u64,
+    ) -> Result<Option<Action>, StepError> {
+        let request = Request::get(&path(&["actions", &id.to_string()]));
+        let found: Option<Taken> = self.look(cx, Call::read("look at action"), request).await?;
+        Ok(found.and_then(|found| found.action))
     }
 
     /// GET /servers/{id}/actions: the latest ones first; empty when the server is gone.

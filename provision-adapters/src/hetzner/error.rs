@@ -75,11 +75,11 @@ fn repeated(code: &str) -> Option<Opinion> {
         "resource_unavailable" => capacity("resource_unavailable"),
         "placement_error" => capacity("placement_error"),
         "no_space_left_in_location" => capacity("no_space_left_in_location"),
-        // It may be so because of a call of ours whose answer was lost.
+        // S11: this call has done nothing. Whether an earlier one of ours has, its own end says.
         "firewall_already_applied"
         | "server_already_added"
         | "server_already_attached"
-        | "volume_already_attached" => Opinion::unknown("already_attached")
+        | "volume_already_attached" => Opinion::retry_after("already_attached", LOCKED_WAIT)
             .with_hint("it is attached already, maybe to another server"),
         "conflict" => Opinion::unknown("conflict"),
         "service_error" => Opinion::unknown("service_error"),
@@ -172,7 +172,7 @@ mod tests {
             (422, "unsupported_error", none, Verdict::Permanent, "unsupported_error"),
             (422, "service_error", unknown, soon.clone(), "service_error"),
             (422, "resource_in_use", none, retry(5), "resource_in_use"),
-            (422, "volume_already_attached", unknown, soon.clone(), "already_attached"),
+            (422, "volume_already_attached", none, retry(5), "already_attached"),
             (423, "locked", none, retry(5), "locked"),
             (423, "protected", none, Verdict::Operator, "protected"),
             (500, "server_error", unknown, soon.clone(), "server_error"),

@@ -1,7 +1,7 @@
 //! Wire types: only the fields that are used. What a create answers besides, such as a root
 //! password, is not read at all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -79,12 +79,12 @@ pub(crate) struct Page<T> {
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Meta {
     #[serde(default)]
-    pub(crate) pagination: Pagination,
+    pub(crate) pagination: Option<Pagination>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Pagination {
-    #[serde(default)]
+    /// Null on the last page.
     pub(crate) next_page: Option<u32>,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct ActionOn {
     pub(crate) kind: String,
 }
 
-/// What a command has set off; a password that comes with it is not read.
+/// What a command has set off, or an action that was asked for; a password that comes with it is not read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Taken {
     #[serde(default)]
@@ -126,9 +126,11 @@ pub(crate) struct Taken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ActionStatus {
-    Running,
     Success,
     Error,
+    /// A word that is not known says of no end.
+    #[serde(other)]
+    Running,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,6 +199,9 @@ pub(crate) struct ServerShown {
     pub(crate) server_type: Named,
     /// Datacenters are gone from the API since 2026-07-01.
     pub(crate) location: Named,
+    /// Gone where the provider has removed the image since.
+    #[serde(default)]
+    pub(crate) image: Option<ImageShown>,
 }
 
 impl Thing for ServerShown {
@@ -212,6 +217,21 @@ impl Thing for ServerShown {
 
     fn is_going(&self) -> bool {
         self.status == ServerStatus::Deleting
+    }
+}
+
+/// Images of the provider's have names; those that were taken of servers have an id only.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ImageShown {
+    pub(crate) id: u64,
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+}
+
+impl ImageShown {
+    /// Whether it is the image that was ordered, by name or by id.
+    pub(crate) fn is(&self, wanted: &str) -> bool {
+        self.name.as_deref() == Some(wanted) || self.id.to_string() == wanted
     }
 }
 
@@ -296,15 +316,37 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// The same rule with its addresses in order, each once.
+    /// The same rule as any other way of writing it: its addresses in their shortest form and in
+    /// order, each once, and a range of one port as that port.
     pub(crate) fn normal(&self) -> Self {
         let mut rule = self.clone();
+        rule.port = rule.port.as_deref().map(normal_port);
         for list in [&mut rule.source_ips, &mut rule.destination_ips] {
+            list.iter_mut().for_each(|network| *network = normal_network(network));
             list.sort();
             list.dedup();
         }
         rule
     }
+}
+
+/// What cannot be read stays as it is.
+fn normal_network(text: &str) -> String {
+    let read = || {
+        let (address, bits) = text.split_once('/')?;
+        let (address, bits) = (address.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?);
+        Some(format!("{address}/{bits}"))
+    };
+    read().unwrap_or_else(|| text.to_owned())
+}
+
+fn normal_port(text: &str) -> String {
+    let read = || {
+        let (from, to) = text.split_once('-').unwrap_or((text, text));
+        let (from, to) = (from.parse::<u16>().ok()?, to.parse::<u16>().ok()?);
+        Some(if from == to { from.to_string() } else { format!("{from}-{to}") })
+    };
+    read().unwrap_or_else(|| text.to_owned())
 }
 
 #[derive(Debug, Deserialize)]
@@ -439,4 +481,47 @@ pub(crate) struct VolumePrice {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Price {
     pub(crate) net: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, ActionStatus, ImageShown, Rule};
+
+    #[test]
+    fn rules_are_the_same_however_they_are_written() {
+        let rule = |port: &str, sources: &[&str]| Rule {
+            direction: "in".to_owned(),
+            protocol: "tcp".to_owned(),
+            port: Some(port.to_owned()),
+            source_ips: sources.iter().map(|source| (*source).to_owned()).collect(),
+            destination_ips: Vec::new(),
+        };
+        let plain = rule("22", &["10.0.0.0/8", "2001:db8::/32"]).normal();
+        let same = rule("022-22", &["2001:0DB8:0:0::/32", "10.0.0.0/08", "10.0.0.0/8"]).normal();
+        assert_eq!(plain, same);
+        assert_ne!(plain, rule("22-23", &["10.0.0.0/8", "2001:db8::/32"]).normal());
+        assert_eq!(rule("any", &["x"]).normal(), rule("any", &["x"]));
+    }
+
+    #[test]
+    fn an_action_with_a_word_that_is_not_known_goes_on() {
+        for (word, status) in [
+            ("running", ActionStatus::Running),
+            ("success", ActionStatus::Success),
+            ("error", ActionStatus::Error),
+            ("queued", ActionStatus::Running),
+        ] {
+            let text = format!(r#"{{"id":1,"command":"x","status":"{word}"}}"#);
+            let action: Action = serde_json::from_str(&text).unwrap();
+            assert_eq!(action.status, status, "{word}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_name_or_its_id() {
+        let named = ImageShown { id: 7, name: Some("debian-13".to_owned()) };
+        let taken = ImageShown { id: 8, name: None };
+        assert!(named.is("debian-13") && named.is("7") && !named.is("8"));
+        assert!(taken.is("8") && !taken.is("debian-13"));
+    }
 }

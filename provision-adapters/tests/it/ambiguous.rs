@@ -39,7 +39,10 @@ fn unknown_ends<S: Scene>(scene: &S) -> Vec<Fault> {
 fn template(line: &RequestLine) -> String {
     let fixed = |part: &str| {
         let version = part.strip_prefix('v').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-        let word = part.len() < 16 && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        // Commands are joined by `_`, and longer than other words.
+        let longest = if part.contains('_') { 24 } else { 15 };
+        let word = part.len() <= longest
+            && part.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
         version || (word && !part.starts_with("client"))
     };
     let parts = line.path.split('/').map(|part| if fixed(part) { part } else { "*" });

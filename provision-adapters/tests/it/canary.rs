@@ -21,7 +21,7 @@ use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
     scenes::{OnGitHub, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
     scenes_elevenlabs::OnElevenLabs,
-    scenes_hetzner::OnHetzner,
+    scenes_hetzner::{OnHetzner, OnMachine},
     scenes_tailscale::OnTailscale,
 };
 
@@ -320,6 +320,13 @@ fn no_fault_on_tailscale_shows_a_secret() {
 fn no_fault_on_hetzner_shows_a_secret() {
     // Without a key the provider draws a password, and shows it once.
     canaries(&OnHetzner { keyed: false }, 1);
+}
+
+// covers: X1, X2, R1-61
+#[test]
+fn no_fault_on_a_machine_shows_a_secret() {
+    // One password is drawn when it is made, and one when it is made anew.
+    canaries(&OnMachine, 2);
 }
 
 // covers: X1, X2, R1-61

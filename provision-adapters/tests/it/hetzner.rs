@@ -11,8 +11,8 @@ use provision_adapters::{
     sim::{Exchange, InventoryItem, SimOptions, SimServer},
 };
 use provision_core::{
-    Effect, ExternalId, Found, Readiness, Resource, RunId, SecretRef, StepContext, StepError,
-    Verdict,
+    Effect, ExternalId, Found, Intent, Readiness, Resource, RunId, SecretRef, StepContext,
+    StepError, Verdict,
 };
 use provision_testkit::solo::SoloHost;
 use uuid::Uuid;
@@ -51,6 +51,17 @@ impl World {
     pub(crate) fn late(&self, path: &str) -> StepContext {
         let memory = provision_core::context::Memory {
             polling_since: Some(provision_core::Timestamp::ZERO),
+            ..Default::default()
+        };
+        self.host.attempt(run(1), path, 2, memory)
+    }
+
+    /// The context of a later attempt, which remembers what this step meant to do.
+    pub(crate) fn after(&self, path: &str, intent: &Intent) -> StepContext {
+        let memory = provision_core::context::Memory {
+            intent: Some(intent.record().clone()),
+            unknown: true,
+            may_exist: true,
             ..Default::default()
         };
         self.host.attempt(run(1), path, 2, memory)
@@ -290,6 +301,9 @@ async fn what_is_not_ours_is_named_and_what_a_person_renamed_is_found() {
         assert_eq!(foreign.owner, Some(cx.mark()));
     }
     world.server.with(|sim| sim.rename("agent-7", "agent-renamed"));
+    assert_eq!(machines.find(&cx, &agent()).await.unwrap(), Found::Ours(id.clone()));
+    // Also where somebody else has the name meanwhile.
+    world.server.with(|sim| sim.seed_server("agent-7", &[]));
     assert_eq!(machines.find(&cx, &agent()).await.unwrap(), Found::Ours(id));
     check(&world);
 }

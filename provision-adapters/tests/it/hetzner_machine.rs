@@ -10,6 +10,9 @@ use provision_core::{
     CostPer, Effect, ExternalId, Found, Outcome, Readiness, Resource, ResourceState, Step, Verdict,
 };
 
+use provision_adapters::sim::{Fault, FaultRule};
+use provision_testkit::solo::SoloHost;
+
 use crate::{
     engine::{Build, Stage, ended, paused},
     hetzner::{World, agent, build, check, gone, settled},
@@ -74,11 +77,19 @@ async fn a_machine_that_does_not_listen_gets_its_power_cut_after_its_grace() {
     // Undoing a start asks first, and cuts the power of what does not listen.
     let on = PowerSpec::on(made.id);
     let (id, _) = build(&world.host, &world.cx("on"), &switch, &on).await;
+    let on = on.with_grace(Duration::from_secs(90));
     let asked = switch.delete(&world.cx("on"), &on, &id).await.unwrap_err();
-    assert_eq!(asked.verdict(), &Verdict::Retry { after: Some(Duration::from_secs(60)) });
-    assert_eq!(status(&world), "running");
-    gone(&world.cx("on"), &switch, &on, &id).await;
-    assert_eq!(status(&world), "off");
+    assert_eq!(asked.verdict(), &Verdict::Retry { after: Some(Duration::from_secs(90)) });
+    // It has the time that this step gives it, also where somebody asks earlier.
+    let before = world.changes();
+    let cx = |secs| later(&world, secs).context(crate::hetzner::run(1), "on");
+    let early = switch.delete(&cx(80), &on, &id).await.unwrap_err();
+    assert_eq!((early.code(), early.effect()), ("switching", Effect::Unknown));
+    let Verdict::Retry { after: Some(left) } = early.verdict() else { panic!("{early}") };
+    assert!((8..=10).contains(&left.as_secs()), "{left:?}");
+    assert_eq!((world.changes(), status(&world).as_str()), (before, "running"));
+    gone(&cx(100), &switch, &on, &id).await;
+    assert_eq!((world.changes(), status(&world).as_str()), (before + 1, "off"));
     check(&world);
 }
 
@@ -94,11 +105,37 @@ async fn a_machine_that_may_still_go_down_is_not_taken_for_running() {
     // Asked to shut down a moment ago: it runs, and may be off in a moment.
     let error = switch.delete(&cx, &off, &id).await.unwrap_err();
     assert_eq!((error.code(), error.effect()), ("switching", Effect::Unknown));
-    let after = provision_core::clock::Clock::wall(&provision_core::clock::SystemClock)
-        .plus(Duration::from_secs(120));
-    let host = world.host.clone().with_now(after);
-    switch.delete(&host.context(crate::hetzner::run(1), "off"), &off, &id).await.unwrap();
+    let at = |secs| later(&world, secs).context(crate::hetzner::run(1), "off");
+    let patient = off.with_grace(Duration::from_secs(300));
+    let error = switch.delete(&at(120), &patient, &id).await.unwrap_err();
+    assert_eq!(error.code(), "switching", "it was given more time than is usual");
+    switch.delete(&at(120), &off, &id).await.unwrap();
     assert_eq!(status(&world), "running");
+}
+
+/// The host, so many seconds later.
+fn later(world: &World, seconds: u64) -> SoloHost {
+    let now = provision_core::clock::Clock::wall(&provision_core::clock::SystemClock);
+    world.host.clone().with_now(now.plus(Duration::from_secs(seconds)))
+}
+
+// covers: S7, S12
+#[tokio::test]
+async fn a_machine_that_was_asked_to_go_down_is_this_steps_doing_before_it_is_off() {
+    let world = World::start();
+    let made = machine(&world).await;
+    world.server.with(|sim| sim.set_deaf("agent-7"));
+    let switch = ServerPower::new(&world.hetzner);
+    let (cx, off) = (world.cx("off"), PowerSpec::off(made.id));
+    let intent = world.host.intend(&cx, &switch, &off);
+    let again = world.after("off", &intent);
+    assert_eq!(switch.find(&again, &off).await.unwrap(), Found::Absent, "nothing was sent");
+    world.server.faults().add(FaultRule::new(Fault::DropAfter).path_contains("shutdown").once());
+    switch.create(&cx, &off, &intent).await.unwrap_err();
+    let ours = Found::Ours(ExternalId::new(format!("{}/off", made.id)));
+    assert_eq!(switch.find(&again, &off).await.unwrap(), ours, "asked, and still running");
+    // Another step, which has asked for nothing, finds a machine that runs.
+    assert_eq!(switch.find(&world.cx("other"), &off).await.unwrap(), Found::Absent);
 }
 
 #[tokio::test]
@@ -111,8 +148,12 @@ async fn a_switch_whose_action_fails_is_broken() {
     let cx = world.cx("off");
     let intent = world.host.intend(&cx, &switch, &off);
     let id = switch.create(&cx, &off, &intent).await.unwrap();
-    let look = switch.ready(&cx, &off, &id).await.unwrap();
+    let look = switch.ready(&world.after("off", &intent), &off, &id).await.unwrap();
     assert_eq!(look, Readiness::Broken { code: "action_timeout".to_owned() });
+    // What failed before this step meant to act is not its failure.
+    let later = later(&world, 60).intend(&cx, &switch, &off);
+    let look = switch.ready(&world.after("off", &later), &off, &id).await.unwrap();
+    assert!(matches!(look, Readiness::NotYet { .. }), "{look:?}");
     let nobody = PowerSpec::on(7);
     let intent = world.host.intend(&cx, &switch, &nobody);
     let error = switch.create(&cx, &nobody, &intent).await.unwrap_err();
@@ -163,6 +204,11 @@ async fn a_machine_is_made_anew_once() {
     let again = world.host.attempt(crate::hetzner::run(1), "anew", 2, memory);
     assert_eq!(rebuild.find(&again, &spec).await.unwrap(), Found::Ours(id.clone()));
     assert_eq!(rebuild.find(&world.cx("other"), &spec).await.unwrap(), Found::Absent);
+    // Its own action ended, and the machine has another image since: it is not what was ordered.
+    let theirs = RebuildSpec::new(made.id, "debian-12");
+    build(&world.host, &world.cx("theirs"), &rebuild, &theirs).await;
+    let look = rebuild.ready(&world.late("anew"), &spec, &id).await.unwrap();
+    assert_eq!(look, Readiness::Broken { code: "other_image".to_owned() });
     let before = world.changes();
     rebuild.delete(&cx, &spec, &id).await.unwrap();
     assert_eq!(world.changes(), before, "nothing brings a disk back");

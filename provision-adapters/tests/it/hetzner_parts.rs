@@ -6,11 +6,13 @@ use provision_adapters::hetzner::{
     Attached, Attachment, AttachmentSpec, Firewall, FirewallMade, FirewallSpec, Inbound, Network,
     NetworkMade, NetworkSpec, Server, ServerMade, Volume, VolumeMade, VolumeSpec,
 };
-use provision_core::{Effect, ExternalId, Found, Readiness, Resource, Verdict};
+use provision_core::{Effect, ExternalId, Found, Outcome, Readiness, Resource, Verdict};
 
 use crate::{
+    engine::{Build, Stage, ended, paused},
     hetzner::{World, agent, build, check, gone, settled},
     hetzner_faults::{loses_the_answer, never_absent},
+    scenes_hetzner::OnMachine,
 };
 
 fn wall() -> FirewallSpec {
@@ -146,10 +148,10 @@ async fn everything_is_put_on_a_machine_and_taken_off_again() {
         assert_eq!(made.private_ip.is_some(), matches!(what, Attached::Network(_)));
         let Found::Foreign(found) = attachments.find(&cx, &spec).await.unwrap() else { panic!() };
         assert!(!found.markable && found.id == id);
-        // A repeated call cannot attach it twice, and asks for a look.
+        // A repeated call cannot attach it twice: it has done nothing, and asks for a look.
         let intent = world.host.intend(&cx, &attachments, &spec);
         let error = attachments.create(&cx, &spec, &intent).await.unwrap_err();
-        assert_eq!((error.code(), error.effect()), ("already_attached", Effect::Unknown));
+        assert_eq!((error.code(), error.effect()), ("already_attached", Effect::None));
         assert_eq!(world.of("attachment").len(), 1);
         gone(&cx, &attachments, &spec, &id).await;
         assert_eq!(world.of("attachment"), []);
@@ -233,8 +235,23 @@ async fn a_disk_that_is_on_another_machine_is_left_there() {
     // And it cannot be had as long as it is there.
     let intent = world.host.intend(&cx, &attachments, &spec);
     let error = attachments.create(&cx, &spec, &intent).await.unwrap_err();
-    assert_eq!((error.code(), error.effect()), ("already_attached", Effect::Unknown));
+    assert_eq!((error.code(), error.effect()), ("already_attached", Effect::None));
     assert!(error.hint().unwrap().contains("another server"));
+}
+
+// covers: S11, S12
+#[test]
+fn a_disk_that_somebody_else_attached_a_moment_before_stays_attached() {
+    paused(async {
+        let stage = Stage::set(OnMachine, Build::GIVES_UP).await;
+        stage.server.with(|sim| sim.outrun_next_volume());
+        let run = stage.start().await;
+        let outcome = ended(&run).await;
+        assert!(!matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+        let ends = |part: &str| stage.changes().iter().any(|line| line.path.ends_with(part));
+        assert!(ends("/attach") && !ends("/detach"), "it is not this run's");
+        stage.close().await;
+    });
 }
 
 #[tokio::test]
@@ -247,7 +264,7 @@ async fn an_attachment_that_fails_is_broken_and_one_to_nothing_is_refused() {
     let spec = AttachmentSpec::new(Attached::Volume(disk.id), server);
     let intent = world.host.intend(&cx, &attachments, &spec);
     let id = attachments.create(&cx, &spec, &intent).await.unwrap();
-    let look = attachments.ready(&cx, &spec, &id).await.unwrap();
+    let look = attachments.ready(&world.after("on", &intent), &spec, &id).await.unwrap();
     assert_eq!(look, Readiness::Broken { code: "action_no_space".to_owned() });
     attachments.delete(&cx, &spec, &id).await.unwrap();
     for what in [Attached::Volume(7), Attached::Network(7), Attached::Firewall(7)] {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use provision_adapters::{
     hetzner::{
         Attached, Attachment, AttachmentSpec, ChangeTypeSpec, Firewall, FirewallSpec, Hetzner,
-        HetznerConfig, Inbound, Network, NetworkSpec, PowerSpec, ReadPrices, Rebuild, RebuildSpec,
-        Server, ServerPower, ServerSpec, ServerType, SshKey, SshKeySpec, UserData, Volume,
-        VolumeSpec, sim::HetznerSim,
+        HetznerConfig, Inbound, Network, NetworkSpec, PowerSpec, Prices, ReadPrices, Rebuild,
+        RebuildSpec, Server, ServerPower, ServerSpec, ServerType, SshKey, SshKeySpec, UserData,
+        Volume, VolumeSpec, sim::HetznerSim,
     },
     http::BaseUrl,
 };
@@ -44,6 +44,23 @@ fn lasting(mut state: Value) -> Value {
         object.retain(|name, _| !matches!(name.as_str(), "made" | "calls" | "actions"));
     }
     state
+}
+
+/// The network of both scenes.
+fn inner_net(name: &str) -> NetworkSpec {
+    NetworkSpec::new(name, "10.0.0.0/16").with_subnet("eu-central", "10.0.0.0/24")
+}
+
+fn deaf_wall(name: &str) -> FirewallSpec {
+    FirewallSpec::new(name).allowing(Inbound::icmp())
+}
+
+fn priced_machine(name: &str, prices: &Prices) -> ServerSpec {
+    ServerSpec::new(name, "cx23", "debian-12", "fsn1").with_price(prices.server("cx23", "fsn1"))
+}
+
+fn priced_disk(name: &str, prices: &Prices) -> VolumeSpec {
+    VolumeSpec::new(name, 50, "fsn1").with_price(Some(prices.volume(50)))
 }
 
 /// A machine with its key, behind a firewall and in a network from its first moment.
@@ -83,10 +100,7 @@ impl Scene for OnHetzner {
                 .resource("net", Network::new(&hetzner))
                 .retry(build.policy())
                 .after(wall)
-                .input((), |name: &String, ()| {
-                    NetworkSpec::new(name.as_str(), "10.0.0.0/16")
-                        .with_subnet("eu-central", "10.0.0.0/24")
-                });
+                .input((), |name: &String, ()| inner_net(name));
             let machine = s.resource("machine", Server::new(&hetzner)).retry(build.policy()).input(
                 (key, wall, net),
                 move |name, (key, wall, net)| {
@@ -126,7 +140,8 @@ impl Scene for OnHetzner {
     }
 }
 
-/// A machine that gets a disk and a firewall, is made anew, stopped and enlarged.
+/// A machine that gets a disk, a firewall and a network, is made anew, switched off and on, stopped
+/// and enlarged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnMachine;
 
@@ -134,7 +149,12 @@ impl Scene for OnMachine {
     type Sim = HetznerSim;
 
     fn sim(&self) -> HetznerSim {
-        project()
+        let mut sim = project();
+        // Longer than the quiet time: what goes on is not taken for absent.
+        sim.set_time("change_server_type", Duration::from_secs(180));
+        // The firewall comes without its rules, which are then set.
+        sim.fail_next("set_firewall_rules", "server_error");
+        sim
     }
 
     fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
@@ -144,51 +164,63 @@ impl Scene for OnMachine {
                 .step("prices", ReadPrices::new(&hetzner), NOTHING)
                 .retry(build.policy())
                 .input((), |_: &String, ()| ());
-            let machine = s.resource("machine", Server::new(&hetzner)).retry(build.policy()).input(
-                prices,
-                |name, prices| {
-                    ServerSpec::new(name.as_str(), "cx23", "debian-12", "fsn1")
-                        .with_price(prices.server("cx23", "fsn1"))
-                },
-            );
+            let machine = s
+                .resource("machine", Server::new(&hetzner))
+                .retry(build.policy())
+                .input(prices, |name, prices| priced_machine(name, &prices));
             let disk = s
                 .resource("disk", Volume::new(&hetzner))
                 .retry(build.policy())
                 .after(machine)
-                .input(prices, |name, prices| {
-                    VolumeSpec::new(name.as_str(), 50, "fsn1").with_price(Some(prices.volume(50)))
-                });
+                .input(prices, |name, prices| priced_disk(name, &prices));
             let wall = s
                 .resource("wall", Firewall::new(&hetzner))
                 .retry(build.policy())
                 .after(disk)
-                .input((), |name: &String, ()| {
-                    FirewallSpec::new(name.as_str()).allowing(Inbound::icmp())
-                });
+                .input((), |name: &String, ()| deaf_wall(name));
             let on = s
                 .resource("disk_on", Attachment::new(&hetzner))
                 .retry(build.policy())
                 .after(wall)
-                .input((machine, disk), |_, (machine, disk)| {
-                    AttachmentSpec::new(Attached::Volume(disk.id), machine.id)
+                .input((machine, disk), |_, on| {
+                    AttachmentSpec::new(Attached::Volume(on.1.id), on.0.id)
                 });
             let behind = s
                 .resource("wall_on", Attachment::new(&hetzner))
                 .retry(build.policy())
                 .after(on)
-                .input((machine, wall), |_, (machine, wall)| {
-                    AttachmentSpec::new(Attached::Firewall(wall.id), machine.id)
+                .input((machine, wall), |_, on| {
+                    AttachmentSpec::new(Attached::Firewall(on.1.id), on.0.id)
+                });
+            let net = s
+                .resource("net", Network::new(&hetzner))
+                .retry(build.policy())
+                .after(behind)
+                .input((), |name: &String, ()| inner_net(name));
+            let inside = s
+                .resource("net_on", Attachment::new(&hetzner))
+                .retry(build.policy())
+                .input((machine, net), |_, on| {
+                    AttachmentSpec::new(Attached::Network(on.1.id), on.0.id)
                 });
             let anew = s
                 .resource("anew", Rebuild::new(&hetzner))
                 .retry(build.policy())
-                .after(behind)
+                .after(inside)
                 .input(machine, |_, machine| RebuildSpec::new(machine.id, "debian-13"));
+            let cut = s
+                .resource("cut", ServerPower::new(&hetzner))
+                .retry(build.policy())
+                .after(anew)
+                .input(machine, |_, machine| PowerSpec::off(machine.id).with_grace(Duration::ZERO));
+            let on = s
+                .resource("on", ServerPower::new(&hetzner))
+                .retry(build.policy())
+                .input(cut, |_, cut| PowerSpec::on(cut.server));
             let off = s
                 .resource("off", ServerPower::new(&hetzner))
                 .retry(build.policy())
-                .after(anew)
-                .input(machine, |_, machine| PowerSpec::off(machine.id));
+                .input(on, |_, on| PowerSpec::off(on.server));
             let larger = s
                 .resource("larger", ServerType::new(&hetzner))
                 .retry(build.policy())
@@ -207,7 +239,9 @@ impl Scene for OnMachine {
     }
 
     fn same_ids(&self, kind: &str) -> Option<&'static str> {
-        ["server", "volume", "firewall", "attachment"].into_iter().find(|same| *same == kind)
+        ["server", "volume", "firewall", "network", "attachment"]
+            .into_iter()
+            .find(|same| *same == kind)
     }
 
     fn lag(&self) -> Duration {

@@ -55,6 +55,7 @@ impl HetznerSim {
             ends: begun.after.max(now).saturating_add(self.takes(begun.command)),
             failure,
             applied: false,
+            hidden_until: self.hidden_until(now),
             change: begun.change,
         };
         let shown = (show::action(&action, now), action.ends);
@@ -112,7 +113,7 @@ impl HetznerSim {
             .state
             .actions
             .iter()
-            .filter(|action| action.is_about("server", id))
+            .filter(|action| action.is_about("server", id) && action.hidden_until <= now)
             .map(|action| show::action(action, now))
             .filter(|shown| status.is_none_or(|status| *at(shown, "status") == status))
             .collect();

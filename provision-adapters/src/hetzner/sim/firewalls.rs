@@ -60,7 +60,7 @@ impl HetznerSim {
             return taken("name");
         }
         let Some(rules) = rules(&body) else { return invalid("rules") };
-        let base = match self.base(&body, request, now) {
+        let base = match self.base(&body, now) {
             Ok(base) => base,
             Err(refusal) => return refusal,
         };

@@ -58,7 +58,7 @@ impl HetznerSim {
         if self.state.keys.iter().any(|key| show::fingerprint(&key.public_key) == print) {
             return taken("public_key");
         }
-        let base = match self.base(&body, request, now) {
+        let base = match self.base(&body, now) {
             Ok(base) => base,
             Err(refusal) => return refusal,
         };

@@ -32,6 +32,8 @@ pub const TOKEN: &str = "hetzner-sim-token";
 pub struct HetznerSim {
     state: State,
     setup: Setup,
+    /// How long listings do not show what the request under way makes, in milliseconds.
+    hiding: u64,
 }
 
 /// What a test decided; not part of the state.
@@ -48,6 +50,7 @@ struct Setup {
     failing: Vec<(String, String)>,
     refusals: Vec<(u16, String)>,
     deaf: BTreeSet<String>,
+    outrun: bool,
 }
 
 impl Default for HetznerSim {
@@ -77,8 +80,9 @@ impl HetznerSim {
             failing: Vec::new(),
             refusals: Vec::new(),
             deaf: BTreeSet::new(),
+            outrun: false,
         };
-        Self { state: State::default(), setup }
+        Self { state: State::default(), setup, hiding: 0 }
     }
 
     /// Accepts this token as well.
@@ -139,6 +143,11 @@ impl HetznerSim {
     /// Lets a server not listen when it is asked to shut down, as a machine that hangs.
     pub fn set_deaf(&mut self, name: &str) {
         self.setup.deaf.insert(name.to_owned());
+    }
+
+    /// Lets somebody else attach the next volume to the same server, a moment before.
+    pub fn outrun_next_volume(&mut self) {
+        self.setup.outrun = true;
     }
 
     /// Attaches a volume to a server, as a person may.
@@ -267,24 +276,27 @@ impl HetznerSim {
         volumes.iter_mut().for_each(|thing| change(thing.base_mut()));
     }
 
+    /// When listings show what is made now.
+    fn hidden_until(&self, now: u64) -> u64 {
+        if self.hiding == 0 { 0 } else { now.saturating_add(self.hiding) }
+    }
+
     /// What every new thing has: a fresh id, its name and its labels.
-    fn base(&mut self, body: &Value, request: &SimRequest, now: u64) -> Result<Base, SimResponse> {
+    fn base(&mut self, body: &Value, now: u64) -> Result<Base, SimResponse> {
         let mut labels = BTreeMap::new();
         for (key, value) in at(body, "labels").as_object().into_iter().flatten() {
             let value = value.as_str().unwrap_or("//");
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if value.len() > 63 || !value.chars().all(plain) || key.starts_with("hetzner.cloud/") {
+            if !super::steps::is_label(value) || key.starts_with("hetzner.cloud/") {
                 return Err(invalid("labels"));
             }
             labels.insert(key.clone(), value.to_owned());
         }
-        let hidden = u64::try_from(request.hidden_for.as_millis()).unwrap_or(u64::MAX);
         Ok(Base {
             id: self.state.id(),
             name: at(body, "name").as_str().unwrap_or_default().to_owned(),
             labels,
             created: now,
-            hidden_until: if hidden == 0 { 0 } else { now.saturating_add(hidden) },
+            hidden_until: self.hidden_until(now),
             protected: false,
             fixture: false,
         })
@@ -375,6 +387,7 @@ impl Provider for HetznerSim {
 
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.hiding = u64::try_from(request.hidden_for.as_millis()).unwrap_or(u64::MAX);
         self.state.settle(now);
         let answer = if !self.count(now) {
             error(429, "rate_limit_exceeded", "limit of requests per hour reached")

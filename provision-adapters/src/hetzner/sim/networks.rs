@@ -63,7 +63,7 @@ impl HetznerSim {
         let subnets = at(&body, "subnets").as_array().into_iter().flatten();
         let subnets: Vec<(String, String)> =
             subnets.map(|s| (text(s, "ip_range"), text(s, "network_zone"))).collect();
-        let base = match self.base(&body, request, now) {
+        let base = match self.base(&body, now) {
             Ok(base) => base,
             Err(refusal) => return refusal,
         };

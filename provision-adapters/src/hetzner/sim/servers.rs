@@ -109,7 +109,7 @@ impl HetznerSim {
         if let Some(refusal) = self.refuse_server(&body) {
             return refusal;
         }
-        let base = match self.base(&body, request, now) {
+        let base = match self.base(&body, now) {
             Ok(base) => base,
             Err(refusal) => return refusal,
         };

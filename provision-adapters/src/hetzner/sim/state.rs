@@ -117,6 +117,7 @@ pub(super) struct Action {
     pub(super) ends: u64,
     pub(super) failure: Option<String>,
     pub(super) applied: bool,
+    pub(super) hidden_until: u64,
     pub(super) change: Change,
 }
 

@@ -77,7 +77,7 @@ impl HetznerSim {
         if self.state.volumes.iter().any(|volume| volume.base.name == text("name")) {
             return taken("name");
         }
-        let base = match self.base(&body, request, now) {
+        let base = match self.base(&body, now) {
             Ok(base) => base,
             Err(refusal) => return refusal,
         };
@@ -99,8 +99,12 @@ impl HetznerSim {
             Err(refusal) => return refusal,
         };
         let server = at(&body, "server").as_u64().unwrap_or_default();
+        let outrun = std::mem::take(&mut self.setup.outrun);
+        if outrun {
+            self.put_volume(volume.base.id, server);
+        }
         let Some(known) = self.state.server(server) else { return not_found("server") };
-        if volume.server.is_some() {
+        if outrun || volume.server.is_some() {
             return error(422, "volume_already_attached", "volume is already attached");
         }
         if known.location != volume.location {

@@ -7,7 +7,7 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{broken, failure, may_lag, not_yet, number, timing};
+use super::{broken, failure, may_lag, not_yet, number, since_intent, timing};
 use crate::{
     adopted::adopted_incomplete,
     hetzner::{
@@ -242,10 +242,10 @@ impl Resource for Attachment {
             }
             Stands::Off => {}
         }
-        if let Some(code) = failure(&actions, &[command]) {
+        let busy = actions.iter().any(|action| action.status == ActionStatus::Running);
+        if let Some(code) = failure(&since_intent(cx, actions), &[command]) {
             return Ok(broken(code));
         }
-        let busy = actions.iter().any(|action| action.status == ActionStatus::Running);
         Ok(if busy || may_lag(cx) { not_yet(cx) } else { broken("not_attached") })
     }
 

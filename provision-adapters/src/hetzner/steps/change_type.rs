@@ -6,7 +6,10 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{KEPT, broken, failure, may_lag, not_yet, server_of, taken_over, timing, vanished};
+use super::{
+    KEPT, broken, failure, goes_on, may_lag, not_yet, server_of, since_intent, taken_over, timing,
+    vanished,
+};
 use crate::hetzner::{
     GOING_POLL, Hetzner,
     error::under_way,
@@ -15,6 +18,7 @@ use crate::hetzner::{
 
 const CHANGE: &str = "change server type";
 const UNDO: &str = "change server type back";
+const COMMAND: &str = "change_server_type";
 
 /// A server that is to be of another type. It has to be off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +100,16 @@ impl Resource for ServerType {
     }
 
     async fn find(&self, cx: &StepContext, spec: &ChangeTypeSpec) -> Result<Found, StepError> {
-        let server = self.hetzner.by_id::<ServerShown>(cx, spec.server).await?;
-        let same = server.is_some_and(|server| server.server_type.name == spec.to);
+        // First the actions, then what they have done.
+        let actions = self.hetzner.server_actions(cx, spec.server).await?;
+        let Some(server) = self.hetzner.by_id::<ServerShown>(cx, spec.server).await? else {
+            return Ok(Found::Absent);
+        };
+        // S7: a change may go on longer than any call; while it does, nothing is absent.
+        if server.locked || goes_on(&actions, COMMAND) {
+            return Ok(Found::Going { again_in: GOING_POLL });
+        }
+        let same = server.server_type.name == spec.to;
         Ok(if same { taken_over(cx, spec.id()) } else { Found::Absent })
     }
 
@@ -133,10 +145,10 @@ impl Resource for ServerType {
             return Ok(Readiness::Ready(TypeChanged { server, server_type }));
         }
         let actions = self.hetzner.server_actions(cx, spec.server).await?;
-        if let Some(code) = failure(&actions, &["change_server_type"]) {
+        let busy = actions.iter().any(|action| action.status == ActionStatus::Running);
+        if let Some(code) = failure(&since_intent(cx, actions), &[COMMAND]) {
             return Ok(broken(code));
         }
-        let busy = actions.iter().any(|action| action.status == ActionStatus::Running);
         Ok(if busy || may_lag(cx) { not_yet(cx) } else { broken("not_changed") })
     }
 

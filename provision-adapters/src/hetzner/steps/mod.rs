@@ -40,8 +40,9 @@ async fn find<T: Thing>(
     cx: &StepContext,
     name: &str,
 ) -> Result<Found, StepError> {
-    if let Some(thing) = hetzner.by_name::<T>(cx, name).await? {
-        return Ok(judge(cx, &thing));
+    let named = hetzner.by_name::<T>(cx, name).await?.map(|thing| judge(cx, &thing));
+    if let Some(found @ (Found::Ours(_) | Found::Going { .. })) = named {
+        return Ok(found);
     }
     let pairs: Vec<String> =
         cx.mark().labels().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -50,7 +51,8 @@ async fn find<T: Thing>(
     let ours: Vec<&T> =
         marked.iter().filter(|t| mark_of(*t).as_ref() == Some(&cx.mark())).collect();
     Ok(match ours.as_slice() {
-        [] => Found::Absent,
+        // What somebody else has under the name hides nothing of ours.
+        [] => named.unwrap_or(Found::Absent),
         [one] => judge(cx, *one),
         many => Found::Many(many.iter().map(|thing| candidate(*thing)).collect()),
     })
@@ -169,6 +171,27 @@ fn server_of<'a>(operation: &'static str, id: &'a ExternalId) -> Result<(u64, &'
     Ok((number(operation, server)?, rest))
 }
 
+/// How much earlier than our intent an action of ours may claim to have begun. Little: what was
+/// done before is not this step's.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
+/// The actions that began since this step meant to act; none as long as no intent is remembered.
+///
+/// An attempt that has just recorded its intent does not remember it yet: its next look does.
+fn since_intent(cx: &StepContext, mut actions: Vec<Action>) -> Vec<Action> {
+    let Some(intent) = &cx.memory().intent else { return Vec::new() };
+    actions.retain(|action| {
+        let started = action.started.as_deref().and_then(parse_rfc3339);
+        started.is_some_and(|at| at.plus(CLOCK_SLACK) >= intent.at)
+    });
+    actions
+}
+
+/// Whether an action of this command goes on.
+fn goes_on(actions: &[Action], command: &str) -> bool {
+    actions.iter().any(|a| a.status == ActionStatus::Running && a.command == command)
+}
+
 /// How the latest action of some commands failed, if it did.
 fn failure(actions: &[Action], commands: &[&str]) -> Option<String> {
     let latest = actions.iter().find(|action| commands.contains(&action.command.as_str()))?;
@@ -206,7 +229,7 @@ fn check_labels(own: &BTreeMap<String, String>) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     text.len() <= NAME_MAX

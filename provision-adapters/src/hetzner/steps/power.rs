@@ -9,7 +9,9 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{KEPT, broken, failure, not_yet, server_of, taken_over, timing, vanished, waited};
+use super::{
+    KEPT, broken, failure, not_yet, server_of, since_intent, taken_over, timing, vanished, waited,
+};
 use crate::{
     hetzner::{
         GOING_POLL, Hetzner, SHUTDOWN_GRACE,
@@ -142,11 +144,19 @@ impl Resource for ServerPower {
             return Ok(Found::Absent);
         };
         let id = format!("{}/{}", spec.server, spec.power.word());
-        Ok(match server.status {
-            status if status == spec.power.status() => taken_over(cx, id),
-            ServerStatus::Running | ServerStatus::Off => Found::Absent,
-            _ => Found::Going { again_in: GOING_POLL },
-        })
+        match server.status {
+            status if status == spec.power.status() => return Ok(taken_over(cx, id)),
+            ServerStatus::Running | ServerStatus::Off => {}
+            _ => return Ok(Found::Going { again_in: GOING_POLL }),
+        }
+        if cx.memory().intent.is_none() || !cx.memory().may_exist {
+            return Ok(Found::Absent);
+        }
+        // S7: asked to shut down, a machine takes its time; that it was asked is what is found.
+        let actions = since_intent(cx, self.hetzner.server_actions(cx, spec.server).await?);
+        let commands = spec.power.commands();
+        let switched = actions.iter().any(|action| commands.contains(&action.command.as_str()));
+        Ok(if switched { Found::Ours(ExternalId::new(id)) } else { Found::Absent })
     }
 
     async fn create(
@@ -188,7 +198,7 @@ impl Resource for ServerPower {
                 was_so,
             }));
         }
-        let actions = self.hetzner.server_actions(cx, spec.server).await?;
+        let actions = since_intent(cx, self.hetzner.server_actions(cx, spec.server).await?);
         if let Some(code) = failure(&actions, spec.power.commands()) {
             return Ok(broken(code));
         }
@@ -203,7 +213,7 @@ impl Resource for ServerPower {
     async fn delete(
         &self,
         cx: &StepContext,
-        _: &PowerSpec,
+        spec: &PowerSpec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
         if id.as_str().ends_with(KEPT) {
@@ -219,19 +229,26 @@ impl Resource for ServerPower {
             return Err(under_way(UNDO, "switching", GOING_POLL));
         }
         let asked = self.asked(cx, number).await?;
+        let left = |grace: Duration| {
+            let over = asked?.plus(grace);
+            (over > cx.now()).then(|| over.since(cx.now()))
+        };
         if server.status == back.status() {
             // Asked to shut down a moment ago, it runs and may be off in a moment.
-            let going = asked.is_some_and(|at| at.plus(SHUTDOWN_GRACE) > cx.now());
-            return match back == Power::On && going {
+            let going = back == Power::On && left(spec.grace.max(SHUTDOWN_GRACE)).is_some();
+            return match going {
                 true => Err(under_way(UNDO, "switching", GOING_POLL)),
                 false => Ok(()),
             };
         }
-        let (command, again) = match back {
-            Power::On => ("poweron", GOING_POLL),
-            // Asked in vain, it gets its power cut.
-            Power::Off if asked.is_some() => ("poweroff", GOING_POLL),
-            Power::Off => ("shutdown", SHUTDOWN_GRACE),
+        let (command, again) = match (back, left(spec.grace)) {
+            (Power::On, _) => ("poweron", GOING_POLL),
+            // It has been asked, and still has time.
+            (Power::Off, Some(left)) => return Err(under_way(UNDO, "switching", left)),
+            (Power::Off, None) if asked.is_some() || spec.grace.is_zero() => {
+                ("poweroff", GOING_POLL)
+            }
+            (Power::Off, None) => ("shutdown", spec.grace),
         };
         match self.send(cx, (UNDO, command), number).await? {
             true => Err(under_way(UNDO, "switching", again)),

@@ -1,7 +1,5 @@
 //! A server made anew from an image: same id, same addresses, nothing of its disk.
 
-use std::time::Duration;
-
 use provision_core::{
     ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
     Timing,
@@ -9,21 +7,15 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{broken, not_yet, number, server_of, timing, vanished};
-use crate::{
-    hetzner::{
-        Hetzner,
-        error::failed_action,
-        model::{Action, ActionStatus, ServerShown, ServerStatus},
-    },
-    http::parse_rfc3339,
+use super::{broken, may_lag, not_yet, number, server_of, since_intent, timing, vanished};
+use crate::hetzner::{
+    Hetzner,
+    error::failed_action,
+    model::{ActionStatus, ServerShown, ServerStatus},
 };
 
 const REBUILD: &str = "rebuild server";
 const COMMAND: &str = "rebuild_server";
-/// How much earlier than our intent an action of ours may claim to have begun. Little: taking an
-/// earlier rebuild for ours would leave this one out, and a repeated one only takes time.
-const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
 /// A server that is to be made anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +70,13 @@ impl Resource for Rebuild {
 
     async fn find(&self, cx: &StepContext, spec: &RebuildSpec) -> Result<Found, StepError> {
         // Before an intent nothing of this generation can be there.
-        let Some(intent) = &cx.memory().intent else { return Ok(Found::Absent) };
-        let actions = self.hetzner.server_actions(cx, spec.server).await?;
-        let ours = |action: &&Action| {
-            let started = action.started.as_deref().and_then(parse_rfc3339);
-            action.command == COMMAND && started.is_some_and(|at| at.plus(CLOCK_SLACK) >= intent.at)
-        };
-        let found = actions.iter().find(ours);
+        if cx.memory().intent.is_none() {
+            return Ok(Found::Absent);
+        }
+        // Taking an earlier rebuild for ours would leave this one out; a repeated one only takes
+        // time.
+        let actions = since_intent(cx, self.hetzner.server_actions(cx, spec.server).await?);
+        let found = actions.iter().find(|action| action.command == COMMAND);
         Ok(found.map_or(Found::Absent, |action| Found::Ours(id(spec.server, action.id))))
     }
 
@@ -111,23 +103,31 @@ impl Resource for Rebuild {
         spec: &RebuildSpec,
         id: &ExternalId,
     ) -> Result<Readiness<Rebuilt>, StepError> {
+        let (_, action) = server_of(REBUILD, id)?;
+        // First the action, by its id, then what it has done: a listing may be behind it.
+        let own = self.hetzner.action(cx, number(REBUILD, action)?).await?;
+        match &own {
+            Some(own) if own.status == ActionStatus::Error => {
+                return Ok(broken(failed_action(own)));
+            }
+            Some(own) if own.status == ActionStatus::Running => return Ok(not_yet(cx)),
+            None if may_lag(cx) => return Ok(not_yet(cx)),
+            // One that is not known any more has ended long ago.
+            Some(_) | None => {}
+        }
         let Some(server) = self.hetzner.by_id::<ServerShown>(cx, spec.server).await? else {
             return Ok(vanished(cx));
         };
-        let (_, action) = server_of(REBUILD, id)?;
-        let action = number(REBUILD, action)?;
-        let actions = self.hetzner.server_actions(cx, spec.server).await?;
-        // One that is not among the latest any more has ended long ago.
-        let own = actions.iter().find(|known| known.id == action);
-        match own.map(|own| (own.status, own)) {
-            Some((ActionStatus::Error, own)) => return Ok(broken(failed_action(own))),
-            Some((ActionStatus::Running, _)) => return Ok(not_yet(cx)),
-            Some((ActionStatus::Success, _)) | None => {}
-        }
         let stands = matches!(server.status, ServerStatus::Running | ServerStatus::Off);
-        Ok(match stands && !server.locked {
-            true => Readiness::Ready(Rebuilt { server: spec.server }),
-            false => not_yet(cx),
+        if !stands || server.locked {
+            return Ok(not_yet(cx));
+        }
+        let other = server.image.is_some_and(|image| !image.is(&spec.image));
+        Ok(match other {
+            // By somebody else's rebuild, or a look that is behind.
+            true if may_lag(cx) => not_yet(cx),
+            true => broken("other_image"),
+            false => Readiness::Ready(Rebuilt { server: spec.server }),
         })
     }
 
