@@ -428,6 +428,10 @@ pub(crate) struct VolumeShown {
     pub(crate) head: Head,
     pub(crate) status: String,
     pub(crate) linux_device: String,
+    pub(crate) size: u32,
+    pub(crate) location: Named,
+    #[serde(default)]
+    pub(crate) format: Option<String>,
     #[serde(default)]
     pub(crate) server: Option<u64>,
 }

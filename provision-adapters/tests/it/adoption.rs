@@ -2,7 +2,7 @@
 
 use provision_adapters::{
     github::{RepoSecrets, RepoVariables, SecretsSpec, VariablesSpec},
-    hetzner::Server,
+    hetzner::{Server, ServerSpec, SshKey, SshKeySpec, Volume, VolumeSpec},
     n8n::{ActivationSpec, WorkflowActivation},
     sim::{Provider, RequestLine, SimServer},
     vercel::{DomainSpec, EnvSpec, EnvVar, VercelDomain, VercelEnv},
@@ -175,10 +175,46 @@ async fn an_adopted_machine_is_used_as_it_is_and_never_switched_or_completed() {
     let before = changes(&world.server);
     is_incomplete(&cx, &machines, &hetzner::agent(), &id).await;
     is_incomplete(&cx, &machines, &off.clone().with_firewall(7), &id).await;
+    for (kind, place) in [("cx33", "fsn1"), ("cx23", "nbg1")] {
+        let other = ServerSpec::new("agent-7", kind, "debian-13", place).stopped();
+        is_incomplete(&cx, &machines, &other, &id).await;
+    }
     is_used(&cx, &machines, &off, &id).await;
     assert_eq!(changes(&world.server), before);
     // While it goes by those who own it, it is not used either.
     world.server.with(|sim| sim.fail_next("delete_server", "locked"));
     machines.delete(&theirs, &off, &made).await.unwrap_err();
     is_incomplete(&cx, &machines, &off, &id).await;
+}
+
+// covers: S11
+#[tokio::test]
+async fn an_adopted_key_is_the_ordered_one_and_an_adopted_disk_holds_what_was_ordered() {
+    let world = hetzner::World::start();
+    world.server.with(|sim| sim.seed_key("acme-ops", "ssh-ed25519 AAAAtheirs me@home"));
+    world.server.with(|sim| sim.seed_key("laptop", hetzner::PUBLIC_KEY));
+    let keys = SshKey::new(&world.hetzner);
+    let wanted = |name: &str| SshKeySpec::new(name, hetzner::PUBLIC_KEY);
+    // Their key under the ordered name would let them into every machine.
+    let cx = world.cx("key");
+    let id = adopt(&cx, &keys, &wanted("acme-ops")).await;
+    is_incomplete(&cx, &keys, &wanted("acme-ops"), &id).await;
+    // The ordered key under a name of theirs is what was ordered.
+    let cx = world.cx("same");
+    let id = adopt(&cx, &keys, &wanted("another")).await;
+    is_used(&cx, &keys, &wanted("another"), &id).await;
+
+    let disks = Volume::new(&world.hetzner);
+    let theirs = world.host.context(hetzner::run(2), "disk");
+    let disk = |size, place: &str| VolumeSpec::new("acme-disk", size, place);
+    let made = disk(50, "fsn1").with_format("ext4");
+    hetzner::build(&world.host, &theirs, &disks, &made).await;
+    let cx = world.cx("disk");
+    let id = adopt(&cx, &disks, &made).await;
+    let before = changes(&world.server);
+    for other in [disk(51, "fsn1"), disk(50, "nbg1"), disk(50, "fsn1").with_format("xfs")] {
+        is_incomplete(&cx, &disks, &other, &id).await;
+    }
+    is_used(&cx, &disks, &disk(20, "fsn1"), &id).await;
+    assert_eq!(changes(&world.server), before);
 }

@@ -314,6 +314,8 @@ impl Resource for Server {
         let lacks = |what: &str| Err(adopted_incomplete(ServerShown::FIND, what));
         match (server.status, spec.missing(&server)) {
             (ServerStatus::Deleting, _) => lacks("it is being deleted"),
+            _ if server.server_type.name != spec.server_type => lacks("it is of another type"),
+            _ if server.location.name != spec.location => lacks("it is at another location"),
             (ServerStatus::Off, _) if spec.started => lacks("it is off"),
             _ if !stands(spec, &server) => Ok(not_yet(cx)),
             (_, Some(_)) => lacks("it lacks a firewall or a network"),

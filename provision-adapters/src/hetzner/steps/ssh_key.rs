@@ -9,13 +9,19 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    check_labels, check_name, delete, find, invalid, judge, labels, list_owned, number, timing,
-    vanished,
+    broken, check_labels, check_name, delete, find, invalid, judge, labels, list_owned, number,
+    timing, vanished,
 };
-use crate::hetzner::{
-    Hetzner,
-    model::{NewSshKey, SshKeyShown, Thing},
+use crate::{
+    adopted::adopted_incomplete,
+    hetzner::{
+        Hetzner,
+        model::{NewSshKey, SshKeyShown, Thing},
+    },
 };
+
+/// What the types of public keys begin with; `sk-` are those of hardware tokens.
+const KINDS: [&str; 4] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
 
 /// A wanted SSH key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +54,7 @@ impl SshKeySpec {
         check_labels(&self.labels)?;
         match material(&self.public_key) {
             // A private key is one of the things that are pasted by mistake.
-            Some((kind, _)) if kind.starts_with("ssh-") || kind.starts_with("ecdsa-") => Ok(()),
+            Some((kind, _)) if KINDS.iter().any(|start| kind.starts_with(start)) => Ok(()),
             _ => Err("a public key is written `type base64 comment`"),
         }
     }
@@ -124,13 +130,20 @@ impl Resource for SshKey {
     async fn ready(
         &self,
         cx: &StepContext,
-        _: &SshKeySpec,
+        spec: &SshKeySpec,
         id: &ExternalId,
     ) -> Result<Readiness<SshKeyMade>, StepError> {
         let number = number(SshKeyShown::FIND, id.as_str())?;
         let Some(key) = self.hetzner.by_id::<SshKeyShown>(cx, number).await? else {
             return Ok(vanished(cx));
         };
+        // Whoever has the other key would get into every machine that is made with it.
+        if material(&key.public_key) != material(&spec.public_key) {
+            return match cx.is_adopted(id) {
+                true => Err(adopted_incomplete(SshKeyShown::FIND, "it is another public key")),
+                false => Ok(broken("other_key")),
+            };
+        }
         Ok(Readiness::Ready(SshKeyMade {
             id: key.head.id,
             name: key.head.name,
@@ -181,7 +194,9 @@ mod tests {
         assert_eq!(material("ssh-ed25519 AAAA me@here"), material(" ssh-ed25519  AAAA\n"));
         assert_ne!(material("ssh-ed25519 AAAA"), material("ssh-ed25519 AAAB"));
         let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END";
-        for (key, good) in [("ssh-ed25519 AAAA x", true), (private, false), ("AAAA", false)] {
+        let token = "sk-ssh-ed25519@openssh.com AAAA x";
+        let keys = [("ssh-ed25519 AAAA x", true), (token, true), (private, false), ("AAAA", false)];
+        for (key, good) in keys {
             assert_eq!(SshKeySpec::new("k", key).check().is_ok(), good, "{key}");
         }
     }

@@ -13,9 +13,12 @@ use super::{
     check_labels, check_name, find, id_of, in_use, invalid, labels, list_owned, not_yet, number,
     timing, to_delete, vanished,
 };
-use crate::hetzner::{
-    Hetzner,
-    model::{NewVolume, Thing, VolumeShown},
+use crate::{
+    adopted::adopted_incomplete,
+    hetzner::{
+        Hetzner,
+        model::{NewVolume, Thing, VolumeShown},
+    },
 };
 
 /// A wanted volume.
@@ -82,6 +85,19 @@ impl VolumeSpec {
         }
         if self.location.is_empty() { Err("a location is needed") } else { Ok(()) }
     }
+
+    /// In what a volume that is there is not the one that was ordered. Larger will do; a format
+    /// that is not shown may be any.
+    fn differs(&self, volume: &VolumeShown) -> Option<&'static str> {
+        if volume.size < self.size_gb {
+            return Some("it is smaller than what was ordered");
+        }
+        if volume.location.name != self.location {
+            return Some("it is at another location");
+        }
+        let other = self.format.as_ref().zip(volume.format.as_ref()).is_some_and(|(a, b)| a != b);
+        other.then_some("it is formatted otherwise")
+    }
 }
 
 /// A volume that is there.
@@ -146,13 +162,16 @@ impl Resource for Volume {
     async fn ready(
         &self,
         cx: &StepContext,
-        _: &VolumeSpec,
+        spec: &VolumeSpec,
         id: &ExternalId,
     ) -> Result<Readiness<VolumeMade>, StepError> {
         let number = number(VolumeShown::FIND, id.as_str())?;
         let Some(volume) = self.hetzner.by_id::<VolumeShown>(cx, number).await? else {
             return Ok(vanished(cx));
         };
+        if let Some(what) = spec.differs(&volume).filter(|_| cx.is_adopted(id)) {
+            return Err(adopted_incomplete(VolumeShown::FIND, what));
+        }
         if volume.status != "available" {
             return Ok(not_yet(cx));
         }
