@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use provision_adapters::hetzner::{
     ChangeTypeSpec, Power, PowerSpec, ReadPrices, Rebuild, RebuildSpec, Server, ServerMade,
-    ServerPower, ServerType,
+    ServerPower, ServerType, UserData, sim::TOKEN,
 };
 use provision_core::{
     CostPer, Effect, ExternalId, Found, Outcome, Readiness, Resource, ResourceState, Step, Verdict,
@@ -213,6 +213,29 @@ async fn a_machine_is_made_anew_once() {
     rebuild.delete(&cx, &spec, &id).await.unwrap();
     assert_eq!(world.changes(), before, "nothing brings a disk back");
     check(&world);
+}
+
+// covers: R2-11
+#[tokio::test]
+async fn a_machine_is_told_its_join_key_before_its_end_and_never_after() {
+    let (world, tailnet) = (World::start(), crate::tailscale::World::start());
+    let key = tailnet.key("key").await;
+    let host = tailnet.host.clone().with_secret("HCLOUD_TOKEN", TOKEN);
+    let told = UserData::new("#cloud-config\n# <<join>>\n");
+    let told = told.with_secret_until("join", key.key.clone(), key.expires_at);
+    let (machines, spec) = (Server::new(&world.hetzner), agent().with_user_data(told));
+    let cx = host.context(crate::hetzner::run(1), "machine");
+    let secret = key.open(&cx).await.unwrap();
+    build(&host, &cx, &machines, &spec).await;
+    let told = world.server.with(|sim| sim.user_data("agent-7")).unwrap();
+    assert_eq!(told, format!("#cloud-config\n# {}\n", secret.expose()));
+    let before = world.server.requests().len();
+    let late = host.with_now(key.expires_at).context(crate::hetzner::run(1), "late");
+    let intent = tailnet.host.intend(&late, &machines, &spec);
+    let error = machines.create(&late, &spec, &intent).await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("secret_expired", &Verdict::Permanent));
+    assert!(error.effect() == Effect::None && error.hint().is_some());
+    assert_eq!(world.server.requests().len(), before, "nothing was sent");
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use provision_core::{Secret, SecretRef, StepContext, StepError};
+use provision_core::{Secret, SecretRef, StepContext, StepError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::hetzner::USER_DATA_MAX;
+
+const FILL: &str = "fill in user data";
 
 /// The user data of a server, such as a `#cloud-config`, with places for secrets.
 ///
@@ -29,13 +31,16 @@ pub struct UserData {
     pub text: String,
     /// The secrets, by name.
     pub secrets: BTreeMap<String, SecretRef>,
+    /// When those of them that end can be used no more, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<String, Timestamp>,
 }
 
 impl UserData {
     /// Wants this text, without secrets so far. Not a secret itself: it is journaled.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), secrets: BTreeMap::new() }
+        Self { text: text.into(), secrets: BTreeMap::new(), ends: BTreeMap::new() }
     }
 
     /// Puts a secret where `<<name>>` stands. It is put there as it is: a value with quotes or
@@ -44,6 +49,20 @@ impl UserData {
     pub fn with_secret(mut self, name: impl Into<String>, secret: SecretRef) -> Self {
         self.secrets.insert(name.into(), secret);
         self
+    }
+
+    /// As [`Self::with_secret`], for one that can be used until `end` only, such as a key that
+    /// joins a network: past it no server is made with it.
+    #[must_use]
+    pub fn with_secret_until(
+        mut self,
+        name: impl Into<String>,
+        secret: SecretRef,
+        end: Timestamp,
+    ) -> Self {
+        let name = name.into();
+        self.ends.insert(name.clone(), end);
+        self.with_secret(name, secret)
     }
 
     /// Refuses a text that is too long before it is filled in, and a secret without a place.
@@ -64,6 +83,12 @@ impl UserData {
 
     /// Fills the secrets in, right before it is sent. What a secret holds is never filled in again.
     pub(super) async fn filled(&self, cx: &StepContext) -> Result<Secret, StepError> {
+        if self.ends.values().any(|end| *end <= cx.now()) {
+            return Err(StepError::permanent(FILL)
+                .with_code("secret_expired")
+                .with_message("a secret for the first boot can be used no more")
+                .with_hint("redrive the run once it is rolled back: it makes another one"));
+        }
         let mut opened = BTreeMap::new();
         for (name, reference) in &self.secrets {
             opened.insert(place(name), cx.reveal(reference).await?);
@@ -86,7 +111,7 @@ impl UserData {
         }
         out.push_str(rest);
         if out.len() > USER_DATA_MAX {
-            return Err(StepError::permanent("fill in user data")
+            return Err(StepError::permanent(FILL)
                 .with_code("invalid_spec")
                 .with_message("filled in, user data has at most 32 KiB"));
         }
