@@ -82,7 +82,7 @@ pub(crate) struct Device {
     pub(crate) node_id: String,
     pub(crate) name: String,
     pub(crate) hostname: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) addresses: Vec<String>,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) tags: Vec<String>,

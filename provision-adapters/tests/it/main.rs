@@ -37,6 +37,7 @@ mod sql_model;
 mod sql_model_catalog;
 mod sql_model_fuzz;
 mod sql_model_rls;
+mod strays;
 mod supabase;
 mod supabase_faults;
 mod supabase_raw;

@@ -174,13 +174,16 @@ impl Resource for Credential {
         self.n8n.delete_credential(cx, id.as_str()).await
     }
 
-    /// Lists by name; there is no place for the whole mark, so the owner is a token only.
+    /// Lists by name; there is no place for the whole mark. Its token says whether the mark is
+    /// that of the step that asks, and nothing of others.
     async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+        let (mark, token) = (cx.mark(), name_token(&cx.mark()));
         let all = self.n8n.credentials(cx).await?;
         let ours = all.into_iter().filter(|c| c.name.contains(any_name_token()));
         let owned = ours.map(|c| {
             let created = moment(c.created_at.as_deref());
-            Owned::new(c.id).with_name(c.name).with_created_at(created)
+            let own = c.name.ends_with(&token).then(|| mark.clone());
+            Owned::new(c.id).with_name(c.name).with_mark(own).with_created_at(created)
         });
         Ok(owned.collect())
     }

@@ -205,7 +205,8 @@ impl Resource for TailscaleDevice {
         Ok(())
     }
 
-    /// Lists by host name; there is no place for the whole mark, so the owner is a token only.
+    /// Lists by host name; there is no place for the whole mark, so the owner is a token only. It
+    /// is that of the step that minted the key: whoever revokes the key removes the device.
     async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
         let devices = self.tailscale.devices(cx, None).await?;
         let owned = devices.into_iter().filter(|device| is_hostname(&device.hostname)).map(|d| {

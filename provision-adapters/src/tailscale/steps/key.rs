@@ -278,13 +278,15 @@ impl Resource for TailscaleKey {
         Ok(())
     }
 
-    /// Lists by description; there is no place for the whole mark, so the owner is a token only.
+    /// Lists by description; there is no place for the whole mark. Its token says whether the mark
+    /// is that of the step that asks, and nothing of others.
     async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
-        let keys = self.tailscale.keys(cx).await?;
+        let (keys, mark) = (self.tailscale.keys(cx).await?, cx.mark());
         let owned = keys.into_iter().filter(ListedKey::is_live_auth_key).filter_map(|key| {
             let text = key.description.filter(|text| is_description(text))?;
             let created = key.created.as_deref().and_then(parse_rfc3339);
-            Some(Owned::new(key.id).with_name(text).with_created_at(created))
+            let ours = describes(&mark, &text).then(|| mark.clone());
+            Some(Owned::new(key.id).with_name(text).with_mark(ours).with_created_at(created))
         });
         Ok(owned.collect())
     }
