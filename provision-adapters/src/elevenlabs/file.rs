@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use provision_core::{StepContext, StepError};
+use provision_core::{OwnerMark, StepContext, StepError};
 use tokio::{
     fs::{self, File},
     io::AsyncWriteExt,
@@ -18,8 +18,12 @@ const PART: &str = ".part-";
 
 /// Stores audio in a folder of this machine.
 ///
-/// A file is written beside its place, synced, and moved there when it is complete; a crash leaves
-/// the whole object or none. Names that end in `.receipt.json` or contain `.part-` are its own.
+/// A file is written beside its place, synced, and linked there when it is complete; a crash leaves
+/// the whole object or none. The file system has to know hard links: they are what replaces
+/// nothing. Names that end in `.receipt.json` or contain `.part-` are its own.
+///
+/// Of runs that store under one name at the same time the first one to come with its receipt has
+/// the name, until it has stored its object or its step is undone; the others fail.
 #[derive(Debug, Clone)]
 pub struct FileSink {
     root: PathBuf,
@@ -56,6 +60,7 @@ pub struct FileUpload {
 impl Drop for FileUpload {
     fn drop(&mut self) {
         // Also when the attempt is cut; what a crash leaves is removed by the next upload.
+        let _ = std::fs::remove_file(with_end(&self.part, RECEIPT));
         let _ = std::fs::remove_file(&self.part);
     }
 }
@@ -85,22 +90,32 @@ impl AudioSink for FileSink {
             if let Some(folder) = target.parent() {
                 fs::create_dir_all(folder).await?;
             }
-            remove_parts(&target).await?;
+            // Before anything is paid.
+            claimable(&with_end(&target, RECEIPT), &cx.mark()).await?;
+            remove_parts(&target, &cx.mark()).await?;
             // One for each attempt: two that overlap never write into the same file.
-            let part =
-                with_end(&target, &format!("{PART}{}-{}", cx.idempotency_key(), cx.attempt()));
+            let part = format!("{}{}-{}", parts_of(&cx.mark()), cx.idempotency_key(), cx.attempt());
+            let part = with_end(&target, &part);
             let file = File::create(&part).await?;
             Ok(FileUpload { file, part, target: target.clone() })
         };
         prepare.await.map_err(|error| trouble("begin to store audio", error))
     }
 
-    async fn remove(&self, _: &StepContext, object: &str) -> Result<(), StepError> {
+    async fn remove(&self, cx: &StepContext, object: &str) -> Result<(), StepError> {
         let path = self.path(object)?;
         let remove = async {
-            gone(fs::remove_file(&path).await)?;
-            gone(fs::remove_file(with_end(&path, RECEIPT)).await)?;
-            remove_parts(&path).await
+            let receipt = with_end(&path, RECEIPT);
+            match claimable(&receipt, &cx.mark()).await {
+                Ok(()) => {
+                    gone(fs::remove_file(&path).await)?;
+                    gone(fs::remove_file(receipt).await)?;
+                }
+                // S11: a receipt of another run is that run's, with its object and without.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            remove_parts(&path, &cx.mark()).await
         };
         remove.await.map_err(|error| trouble("remove stored audio", error))
     }
@@ -118,16 +133,21 @@ impl AudioUpload for FileUpload {
             if fs::try_exists(&self.target).await? {
                 return Err(ErrorKind::AlreadyExists.into());
             }
-            // The receipt first: without the object it says nothing, and the object never stands
-            // without it.
+            // The receipt first: without the object it claims the name, and the object never
+            // stands without it.
             let fresh = with_end(&self.part, RECEIPT);
             let text = serde_json::to_vec(receipt)?;
             let mut file = File::create(&fresh).await?;
             file.write_all(&text).await?;
             file.flush().await?;
             file.sync_all().await?;
-            fs::rename(&fresh, with_end(&self.target, RECEIPT)).await?;
-            fs::rename(&self.part, &self.target).await?;
+            let claimed = with_end(&self.target, RECEIPT);
+            claim(&fresh, &claimed, &receipt.mark).await?;
+            if let Err(error) = fs::hard_link(&self.part, &self.target).await {
+                // S11: what stands there instead is nobody's audio, and gets no receipt of ours.
+                gone(fs::remove_file(claimed).await)?;
+                return Err(error);
+            }
             sync_folder(&self.target).await
         };
         commit.await.map_err(|error| trouble("store audio", error))
@@ -140,10 +160,40 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Removes what uploads of an object left behind.
-async fn remove_parts(target: &Path) -> io::Result<()> {
+/// Puts a receipt where it claims the name of its object, unless another run's is there.
+async fn claim(fresh: &Path, place: &Path, mark: &OwnerMark) -> io::Result<()> {
+    match fs::hard_link(fresh, place).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            claimable(place, mark).await?;
+            // Of an attempt of this step that did not come to its object.
+            fs::rename(fresh, place).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether no other run has this receipt.
+async fn claimable(place: &Path, mark: &OwnerMark) -> io::Result<()> {
+    let text = match fs::read(place).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    match serde_json::from_slice::<Receipt>(&text) {
+        Ok(receipt) if receipt.mark == *mark => Ok(()),
+        _ => Err(ErrorKind::AlreadyExists.into()),
+    }
+}
+
+/// What the unfinished files of a run and step are called after the name of their object.
+fn parts_of(mark: &OwnerMark) -> String {
+    format!("{PART}{}-", mark.token())
+}
+
+/// Removes what uploads of this run and step left behind; others may be under way.
+async fn remove_parts(target: &Path, mark: &OwnerMark) -> io::Result<()> {
     let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return Ok(()) };
-    let prefix = format!("{}{PART}", name.to_string_lossy());
+    let prefix = format!("{}{}", name.to_string_lossy(), parts_of(mark));
     let mut entries = match fs::read_dir(folder).await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other?,

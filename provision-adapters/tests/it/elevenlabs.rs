@@ -267,7 +267,8 @@ async fn a_folder_holds_whole_objects_or_none() {
         world.server.faults().clear();
     }
     // What a crash left of an upload is removed by the next one.
-    std::fs::write(place.join("song.mp3.part-dead-1"), b"half").unwrap();
+    let dead = format!("song.mp3.part-{}-dead-1", cx.mark().token());
+    std::fs::write(place.join(dead), b"half").unwrap();
     let (id, made) = build(&world.host, &cx, &music, &spec).await;
     assert_eq!(std::fs::read(sink.path("17/song.mp3").unwrap()).unwrap().len(), 48_000);
     assert_eq!((leftovers(&place, ".part-"), leftovers(&place, "")), (0, 2));
@@ -291,6 +292,52 @@ async fn a_folder_holds_whole_objects_or_none() {
     for name in ["../x", "a.receipt.json", "a.part-1"] {
         assert_eq!(sink.path(name).unwrap_err().code(), "invalid_object", "{name}");
     }
+}
+
+// covers: S11, S9
+#[tokio::test]
+async fn two_runs_that_store_under_one_name_leave_each_other_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start();
+    let sink = FileSink::new(folder.path());
+    let (mine, theirs) = (world.cx("song"), world.host.context(run(2), "song"));
+    let receipt = |cx: &StepContext, bytes: u64| {
+        let made = serde_json::json!({
+            "object": "a.mp3", "content_type": "audio/mpeg", "bytes": bytes, "model": "music_v2",
+            "song_id": null, "request_id": null, "credits": null, "unanswered_calls": 0,
+        });
+        Receipt { mark: cx.mark(), made: serde_json::from_value(made).unwrap() }
+    };
+    // Both are under way; none takes the other's unfinished file.
+    let mut first = sink.begin(&mine, "a.mp3").await.unwrap();
+    first.write(b"mine").await.unwrap();
+    let mut second = sink.begin(&theirs, "a.mp3").await.unwrap();
+    second.write(b"theirs").await.unwrap();
+    first.commit(&receipt(&mine, 4)).await.unwrap();
+    assert_eq!(second.commit(&receipt(&theirs, 6)).await.unwrap_err().code(), "storage");
+    let path = sink.path("a.mp3").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    let stored = sink.stored(&theirs, "a.mp3").await.unwrap();
+    assert_eq!(stored, Some(Stored::Audio(receipt(&mine, 4))));
+    assert_eq!(leftovers(folder.path(), ""), 2, "the object and its receipt");
+    // Noted as made by the other run, it is not that run's audio.
+    let music = Music::new(&world.elevenlabs, sink.clone());
+    let id = ExternalId::new("a.mp3");
+    let state = music.ready(&theirs, &song("a.mp3"), &id).await.unwrap();
+    assert_eq!(state, Readiness::Broken { code: "replaced".to_owned() });
+    music.delete(&theirs, &song("a.mp3"), &id).await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    // A crash between receipt and object leaves the name to the run whose receipt it is.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(sink.begin(&theirs, "a.mp3").await.unwrap_err().effect(), Effect::None);
+    music.delete(&theirs, &song("a.mp3"), &id).await.unwrap();
+    let mut again = sink.begin(&mine, "a.mp3").await.unwrap();
+    again.write(b"again").await.unwrap();
+    again.commit(&receipt(&mine, 5)).await.unwrap();
+    let stored = sink.stored(&mine, "a.mp3").await.unwrap();
+    assert_eq!(stored, Some(Stored::Audio(receipt(&mine, 5))));
+    music.delete(&mine, &song("a.mp3"), &id).await.unwrap();
+    assert_eq!(leftovers(folder.path(), ""), 0);
 }
 
 // covers: X6

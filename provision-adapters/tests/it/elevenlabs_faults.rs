@@ -173,6 +173,8 @@ struct Case {
     fault: Fault,
     build: Build,
     again: Option<u32>,
+    /// Whether it is stored in a folder.
+    folder: bool,
 }
 
 /// How often each of the three calls was paid.
@@ -220,7 +222,7 @@ impl Case {
             return;
         }
         assert!(matches!(outcome, Outcome::Succeeded(_)), "{self:?}: {outcome:?}");
-        assert_eq!(stage.scene.shelf.names().len(), 3, "{self:?}");
+        assert_eq!(stage.scene.names().len(), 3, "{self:?}");
         stage.engine.tear_down(run.id(), By::default()).await.unwrap();
         stage.pass(Duration::from_secs(30)).await;
         assert_eq!(ended(run).await, Outcome::TornDown, "{self:?}");
@@ -229,6 +231,7 @@ impl Case {
 
 async fn unknown_end(case: &Case) {
     let scene = OnElevenLabs { again: case.again, ..OnElevenLabs::default() };
+    let scene = if case.folder { scene.in_a_folder() } else { scene };
     let stage = Stage::set(scene, case.build).await;
     let rule = FaultRule::new(case.fault.clone()).changing().nth(case.nth).once();
     stage.server.faults().add(rule);
@@ -237,7 +240,7 @@ async fn unknown_end(case: &Case) {
         case.parks(&stage, &run).await;
     } else {
         case.pays_again(&stage, &run).await;
-        assert_eq!(stage.scene.shelf.names(), Vec::<String>::new(), "{case:?}");
+        assert_eq!(stage.scene.names(), Vec::<String>::new(), "{case:?}");
     }
     assert_eq!(stage.server.faults().fired().len(), 1, "{case:?}");
     stage.close().await;
@@ -259,8 +262,8 @@ fn a_paid_call_whose_answer_may_be_lost_parks_or_is_paid_again_only_as_declared(
     for build in [Build::GOES_WELL, Build::FAILS_AT_THE_END, Build::GIVES_UP] {
         for again in [None, Some(1)] {
             for fault in &faults {
-                for nth in 1..=3 {
-                    cases.push(Case { nth, fault: fault.clone(), build, again });
+                for (nth, folder) in (1..=3).flat_map(|nth| [(nth, false), (nth, true)]) {
+                    cases.push(Case { nth, fault: fault.clone(), build, again, folder });
                 }
             }
         }

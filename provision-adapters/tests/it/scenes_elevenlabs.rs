@@ -7,12 +7,13 @@ use std::{
 };
 
 use provision_adapters::elevenlabs::{
-    AudioSink, AudioUpload, ElevenLabs, ElevenLabsConfig, FindVoice, Music, MusicSpec, Prices,
-    Receipt, SoundEffect, SoundSpec, Speech, SpeechSpec, Stored, VoiceWanted,
+    AudioSink, AudioUpload, ElevenLabs, ElevenLabsConfig, FileSink, FindVoice, Music, MusicSpec,
+    Prices, Receipt, SoundEffect, SoundSpec, Speech, SpeechSpec, Stored, VoiceWanted,
     sim::{ElevenLabsSim, VOICE},
 };
 use provision_core::{OnUnknown, Saga, StepContext, StepError, resolver::MapResolver};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
     engine::{Build, End, NOTHING, SAGA, Scene},
@@ -88,12 +89,13 @@ impl AudioUpload for Upload {
     }
 }
 
-/// Speech, music and a sound effect; each on a shelf of its own run.
+/// Speech, music and a sound effect; each on a shelf of its own run, or in a folder.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OnElevenLabs {
     /// How often a call whose answer was lost is paid again.
     pub(crate) again: Option<u32>,
     pub(crate) shelf: Shelf,
+    pub(crate) folder: Option<Arc<TempDir>>,
 }
 
 /// Words of the three calls, by which the simulator tells them apart.
@@ -102,6 +104,69 @@ pub(crate) const WORDS: [&str; 3] = ["hello", "a calm piano", "a door"];
 impl OnElevenLabs {
     fn rule(&self) -> OnUnknown {
         self.again.map_or(OnUnknown::Protocol, |at_most| OnUnknown::RunAgain { at_most })
+    }
+
+    /// Keeps its audio in a folder of its own.
+    pub(crate) fn in_a_folder(mut self) -> Self {
+        self.folder = Some(Arc::new(tempfile::tempdir().unwrap()));
+        self
+    }
+
+    /// Names of everything that is stored, and of what is left of uploads.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let Some(folder) = &self.folder else { return self.shelf.names() };
+        let Ok(entries) = std::fs::read_dir(folder.path().join("client-a")) else {
+            return Vec::new();
+        };
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names = entries.map(|entry| name(entry).to_string_lossy().into_owned());
+        let mut names: Vec<_> = names.collect();
+        let whole = names.clone();
+        // A receipt without its object is left over, too.
+        names.retain(|name| {
+            let object = name.strip_suffix(".receipt.json");
+            object.is_none_or(|object| !whole.iter().any(|other| other == object))
+        });
+        names
+    }
+
+    fn saga_in<S: AudioSink>(&self, sink: &S, url: &str, build: Build) -> Saga<String, String> {
+        let prices = Prices::new("EUR").music_minute(600).speech_thousand(100).sound(50);
+        let config = ElevenLabsConfig::at(at(url), token()).with_prices(prices);
+        let elevenlabs = ElevenLabs::new(config).unwrap();
+        Saga::define(SAGA, |s| {
+            let voice = s
+                .step("voice", FindVoice::new(&elevenlabs), NOTHING)
+                .retry(build.policy())
+                .input((), |_: &String, ()| VoiceWanted::Name(VOICE.0.to_owned()));
+            let speech = s
+                .resource("speech", Speech::new(&elevenlabs, sink.clone()))
+                .retry(build.policy())
+                .on_unknown(self.rule())
+                .input(voice, |name, voice| {
+                    SpeechSpec::new(format!("{name}/speech.mp3"), voice.id, WORDS[0])
+                });
+            let music = s
+                .resource("music", Music::new(&elevenlabs, sink.clone()))
+                .retry(build.policy())
+                .on_unknown(self.rule())
+                .after(speech)
+                .input((), |name, ()| {
+                    MusicSpec::prompt(format!("{name}/song.mp3"), WORDS[1])
+                        .lasting(Duration::from_secs(3))
+                });
+            let sound = s
+                .resource("sound", SoundEffect::new(&elevenlabs, sink.clone()))
+                .retry(build.policy())
+                .on_unknown(self.rule())
+                .after(music)
+                .input((), |name, ()| {
+                    SoundSpec::new(format!("{name}/door.mp3"), WORDS[2])
+                        .lasting(Duration::from_secs(1))
+                });
+            s.step("end", End(build), NOTHING).input(sound, |_, sound| sound.object)
+        })
+        .unwrap()
     }
 }
 
@@ -116,43 +181,10 @@ impl Scene for OnElevenLabs {
     }
 
     fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
-        let prices = Prices::new("EUR").music_minute(600).speech_thousand(100).sound(50);
-        let config = ElevenLabsConfig::at(at(url), token()).with_prices(prices);
-        let elevenlabs = ElevenLabs::new(config).unwrap();
-        let shelf = &self.shelf;
-        Saga::define(SAGA, |s| {
-            let voice = s
-                .step("voice", FindVoice::new(&elevenlabs), NOTHING)
-                .retry(build.policy())
-                .input((), |_: &String, ()| VoiceWanted::Name(VOICE.0.to_owned()));
-            let speech = s
-                .resource("speech", Speech::new(&elevenlabs, shelf.clone()))
-                .retry(build.policy())
-                .on_unknown(self.rule())
-                .input(voice, |name, voice| {
-                    SpeechSpec::new(format!("{name}/speech.mp3"), voice.id, WORDS[0])
-                });
-            let music = s
-                .resource("music", Music::new(&elevenlabs, shelf.clone()))
-                .retry(build.policy())
-                .on_unknown(self.rule())
-                .after(speech)
-                .input((), |name, ()| {
-                    MusicSpec::prompt(format!("{name}/song.mp3"), WORDS[1])
-                        .lasting(Duration::from_secs(3))
-                });
-            let sound = s
-                .resource("sound", SoundEffect::new(&elevenlabs, shelf.clone()))
-                .retry(build.policy())
-                .on_unknown(self.rule())
-                .after(music)
-                .input((), |name, ()| {
-                    SoundSpec::new(format!("{name}/door.mp3"), WORDS[2])
-                        .lasting(Duration::from_secs(1))
-                });
-            s.step("end", End(build), NOTHING).input(sound, |_, sound| sound.object)
-        })
-        .unwrap()
+        match &self.folder {
+            Some(folder) => self.saga_in(&FileSink::new(folder.path()), url, build),
+            None => self.saga_in(&self.shelf, url, build),
+        }
     }
 
     fn resolver(&self) -> MapResolver {

@@ -97,7 +97,11 @@ impl<S: AudioSink> Studio<S> {
         id: &ExternalId,
     ) -> Result<Readiness<AudioMade>, StepError> {
         Ok(match self.sink.stored(cx, id.as_str()).await? {
-            Some(Stored::Audio(receipt)) => Readiness::Ready(receipt.made),
+            Some(Stored::Audio(receipt)) if receipt.mark == cx.mark() || cx.is_adopted(id) => {
+                Readiness::Ready(receipt.made)
+            }
+            // Another run was faster, and its audio is not what this one has paid.
+            Some(Stored::Audio(_)) => Readiness::Broken { code: "replaced".to_owned() },
             Some(Stored::Other) => {
                 return Err(crate::adopted::adopted_incomplete(
                     "use stored audio",

@@ -123,7 +123,8 @@ impl MusicSpec {
             Score::Prompt { length_ms, .. } => *length_ms,
             Score::Plan(plan) => {
                 let parts = plan.get("chunks").or_else(|| plan.get("sections"))?.as_array()?;
-                parts.iter().map(|part| part.get("duration_ms")?.as_u64()).sum()
+                let mut lengths = parts.iter().map(|part| part.get("duration_ms")?.as_u64());
+                lengths.try_fold(0_u64, |sum, length| sum.checked_add(length?))
             }
         }
     }
