@@ -112,8 +112,9 @@ pub struct Memory {
     pub unknown_calls: u32,
     /// Whether an undo of this generation ended unknown, and the run goes forward again.
     pub undo_unknown: bool,
-    /// Whether the run was over once and is driven again.
-    pub redriven: bool,
+    /// Whether an order has moved the run since it began: while it stood still, what nothing
+    /// wanted may have been found, and its removal begun.
+    pub reordered: bool,
 }
 
 /// The engine's side of a [`StepContext`]; test kits implement it for steps run alone.

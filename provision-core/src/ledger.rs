@@ -248,8 +248,9 @@ pub enum LedgerOp {
         next: Option<Timestamp>,
     },
     /// Adds a row the watch or a sweep found, or changes the state of such a row. Never touches
-    /// a row of a run that is under way, except that what was entered before, at a later index
-    /// than 0 and with the same id, may be told gone.
+    /// a row of a run that moves by itself ([`RunStatus::is_moving`](crate::RunStatus::is_moving)),
+    /// except that what was entered before, at a later index than 0 and with the same id, may be
+    /// told gone.
     Enter(Box<LedgerRow>),
 }
 

@@ -467,10 +467,10 @@ impl<R: Resource> Action for ResourceAction<R> {
             }
             return self.ready(&cx, &spec, id).await;
         }
-        // S15: what the watch or a sweep removes from a run that was over is taken by nobody, and no
+        // S15: what the watch or a sweep removes from a run that stood still is taken by nobody, and no
         // other is made beside it: providers may give both the same id.
-        if cx.memory().redriven && cx.host().being_removed().await? {
-            return Ok(Flow::NotYet { after: REMOVAL_POLL, reason: WaitReason::Poll });
+        if cx.memory().reordered && cx.host().being_removed().await? {
+            return Ok(Flow::NotYet { after: REMOVAL_POLL, reason: WaitReason::Quiet });
         }
         let id = match self.look_first(&cx, &spec).await? {
             Next::Use(id, origin) => {

@@ -132,7 +132,7 @@ async fn enter(db: &Db, tx: &mut PgConnection, ns: i32, row: &LedgerRow) -> Resu
     let under_way = match db.rows(tx, status).await?.first() {
         Some(found) => {
             let status = RunStatus::parse(Columns::new(found).take()?);
-            !status.is_some_and(RunStatus::is_end)
+            status.is_none_or(RunStatus::is_moving)
         }
         None => false,
     };

@@ -10,6 +10,7 @@ use std::{
 
 use provision_core::{
     error::{StoreError, StoreErrorKind},
+    run::RunStatus,
     store::{Append, Appended, Submission, Submitted},
 };
 use rusqlite::{Connection, Transaction};
@@ -117,7 +118,7 @@ impl Unit<'_> {
             let handler = self.handlers.0.get(&ns).filter(|_| append.status.is_end()).cloned();
             // What is written to a run that is over already is no end.
             let handler = match handler {
-                Some(handler) if !self.is_over(ns, &append.run)?.unwrap_or_default() => {
+                Some(handler) if !self.status(ns, &append.run)?.is_some_and(RunStatus::is_end) => {
                     Some(handler)
                 }
                 _ => None,

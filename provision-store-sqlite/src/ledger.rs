@@ -189,16 +189,17 @@ impl Unit<'_> {
         Ok(self.run(sql::LEDGER_WATCH_SET, values)? > 0)
     }
 
-    /// Whether a run is over; `None` when there is none.
-    pub(crate) fn is_over(&self, ns: i64, run: &RunId) -> Result<Option<bool>, Fault> {
+    /// Where a run stands; `None` when there is none. A name that this version does not know is
+    /// taken for a run under way.
+    pub(crate) fn status(&self, ns: i64, run: &RunId) -> Result<Option<RunStatus>, Fault> {
         self.first(sql::RUN_STATUS, (ns, blob(run)), |row| {
-            Ok(RunStatus::parse(&row.get::<_, String>(0)?).is_some_and(RunStatus::is_end))
+            Ok(RunStatus::parse(&row.get::<_, String>(0)?).unwrap_or(RunStatus::Running))
         })
     }
 
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&self, ns: i64, row: &LedgerRow) -> Result<bool, Fault> {
-        let under_way = self.is_over(ns, &row.run)?.is_some_and(|over| !over);
+        let under_way = self.status(ns, &row.run)?.is_some_and(RunStatus::is_moving);
         let known = self.row(ns, row)?;
         let refused = under_way && !known.as_ref().is_some_and(|known| row.ends_removal_of(known));
         if refused || known.as_ref() == Some(row) {

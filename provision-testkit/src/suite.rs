@@ -122,6 +122,7 @@ macro_rules! store_suite {
                 query_pages_are_ordered_and_complete,
                 a_sighting_is_kept_once_and_changes_no_run,
                 rows_are_entered_but_not_into_a_run_under_way,
+                rows_are_entered_into_runs_that_stand_still,
                 what_is_being_removed_may_be_told_gone_while_its_run_is_under_way,
             }
             watch {

@@ -1,13 +1,16 @@
 //! Removing what carries our marks and nothing wants, so that no run takes it meanwhile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256};
 
 use super::Engine;
 use crate::{
+    clock,
     context::Memory,
     drive::fold,
-    error::Error,
-    id::{Payload, RunId, Timestamp},
+    error::{Error, StepError},
+    id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{LedgerOp, LedgerReply, LedgerRow, Origin, ResourceState, adopter, halves, rows_of},
     mark::OwnerMark,
     protocol::Action,
@@ -25,12 +28,14 @@ pub(super) struct Behind {
     generation: u32,
     tenant: Option<String>,
     input: Payload,
-    /// Whether an attempt of it is open.
-    open: bool,
+    /// Whether the run lives with what the step has made, and the step makes nothing any more.
+    settled: bool,
 }
 
 /// How long a removal that was begun is left to whoever began it.
-pub(super) const REMOVAL_HOLD: std::time::Duration = std::time::Duration::from_secs(300);
+pub(super) const REMOVAL_HOLD: Duration = Duration::from_secs(300);
+/// How long its delete may take from then on: somebody else begins after the hold alone.
+const DELETE_MAX: Duration = Duration::from_secs(200);
 
 impl Engine {
     /// The step whose mark it is; `None` when its run cannot be read, or never got to it.
@@ -51,64 +56,81 @@ impl Engine {
                 generation: node.generation,
                 tenant: record.head.tenant.clone(),
                 input: node.input.clone()?,
-                open: node.is_open(),
+                settled: node.stands_for_good(),
             })
         }))
     }
 
     /// Removes what carries the mark of a step, unless its run, or one that has adopted it, lives
-    /// with it. False when it may still be there.
+    /// with it, or somebody else is removing it. False when it may still be there.
     ///
-    /// S15: it is entered first, which the store refuses while the run is under way. So a run that
-    /// is driven again while this goes on sees the row, and takes nothing until it is gone.
+    /// S15: it is entered first, which the store refuses while the run moves. So a run that is moved
+    /// by an order while this goes on sees the row, and takes nothing until it is gone.
     pub(super) async fn remove_stray(&self, behind: &Behind, owned: &Owned) -> Result<bool, Error> {
-        let store = &*self.inner.store;
+        let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
+        let begun = rows.iter().any(|row| is_removal_of(row, &owned.id));
+        if begun || self.is_wanted(behind, &rows, &owned.id).await? {
+            return Ok(false);
+        }
+        let stray = behind.found(&rows, owned, self.inner.store.now().await?);
+        if self.enter(&stray, ResourceState::Alive).await? {
+            return self.end_removal(behind, &stray).await;
+        }
+        // Its run moves. Where the step stands, what is beside it is nobody's; else the step
+        // may be about to take it, and another look comes later.
+        let now = self.behind(&OwnerMark::new(behind.run, &behind.path)).await?;
+        if !now.is_some_and(|now| now.settled) {
+            return Ok(false);
+        }
+        self.delete_stray(behind, &owned.id).await
+    }
+
+    /// Ends a removal that this caller holds: the row was just entered, or claimed. What its run
+    /// lives with by now is left, and the row withdrawn. False when it may still be there.
+    pub(super) async fn end_removal(
+        &self,
+        behind: &Behind,
+        stray: &LedgerRow,
+    ) -> Result<bool, Error> {
+        let Some(id) = &stray.external_id else { return Ok(true) };
+        // Read after the row was entered: a run that is driven again from here on sees it.
+        let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
+        let wanted = self.is_wanted(behind, &rows, id).await?;
+        if wanted || self.delete_stray(behind, id).await? {
+            self.enter(stray, ResourceState::Gone).await?;
+            return Ok(!wanted);
+        }
+        Ok(false)
+    }
+
+    async fn is_wanted(
+        &self,
+        behind: &Behind,
+        rows: &[LedgerRow],
+        id: &ExternalId,
+    ) -> Result<bool, Error> {
         let place = (behind.kind.as_str(), behind.action.account());
-        if adopter(store, place, &owned.id, behind.run).await?.is_some() {
-            return Ok(false);
-        }
-        let rows = rows_of(store, behind.run, &behind.path).await?;
-        if wanted(&rows, owned) {
-            return Ok(false);
-        }
-        let begun = rows
-            .iter()
-            .find(|row| row.is_being_removed() && row.external_id.as_ref() == Some(&owned.id));
-        let stray = match begun {
-            Some(row) => row.clone(),
-            None => behind.found(&rows, owned, store.now().await?),
-        };
-        let entered = begun.is_some() || self.enter(&stray, ResourceState::Alive).await?;
-        if !entered && behind.open {
-            return Ok(false);
-        }
-        if wanted(&rows_of(store, behind.run, &behind.path).await?, owned) {
-            // Driven again, and over again, since its rows were read.
-            self.enter(&stray, ResourceState::Gone).await?;
-            return Ok(false);
-        }
-        let deleted = self.delete_stray(behind, owned).await?;
-        if deleted && entered {
-            self.enter(&stray, ResourceState::Gone).await?;
-        }
-        Ok(deleted)
+        let adopted = adopter(&*self.inner.store, place, id, behind.run).await?.is_some();
+        Ok(adopted || wanted(rows, id))
     }
 
     /// Deletes with the input of the step. False when it may still be there.
-    async fn delete_stray(&self, behind: &Behind, owned: &Owned) -> Result<bool, Error> {
+    async fn delete_stray(&self, behind: &Behind, id: &ExternalId) -> Result<bool, Error> {
         let (path, tenant) = (&behind.path, behind.tenant.clone());
         let cx = self.looking(behind.run, path, tenant, Memory::default()).await?;
-        match behind.action.delete(cx, behind.input.clone(), &owned.id).await {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                tracing::warn!(%error, id = %owned.id, "a stray could not be deleted");
-                Ok(false)
-            }
-        }
+        // S6: a process that stood still past its hold does not go on with the call.
+        let deleting = behind.action.delete(cx, behind.input.clone(), id);
+        let error = match clock::within(DELETE_MAX, deleting).await {
+            Some(Ok(())) => return Ok(true),
+            Some(Err(error)) => error,
+            None => StepError::unknown("delete").with_code("too_slow"),
+        };
+        tracing::warn!(%error, %id, "a stray could not be deleted");
+        Ok(false)
     }
 
-    /// Enters a row of something found; false where its run is under way.
-    pub(super) async fn enter(&self, row: &LedgerRow, state: ResourceState) -> Result<bool, Error> {
+    /// Enters a row of something found; false where its run moves.
+    async fn enter(&self, row: &LedgerRow, state: ResourceState) -> Result<bool, Error> {
         let now = self.inner.store.now().await?;
         let gone = state == ResourceState::Gone;
         let row = LedgerRow {
@@ -126,17 +148,16 @@ impl Engine {
 impl Behind {
     /// The row of something found under its mark, as the provider shows it.
     fn found(&self, rows: &[LedgerRow], owned: &Owned, now: Timestamp) -> LedgerRow {
-        let index = rows.iter().map(|row| row.index).max().unwrap_or_default();
         let last = rows.iter().rev().find(|row| row.index == 0);
         let (provider, kind) = halves(&self.kind);
         LedgerRow {
             run: self.run,
             path: self.path.clone(),
             generation: last.map_or(self.generation, |row| row.generation),
-            index: index.saturating_add(1),
+            index: index_of(&owned.id),
             tenant: self.tenant.clone(),
             provider: provider.to_owned(),
-            account: last.map_or(self.action.account(), |row| &row.account).to_owned(),
+            account: self.action.account().to_owned(),
             kind: kind.to_owned(),
             name: owned.name.clone().or_else(|| last?.name.clone()),
             external_id: Some(owned.id.clone()),
@@ -153,11 +174,22 @@ impl Behind {
     }
 }
 
+/// The place of a removal among the rows of its step: two that find different things never write
+/// over each other's row. Between 1 and 2^31.
+fn index_of(id: &ExternalId) -> u32 {
+    let hash = Sha256::digest(id.as_str());
+    let bytes = hash.as_slice().first_chunk::<4>().copied().unwrap_or_default();
+    (u32::from_be_bytes(bytes) >> 1).max(1)
+}
+
+fn is_removal_of(row: &LedgerRow, id: &ExternalId) -> bool {
+    row.is_being_removed() && row.external_id.as_ref() == Some(id)
+}
+
 /// Whether the step's run lives with something, or may be making it.
-pub(super) fn wanted(rows: &[LedgerRow], owned: &Owned) -> bool {
-    let lives = |row: &LedgerRow| {
-        row.external_id.as_ref() == Some(&owned.id) && row.state != ResourceState::Gone
-    };
+pub(super) fn wanted(rows: &[LedgerRow], id: &ExternalId) -> bool {
+    let lives =
+        |row: &LedgerRow| row.external_id.as_ref() == Some(id) && row.state != ResourceState::Gone;
     rows.iter().filter(|row| row.index == 0).any(|row| is_open(row) || lives(row))
 }
 

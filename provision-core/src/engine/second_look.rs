@@ -9,7 +9,8 @@ use super::{
 use crate::{
     context::Memory,
     error::{Effect, Error, StepError},
-    ledger::{LedgerOp, LedgerRow, ResourceState, rows, rows_of},
+    id::Timestamp,
+    ledger::{LedgerOp, LedgerRow, rows, rows_of},
     mark::OwnerMark,
     panics,
     protocol::Action,
@@ -26,7 +27,7 @@ impl Engine {
     ///
     /// What is found is in the ledger while it exists. A look that cannot say that nothing is left
     /// is followed by another one within the hour; one that failed, or that needs code which this
-    /// worker does not have, by that of any worker after five minutes.
+    /// worker does not have, by that of any worker within five minutes.
     ///
     /// # Errors
     /// The store cannot be reached; a provider's trouble moves the next look.
@@ -39,14 +40,9 @@ impl Engine {
             // S21: one row that cannot be looked at holds back no other.
             let looking = self.look_once_more(&row);
             let looked = panics::guarded("watch a resource", &row.path, Effect::Unknown, looking);
-            let next = match looked.await {
-                Ok(true) => None,
-                Ok(false) => Some(self.inner.store.now().await?.plus(AGAIN)),
-                Err(error) => {
-                    tracing::warn!(%error, path = %row.path, "the watch looks again later");
-                    continue;
-                }
-            };
+            let again = again_after(&row, looked.await);
+            let now = self.inner.store.now().await?;
+            let next = again.map(|again| now.plus(again));
             let op = LedgerOp::EndWatch { row: Box::new(row), next };
             self.inner.store.ledger(&[op]).await?;
         }
@@ -56,12 +52,17 @@ impl Engine {
     /// Whether nothing is left to look for.
     async fn look_once_more(&self, row: &LedgerRow) -> Result<bool, StepError> {
         let trouble = |error: Error| StepError::retry("watch a resource").with_source(error);
+        let no_code = || StepError::retry("watch a resource").with_code("no_code");
         let mark = OwnerMark::new(row.run, &row.path);
+        // A step that has moved to another account since looks in vain for what is in this one.
         let behind = self.behind(&mark).await.map_err(trouble)?;
+        let behind = behind.filter(|behind| behind.action.account() == row.account);
+        if row.is_being_removed() {
+            let behind = behind.ok_or_else(no_code)?;
+            return self.end_removal(&behind, row).await.map_err(trouble);
+        }
         let action = behind.map(|behind| behind.action).or_else(|| self.action_of(row));
-        let Some(action) = action else {
-            return Err(StepError::retry("watch a resource").with_code("no_code"));
-        };
+        let action = action.ok_or_else(no_code)?;
         let memory = Memory::default();
         let cx = self.looking(row.run, &row.path, row.tenant.clone(), memory).await;
         let listed = action.list_owned(cx.map_err(trouble)?).await?.unwrap_or_default();
@@ -95,20 +96,42 @@ impl Engine {
         if rows.iter().any(|row| row.index == 0 && is_open(row)) {
             return Ok(false);
         }
-        let mut over = true;
-        for row in rows.iter().filter(|row| row.is_being_removed()) {
-            if !found.iter().any(|owned| Some(&owned.id) == row.external_id.as_ref()) {
-                over &= self.enter(row, ResourceState::Gone).await?;
-            }
-        }
-        let strays: Vec<_> = found.iter().filter(|owned| !wanted(&rows, owned)).collect();
+        let strays: Vec<_> = found.iter().filter(|owned| !wanted(&rows, &owned.id)).collect();
         if strays.is_empty() {
-            return Ok(over);
+            return Ok(true);
         }
-        let Some(behind) = self.behind(mark).await? else { return Ok(false) };
+        let behind = self.behind(mark).await?;
+        let Some(behind) = behind.filter(|behind| behind.action.account() == row.account) else {
+            return Ok(false);
+        };
+        let mut over = true;
         for owned in strays {
             over &= self.remove_stray(&behind, owned).await?;
         }
         Ok(over)
     }
+}
+
+/// How long after a look the next one is; `None` when nothing is left to look for.
+fn again_after(row: &LedgerRow, looked: Result<bool, StepError>) -> Option<Duration> {
+    match looked {
+        Ok(true) => None,
+        // A run that an order has moved may be waiting for a removal.
+        Ok(false) if row.is_being_removed() => Some(REMOVAL_HOLD),
+        Ok(false) => Some(AGAIN),
+        Err(error) => {
+            tracing::warn!(%error, path = %row.path, "the watch looks again later");
+            Some(another_time(row))
+        }
+    }
+}
+
+/// When a row that could not be looked at is looked at next: within five minutes, and not for ever
+/// by the same worker, which may lack its code.
+fn another_time(row: &LedgerRow) -> Duration {
+    let bytes = row.run.as_uuid().as_bytes();
+    let tick = row.watch_at.map_or(0, Timestamp::as_millis);
+    let spread =
+        bytes.iter().fold(tick, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    Duration::from_secs(60 + spread % 240)
 }

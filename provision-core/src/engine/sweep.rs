@@ -135,6 +135,8 @@ impl Engine {
             let deleted = match &behind {
                 // Two kinds may list the same things: each answers for its own.
                 Some(behind) if behind.kind != full => continue,
+                // S11: its step deletes in another account by now, where the id may be another's.
+                Some(behind) if behind.action.account() != account => false,
                 Some(behind) => delete && self.remove_stray(behind, owned).await?,
                 None => false,
             };
@@ -149,6 +151,7 @@ impl Engine {
         let seen: HashSet<&ExternalId> = listed.iter().map(|owned| &owned.id).collect();
         let missing = rows.into_iter().filter(|row| {
             row.account == account
+                && row.index == 0
                 && row.state == ResourceState::Alive
                 && row.origin == Origin::Created
                 && row.external_id.as_ref().is_none_or(|id| !seen.contains(id))

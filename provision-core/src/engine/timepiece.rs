@@ -37,7 +37,11 @@ impl Timepiece {
             }
         }
         let at = store.now().await?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, moment()));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer that was long on its way replaces no newer one.
+        if kept.is_none_or(|(newest, _)| newest <= at) {
+            *kept = Some((at, moment()));
+        }
         Ok(at)
     }
 }

@@ -1,10 +1,14 @@
 //! What a worker has created when its lease is lost is not forgotten with it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use provision_core::{
     Engine, ExternalId, Found, Identity, Intent, MemoryStore, Outcome, Owned, Readiness, Resource,
     Saga, SagaId, StepContext, StepError, WorkerConfig,
+    clock::sleep,
     ledger::{LedgerOp, LedgerReply, Sighting},
     store::StateStore,
 };
@@ -26,6 +30,8 @@ struct Shop {
     there: Vec<ExternalId>,
     losses: u32,
     broken: bool,
+    /// So many deletes fail.
+    refused: u32,
 }
 
 impl Press {
@@ -81,7 +87,12 @@ impl Resource for Press {
     }
 
     async fn delete(&self, _: &StepContext, _: &u32, id: &ExternalId) -> Result<(), StepError> {
-        self.shop.lock().unwrap().there.retain(|there| there != id);
+        let mut shop = self.shop.lock().unwrap();
+        if shop.refused > 0 {
+            shop.refused -= 1;
+            return Err(StepError::retry("delete"));
+        }
+        shop.there.retain(|there| there != id);
         Ok(())
     }
 
@@ -134,12 +145,9 @@ async fn what_a_worker_made_while_it_lost_its_lease_is_undone() {
     worker.stop().await;
 }
 
-// covers: S5
-#[tokio::test(start_paused = true)]
-async fn the_sweep_removes_what_a_worker_saw_too_late() {
-    let store = MemoryStore::new();
-    let press = Press::losing(&store, 0);
-    let engine = engine(&store, &press).await;
+/// A run that has succeeded, and what a worker has seen of it too late.
+async fn seen_late(store: &MemoryStore, press: &Press) -> (Engine, ExternalId) {
+    let engine = engine(store, press).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(SINGLE, &1).await.unwrap();
     run.output().await.unwrap();
@@ -157,6 +165,35 @@ async fn the_sweep_removes_what_a_worker_saw_too_late() {
         at: store.now().await.unwrap(),
     };
     store.ledger(&[LedgerOp::Sight(sighting)]).await.unwrap();
+    (engine, late)
+}
+
+// covers: S5, S15
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_listed_is_not_gone_because_it_is_not_listed() {
+    let store = MemoryStore::new();
+    let press = Press::losing(&store, 0);
+    let (engine, late) = seen_late(&store, &press).await;
+    press.shop.lock().unwrap().refused = 2;
+    let swept = engine.sweep(true).await.unwrap().strays;
+    assert_eq!((swept.len(), swept[0].deleted), (1, false));
+    for there in [true, false] {
+        sleep(Duration::from_secs(301)).await;
+        assert_eq!(engine.watch_ledger(20).await.unwrap(), 1);
+        assert_eq!(press.there().contains(&late), there);
+    }
+    sleep(Duration::from_secs(10_000)).await;
+    assert_eq!(engine.watch_ledger(20).await.unwrap(), 0, "it is over");
+    assert_eq!(engine.sweep(true).await.unwrap().strays, []);
+    assert_eq!(press.there(), [ExternalId::new("print-1")]);
+}
+
+// covers: S5
+#[tokio::test(start_paused = true)]
+async fn the_sweep_removes_what_a_worker_saw_too_late() {
+    let store = MemoryStore::new();
+    let press = Press::losing(&store, 0);
+    let (engine, late) = seen_late(&store, &press).await;
     let looked = engine.sweep(false).await.unwrap();
     let ids: Vec<_> = looked.strays.iter().map(|stray| (&stray.id, stray.deleted)).collect();
     assert_eq!(ids, [(&late, false)]);

@@ -426,6 +426,42 @@ async fn a_run_that_is_driven_again_takes_nothing_that_is_being_removed() {
 
 // covers: S15
 #[tokio::test(start_paused = true)]
+async fn a_parked_run_keeps_no_stray_of_what_it_has_undone() {
+    let yard = Yard::new();
+    let saga = Saga::define(ONE, |s| {
+        let first = s.resource("k", yard.clone()).retry_undo(Policy::once());
+        let first = first.input((), |name: &String, ()| format!("{name}-k"));
+        let node = s.resource("r", yard.clone()).retry(Policy::once()).after(first);
+        node.input((), |name: &String, ()| name.clone())
+    });
+    let (_, engine) = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(config());
+    yard.creates(&[How::Slow(0), How::Late]);
+    yard.world().deletes.push_back(How::Nothing);
+    let run = start(&engine, ONE).await;
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(..)), "its undo has failed");
+    yard.land("late", run.id());
+    yard.world().deletes.push_back(How::Slow(20));
+    sleep(secs(4_000)).await;
+    let mut watch = JoinSet::new();
+    watch.spawn({
+        let engine = engine.clone();
+        async move { engine.watch_ledger(20).await.unwrap() }
+    });
+    sleep(secs(2)).await;
+    let rows = engine.ledger(&LedgerQuery::default()).await.unwrap();
+    let known = |row: &LedgerRow| row.index > 0 && row.state == ResourceState::Alive;
+    assert_eq!(rows.iter().filter(|row| known(row)).count(), 1, "{rows:?}");
+    engine.retry(run.id(), By::default()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    assert_eq!(watch.join_all().await, [1]);
+    assert_eq!(yard.ids(), [""; 0]);
+    assert_eq!(yard.log().iter().filter(|line| *line == "delete late").count(), 1);
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
 async fn a_removal_whose_worker_died_is_ended_by_another_while_the_run_waits_for_it() {
     let yard = Yard::new();
     let (_, engine) = engine(alone(&yard, Policy::once())).await;
@@ -442,8 +478,8 @@ async fn a_removal_whose_worker_died_is_ended_by_another_while_the_run_waits_for
     assert_eq!(run.output().await.unwrap(), "t1");
     assert_eq!(yard.ids(), ["t1"]);
     let rows = engine.ledger(&LedgerQuery::default()).await.unwrap();
-    let states: Vec<_> = rows.iter().map(|row| (row.index, row.state)).collect();
-    assert!(states.contains(&(1, ResourceState::Gone)), "{states:?}");
+    let ended = |row: &LedgerRow| row.index > 0 && row.state == ResourceState::Gone;
+    assert_eq!(rows.iter().filter(|row| ended(row)).count(), 1, "{rows:?}");
     worker.stop().await;
 }
 
@@ -466,5 +502,32 @@ async fn a_sweep_that_comes_late_leaves_what_a_run_lives_with_again() {
     assert_eq!(run.output().await.unwrap(), "late");
     assert_eq!(sweep.join_all().await, [vec![]]);
     assert_eq!(yard.ids(), ["late"]);
+    worker.stop().await;
+}
+
+// covers: S15
+#[tokio::test(start_paused = true)]
+async fn nothing_is_removed_under_a_step_that_is_about_to_begin_again() {
+    let yard = Yard::new();
+    let saga = Saga::define(ONE, |s| {
+        let waited = s.sleep("w").input((), |_, ()| secs(60));
+        let plot = s.resource("r", yard.clone()).retry(Policy::once()).after(waited);
+        plot.input((), |name: &String, ()| name.clone())
+    });
+    let (_, engine) = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(config());
+    let run = landed_late(&yard, &engine).await;
+    yard.world().listed_for = secs(30);
+    let mut watch = JoinSet::new();
+    watch.spawn({
+        let engine = engine.clone();
+        async move { engine.watch_ledger(20).await.unwrap() }
+    });
+    sleep(secs(2)).await;
+    // The watch decides while the step waits for its turn.
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    assert_eq!(watch.join_all().await, [1]);
+    assert_eq!(run.output().await.unwrap(), "late");
+    assert_eq!((yard.ids(), yard.log()), (vec!["late".to_owned()], vec!["create x".to_owned()]));
     worker.stop().await;
 }

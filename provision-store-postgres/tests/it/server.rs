@@ -117,7 +117,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.signal("KILL");
+        // It may have ended by itself.
+        let group = format!("-{}", self.process.id());
+        drop(Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status());
         drop(self.process.wait());
     }
 }

@@ -277,3 +277,21 @@ pub async fn rows_are_entered_but_not_into_a_run_under_way(f: Fixture) {
     let orphan = ledger_row(run_head().id, "vm", "orphan");
     assert!(f.main.changes(LedgerOp::Enter(Box::new(orphan))).await);
 }
+
+/// A run that moves by a person's order alone is no run under way.
+// covers: S15, S17
+pub async fn rows_are_entered_into_runs_that_stand_still(f: Fixture) {
+    for (status, entered) in
+        [(RunStatus::Parked, true), (RunStatus::Paused, true), (RunStatus::Waiting, false)]
+    {
+        let leased = f.leased_run(new_worker()).await;
+        let run = leased.record.head.id;
+        let mut rest = append_of(&leased, 1);
+        rest.status = status;
+        rest.release = Some(until(Timestamp::NEVER));
+        f.main.applied(rest).await;
+        let found = LedgerRow { index: 1, ..ledger_row(run, "vm", "late") };
+        let enter = LedgerOp::Enter(Box::new(found));
+        assert_eq!(f.main.changes(enter).await, entered, "{status:?}");
+    }
+}

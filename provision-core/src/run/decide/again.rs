@@ -8,6 +8,7 @@ use crate::{run::journal::Order, saga::graph::Kind};
 
 impl State {
     pub(super) fn ordered(&mut self, order: &Order) -> Result<(), IllegalRecord> {
+        self.reordered = true;
         match order {
             Order::Pause => self.paused = true,
             Order::Resume => self.paused = false,

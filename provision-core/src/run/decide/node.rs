@@ -195,6 +195,11 @@ impl Node {
             || self.quiet_start
     }
 
+    /// Whether the run lives with what it has made, and nothing of it is under way.
+    pub(crate) fn stands_for_good(&self) -> bool {
+        self.phase == Phase::Succeeded && self.undo == Undo::None && !self.is_open()
+    }
+
     /// Whether dependents may go on: it succeeded, is not wanted, or failed in a tolerated way
     /// with nothing left behind it.
     pub(crate) fn is_settled(&self) -> bool {

@@ -95,6 +95,8 @@ pub(crate) struct State {
     pub(super) ends: u32,
     /// Finished steps may rest on some that are made again.
     pub(super) redriven: bool,
+    /// An order has moved it.
+    pub(super) reordered: bool,
     /// Phase of the newest started step.
     pub(crate) phase: Option<&'static str>,
     /// The failure that unwound or parked the run.
@@ -122,6 +124,7 @@ impl State {
             starts: 0,
             ends: 0,
             redriven: false,
+            reordered: false,
             phase: None,
             cause: None,
         };

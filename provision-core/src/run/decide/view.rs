@@ -110,7 +110,7 @@ impl State {
             },
             unknown_calls: node.unknown_calls,
             undo_unknown: node.undo_sent_until.is_some(),
-            redriven: self.redriven,
+            reordered: self.reordered,
         }
     }
 
