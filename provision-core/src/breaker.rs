@@ -3,6 +3,24 @@
 //! While a provider is down, calls are held back instead of burning attempts; one probe at a time
 //! finds out whether it is up again. Unlike a rate, the breaker knows nothing of how many calls
 //! are made, only how they ended.
+//!
+//! ```
+//! use provision_core::{Timestamp, breaker::{Breaker, FAILURES_MAX, OPEN_FOR}};
+//!
+//! let (mut breaker, mut now) = (Breaker::default(), Timestamp::from_millis(1_000_000));
+//! for _ in 0..FAILURES_MAX {
+//!     breaker.record(false, now);
+//! }
+//! assert_eq!(breaker.check(now), Err(now.plus(OPEN_FOR)));
+//!
+//! // After a while one call is the probe; its good end lets all others pass.
+//! now = now.plus(OPEN_FOR);
+//! assert_eq!(breaker.check(now), Ok(1));
+//! breaker.pass(now);
+//! assert!(breaker.check(now).is_err());
+//! breaker.record(true, now);
+//! assert_eq!(breaker.check(now), Ok(u32::MAX));
+//! ```
 
 use std::time::Duration;
 

@@ -36,6 +36,49 @@ pub enum CallKind {
 }
 
 /// Describes one provider call to [`StepContext::call`].
+///
+/// Calls on one bucket share its limits, in all processes; what has to wait uses up no attempt.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use provision_core::{
+///     Call, Engine, MemoryStore, NothingToUndo, Policy, Saga, SagaId, Step, StepContext, StepError,
+///     executor::{Executor, InProcess}, limit::{Profile, Rate},
+/// };
+///
+/// struct Ask;
+/// impl Step for Ask {
+///     const KIND: &'static str = "docs.ask";
+///     type Input = u32;
+///     type Output = u32;
+///     async fn run(&self, cx: &StepContext, n: u32) -> Result<u32, StepError> {
+///         let rate = Rate { calls: 1, per: Duration::from_secs(10), burst: 1 };
+///         let bucket = "docs/acme/api".to_owned();
+///         let profile = Profile { bucket, rate: Some(rate), concurrency: Some(4) };
+///         let call = Call::read("ask").with_timeout(Duration::from_secs(5)).with_limit(profile);
+///         cx.call(&call, async { Ok(n) }).await
+///     }
+/// }
+///
+/// const ASK: SagaId<u32, u32> = SagaId::new("ask", 1);
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let saga = Saga::define(ASK, |s| {
+///     s.step("ask", Ask, NothingToUndo).retry(Policy::once()).input((), |n, ()| *n)
+/// })?;
+/// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+/// let began = tokio::time::Instant::now();
+/// for number in 0..3 {
+///     let run = engine.start(ASK, &number).await?;
+///     InProcess::default().drive(&engine, run.id()).await?;
+///     assert_eq!(run.output().await?, number);
+/// }
+/// assert!(began.elapsed() >= Duration::from_secs(20));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Short constant, such as `"create project"`.

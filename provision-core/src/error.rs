@@ -8,7 +8,10 @@ use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::severity::Severity;
+pub use crate::{
+    classify::{Classify, OrFail},
+    severity::Severity,
+};
 
 /// What may have happened at the provider because of one call.
 ///
@@ -235,60 +238,6 @@ impl fmt::Display for StepError {
 impl StdError for StepError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.inner.source.as_deref().map(|e| e as &(dyn StdError + 'static))
-    }
-}
-
-/// An error that knows its own effect and verdict, so that `?` turns it into a [`StepError`].
-#[diagnostic::on_unimplemented(
-    message = "`?` couldn't convert the error: `{Self}` is not classified",
-    label = "decide here: `.or_unknown(\"what\")?`, `.or_retry(..)?` or `.or_permanent(..)?`",
-    note = "or implement `Classify` for `{Self}`"
-)]
-pub trait Classify: StdError + Send + Sync + 'static {
-    /// What may have happened at the provider.
-    fn effect(&self) -> Effect;
-    /// What to do next.
-    fn verdict(&self) -> Verdict;
-    /// The operation that failed, as a short constant.
-    fn operation(&self) -> &'static str;
-}
-
-impl<E: Classify> From<E> for StepError {
-    fn from(error: E) -> Self {
-        Self::new(error.effect(), error.verdict(), error.operation()).with_source(error)
-    }
-}
-
-/// Classifies any other error on the spot.
-pub trait OrFail<T> {
-    /// The call was sent and its end is not known; worth repeating after a look-up.
-    ///
-    /// # Errors
-    /// The error itself, as `Unknown` and `Retry`.
-    fn or_unknown(self, operation: &'static str) -> Result<T, StepError>;
-    /// Surely nothing happened; worth repeating.
-    ///
-    /// # Errors
-    /// The error itself, as `None` and `Retry`.
-    fn or_retry(self, operation: &'static str) -> Result<T, StepError>;
-    /// Surely nothing happened; repeating cannot help.
-    ///
-    /// # Errors
-    /// The error itself, as `None` and `Permanent`.
-    fn or_permanent(self, operation: &'static str) -> Result<T, StepError>;
-}
-
-impl<T, E: StdError + Send + Sync + 'static> OrFail<T> for Result<T, E> {
-    fn or_unknown(self, operation: &'static str) -> Result<T, StepError> {
-        self.map_err(|e| StepError::unknown(operation).with_source(e))
-    }
-
-    fn or_retry(self, operation: &'static str) -> Result<T, StepError> {
-        self.map_err(|e| StepError::retry(operation).with_source(e))
-    }
-
-    fn or_permanent(self, operation: &'static str) -> Result<T, StepError> {
-        self.map_err(|e| StepError::permanent(operation).with_source(e))
     }
 }
 

@@ -3,6 +3,28 @@
 //! That crate is unmaintained (RUSTSEC-2025-0012), so nothing here is compiled without the feature
 //! `backoff`, and nothing of the engine uses it. It knows no effect: whoever converts an error says
 //! what may have happened.
+//!
+//! ```
+//! use std::{io, time::Duration};
+//!
+//! use backoff::backoff::Backoff;
+//! use provision_core::{Effect, Policy, Verdict, interop_backoff::{PolicyBackoff, policy, step_error}};
+//!
+//! // A policy of theirs as ours, with the number of attempts that theirs lacks.
+//! let theirs = backoff::ExponentialBackoff { multiplier: 3.0, ..Default::default() };
+//! let ours: Policy = policy(&theirs, 5);
+//! assert_eq!(ours.base(1), theirs.initial_interval);
+//!
+//! // A policy of ours where theirs is asked for.
+//! let mut twice = PolicyBackoff::new(Policy::attempts(2).fixed(Duration::from_millis(1)));
+//! assert!(twice.next_backoff().is_some());
+//! assert_eq!(twice.next_backoff(), None);
+//!
+//! // An error of theirs as ours; whoever converts it says what may have happened.
+//! let lost = backoff::Error::transient(io::Error::other("reset"));
+//! let error = step_error(lost, "order seats", Effect::Unknown);
+//! assert_eq!(error.verdict(), &Verdict::Retry { after: None });
+//! ```
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 

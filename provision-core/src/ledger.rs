@@ -3,6 +3,42 @@
 //!
 //! Rows that belong to a run under way are written by the run's own fenced appends. What needs no
 //! lease (sightings by a stale owner, the watch) goes through [`LedgerOp`].
+//!
+//! [`Engine::sweep`](crate::Engine::sweep) compares it with what providers list:
+//!
+//! ```
+//! use provision_core::{
+//!     Engine, LedgerQuery, MemoryStore, ResourceState, Saga, SagaId,
+//!     executor::{Executor, HostDriven},
+//! };
+//! use provision_testkit::harness::{World, world::Thing};
+//!
+//! const DISK: SagaId<String, String> = SagaId::new("disk", 1);
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cloud = World::new();
+//! let saga = Saga::define(DISK, |s| {
+//!     s.resource("disk", Thing::named(&cloud)).input((), |name, ()| name.clone())
+//! })?;
+//! let engine = Engine::builder(MemoryStore::new()).register(saga.clone()).build().await?;
+//! let run = engine.start(DISK, &"acme".to_owned()).tenant("acme").await?;
+//! HostDriven.drive(&engine, run.id()).await?;
+//!
+//! let query = LedgerQuery { tenant: Some("acme".to_owned()), ..LedgerQuery::default() };
+//! let rows = engine.ledger(&query).await?;
+//! assert_eq!((rows.len(), rows[0].state), (1, ResourceState::Alive));
+//! assert_eq!(engine.sweep(true).await?.wanted, 1);
+//!
+//! // To a store that does not know the run, what it made is a stray: told of, and left alone.
+//! let other = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+//! let strays = other.sweep(true).await?.strays;
+//! assert_eq!(strays[0].run, Some(*run.id()));
+//! assert!(!strays[0].deleted);
+//! assert_eq!(cloud.names(), ["acme"]);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::time::Duration;
 

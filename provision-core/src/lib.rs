@@ -70,6 +70,7 @@ pub mod api_key;
 pub mod breaker;
 pub mod bucket;
 mod changes;
+mod classify;
 pub mod clock;
 pub mod context;
 pub mod draw;

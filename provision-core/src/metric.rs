@@ -4,6 +4,7 @@
 //! `metrics` facade; without it every function here is empty and compiles to nothing. Labels are a
 //! closed list: none of them is a run, a tenant or a user, so the number of series stays bounded
 //! and no identity leaves through this door.
+#![cfg_attr(feature = "metrics", doc = include_str!("metric.md"))]
 
 use std::time::Duration;
 

@@ -74,6 +74,38 @@ impl EngineBuilder {
     }
 
     /// Registers a saga; workers of this engine claim its runs.
+    ///
+    /// A changed graph is another version: register the old one, too, until its runs are over.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, executor::{Executor, HostDriven}};
+    ///
+    /// const OLD: SagaId<u32, u32> = SagaId::new("seats", 1);
+    /// const NEW: SagaId<u32, u32> = SagaId::new("seats", 2);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let one = |id| Saga::define(id, |s| s.value("seats").input((), |n, ()| *n));
+    /// let two = |id| Saga::define(id, |s| {
+    ///     let row = s.value("row").input((), |n, ()| *n);
+    ///     s.value("seats").input(row, |n, row| n + row)
+    /// });
+    /// let store = MemoryStore::new();
+    /// let before = Engine::builder(store.clone()).register(one(OLD)?).build().await?;
+    /// let run = before.start(OLD, &4).await?;
+    ///
+    /// // The new program, on the same store: runs of both versions go on.
+    /// let after = Engine::builder(store.clone()).register(one(OLD)?).register(two(NEW)?);
+    /// let after = after.build().await?;
+    /// HostDriven.drive(&after, run.id()).await?;
+    /// assert_eq!(run.output().await?, 4);
+    ///
+    /// // The same version with another graph is refused.
+    /// let refused = Engine::builder(store).register(two(OLD)?).build().await.unwrap_err();
+    /// assert_eq!(refused.code(), "fingerprint");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn register<I: Data, O: Data>(mut self, saga: Saga<I, O>) -> Self {
         self.plans.push(saga.plan);
         self
@@ -81,6 +113,27 @@ impl EngineBuilder {
 
     /// Starts runs of a saga by the clock; `input` makes the input of one firing from its planned
     /// moment, and must give the same for the same moment.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, schedule::Schedule};
+    ///
+    /// const CLEAN_UP: SagaId<u64, u64> = SagaId::new("clean-up", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(CLEAN_UP, |s| s.value("at").input((), |at, ()| *at))?;
+    /// let daily = Schedule::every("clean-up", Duration::from_secs(24 * 3_600))?;
+    /// let builder = Engine::builder(MemoryStore::new()).register(saga);
+    /// let engine = builder.schedule(daily, CLEAN_UP, |at| at.as_millis()).build().await?;
+    /// // Workers ask by themselves; whoever asks, a firing starts one run.
+    /// let started = engine.fire_schedules(None).await?;
+    /// assert_eq!(started.len(), 1);
+    /// assert_eq!(engine.fire_schedules(None).await?, started);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn schedule<S: Start + Clone + Send + Sync + 'static>(
         mut self,
         schedule: Schedule,

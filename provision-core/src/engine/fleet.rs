@@ -68,6 +68,47 @@ impl Engine {
     ///
     /// Needs a worker. Safe to cancel: the runs go on, and the next call finds them.
     ///
+    /// ```
+    /// use provision_core::{
+    ///     Engine, LedgerQuery, MemoryStore, Saga, SagaId, WorkerConfig, engine::Fleet,
+    /// };
+    /// use provision_testkit::harness::{World, world::{Entry, RemoveEntry, Thing}};
+    ///
+    /// const DISK: SagaId<String, String> = SagaId::new("disk", 1);
+    /// const LABEL: SagaId<String, String> = SagaId::new("label", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cloud = World::new();
+    /// let disk = Saga::define(DISK, |s| {
+    ///     s.resource("disk", Thing::named(&cloud)).input((), |name, ()| name.clone())
+    /// })?;
+    /// let label = Saga::define(LABEL, |s| {
+    ///     let label = s.step("label", Entry(cloud.clone()), RemoveEntry(cloud.clone()));
+    ///     label.input((), |id, ()| format!("label-of-{id}"))
+    /// })?;
+    /// let builder = Engine::builder(MemoryStore::new()).register(disk).register(label);
+    /// let engine = builder.build().await?;
+    /// let worker = engine.spawn_worker(WorkerConfig::default());
+    /// for name in ["red", "blue"] {
+    ///     engine.start(DISK, &name.to_owned()).await?.output().await?;
+    /// }
+    ///
+    /// // One run for each resource that the ledger knows.
+    /// let rows = engine.ledger(&LedgerQuery::default()).await?;
+    /// let ids = rows.into_iter().filter_map(|row| row.external_id);
+    /// let items: Vec<_> = ids.map(|id| (id.to_string(), id.to_string())).collect();
+    /// let fleet = Fleet::new("labels-2026").with_at_once(8).with_failures_max(5);
+    /// let report = engine.fleet(&fleet, LABEL, items.clone()).await?;
+    /// assert_eq!((report.runs.len(), report.failed().count()), (2, 0));
+    ///
+    /// // Asked again, it finds what is done.
+    /// assert_eq!(engine.fleet(&fleet, LABEL, items).await?, report);
+    /// worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// An item's key comes twice, an input differs from the one its run was started with, or the
     /// store cannot be reached.

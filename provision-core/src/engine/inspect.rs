@@ -114,6 +114,38 @@ pub struct Snapshot {
 impl Engine {
     /// Looks at a run: its row, its steps, and how long the rest may take.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, engine::StepStatus};
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     let asked = s.value("asked").input((), |n, ()| *n);
+    ///     let slept = s.sleep("slept").after(asked).input((), |_, ()| Duration::from_secs(3_600));
+    ///     s.value("given").after(slept).input(asked, |_, n| n)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// engine.run_one().await?;
+    /// let now = engine.snapshot(run.id()).await?;
+    /// let steps: Vec<_> = now.steps.iter().map(|step| (&*step.path, step.status)).collect();
+    /// assert_eq!(
+    ///     steps,
+    ///     [
+    ///         ("asked", StepStatus::Succeeded),
+    ///         ("slept", StepStatus::Waiting),
+    ///         ("given", StepStatus::Pending),
+    ///     ],
+    /// );
+    /// assert_eq!((now.head.summary.done, now.head.summary.total), (1, 3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// There is no such run, its saga is not registered here, or its journal is damaged.
     pub async fn snapshot(&self, run: &RunId) -> Result<Snapshot, Error> {

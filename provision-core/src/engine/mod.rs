@@ -185,6 +185,34 @@ impl Engine {
 
     /// Lists dead letters: runs that need a person, and failed ones nobody has looked at.
     ///
+    /// ```
+    /// use provision_core::{
+    ///     By, Engine, MemoryStore, Resolution, Saga, SagaId, StepError,
+    ///     executor::{Executor, HostDriven},
+    /// };
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     s.value("seats").try_input((), |_, ()| Err(StepError::permanent("count")))
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(SEATS, &4).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// let letters = engine.dead_letters().await?.runs;
+    /// assert_eq!(letters[0].id, *run.id());
+    /// assert_eq!(letters[0].summary.failure.as_ref().unwrap().path, "seats");
+    ///
+    /// let seen = By::new("ann", "the customer was called");
+    /// engine.resolve(run.id(), Resolution::Acknowledge, seen).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert!(engine.dead_letters().await?.runs.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The store cannot be read.
     pub async fn dead_letters(&self) -> Result<RunPage, Error> {
@@ -205,7 +233,32 @@ impl Engine {
         Ok(crate::ledger::all_rows(&*self.inner.store, query).await?)
     }
 
-    /// Sums what resources that exist, or may, cost per month, by currency, in thousandths.
+    /// Sums what resources that exist, or may, cost per month, by currency, in thousandths. An hour
+    /// counts 730 times; what is paid once does not count.
+    ///
+    /// ```
+    /// use provision_core::{
+    ///     Cost, CostPer, Engine, MemoryStore, Saga, SagaId, executor::{Executor, HostDriven},
+    /// };
+    /// use provision_testkit::harness::{World, world::Thing};
+    ///
+    /// const DISK: SagaId<String, String> = SagaId::new("disk", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cents = Cost { milli: 10, currency: "EUR".to_owned(), per: CostPer::Hour };
+    /// let disk = Thing::named(&World::new()).with_cost(cents);
+    /// let saga = Saga::define(DISK, |s| s.resource("disk", disk).input((), |name, ()| name.clone()))?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// for name in ["red", "blue"] {
+    ///     let run = engine.start(DISK, &name.to_owned()).tenant("acme").await?;
+    ///     HostDriven.drive(&engine, run.id()).await?;
+    /// }
+    /// assert_eq!(engine.monthly_cost(Some("acme")).await?["EUR"], 2 * 7_300);
+    /// assert!(engine.monthly_cost(Some("other")).await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The store cannot be read.

@@ -40,6 +40,51 @@ impl Default for By {
 }
 
 /// A person's answer about one step.
+///
+/// ```
+/// use provision_core::{
+///     By, Engine, LedgerQuery, MemoryStore, Resolution, ResourceState, RunStatus, Saga, SagaId,
+///     executor::{Executor, HostDriven},
+/// };
+/// use provision_testkit::harness::{World, world::{Entry, RemoveEntry, Thing}};
+///
+/// const SHOP: SagaId<String, String> = SagaId::new("shop", 1);
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cloud = World::new();
+/// let saga = Saga::define(SHOP, |s| {
+///     let db = s.resource("db", Thing::named(&cloud)).input((), |name, ()| name.clone());
+///     let paid = s.value("paid").pivot().input(db, |_, db| db);
+///     let mail = s.step("mail", Entry(cloud.clone()), RemoveEntry(cloud.clone()));
+///     mail.after(paid).input((), |name, ()| format!("mail-{name}"));
+///     paid
+/// })?;
+/// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+/// cloud.block("put mail-acme");
+/// cloud.block("delete acme");
+///
+/// // The mail is refused after the point of no return: a person says that it is not wanted.
+/// let run = engine.start(SHOP, &"acme".to_owned()).await?;
+/// let head = HostDriven.drive(&engine, run.id()).await?;
+/// assert_eq!(head.status, RunStatus::Parked);
+/// let skip = Resolution::Skip { path: "mail".to_owned() };
+/// engine.resolve(run.id(), skip, By::new("ann", "they were called")).await?;
+/// let head = HostDriven.drive(&engine, run.id()).await?;
+/// assert_eq!(head.status, RunStatus::Succeeded);
+///
+/// // The delete is refused: a person gives it up, and the ledger keeps what is left behind.
+/// engine.tear_down(run.id(), By::new("ann", "contract is over")).await?;
+/// let head = HostDriven.drive(&engine, run.id()).await?;
+/// assert_eq!(head.status, RunStatus::Parked);
+/// let abandon = Resolution::Abandon { path: "db".to_owned() };
+/// engine.resolve(run.id(), abandon, By::new("ann", "they keep it")).await?;
+/// HostDriven.drive(&engine, run.id()).await?;
+/// let rows = engine.ledger(&LedgerQuery::default()).await?;
+/// assert_eq!(rows[0].state, ResourceState::LeftBehind);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resolution {

@@ -112,6 +112,39 @@ impl Preflight {
 impl Engine {
     /// Says what a run of this saga with this input would do. Calls `find` only.
     ///
+    /// ```
+    /// use provision_core::{
+    ///     Engine, MemoryStore, Saga, SagaId, engine::Change, executor::{Executor, HostDriven},
+    /// };
+    /// use provision_testkit::harness::{World, world::{Entry, RemoveEntry, Thing}};
+    ///
+    /// const SHOP: SagaId<String, String> = SagaId::new("shop", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cloud = World::new();
+    /// let saga = Saga::define(SHOP, |s| {
+    ///     let db = s.resource("db", Thing::named(&cloud)).input((), |name, ()| name.clone());
+    ///     let dns = s.step("dns", Entry(cloud.clone()), RemoveEntry(cloud.clone()));
+    ///     dns.input(db, |_, db| db)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let plan = engine.plan(SHOP, &"acme".to_owned()).await?;
+    /// assert_eq!(plan.steps[0].change, Change::Create);
+    /// assert_eq!(plan.steps[1].change, Change::Later { needs: "db".to_owned() });
+    /// assert!(cloud.names().is_empty());
+    ///
+    /// // Of a run that exists it says whether everything is still there.
+    /// let run = engine.start(SHOP, &"acme".to_owned()).await?;
+    /// HostDriven.drive(&engine, run.id()).await?;
+    /// assert!(!engine.plan_run(run.id()).await?.has_changes());
+    /// // In another's way stands what belongs to that run.
+    /// let plan = engine.plan(SHOP, &"acme".to_owned()).await?;
+    /// assert!(matches!(&plan.steps[0].change, Change::Conflict { owner, .. } if *owner == Some(*run.id())));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The saga is not registered, its checks object to the input (kind `Invalid`), or the input
     /// cannot be encoded.
@@ -230,6 +263,26 @@ impl Engine {
     }
 
     /// Asks every provider of a saga one harmless question, with the credentials at hand.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId};
+    /// use provision_testkit::harness::{World, world::Thing};
+    ///
+    /// const DISK: SagaId<String, String> = SagaId::new("disk", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cloud = World::new();
+    /// let saga = Saga::define(DISK, |s| {
+    ///     s.resource("disk", Thing::named(&cloud)).input((), |name, ()| name.clone())
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let preflight = engine.preflight(DISK).await?;
+    /// assert!(preflight.is_ok());
+    /// assert_eq!(preflight.checks, [("world.thing".to_owned(), None)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The saga is not registered, or the store cannot be reached.

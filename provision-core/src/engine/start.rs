@@ -124,6 +124,32 @@ impl<O> StartRun<O> {
     }
 
     /// Takes a business key that only one run may hold; freed by `RolledBack` or `TornDown`.
+    ///
+    /// A start that finds it held answers with the run that holds it.
+    ///
+    /// ```
+    /// use provision_core::{By, Engine, MemoryStore, Saga, SagaId, executor::{Executor, HostDriven}};
+    ///
+    /// const SITE: SagaId<String, String> = SagaId::new("site", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SITE, |s| s.value("site").input((), |name, ()| name.clone()))?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let start = |name: &str| engine.start(SITE, &name.to_owned()).unique("domain/acme.example");
+    /// let first = start("blue").await?;
+    /// HostDriven.drive(&engine, first.id()).await?;
+    ///
+    /// let second = start("green").await?;
+    /// assert!(!second.is_new());
+    /// assert_eq!(second.id(), first.id());
+    ///
+    /// engine.tear_down(first.id(), By::new("ann", "moved away")).await?;
+    /// HostDriven.drive(&engine, first.id()).await?;
+    /// assert!(start("green").await?.is_new());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unique(mut self, key: impl Into<String>) -> Self {
         self.guard = Some(Guard { key: key.into(), until: GuardUntil::Gone });
         self

@@ -111,6 +111,43 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 
 impl Engine {
     /// Watches a run from after frame `after`; 0 is the beginning.
+    ///
+    /// ```
+    /// use provision_core::{
+    ///     Engine, MemoryStore, RunStatus, Saga, SagaId, WorkerConfig, engine::What,
+    /// };
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| {
+    ///     let asked = s.value("asked").input((), |n, ()| *n);
+    ///     s.value("given").input(asked, |_, n| n)
+    /// })?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let worker = engine.spawn_worker(WorkerConfig::default());
+    /// let run = engine.start(SEATS, &4).await?;
+    ///
+    /// let (mut events, mut done) = (engine.watch(run.id(), 0), Vec::new());
+    /// let mut last = None;
+    /// while let Some(event) = events.next().await? {
+    ///     if matches!(event.what, What::Done { .. }) {
+    ///         done.push(event.path.clone());
+    ///     }
+    ///     last = Some(event);
+    /// }
+    /// let last = last.expect("a run has events");
+    /// assert_eq!(done, ["asked", "given"]);
+    /// assert_eq!(last.what, What::Ended { status: RunStatus::Succeeded });
+    /// assert_eq!((last.summary.done, last.summary.total), (2, 2));
+    ///
+    /// // Who has seen an event goes on after its frame.
+    /// assert!(engine.watch(run.id(), last.seq).next().await?.is_none());
+    /// worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn watch(&self, run: &RunId, after: u64) -> ProgressStream {
         ProgressStream {

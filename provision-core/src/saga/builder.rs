@@ -6,15 +6,15 @@ use super::{
     OnFailure, Saga, SagaError, SignalId,
     check::Checks,
     each::Each,
-    graph::{Graph, ItemsFn, JoinRule, Kind, MapFn, NodeDef, OnUnknown, OutputFn, Ref, WhenFn},
-    handle::{Always, Deps, Handle, Mode, Reader, Tolerated, When},
+    graph::{Graph, ItemsFn, JoinRule, Kind, MapFn, NodeDef, OutputFn, Ref},
+    handle::{Always, Deps, Handle, Reader},
+    node::Node,
 };
 use crate::{
     error::{Failure, StepError},
     id::{Data, Payload},
     protocol::{Declared, ResourceAction, StepAction},
-    resource::{AdoptPolicy, Resource},
-    retry::Policy,
+    resource::Resource,
     step::{Compensator, Step},
 };
 
@@ -449,141 +449,5 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
     /// ```
     pub fn phase(&mut self, name: &'static str) {
         self.phase = Some(name);
-    }
-}
-
-/// A node under construction; `.input(deps, map)` adds it.
-#[must_use = "the node is added by `.input(deps, |input, values| ..)`"]
-#[derive(Debug)]
-pub struct Node<'b, 's, I, In, Out, M = Always> {
-    builder: &'b mut SagaBuilder<'s, I>,
-    pub(super) def: NodeDef,
-    types: PhantomData<fn(In) -> (Out, M)>,
-}
-
-impl<I, In, Out> Node<'_, '_, I, In, Out> {
-    pub(super) fn definition(path: String, kind: Kind, phase: Option<&'static str>) -> NodeDef {
-        NodeDef {
-            path: path.into(),
-            kind,
-            deps: Vec::new(),
-            when: None,
-            map: no_input(),
-            optional: false,
-            pivot: false,
-            irreversible: None,
-            phase,
-            policy: Policy::default(),
-            undo_policy: Policy::undo(),
-            on_unknown: OnUnknown::default(),
-            adopt: AdoptPolicy::default(),
-            attempt_timeout: Duration::from_secs(15 * 60),
-            tear_down_first: None,
-        }
-    }
-}
-
-impl<'b, 's, I, In, Out> Node<'b, 's, I, In, Out> {
-    fn new(builder: &'b mut SagaBuilder<'s, I>, path: String, kind: Kind) -> Self {
-        let def = Self::definition(path, kind, builder.phase);
-        Self { builder, def, types: PhantomData }
-    }
-}
-
-impl<'b, 's, I: Data, In: Data, Out: Data, M: Mode<Out>> Node<'b, 's, I, In, Out, M> {
-    fn retype<N>(self) -> Node<'b, 's, I, In, Out, N> {
-        Node { builder: self.builder, def: self.def, types: PhantomData }
-    }
-
-    /// Sets how attempts are repeated. Default: 5 attempts, exponential, full jitter.
-    pub fn retry(mut self, policy: Policy) -> Self {
-        self.def.policy = policy;
-        self
-    }
-
-    /// Sets how the undo is repeated before it parks. Default: for four hours.
-    pub fn retry_undo(mut self, policy: Policy) -> Self {
-        self.def.undo_policy = policy;
-        self
-    }
-
-    /// Marks the point of no return: after it nothing unwinds.
-    pub fn pivot(mut self) -> Self {
-        self.def.pivot = true;
-        self
-    }
-
-    /// Sets what happens when an attempt's end is unknown.
-    pub fn on_unknown(mut self, rule: OnUnknown) -> Self {
-        self.def.on_unknown = rule;
-        self
-    }
-
-    /// Sets what happens when a foreign resource stands where this one would be.
-    pub fn adopt(mut self, policy: AdoptPolicy) -> Self {
-        self.def.adopt = policy;
-        self
-    }
-
-    /// Longest time one attempt may take before it is cut and counts as unknown. Default 15 min; at
-    /// most 30 days, which [`Saga::define`](crate::Saga::define) checks.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.def.attempt_timeout = timeout;
-        self
-    }
-
-    /// On tear-down, undoes this node before those with a higher rank and before unranked ones,
-    /// as far as dependencies of the undo allow it.
-    pub fn tear_down_first(mut self, rank: u32) -> Self {
-        self.def.tear_down_first = Some(rank);
-        self
-    }
-
-    /// Adds edges without values.
-    pub fn after(mut self, deps: impl Deps<'s>) -> Self {
-        let _ = deps.reader(&mut self.def.deps);
-        self
-    }
-
-    /// Runs the node only when the condition holds; dependents see `Option`.
-    pub fn when(
-        mut self,
-        condition: impl Fn(&I) -> bool + Send + Sync + 'static,
-    ) -> Node<'b, 's, I, In, Out, When<M>> {
-        let when: WhenFn = Arc::new(move |input| Ok(condition(&decode_input(input)?)));
-        self.def.when = Some(when);
-        self.retype()
-    }
-
-    /// Tolerates the node's failure; dependents see `Result<_, Failure>`.
-    pub fn optional(mut self) -> Node<'b, 's, I, In, Out, Tolerated<M>> {
-        self.def.optional = true;
-        self.retype()
-    }
-
-    /// Adds the node: what it depends on, and how its input comes of that.
-    ///
-    /// The closure is pure and may run again after a crash before its value is journaled.
-    pub fn input<D: Deps<'s>>(
-        self,
-        deps: D,
-        map: impl Fn(&I, D::Values) -> In + Send + Sync + 'static,
-    ) -> Handle<'s, M::Out> {
-        self.try_input(deps, move |input, values| Ok(map(input, values)))
-    }
-
-    /// Adds the node, with a closure that may fail; its error is the node's failure.
-    pub fn try_input<D: Deps<'s>>(
-        mut self,
-        deps: D,
-        map: impl Fn(&I, D::Values) -> Result<In, StepError> + Send + Sync + 'static,
-    ) -> Handle<'s, M::Out> {
-        let reader = deps.reader(&mut self.def.deps);
-        self.def.map = Arc::new(move |input, values| {
-            let input = decode_input(input)?;
-            encode(&map(&input, reader.read(values)?)?)
-        });
-        let node = self.builder.add(self.def);
-        Handle::new::<M, Out>(node)
     }
 }

@@ -8,9 +8,10 @@ use std::{
 
 use super::{
     SagaError,
-    builder::{Node, SagaBuilder, decode_input, output_fn},
+    builder::{SagaBuilder, decode_input, output_fn},
     graph::{Graph, ItemsFn, Kind, Ref},
     handle::{Always, Handle},
+    node::Node,
 };
 use crate::{error::Failure, id::Data};
 

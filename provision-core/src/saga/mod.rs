@@ -109,12 +109,13 @@ mod check;
 mod each;
 pub(crate) mod graph;
 mod handle;
+mod node;
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use builder::{Node, SagaBuilder};
+pub use builder::SagaBuilder;
 pub use each::{Each, Item, ItemKey};
 pub use graph::{JoinRule, OnUnknown};
 #[doc(hidden)]
@@ -122,6 +123,7 @@ pub use graph::{Ref, ValueOf, Values};
 #[doc(hidden)]
 pub use handle::{Always, Mode, Reader, Tolerated, When};
 pub use handle::{Deps, Handle};
+pub use node::Node;
 
 use crate::{error::Failure, id::Data, retry::LiveOverrides, run::RunStatus, store::SagaRef};
 

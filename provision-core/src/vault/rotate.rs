@@ -58,6 +58,35 @@ impl Resealed {
 }
 
 /// The job. Safe to stop at any moment and to start again, also by several at the same time.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use provision_core::{
+///     MemoryStore, Secret,
+///     vault::{LocalKeys, MemoryAudit, Reseal, TokenName, TokenVault, Vault},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = LocalKeys::new("2025", [1; 32])?;
+/// let (store, audit) = (Arc::new(MemoryStore::new()), Arc::new(MemoryAudit::new()));
+/// let vault = Vault::new(Arc::new(keys.clone()));
+/// let tokens = TokenVault::new("main", store.clone(), vault.clone(), audit.clone());
+/// let name = TokenName::new("acme", "crm", "access_token")?;
+/// tokens.put(&name, &Secret::new("t0p"), None).await?;
+///
+/// keys.add("2026", [2; 32])?;
+/// keys.promote("2026")?;
+/// let report = Reseal::new("main", store, vault, audit).run(Some("2025")).await?;
+/// assert_eq!(report.resealed, 1);
+/// if report.is_complete() {
+///     keys.retire("2025")?;
+/// }
+/// assert_eq!(tokens.get(&name).await?.unwrap().value.expose(), "t0p");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Reseal {
     namespace: String,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Foreign, Found, Identity, Intent, Owned, Readiness, Resource, SecretSpec,
-    StepContext, StepError, Timing, resource::Candidate,
+    Cost, ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource,
+    SecretSpec, StepContext, StepError, Timing, resource::Candidate,
 };
 
 use super::{World, state::Wish};
@@ -17,6 +17,7 @@ pub struct Thing {
     polls: u32,
     poll_every: Duration,
     secret: Option<&'static str>,
+    cost: Option<Cost>,
     timing: Timing,
 }
 
@@ -30,6 +31,7 @@ impl Thing {
             polls: 0,
             poll_every: Duration::from_secs(10),
             secret: None,
+            cost: None,
             timing: Timing {
                 late_window: Duration::from_secs(20),
                 listing_lag: Duration::ZERO,
@@ -62,6 +64,13 @@ impl Thing {
     #[must_use]
     pub fn with_secret(mut self, name: &'static str) -> Self {
         self.secret = Some(name);
+        self
+    }
+
+    /// Declares what it costs, for the ledger.
+    #[must_use]
+    pub fn with_cost(mut self, cost: Cost) -> Self {
+        self.cost = Some(cost);
         self
     }
 
@@ -180,5 +189,9 @@ impl Resource for Thing {
 
     fn timing(&self) -> Timing {
         self.timing
+    }
+
+    fn facts(&self, _: &String) -> Facts {
+        Facts { cost: self.cost.clone(), ..Facts::default() }
     }
 }
