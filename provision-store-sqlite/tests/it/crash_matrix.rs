@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,18 +14,27 @@ use crate::given::{Moved, open};
 /// Crashes are shared by so many tests, which run side by side.
 const PARTS: usize = 2;
 
-/// A namespace of a file: fresh for each scenario, and opened anew after each crash.
+/// A namespace of a file, opened anew after each crash.
 #[derive(Debug)]
 pub(crate) struct OnDisk {
     path: PathBuf,
     namespace: String,
     machine: Arc<Moved>,
+    /// Where the file is the place's own, and goes with it.
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl OnDisk {
     pub(crate) fn new(path: &Path, namespace: &str, machine: &Arc<Moved>) -> Self {
-        let machine = Arc::clone(machine);
-        Self { path: path.to_owned(), namespace: namespace.to_owned(), machine }
+        let (path, namespace) = (path.to_owned(), namespace.to_owned());
+        Self { path, namespace, machine: Arc::clone(machine), _directory: None }
+    }
+
+    /// A fresh file, so that all that a scenario has written can be searched, and nothing else.
+    pub(crate) fn alone() -> Self {
+        let directory = directory();
+        let place = Self::new(&directory.path().join("provision.db"), "alone", &Arc::default());
+        Self { _directory: Some(directory), ..place }
     }
 }
 
@@ -43,18 +49,14 @@ impl Place for OnDisk {
         self.machine.pass(by);
     }
 
-    /// X1: the file as it lies there. One that many scenarios share is searched while it is small.
+    /// X1: the file and its log as they lie there.
     fn bytes(&self) -> Vec<u8> {
         let mut wal = self.path.clone().into_os_string();
         wal.push("-wal");
         let files = [std::fs::read(&self.path), std::fs::read(wal)].map(Result::unwrap_or_default);
-        let all = files.concat();
-        if all.len() <= SEARCHED_MAX { all } else { Vec::new() }
+        files.concat()
     }
 }
-
-/// A larger file is not searched: each scenario would search what all before it have written.
-const SEARCHED_MAX: usize = 2 << 20;
 
 /// A directory in memory where there is one: what is tested is the death of a process.
 pub(crate) fn directory() -> tempfile::TempDir {
@@ -62,14 +64,8 @@ pub(crate) fn directory() -> tempfile::TempDir {
 }
 
 async fn part(number: usize) -> Report {
-    let directory = directory();
-    let path = directory.path().join("provision.db");
-    let (machine, places) = (Arc::new(Moved::default()), AtomicU64::new(0));
-    let place = || {
-        let namespace = format!("scenario-{}", places.fetch_add(1, Relaxed));
-        std::future::ready(OnDisk::new(&path, &namespace, &machine))
-    };
-    let report = Harness::new(TenSteps::default(), place).part(number, PARTS).run().await;
+    let places = || std::future::ready(OnDisk::alone());
+    let report = Harness::new(TenSteps::default(), places).part(number, PARTS).run().await;
     println!("crash matrix on SQLite, part {number} of {PARTS}: {report}");
     // Which records go out together is a matter of time on a machine that is busy with other work.
     report.assert_flawless_but_for(1);

@@ -1,16 +1,20 @@
 //! The harness finds what is planted: leaks, doubled effects, shown secrets, points it missed.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use provision_core::{
-    Compensator, EngineBuilder, ExternalId, Found, Identity, Intent, Owned, Readiness, Resource,
-    Saga, SagaId, SecretSpec, Step, StepContext, StepError, Timing, Undo, vault::LocalKeys,
+    Compensator, EngineBuilder, ExternalId, Found, Identity, Intent, MemoryStore, Owned, Readiness,
+    Resource, Saga, SagaId, SecretSpec, Step, StepContext, StepError, Timing, Undo,
+    vault::LocalKeys,
 };
 use provision_testkit::harness::{
-    Harness, InMemory, Report, Subject, World, encodings,
+    Harness, InMemory, Place, Report, Subject, World, encodings,
     world::{Entry, RemoveEntry, Thing},
 };
 
@@ -33,6 +37,8 @@ enum Plant {
     ShowsSecret,
     /// The error of the plain step's undo shows it, in base64.
     ErrorShowsSecret,
+    /// The plain step leaves it beside what is stored, in upper-case hexadecimal.
+    SpillsSecret,
     /// The undisturbed run makes a call that no later one makes.
     CallsOnce,
 }
@@ -41,6 +47,30 @@ enum Plant {
 struct Planted {
     plant: Plant,
     runs: Arc<AtomicU32>,
+    spilt: Arc<Mutex<Vec<u8>>>,
+}
+
+/// A store in memory, and whatever else lies where it is kept.
+#[derive(Debug, Clone, Default)]
+struct Beside {
+    store: InMemory,
+    spilt: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Place for Beside {
+    type Store = MemoryStore;
+
+    async fn open(&self) -> MemoryStore {
+        self.store.open().await
+    }
+
+    async fn pass(&self, by: Duration) {
+        self.store.pass(by).await;
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.spilt.lock().unwrap().clone()
+    }
 }
 
 const PLANTED: SagaId<String, String> = SagaId::new("planted", 1);
@@ -142,6 +172,13 @@ impl Step for BadStep {
                 put.run(cx, name).await?;
                 Ok(secret.bytes().map(|byte| format!("{byte:02x}")).collect())
             }
+            Plant::SpillsSecret => {
+                let secret = self.secret(cx).await?;
+                let mut spilt = vec![0xff; 64];
+                secret.bytes().for_each(|byte| spilt.extend(format!("{byte:02X}").bytes()));
+                *self.planted.spilt.lock().unwrap() = spilt;
+                put.run(cx, name).await
+            }
             Plant::CallsOnce if self.planted.runs.fetch_add(1, Ordering::SeqCst) == 0 => {
                 put.run(cx, name.clone()).await?;
                 put.run(cx, name).await
@@ -215,8 +252,10 @@ impl Subject for Planted {
 }
 
 async fn found(plant: Plant) -> Report {
-    let planted = Planted { plant, runs: Arc::default() };
-    let report = Harness::new(planted, || async { InMemory::new() }).run().await;
+    let planted = Planted { plant, runs: Arc::default(), spilt: Arc::default() };
+    let spilt = Arc::clone(&planted.spilt);
+    let place = || std::future::ready(Beside { store: InMemory::new(), spilt: Arc::clone(&spilt) });
+    let report = Harness::new(planted, place).run().await;
     println!("{plant:?}: {} scenarios, {} flawed", report.scenarios, report.flaws.len());
     report
 }
@@ -240,6 +279,8 @@ async fn planted_bugs_are_found() {
         (Plant::NoUndo, "is left"),
         (Plant::ShowsSecret, "stands in the journal"),
         (Plant::ErrorShowsSecret, "stands in the failures"),
+        (Plant::ErrorShowsSecret, "stands in an event"),
+        (Plant::SpillsSecret, "stands in the stored bytes"),
         (Plant::CallsOnce, "never reached again"),
     ] {
         let report = found(plant).await;
