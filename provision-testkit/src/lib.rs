@@ -11,6 +11,7 @@
 pub mod conformance;
 pub mod executors;
 pub mod faulty;
+pub mod features;
 pub mod fleet;
 pub mod harness;
 mod rng;

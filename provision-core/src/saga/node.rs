@@ -158,7 +158,8 @@ impl<'b, 's, I: Data, In: Data, Out: Data, M: Mode<Out>> Node<'b, 's, I, In, Out
     }
 
     /// On tear-down, undoes this node before those with a higher rank and before unranked ones,
-    /// as far as dependencies of the undo allow it.
+    /// as far as dependencies of the undo allow it. One that has to wait for its next attempt lets the
+    /// others pass.
     pub fn tear_down_first(mut self, rank: u32) -> Self {
         self.def.tear_down_first = Some(rank);
         self

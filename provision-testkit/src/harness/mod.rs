@@ -63,7 +63,9 @@ pub mod world;
 
 use std::{collections::BTreeSet, fmt::Debug, future::Future};
 
-use provision_core::{Data, Engine, EngineBuilder, Owned, OwnerMark, RunId, Saga, store::RunHead};
+use provision_core::{
+    Data, Engine, EngineBuilder, Owned, OwnerMark, RunId, Saga, engine::StartRun, store::RunHead,
+};
 
 pub use canary::encodings;
 pub use matrix::Harness;
@@ -123,6 +125,11 @@ pub trait Subject: Send + Sync + 'static {
 
     /// The input of every run.
     fn input(&self) -> Self::Input;
+
+    /// Adds what else the run is started with: a business key, a delay, a tenant.
+    fn begin(&self, start: StartRun<Self::Output>) -> StartRun<Self::Output> {
+        start
+    }
 
     /// Adds what else the engine needs: keys, a resolver, child sagas.
     fn equip(&self, builder: EngineBuilder, _world: &Self::World) -> EngineBuilder {

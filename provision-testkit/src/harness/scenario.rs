@@ -149,7 +149,7 @@ impl<S: Subject, P: Place> Stage<S, P> {
         let state: Arc<dyn StateStore> = Arc::new(store.clone());
         let engine = self.engine(store, trace).await?;
         let saga = self.subject.saga(&self.world);
-        let run = engine.start(&saga, &self.subject.input()).key(KEY).await;
+        let run = self.subject.begin(engine.start(&saga, &self.subject.input()).key(KEY)).await;
         let run = run.map_err(|error| format!("it cannot be started: {error}"))?;
         if trace.has_crashed() && run.is_new() {
             return Err("the run that was started before the crash is lost".to_owned());
@@ -222,13 +222,31 @@ impl<S: Subject, P: Place> Stage<S, P> {
                 continue;
             }
             let over = head.status.is_end() || head.status == RunStatus::Parked;
-            if (over && taken) || stands_still(&head) {
-                return Ok(head);
-            }
             let now = store.now().await.map_err(|e| format!("no clock: {e}"))?;
-            self.place.pass(wait_of(&head, now)).await;
+            let wait = match (over && taken) || stands_still(&head) {
+                false => Some(wait_of(&head, now)),
+                // What somebody has started beside it comes to an end, too.
+                true => self.wait_beside(store, now).await?,
+            };
+            match wait {
+                Some(wait) => self.place.pass(wait).await,
+                None => return Ok(head),
+            }
         }
         Err(format!("it does not come to an end within {ROUNDS_MAX} leases and waits"))
+    }
+
+    /// How long the runs that are not over yet wait, if there are any that time moves on.
+    async fn wait_beside(
+        &self,
+        store: &dyn StateStore,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, String> {
+        let status = RunStatus::ALL.into_iter().filter(|status| status.is_moving()).collect();
+        let moving = RunFilter { status, limit: 1_000, ..RunFilter::default() };
+        let page = store.list(&moving).await.map_err(|e| format!("runs cannot be listed: {e}"))?;
+        let due = page.runs.iter().filter(|head| !stands_still(head));
+        Ok(due.map(|head| wait_of(head, now)).min())
     }
 }
 

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use provision_core::{Call, Effect, Owned, OwnerMark, StepContext, StepError, Verdict};
+use provision_core::{
+    Call, Effect, Owned, OwnerMark, StepContext, StepError, Verdict,
+    limit::{Observed, Profile},
+};
 
 use state::State;
 pub use steps::{
@@ -50,6 +53,7 @@ pub struct World {
     /// A plain mutex: every call computes only, and never holds it across an await.
     state: Arc<Mutex<State>>,
     file: Option<Arc<PathBuf>>,
+    limit: Option<Profile>,
 }
 
 impl World {
@@ -67,13 +71,21 @@ impl World {
     pub fn kept_in(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let state = state::load(&path)?;
-        Ok(Self { state: Arc::new(Mutex::new(state)), file: Some(Arc::new(path)) })
+        let (state, file) = (Arc::new(Mutex::new(state)), Some(Arc::new(path)));
+        Ok(Self { state, file, limit: None })
     }
 
     /// Lets look-ups and listings lag so far behind what was made.
     #[must_use]
     pub fn with_listing_lag(self, lag: Duration) -> Self {
         self.state().lag = lag;
+        self
+    }
+
+    /// Counts every changing call against a bucket, and tells the limiter how it ended.
+    #[must_use]
+    pub fn limited_by(mut self, profile: Profile) -> Self {
+        self.limit = Some(profile);
         self
     }
 
@@ -176,7 +188,16 @@ impl World {
                 _ => done,
             }
         };
-        cx.call(&Call::mutate(operation), sent).await
+        let Some(limit) = &self.limit else {
+            return cx.call(&Call::mutate(operation), sent).await;
+        };
+        let answer = cx.call(&Call::mutate(operation).with_limit(limit.clone()), sent).await;
+        let held = |e: &StepError| matches!(e.verdict(), Verdict::Throttled { .. });
+        if !answer.as_ref().err().is_some_and(held) {
+            let healthy = Some(answer.is_ok());
+            cx.observe(&limit.bucket, Observed { healthy, ..Observed::default() }).await;
+        }
+        answer
     }
 
     /// Makes one call that only looks.

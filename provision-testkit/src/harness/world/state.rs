@@ -34,6 +34,8 @@ pub(super) struct Wish {
     pub(super) key: Option<String>,
     /// The provider refuses a second one of the same name.
     pub(super) unique: bool,
+    /// It takes the place of what was made under the same mark, and is no second one.
+    pub(super) replaces: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -114,6 +116,10 @@ impl State {
         }
         if wish.unique && self.things.values().any(|kept| kept.name == wish.name) {
             return Err(StepError::retry("create").with_code("name_taken"));
+        }
+        if wish.replaces {
+            self.things.retain(|_, kept| kept.mark.as_ref() != Some(&wish.mark));
+            self.landed.remove(&wish.mark.to_string());
         }
         self.next += 1;
         let id = format!("t-{}", self.next);

@@ -53,6 +53,13 @@ impl Thing {
         Self { identity: |_| Identity::ProviderKey, ..Self::named(world) }
     }
 
+    /// A thing that cannot be found again, such as what a paid call makes: made again for the same
+    /// step, it takes the place of the one before.
+    #[must_use]
+    pub fn paid(world: &World) -> Self {
+        Self { identity: |_| Identity::None, ..Self::named(world) }
+    }
+
     /// Lets it answer "not yet" so many times, with this wait between two looks.
     #[must_use]
     pub fn slow(mut self, polls: u32, every: Duration) -> Self {
@@ -135,6 +142,7 @@ impl Resource for Thing {
             mark: intent.mark().clone(),
             key: keyed.then(|| intent.idempotency_key().to_owned()),
             unique: matches!(identity, Identity::Named(_)),
+            replaces: identity == Identity::None,
         };
         let sent = self.secret.and_then(|secret| intent.secret(secret)).cloned();
         let key = intent.idempotency_key();

@@ -1,8 +1,11 @@
 //! The point of no return: what comes after it is parked when it fails, and a person settles it.
 
-use super::*;
+use super::{
+    Engine, Entry, Place, RemoveEntry, Report, Resolution, RunHead, RunStatus, Saga, SagaId,
+    Subject, Thing, Trial, World, by, entry, entry_after, stuck,
+};
+use crate::harness::world::Tell;
 use provision_core::irreversible;
-use provision_testkit::harness::world::Tell;
 
 const SAGA: SagaId<String, String> = SagaId::new("payment", 1);
 
@@ -56,12 +59,13 @@ impl Subject for Payment {
     }
 }
 
+/// After the point of no return nothing unwinds.
 // covers: S12, S13, S16
-#[tokio::test(start_paused = true)]
-async fn a_pivot_survives_every_crash_with_what_follows_it() {
+pub async fn a_pivot_survives_every_crash_with_what_follows_it<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
     let why = "it is kept when it fails after its work, and leaves nothing when it is refused";
-    let report = harness!(Payment).except("mail", why).run().await;
-    println!("pivot: {report}");
+    let report = trial.harness(Payment).except("mail", why).run().await;
     let ends = [RunStatus::Succeeded, RunStatus::RolledBack, RunStatus::RolledBackKeeping];
-    assert_flawless(&report, &ends);
+    trial.check(report, &ends)
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{
+    Engine, Entry, Place, RemoveEntry, Report, RunHead, RunId, RunStatus, Saga, SagaId, Subject,
+    Thing, Trial, World, by, entry,
+};
 
 const SAGA: SagaId<String, String> = SagaId::new("busy", 1);
 
@@ -56,19 +59,20 @@ impl Subject for Busy {
     }
 }
 
+/// A cancel undoes everything, or comes too late.
 // covers: S12, S16
-#[tokio::test(start_paused = true)]
-async fn a_cancel_at_every_point_survives_every_crash() {
-    let report = harness!(Busy(Hand::Cancels)).interrupted([RunStatus::RolledBack]).run().await;
-    println!("cancelled: {report}");
+pub async fn a_cancel_at_every_point_survives_every_crash<P: Place>(trial: &Trial<P>) -> Report {
+    let report =
+        trial.harness(Busy(Hand::Cancels)).interrupted([RunStatus::RolledBack]).run().await;
     let ends = [RunStatus::Succeeded, RunStatus::RolledBack, RunStatus::TornDown];
-    assert_flawless(&report, &ends);
+    trial.check(report, &ends)
 }
 
+/// A pause at any point changes nothing about the end.
 // covers: S16
-#[tokio::test(start_paused = true)]
-async fn a_pause_and_a_resume_at_every_point_survive_every_crash() {
-    let report = harness!(Busy(Hand::Pauses)).interrupted([]).run().await;
-    println!("paused and resumed: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::RolledBack]);
+pub async fn a_pause_and_a_resume_at_every_point_survive_every_crash<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
+    let report = trial.harness(Busy(Hand::Pauses)).interrupted([]).run().await;
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }

@@ -1,6 +1,9 @@
 //! Sagas inside of sagas: runs of their own, driven by the same engine, undone with their parent.
 
-use super::*;
+use super::{
+    Engine, EngineBuilder, Place, Report, RunHead, RunId, RunStatus, Saga, SagaId, Subject, Thing,
+    Trial, World, by, entry, entry_after,
+};
 
 const HOME: SagaId<String, String> = SagaId::new("home", 1);
 const STREET: SagaId<String, String> = SagaId::new("street", 1);
@@ -70,20 +73,20 @@ impl Subject for Street {
     }
 }
 
+/// Runs inside of a run, one of which fails and is tolerated, cancelled at every point.
 // covers: S8, S12, S13, S16
-#[tokio::test(start_paused = true)]
-async fn children_survive_every_crash_and_every_cancel() {
-    let report = harness!(Street(Hand::Cancels)).interrupted([RunStatus::RolledBack]);
+pub async fn children_survive_every_crash_and_every_cancel<P: Place>(trial: &Trial<P>) -> Report {
+    let report = trial.harness(Street(Hand::Cancels)).interrupted([RunStatus::RolledBack]);
     let report = report.run().await;
-    println!("children, cancelled: {report}");
     let ends = [RunStatus::PartlySucceeded, RunStatus::RolledBack, RunStatus::TornDown];
-    assert_flawless(&report, &ends);
+    trial.check(report, &ends)
 }
 
+/// The same, paused and resumed at every point.
 // covers: S8, S12, S13
-#[tokio::test(start_paused = true)]
-async fn a_pause_at_any_point_changes_nothing_for_children() {
-    let report = harness!(Street(Hand::Pauses)).interrupted([]).run().await;
-    println!("children, paused: {report}");
-    assert_flawless(&report, &[RunStatus::PartlySucceeded, RunStatus::RolledBack]);
+pub async fn a_pause_at_any_point_changes_nothing_for_children<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
+    let report = trial.harness(Street(Hand::Pauses)).interrupted([]).run().await;
+    trial.check(report, &[RunStatus::PartlySucceeded, RunStatus::RolledBack])
 }

@@ -1,11 +1,14 @@
 //! Values that are drawn once: sealed by a step, with an intent, or shown by a provider; while the
 //! keys that seal them are rotated.
 
-use super::*;
-use provision_core::{irreversible, vault::LocalKeys};
-use provision_testkit::harness::world::{
+use super::{
+    Engine, EngineBuilder, NothingToUndo, Place, Report, RunId, RunStatus, Saga, SagaId, Subject,
+    Thing, Trial, World,
+};
+use crate::harness::world::{
     Compare, Comparison, Password, RevokeToken, Tell, Token, UnsetPassword,
 };
+use provision_core::{irreversible, vault::LocalKeys};
 
 const SAGA: SagaId<String, String> = SagaId::new("rotation", 1);
 
@@ -69,12 +72,14 @@ impl Subject for Rotation {
     }
 }
 
+/// What was drawn once stays the same, whichever key seals it, and nobody sees it.
 // covers: S10, X1, R1-28
-#[tokio::test(start_paused = true)]
-async fn values_that_are_drawn_once_survive_every_crash_and_every_new_key() {
+pub async fn values_that_are_drawn_once_survive_every_crash_and_every_new_key<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
     let keys = LocalKeys::new("harness", [7; 32]).unwrap();
     let why = "it is kept when it fails after its work, and leaves nothing when it is refused";
-    let report = harness!(Rotation { keys }).except("retired", why).interrupted([]).run().await;
-    println!("secrets: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::RolledBack]);
+    let report =
+        trial.harness(Rotation { keys }).except("retired", why).interrupted([]).run().await;
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use provision_core::SignalId;
 
-use super::*;
+use super::{
+    Engine, Entry, Place, RemoveEntry, Report, RunHead, RunId, RunStatus, Saga, SagaId, Subject,
+    Thing, Trial, World, waits_for,
+};
 
 const SAGA: SagaId<String, String> = SagaId::new("approval", 1);
 const GO: SignalId<String> = SignalId::new("go");
@@ -59,21 +62,22 @@ impl Subject for Approval {
     }
 }
 
+/// Sleeps, polls and signals that come.
 // covers: S3, S8, S20
-#[tokio::test(start_paused = true)]
-async fn sleeps_polls_and_signals_survive_every_crash() {
-    let report = harness!(Approval { answered: true }).interrupted([RunStatus::Succeeded]);
+pub async fn sleeps_polls_and_signals_survive_every_crash<P: Place>(trial: &Trial<P>) -> Report {
+    let report = trial.harness(Approval { answered: true }).interrupted([RunStatus::Succeeded]);
     let report = report.run().await;
-    println!("signals that come: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::PartlySucceeded]);
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::PartlySucceeded])
 }
 
+/// Signals that are missed.
 // covers: S3, S12, S20
-#[tokio::test(start_paused = true)]
-async fn a_signal_that_never_comes_unwinds_over_every_crash() {
-    let report = harness!(Approval { answered: false })
+pub async fn a_signal_that_never_comes_unwinds_over_every_crash<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
+    let report = trial
+        .harness(Approval { answered: false })
         .interrupted([RunStatus::Succeeded, RunStatus::PartlySucceeded]);
     let report = report.run().await;
-    println!("signals that are missed: {report}");
-    assert_flawless(&report, &[RunStatus::RolledBack, RunStatus::Succeeded]);
+    trial.check(report, &[RunStatus::RolledBack, RunStatus::Succeeded])
 }

@@ -1,9 +1,12 @@
 //! Steps that only a person can tell about when their end is unknown: every crash in the middle of
 //! them parks the run, and somebody looks.
 
-use super::*;
+use super::{
+    Engine, Entry, Place, RemoveEntry, Report, Resolution, RunHead, RunStatus, Saga, SagaId,
+    Subject, Thing, Trial, World, by, entry_after, stuck,
+};
+use crate::harness::Outside as _;
 use provision_core::{OnUnknown, RunId};
-use provision_testkit::harness::Outside as _;
 
 const SAGA: SagaId<String, String> = SagaId::new("careful", 1);
 
@@ -74,10 +77,11 @@ fn made_by(world: &World, run: &RunId) -> Option<provision_core::ExternalId> {
     ours.next().map(|owned| owned.id)
 }
 
+/// Every crash in the middle parks, and somebody looks.
 // covers: S9, S12, S15, L5
-#[tokio::test(start_paused = true)]
-async fn what_only_a_person_can_tell_survives_every_crash() {
-    let report = harness!(Careful).run().await;
-    println!("told by a person: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::RolledBack]);
+pub async fn what_only_a_person_can_tell_survives_every_crash<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
+    let report = trial.harness(Careful).run().await;
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }

@@ -1,7 +1,10 @@
 //! Terminal hooks, phases and a condition, over every end that a run can come to.
 
-use super::*;
-use provision_testkit::harness::world::Tell;
+use super::{
+    Engine, Place, Report, RunId, RunStatus, Saga, SagaId, Subject, Thing, Trial, World, by, entry,
+    entry_after,
+};
+use crate::harness::world::Tell;
 
 const SAGA: SagaId<String, String> = SagaId::new("told", 1);
 
@@ -51,11 +54,12 @@ impl Subject for Told {
     }
 }
 
+/// Hooks tell of every end that the run comes to, once.
 // covers: S16, S17, R3-27
-#[tokio::test(start_paused = true)]
-async fn hooks_and_phases_survive_every_crash_and_every_cancel() {
-    let report = harness!(Told).interrupted([RunStatus::RolledBack]).run().await;
-    println!("hooks and phases: {report}");
+pub async fn hooks_and_phases_survive_every_crash_and_every_cancel<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
+    let report = trial.harness(Told).interrupted([RunStatus::RolledBack]).run().await;
     let ends = [RunStatus::Succeeded, RunStatus::RolledBack, RunStatus::TornDown];
-    assert_flawless(&report, &ends);
+    trial.check(report, &ends)
 }

@@ -1,7 +1,10 @@
 //! What a person orders when a run has failed: redrive, retry, cancel, abandon; under each rule for
 //! finished steps.
 
-use super::*;
+use super::{
+    Engine, OnFailure, Place, Report, Resolution, RunHead, RunStatus, Saga, SagaId, Subject, Thing,
+    Trial, World, by, entry, entry_after, stuck,
+};
 
 const SAGA: SagaId<String, String> = SagaId::new("broken", 1);
 
@@ -50,28 +53,27 @@ impl Subject for Broken {
     }
 }
 
+/// Undone, and driven again once the cause is mended.
 // covers: S3, S8, S10, S12, S17, R1-45
-#[tokio::test(start_paused = true)]
-async fn a_redrive_after_a_rollback_survives_every_crash() {
-    let report = harness!(Broken(OnFailure::Compensate)).run().await;
-    println!("rolled back and redriven: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::RolledBack]);
+pub async fn a_redrive_after_a_rollback_survives_every_crash<P: Place>(trial: &Trial<P>) -> Report {
+    let report = trial.harness(Broken(OnFailure::Compensate)).run().await;
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }
 
+/// Finished steps were kept, and are not run twice.
 // covers: S3, S8, S12, S17, R2-21
-#[tokio::test(start_paused = true)]
-async fn a_redrive_of_what_was_kept_survives_every_crash() {
-    let report = harness!(Broken(OnFailure::Keep)).run().await;
-    println!("kept and redriven: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::RolledBackKeeping]);
+pub async fn a_redrive_of_what_was_kept_survives_every_crash<P: Place>(trial: &Trial<P>) -> Report {
+    let report = trial.harness(Broken(OnFailure::Keep)).run().await;
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBackKeeping])
 }
 
+/// Parked after a failure: retried, or cancelled.
 // covers: S3, S8, S12, L5
-#[tokio::test(start_paused = true)]
-async fn a_retry_and_a_cancel_of_what_is_parked_survive_every_crash() {
-    let report = harness!(Broken(OnFailure::Ask)).run().await;
-    println!("parked and retried: {report}");
-    assert_flawless(&report, &[RunStatus::Succeeded, RunStatus::RolledBack]);
+pub async fn a_retry_and_a_cancel_of_what_is_parked_survive_every_crash<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
+    let report = trial.harness(Broken(OnFailure::Ask)).run().await;
+    trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }
 
 /// Two undos that are refused for good: a person mends the cloud for the one, and gives the other
@@ -122,11 +124,12 @@ impl Subject for Stuck {
     }
 }
 
+/// Of two undos that are refused, one is retried and one is given up.
 // covers: S12, S13, S15, L5
-#[tokio::test(start_paused = true)]
-async fn a_retried_and_an_abandoned_undo_survive_every_crash() {
+pub async fn a_retried_and_an_abandoned_undo_survive_every_crash<P: Place>(
+    trial: &Trial<P>,
+) -> Report {
     let why = "its delete is refused, so that it stays where it failed after its work";
-    let report = harness!(Stuck).except("vm", why).run().await;
-    println!("undone by a person: {report}");
-    assert_flawless(&report, &[RunStatus::RolledBackKeeping, RunStatus::RolledBack]);
+    let report = trial.harness(Stuck).except("vm", why).run().await;
+    trial.check(report, &[RunStatus::RolledBackKeeping, RunStatus::RolledBack])
 }

@@ -1,0 +1,213 @@
+//! Small sagas of one or two features each, crashed at every point: the cases behind
+//! [`features_suite!`](crate::features_suite).
+//!
+//! The saga of ten steps is for stores; these are for the machine and its driver, on whichever store
+//! they are tried: signals and sleeps, fan-outs, children, pivots, hooks, secrets, keys and limits
+//! that are shared, and what a person may order.
+
+mod adopting;
+mod again;
+mod children;
+mod fan_outs;
+mod fleets;
+mod guarding;
+mod hooks;
+mod interruptions;
+mod joins;
+mod limits;
+mod operators;
+mod pivots;
+mod removing;
+mod schedules;
+mod secrets;
+mod signals;
+mod sweeping;
+mod unknown;
+
+use std::{fmt, future::Future, pin::Pin};
+
+pub use adopting::*;
+pub use again::*;
+pub use children::*;
+pub use fan_outs::*;
+pub use fleets::*;
+pub use guarding::*;
+pub use hooks::*;
+pub use interruptions::*;
+pub use joins::*;
+pub use limits::*;
+pub use operators::*;
+pub use pivots::*;
+pub use removing::*;
+pub use schedules::*;
+pub use secrets::*;
+pub use signals::*;
+pub use sweeping::*;
+pub use unknown::*;
+
+use provision_core::{
+    By, Engine, EngineBuilder, NothingToUndo, Resolution, RunId, RunStatus, Saga, SagaBuilder,
+    SagaId,
+    saga::{Handle, OnFailure},
+    store::RunHead,
+};
+
+use crate::harness::{
+    Harness, Place, Report, Subject, World,
+    world::{Entry, RemoveEntry, Thing},
+};
+
+/// Gives the place of a fresh store at each call.
+pub type Fresh<P> = fn() -> Pin<Box<dyn Future<Output = P> + Send>>;
+
+/// Where the sagas are tried, and how much of each.
+pub struct Trial<P> {
+    places: Fresh<P>,
+    share: (usize, usize),
+    missed_percent: usize,
+}
+
+impl<P> fmt::Debug for Trial<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { share, missed_percent, .. } = self;
+        let mut shown = f.debug_struct("Trial");
+        shown.field("share", share).field("missed_percent", missed_percent);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl<P: Place> Trial<P> {
+    /// Tries all of each saga, and every point has to be reached again.
+    #[must_use]
+    pub fn new(places: Fresh<P>) -> Self {
+        Self { places, share: (0, 1), missed_percent: 0 }
+    }
+
+    /// Plays only every `of`-th crash of each saga, beginning with number `first` from 0; scenarios
+    /// without a crash are all played.
+    #[must_use]
+    pub fn part(mut self, first: usize, of: usize) -> Self {
+        self.share = (first, of);
+        self
+    }
+
+    /// Lets so many points of a hundred be recorded and never reached again: see
+    /// [`Report::assert_flawless_but_for`].
+    #[must_use]
+    pub fn missing(mut self, percent: usize) -> Self {
+        self.missed_percent = percent;
+        self
+    }
+
+    fn harness<S: Subject>(&self, subject: S) -> Harness<S, Fresh<P>> {
+        Harness::new(subject, self.places).part(self.share.0, self.share.1)
+    }
+
+    /// Fails unless the report has no flaw and the ends it has to show.
+    fn check(&self, report: Report, ends: &[RunStatus]) -> Report {
+        report.assert_flawless_but_for(self.missed_percent);
+        for status in ends {
+            assert!(report.ended(*status) > 0, "none ended {}: {report}", status.as_str());
+        }
+        report
+    }
+}
+
+/// Who gives the orders of these tests.
+fn by() -> By {
+    By::new("operator", "as planned")
+}
+
+/// Adds an entry whose name is the input's with this ending; its path is the ending.
+fn entry<'s>(
+    s: &mut SagaBuilder<'s, String>,
+    world: &World,
+    path: &'static str,
+) -> Handle<'s, String> {
+    entry_after(s, world, path, ())
+}
+
+/// The same, after what it depends on.
+fn entry_after<'s>(
+    s: &mut SagaBuilder<'s, String>,
+    world: &World,
+    path: &'static str,
+    deps: impl provision_core::saga::Deps<'s>,
+) -> Handle<'s, String> {
+    let step = s.step(path, Entry(world.clone()), RemoveEntry(world.clone()));
+    step.after(deps).input((), move |name, ()| format!("{name}-{path}"))
+}
+
+/// Where a parked run is stuck.
+fn stuck(head: &RunHead) -> Option<&str> {
+    let failure = head.summary.failure.as_ref()?;
+    (head.status == RunStatus::Parked).then_some(failure.path.as_str())
+}
+
+/// Whether it is this signal that a run waits for next.
+fn waits_for(head: &RunHead, signal: &str) -> bool {
+    let named = format!("the signal of `{signal}`");
+    head.status == RunStatus::Waiting && head.summary.waiting.as_deref() == Some(&*named)
+}
+
+/// Names every case as a test on a store; the attribute says how the tests run.
+///
+/// ```
+/// use provision_testkit::{features::Trial, features_suite, harness::InMemory};
+///
+/// features_suite!(
+///     #[tokio::test(start_paused = true)]
+///     in_memory,
+///     Trial::new(|| Box::pin(async { InMemory::new() }))
+/// );
+/// ```
+#[macro_export]
+macro_rules! features_suite {
+    (#[$test:meta] $name:ident, $trial:expr) => {
+        $crate::features_suite!(@cases $name, $test, $trial,
+            what_was_adopted_survives_every_crash
+            a_paid_call_is_made_again_over_every_crash
+            children_survive_every_crash_and_every_cancel
+            a_pause_at_any_point_changes_nothing_for_children
+            a_fan_out_with_a_failing_item_survives_every_crash
+            a_fleet_over_the_ledger_survives_every_crash
+            a_business_key_is_held_over_every_crash
+            a_delayed_start_survives_every_crash
+            hooks_and_phases_survive_every_crash_and_every_cancel
+            a_cancel_at_every_point_survives_every_crash
+            a_pause_and_a_resume_at_every_point_survive_every_crash
+            optional_and_conditional_steps_survive_every_crash
+            held_back_calls_survive_every_crash
+            an_open_breaker_survives_every_crash
+            a_redrive_after_a_rollback_survives_every_crash
+            a_redrive_of_what_was_kept_survives_every_crash
+            a_retry_and_a_cancel_of_what_is_parked_survive_every_crash
+            a_retried_and_an_abandoned_undo_survive_every_crash
+            a_pivot_survives_every_crash_with_what_follows_it
+            a_ranked_tear_down_survives_every_crash
+            a_firing_survives_every_crash
+            values_that_are_drawn_once_survive_every_crash_and_every_new_key
+            sleeps_polls_and_signals_survive_every_crash
+            a_signal_that_never_comes_unwinds_over_every_crash
+            what_lands_too_late_is_swept_over_every_crash
+            what_only_a_person_can_tell_survives_every_crash
+        );
+    };
+    (@cases $name:ident, $test:meta, $trial:expr, $($case:ident)+) => {
+        mod $name {
+            // One by one: an attribute of the outer list cannot be repeated with the inner one.
+            $crate::features_suite!(@each $test, $trial, $($case)+);
+        }
+    };
+    (@each $test:meta, $trial:expr, $case:ident $($rest:ident)*) => {
+        #[$test]
+        async fn $case() {
+            #[allow(unused_imports, reason = "the expression may name what is outside")]
+            use super::*;
+            let report = $crate::features::$case(&$trial).await;
+            println!("{}: {report}", stringify!($case));
+        }
+        $crate::features_suite!(@each $test, $trial, $($rest)*);
+    };
+    (@each $test:meta, $trial:expr,) => {};
+}
