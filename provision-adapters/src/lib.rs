@@ -1,7 +1,8 @@
 //! Provider adapters for `provision`, each with a simulator of its provider.
 //!
 //! One folder and one feature per provider; the feature `sim` adds the simulators, which speak
-//! real HTTP on loopback, and `live` adds TLS for the real providers. The crate differs from a
+//! real HTTP on loopback, and `live` adds TLS for the real providers; `webhook` verifies what
+//! providers send. The crate differs from a
 //! set of provider SDKs in what a call reports: not only that it failed, but what may have
 //! happened and how that can be found out.
 
@@ -30,3 +31,5 @@ pub mod supabase;
 pub mod tailscale;
 #[cfg(feature = "vercel")]
 pub mod vercel;
+#[cfg(feature = "webhook")]
+pub mod webhook;

@@ -47,3 +47,4 @@ mod tailscale_faults;
 mod vercel;
 mod vercel_faults;
 mod vercel_raw;
+mod webhook;

@@ -1,0 +1,35 @@
+//! Webhooks in: whether a delivery is what its sender signed, and the key that starts its run once.
+//!
+//! A sender repeats a delivery until it is answered, and forgers send what they like. So a handler
+//! verifies the raw body first, and starts a run under the key of the event: however often it comes,
+//! and however many handlers it meets at once, there is one run, and each delivery is answered with
+//! it. The run's start key is the inbox: it is recorded by the very append that makes the run.
+//!
+//! The input of the run is made of the event alone, never of one delivery of it: the same key with
+//! another input is refused.
+//!
+//! ```
+//! use provision_adapters::webhook::Verifier;
+//! use provision_core::{Secret, Timestamp};
+//!
+//! // The example of GitHub's documentation.
+//! let verifier = Verifier::github([Secret::new("It's a Secret to Everybody")]);
+//! let signed = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+//! let headers: [(&str, &[u8]); 2] = [
+//!     ("X-Hub-Signature-256", signed),
+//!     ("X-GitHub-Delivery", b"72d3162e-cc78-11e3-81ab-4c9367dc0958"),
+//! ];
+//! let now = Timestamp::from_millis(1_700_000_000_000);
+//! let event = verifier.verify(headers, b"Hello, World!", now)?;
+//! assert_eq!(event.key().as_deref(), Some("github:72d3162e-cc78-11e3-81ab-4c9367dc0958"));
+//! assert!(verifier.verify(headers, b"Hello, World?", now).is_err());
+//! # Ok::<(), provision_adapters::webhook::Refused>(())
+//! ```
+//!
+//! The start is then `engine.start(SAGA, &input).key(key)`.
+
+mod scheme;
+mod verify;
+
+pub use scheme::Encoding;
+pub use verify::{BODY_MAX, Refused, TOLERANCE, TOLERANCE_MAX, Verified, Verifier};
