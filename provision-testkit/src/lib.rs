@@ -9,6 +9,7 @@
 )]
 
 pub mod conformance;
+pub mod executor;
 pub mod executors;
 pub mod faulty;
 pub mod features;
