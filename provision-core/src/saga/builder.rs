@@ -113,6 +113,24 @@ pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Payload, StepErro
     })
 }
 
+/// S25: what is computed for a step, listed for a fan-out or joined has a bound, like every output.
+pub(crate) fn check_size(bytes: usize) -> Result<(), StepError> {
+    let most = Payload::MAX_BYTES;
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(StepError::permanent("keep a value")
+        .with_code("value_too_large")
+        .with_message(format!("{bytes} bytes, at most {most}"))
+        .with_hint("keep the blob elsewhere and pass a reference"))
+}
+
+/// As [`encode`], for what is journaled.
+pub(super) fn encode_bounded<T: serde::Serialize>(value: &T) -> Result<Payload, StepError> {
+    let payload = encode(value)?;
+    check_size(payload.as_str().len()).map(|()| payload)
+}
+
 pub(super) fn decode_input<T: Data>(payload: &Payload) -> Result<T, StepError> {
     payload.decode().map_err(|error| {
         StepError::new(
@@ -370,7 +388,7 @@ impl<'s, I: Data> SagaBuilder<'s, I> {
             kind: S::KIND,
             revision: S::REVISION,
             action: Arc::new(StepAction::new(step, crate::step::irreversible("a hook"))),
-            input: Arc::new(move |input, end| encode(&map(&decode_input(input)?, end))),
+            input: Arc::new(move |input, end| encode_bounded(&map(&decode_input(input)?, end))),
         };
         let def = Node::<I, (), ()>::definition(path.into(), kind, self.phase);
         self.add(def);

@@ -116,6 +116,7 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 pub use builder::SagaBuilder;
+pub(crate) use builder::check_size;
 pub use each::{Each, Item, ItemKey};
 pub use graph::{JoinRule, OnUnknown};
 #[doc(hidden)]

@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
-    builder::{SagaBuilder, decode_input, encode, no_input},
+    builder::{SagaBuilder, decode_input, encode_bounded, no_input},
     graph::{Kind, NodeDef, OnUnknown, WhenFn},
     handle::{Always, Deps, Handle, Mode, Reader, Tolerated, When},
 };
@@ -207,7 +207,7 @@ impl<'b, 's, I: Data, In: Data, Out: Data, M: Mode<Out>> Node<'b, 's, I, In, Out
         let reader = deps.reader(&mut self.def.deps);
         self.def.map = Arc::new(move |input, values| {
             let input = decode_input(input)?;
-            encode(&map(&input, reader.read(values)?)?)
+            encode_bounded(&map(&input, reader.read(values)?)?)
         });
         let node = self.builder.add(self.def);
         Handle::new::<M, Out>(node)

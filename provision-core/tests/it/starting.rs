@@ -97,6 +97,70 @@ fn the_input_of_an_item_cannot_be_checked_before_a_start() {
     assert!(wrong.unwrap_err().to_string().contains("`each`"));
 }
 
+// covers: S25, R3-57
+#[tokio::test(start_paused = true)]
+async fn what_is_computed_listed_or_joined_is_bounded_like_every_value() {
+    const LARGE: SagaId<usize, Vec<String>> = SagaId::new("large", 1);
+    let text = |bytes: usize| "x".repeat(bytes);
+    let half = Payload::MAX_BYTES / 2;
+    let sagas = [
+        ("value", Saga::define(LARGE, |s| s.value("value").input((), move |n, ()| vec![text(*n)]))),
+        ("step", {
+            Saga::define(LARGE, |s| {
+                let step = s.step("step", Length, NothingToUndo).input((), move |n, ()| text(*n));
+                s.value("length").input(step, |_, n| vec![n.to_string()])
+            })
+        }),
+        ("each", {
+            Saga::define(LARGE, |s| {
+                s.each("each", (), move |n, ()| vec![text(n / 2); 2])
+                    .body(|item| item.value("length").input((), |text, ()| text.len().to_string()))
+            })
+        }),
+        ("copies", {
+            Saga::define(LARGE, |s| {
+                s.each("copies", (), |n, ()| vec![n / 2; 2])
+                    .body(|item| item.value("copy").input((), move |n, ()| text(*n)))
+            })
+        }),
+        ("both", {
+            Saga::define(LARGE, |s| {
+                let mut member =
+                    |path: &str| s.value(path).optional().input((), move |n, ()| text(n / 2));
+                let members = vec![member("one"), member("two")];
+                s.at_least("both", 1, members)
+            })
+        }),
+    ];
+    for (path, saga) in sagas {
+        let saga = saga.unwrap();
+        let engine = Engine::builder(MemoryStore::new()).register(saga).build().await.unwrap();
+        let worker = engine.spawn_worker(WorkerConfig::default());
+        let run = engine.start(LARGE, &(2 * half)).await.unwrap();
+        let outcome = run.outcome().await.unwrap();
+        let Outcome::RolledBack(Some(failure)) = outcome else { panic!("{path}: {outcome:?}") };
+        assert_eq!((&*failure.path, &*failure.code), (path, "value_too_large"));
+        assert!(failure.hint.unwrap().contains("a reference"));
+        // What is a little smaller passes.
+        let run = engine.start(LARGE, &(2 * half - 100)).await.unwrap();
+        run.output().await.unwrap();
+        worker.stop().await;
+    }
+}
+
+/// Counts the letters.
+struct Length;
+
+impl Step for Length {
+    const KIND: &'static str = "test.length";
+    type Input = String;
+    type Output = usize;
+
+    async fn run(&self, _: &StepContext, text: String) -> Result<usize, StepError> {
+        Ok(text.len())
+    }
+}
+
 /// Gives back as many bytes as it is asked for.
 struct Blob;
 

@@ -10,7 +10,7 @@ use crate::{
         RunStatus,
         journal::{Cause, Direction, ItemRecord, Record, WaitReason},
     },
-    saga::{End, JoinRule, OnFailure, graph::Kind},
+    saga::{End, JoinRule, OnFailure, check_size, graph::Kind},
 };
 
 /// Largest number of items of one fan-out.
@@ -347,6 +347,9 @@ impl Machine<'_> {
             return self.failed(number, Direction::Forward, &error, None);
         }
         let text = format!("[{}]", outputs.join(","));
+        if let Err(error) = check_size(text.len()) {
+            return self.failed(number, Direction::Forward, &error, None);
+        }
         let output = Payload::from_json(text).unwrap_or_else(|_| Payload::null());
         self.succeed(number, output)
     }
@@ -379,6 +382,9 @@ impl Machine<'_> {
             _ => {
                 let texts: Vec<&str> = outputs.iter().map(Payload::as_str).collect();
                 let text = format!("[{}]", texts.join(","));
+                if let Err(error) = check_size(text.len()) {
+                    return self.fail_at_start(number, &error);
+                }
                 Payload::from_json(text).unwrap_or_else(|_| Payload::null())
             }
         };
@@ -560,5 +566,5 @@ fn check_items(items: &[(String, Payload)]) -> Result<(), StepError> {
             return refuse("duplicate_item_key", format!("the key `{key}` comes twice"));
         }
     }
-    Ok(())
+    check_size(items.iter().map(|(_, item)| item.as_str().len()).sum())
 }
