@@ -1,5 +1,5 @@
-//! All suites, unchanged: with a few connections, with one and polling alone, and as behind a
-//! pooler in transaction mode. That the wrapper of faults changes nothing is shown over memory.
+//! All suites, unchanged: with a few connections, with one and polling alone, through PgBouncer in
+//! transaction mode, and through the wrapper for faults.
 
 mod plain {
     use crate::given::fixture;
@@ -70,5 +70,29 @@ mod pgbouncer {
     mod secrets {
         use super::through_pgbouncer;
         provision_testkit::secrets_suite!(through_pgbouncer);
+    }
+}
+
+mod wrapper {
+    use crate::given::wrapped;
+
+    mod store {
+        use super::wrapped;
+        provision_testkit::store_suite!(wrapped);
+    }
+
+    mod queue {
+        use super::wrapped;
+        provision_testkit::queue_suite!(wrapped);
+    }
+
+    mod limiter {
+        use super::wrapped;
+        provision_testkit::limiter_suite!(wrapped);
+    }
+
+    mod secrets {
+        use super::wrapped;
+        provision_testkit::secrets_suite!(wrapped);
     }
 }

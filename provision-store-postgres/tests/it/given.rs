@@ -9,7 +9,10 @@ use std::{
 };
 
 use provision_store_postgres::{PostgresConfig, PostgresStore};
-use provision_testkit::conformance::{Fixture, Handle};
+use provision_testkit::{
+    conformance::{Fixture, Handle},
+    faulty::Faulty,
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
@@ -208,23 +211,23 @@ fn drop_schema(url: String, name: String) {
 
 /// Two stores on two namespaces of a schema, with a pool each, as if in two processes.
 async fn fixture_of(configure: fn(PostgresConfig) -> PostgresConfig) -> Option<Fixture> {
-    let schema = Schema::passed_on()?;
-    let url = schema.url.clone();
-    fixture_at(schema, &url, configure).await
+    let url = url()?;
+    fixture_at(&url, configure, |store| Handle::of(Arc::new(store))).await
 }
 
+/// The same, on the way to the server that `url` names, seen through `handle`.
 async fn fixture_at(
-    schema: Schema,
     url: &str,
     configure: fn(PostgresConfig) -> PostgresConfig,
+    handle: fn(PostgresStore) -> Handle,
 ) -> Option<Fixture> {
-    let schema = Arc::new(schema);
+    let schema = Arc::new(Schema::passed_on()?);
     let namespace = || Uuid::new_v4().simple().to_string();
     let own = namespace();
     let config = || configure(schema.config_at(url)).with_namespace(&own);
     let (main, again) = (config().open().await.unwrap(), config().open().await.unwrap());
     let elsewhere = main.in_namespace(namespace()).await.unwrap();
-    let handles = [main, again, elsewhere].map(|store| Handle::of(Arc::new(store)));
+    let handles = [main, again, elsewhere].map(handle);
     let clock = Arc::clone(&schema);
     let advance = Arc::new(move |by: Duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let clock = Arc::clone(&clock);
@@ -236,6 +239,13 @@ async fn fixture_at(
 /// A few connections, notifications on.
 pub(crate) async fn fixture() -> Option<Fixture> {
     fixture_of(|config| config).await
+}
+
+/// Through the wrapper for faults, with none planned.
+pub(crate) async fn wrapped() -> Option<Fixture> {
+    let url = url()?;
+    fixture_at(&url, |config| config, |store| Handle::of(Arc::new(Faulty::transparent(store))))
+        .await
 }
 
 /// One connection, polling alone.
@@ -258,5 +268,6 @@ pub(crate) fn pgbouncer_url() -> Option<String> {
 /// Through a real pooler in transaction mode: nothing outlives a transaction.
 pub(crate) async fn through_pgbouncer() -> Option<Fixture> {
     let url = pgbouncer_url()?;
-    fixture_at(Schema::passed_on()?, &url, |config| config.with_transaction_pooler(true)).await
+    let configure = |config: PostgresConfig| config.with_transaction_pooler(true);
+    fixture_at(&url, configure, |store| Handle::of(Arc::new(store))).await
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use provision_store_redis::RedisStore;
 use provision_testkit::{
     conformance::{Fixture, Handle},
-    faulty::{Faults, Faulty, Odds},
+    faulty::Faulty,
 };
 
 use crate::given;
@@ -30,8 +30,7 @@ async fn behind() -> Option<Fixture> {
 }
 
 fn wrapped(store: RedisStore) -> Handle {
-    let faults = Faults::seeded(7, Odds { before: 0, after: 0 });
-    Handle::of(Arc::new(Faulty::new(store, &faults)))
+    Handle::of(Arc::new(Faulty::transparent(store)))
 }
 
 mod store {

@@ -1,4 +1,4 @@
-//! All suites, unchanged, on a real file.
+//! All suites, unchanged, on a real file: plainly, and through the wrapper for faults.
 
 use crate::given::fixture;
 
@@ -20,4 +20,28 @@ mod limiter {
 mod secrets {
     use super::fixture;
     provision_testkit::secrets_suite!(fixture);
+}
+
+mod wrapper {
+    use crate::given::wrapped;
+
+    mod store {
+        use super::wrapped;
+        provision_testkit::store_suite!(wrapped);
+    }
+
+    mod queue {
+        use super::wrapped;
+        provision_testkit::queue_suite!(wrapped);
+    }
+
+    mod limiter {
+        use super::wrapped;
+        provision_testkit::limiter_suite!(wrapped);
+    }
+
+    mod secrets {
+        use super::wrapped;
+        provision_testkit::secrets_suite!(wrapped);
+    }
 }

@@ -13,7 +13,10 @@ use std::{
 
 use provision_core::id::Timestamp;
 use provision_store_sqlite::{Boot, Machine, SqliteConfig, SqliteStore, ThisMachine};
-use provision_testkit::conformance::{Fixture, Handle};
+use provision_testkit::{
+    conformance::{Fixture, Handle},
+    faulty::Faulty,
+};
 
 /// This machine, with its clocks moved on or aside.
 #[derive(Debug, Default)]
@@ -62,14 +65,22 @@ pub(crate) async fn open(path: &Path, machine: &Arc<Moved>) -> SqliteStore {
 
 /// A fresh file seen by two handles with a writer each, as if by two processes.
 pub(crate) async fn fixture() -> Fixture {
+    fixture_of(|store| Handle::of(Arc::new(store))).await
+}
+
+/// The same through the wrapper for faults, with none planned.
+pub(crate) async fn wrapped() -> Fixture {
+    fixture_of(|store| Handle::of(Arc::new(Faulty::transparent(store)))).await
+}
+
+async fn fixture_of(handle: fn(SqliteStore) -> Handle) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("provision.db");
     let machine = Arc::new(Moved::default());
     let main = open(&path, &machine).await;
     let again = open(&path, &machine).await;
     let elsewhere = main.in_namespace("elsewhere").await.unwrap();
-    let handles =
-        [Handle::of(Arc::new(main)), Handle::of(Arc::new(again)), Handle::of(Arc::new(elsewhere))];
+    let handles = [main, again, elsewhere].map(handle);
     let advance = Arc::new(move |by: Duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         machine.pass(by);
         Box::pin(tokio::task::yield_now())

@@ -24,6 +24,12 @@ impl<S> Faulty<S> {
         Self { inner, faults: faults.clone() }
     }
 
+    /// Wraps a store and plans nothing: every call passes unchanged.
+    #[must_use]
+    pub fn transparent(inner: S) -> Self {
+        Self::new(inner, &Faults::seeded(0, Odds { before: 0, after: 0 }))
+    }
+
     /// The store behind the trouble, for what a test wants to see of it.
     #[must_use]
     pub fn inner(&self) -> &S {

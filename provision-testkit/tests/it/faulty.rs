@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use provision_core::memory::MemoryStore;
 use provision_testkit::{
     conformance::{Fixture, Handle},
-    faulty::{Faults, Faulty, Odds},
+    faulty::Faulty,
 };
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 
@@ -14,8 +14,7 @@ async fn behind() -> Fixture {
         tokio::time::pause();
     }
     let store = MemoryStore::new();
-    let faults = Faults::seeded(7, Odds { before: 0, after: 0 });
-    let handle = |store: &MemoryStore| Handle::of(Arc::new(Faulty::new(store.clone(), &faults)));
+    let handle = |store: &MemoryStore| Handle::of(Arc::new(Faulty::transparent(store.clone())));
     let handles = [handle(&store), handle(&store), handle(&store.in_namespace("elsewhere"))];
     let advance = Arc::new(|by: Duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(tokio::time::advance(by))
