@@ -15,6 +15,7 @@ pub mod faulty;
 pub mod features;
 pub mod fleet;
 pub mod harness;
+pub mod idle;
 mod rng;
 pub mod simulation;
 pub mod skips;

@@ -15,6 +15,7 @@
 
 mod chaos;
 mod conformance;
+mod cost;
 mod crash_matrix;
 mod damage;
 mod fleet;

@@ -159,3 +159,13 @@ async fn a_wait_that_is_not_the_next_to_end_wakes_nobody() {
     handle.submit(Submission::Run(Box::new(queued(1, Timestamp::ZERO)))).await;
     assert_eq!(calls(&server, "publish"), told + 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_costs_no_round_trip_of_its_own() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    let counted = store.clone();
+    let calls = move || counted.counters().round_trips;
+    let (without, with) = provision_testkit::idle::waiting_runs_cost_nothing(store, calls).await;
+    println!("{without} round trips without runs, {with} beside runs that wait");
+}
