@@ -204,8 +204,14 @@ pub trait ContextHost: Send + Sync + 'static {
         account: &str,
         id: &ExternalId,
     ) -> Result<Option<RunId>, StepError>;
-    /// Whether the watch or a sweep is removing something that carries the mark of this step.
-    async fn being_removed(&self) -> Result<bool, StepError> {
+    /// Whether the watch or a sweep is removing something of a durable kind in an account: what
+    /// carries the mark of this step, or, with an id, that thing, whoever's it is.
+    async fn being_removed(
+        &self,
+        _kind: &str,
+        _account: &str,
+        _id: Option<&ExternalId>,
+    ) -> Result<bool, StepError> {
         Ok(false)
     }
     /// What a worker had created for this step and generation when its lease was lost; it could

@@ -193,15 +193,27 @@ impl LedgerRow {
         }
     }
 
-    /// Whether it tells that what `known` was entered for is gone: allowed at any time, since no
-    /// run writes such a row.
+    /// Whether a store enters it over `known`, the row that is there, in a run that moves by itself
+    /// or does not.
+    ///
+    /// What is being removed is changed by who holds it, and by nobody else: it is told gone, under
+    /// the `watch_at` of the claim, at any time, since no run writes such a row. Other rows of a run
+    /// that moves are its own (S17).
     #[must_use]
-    pub fn ends_removal_of(&self, known: &Self) -> bool {
-        self.index > 0 && self.state == ResourceState::Gone && self.external_id == known.external_id
+    pub fn may_be_entered(&self, known: Option<&Self>, moves: bool) -> bool {
+        match known.filter(|known| known.is_being_removed()) {
+            Some(known) => {
+                self.state == ResourceState::Gone
+                    && self.external_id == known.external_id
+                    && self.watch_at == known.watch_at
+            }
+            None => !moves,
+        }
     }
 
     /// Whether the watch or a sweep has found it under the mark of a resource, and removes it.
-    pub(crate) fn is_being_removed(&self) -> bool {
+    #[must_use]
+    pub fn is_being_removed(&self) -> bool {
         self.index > 0 && self.state == ResourceState::Alive
     }
 
@@ -285,8 +297,8 @@ pub enum LedgerOp {
     },
     /// Adds a row the watch or a sweep found, or changes the state of such a row. Never touches
     /// a row of a run that moves by itself ([`RunStatus::is_moving`](crate::RunStatus::is_moving)),
-    /// except that what was entered before, at a later index than 0 and with the same id, may be
-    /// told gone.
+    /// except that what is being removed may be told gone; see [`LedgerRow::may_be_entered`]. Two
+    /// that enter the same row at the same time come one after the other.
     Enter(Box<LedgerRow>),
 }
 
@@ -359,6 +371,28 @@ pub(crate) async fn adopter(
         }
     }
     Ok(None)
+}
+
+/// Whether the watch or a sweep is removing something: what carries the mark of a step, or, with an
+/// id, that thing, whoever's it is.
+pub(crate) async fn being_removed(
+    store: &dyn StateStore,
+    (full_kind, account): (&str, &str),
+    (run, path): (RunId, &str),
+    id: Option<&ExternalId>,
+) -> Result<bool, StoreError> {
+    let (provider, kind) = halves(full_kind);
+    let query = LedgerQuery {
+        run: id.is_none().then_some(run),
+        path: id.is_none().then(|| path.to_owned()),
+        provider: Some(provider.to_owned()),
+        kind: Some(kind.to_owned()),
+        external_id: id.cloned(),
+        states: vec![ResourceState::Alive],
+        ..LedgerQuery::default()
+    };
+    let rows = all_rows(store, query).await?;
+    Ok(rows.iter().any(|row| row.is_being_removed() && row.account == account))
 }
 
 /// The two halves of a durable kind such as `supabase.project`; a kind without a dot has no

@@ -93,6 +93,7 @@ mod panics;
 pub mod probe;
 mod protocol;
 pub mod queue;
+mod removed;
 pub mod resolver;
 pub mod resource;
 pub mod retry;

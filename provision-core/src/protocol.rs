@@ -15,7 +15,7 @@ use crate::{
     error::{Effect, StepError, Verdict},
     id::{ExternalId, Payload},
     ledger::Origin,
-    panics,
+    panics, removed,
     resource::{
         AdoptPolicy, Candidate, DEFAULT_ACCOUNT, Foreign, Found, Identity, IntentRecord, Owned,
         Readiness, Resource, Timing,
@@ -308,6 +308,23 @@ impl<R: Resource> ResourceAction<R> {
         Ok(id)
     }
 
+    fn place(&self) -> (&str, &str) {
+        (R::KIND, &self.declared.account)
+    }
+
+    /// Polls what is noted, once nobody removes it.
+    async fn live_with(
+        &self,
+        cx: &StepContext,
+        spec: &R::Spec,
+        noted: (&ExternalId, Origin),
+    ) -> Result<Flow, StepError> {
+        match removed::awaited(cx, self.place(), Some(noted)).await? {
+            Some(wait) => Ok(wait),
+            None => self.ready(cx, spec, noted.0).await,
+        }
+    }
+
     async fn ready(
         &self,
         cx: &StepContext,
@@ -465,25 +482,23 @@ impl<R: Resource> Action for ResourceAction<R> {
                     Found::Ours(_) | Found::Foreign(_) | Found::Many(_) => {}
                 }
             }
-            return self.ready(&cx, &spec, id).await;
+            return self.live_with(&cx, &spec, (id, *origin)).await;
         }
-        // S15: what the watch or a sweep removes from a run that stood still is taken by nobody, and no
-        // other is made beside it: providers may give both the same id.
-        if cx.memory().reordered && cx.host().being_removed().await? {
-            return Ok(Flow::NotYet { after: REMOVAL_POLL, reason: WaitReason::Quiet });
+        if let Some(wait) = removed::awaited(&cx, self.place(), None).await? {
+            return Ok(wait);
         }
-        let id = match self.look_first(&cx, &spec).await? {
+        let (id, origin) = match self.look_first(&cx, &spec).await? {
             Next::Use(id, origin) => {
                 if !cx.noted().contains(&id) {
                     cx.note_as(&id, origin).await?;
                 }
-                id
+                (id, origin)
             }
-            Next::Create => self.create(&cx, &spec).await?,
+            Next::Create => (self.create(&cx, &spec).await?, Origin::Created),
             Next::Wait { after, reason } => return Ok(Flow::NotYet { after, reason }),
             Next::Renew => return Ok(Flow::Renew),
         };
-        self.ready(&cx, &spec, &id).await
+        self.live_with(&cx, &spec, (&id, origin)).await
     }
 
     async fn undo(
@@ -543,9 +558,6 @@ impl<R: Resource> Action for ResourceAction<R> {
         &self.declared.account
     }
 }
-
-/// How long a run that is driven again waits for a removal before it asks again.
-const REMOVAL_POLL: Duration = Duration::from_secs(5);
 
 /// What workers without a lease have seen, and nobody has noted since.
 async fn sighted(cx: &StepContext) -> Result<Vec<ExternalId>, StepError> {

@@ -129,7 +129,7 @@ async fn claim_watch(
 /// S17: rows of a run under way are written by its own appends only.
 async fn enter(db: &Db, tx: &mut PgConnection, ns: i32, row: &LedgerRow) -> Result<bool, Fault> {
     let status = db.query(&db.sql.run_status_locked).bind(ns).bind(*row.run.as_uuid());
-    let under_way = match db.rows(tx, status).await?.first() {
+    let moves = match db.rows(tx, status).await?.first() {
         Some(found) => {
             let status = RunStatus::parse(Columns::new(found).take()?);
             status.is_none_or(RunStatus::is_moving)
@@ -138,8 +138,7 @@ async fn enter(db: &Db, tx: &mut PgConnection, ns: i32, row: &LedgerRow) -> Resu
     };
     let one = with_key(db.query(&db.sql.ledger_one), ns, row);
     let known = read(&db.rows(tx, one).await?)?.into_iter().next();
-    let refused = under_way && !known.as_ref().is_some_and(|known| row.ends_removal_of(known));
-    if refused || known.as_ref() == Some(row) {
+    if known.as_ref() == Some(row) || !row.may_be_entered(known.as_ref(), moves) {
         return Ok(false);
     }
     put(db, tx, &[(ns, row)]).await?;

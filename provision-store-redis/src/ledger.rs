@@ -3,7 +3,7 @@
 use provision_core::{
     error::StoreError,
     id::{ExternalId, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, ResourceState, Sighting},
 };
 use redis::Value;
 
@@ -101,8 +101,9 @@ impl RedisStore {
                 let mut args = Args::default();
                 args.run(&row.run);
                 push_row(&mut args, row)?;
-                // Of one with its own id; the script compares the ids.
-                args.push(if row.ends_removal_of(row) { "1" } else { "0" });
+                let gone = row.state == ResourceState::Gone;
+                args.push(if row.index > 0 { "1" } else { "0" });
+                args.push(if gone { "1" } else { "0" });
                 self.change(&scripts::LEDGER_ENTER, &args).await
             }
         }

@@ -199,10 +199,9 @@ impl Unit<'_> {
 
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&self, ns: i64, row: &LedgerRow) -> Result<bool, Fault> {
-        let under_way = self.status(ns, &row.run)?.is_some_and(RunStatus::is_moving);
+        let moves = self.status(ns, &row.run)?.is_some_and(RunStatus::is_moving);
         let known = self.row(ns, row)?;
-        let refused = under_way && !known.as_ref().is_some_and(|known| row.ends_removal_of(known));
-        if refused || known.as_ref() == Some(row) {
+        if known.as_ref() == Some(row) || !row.may_be_entered(known.as_ref(), moves) {
             return Ok(false);
         }
         self.put_row(ns, row)?;

@@ -127,7 +127,7 @@ macro_rules! store_suite {
             }
             watch {
                 a_row_is_claimed_by_one_worker_at_a_time, a_claim_keeps_its_limit,
-                a_watch_is_ended_by_its_claim_only,
+                a_watch_is_ended_by_its_claim_only, a_removal_belongs_to_who_holds_it,
             }
             listing {
                 the_newest_run_comes_first, pages_are_complete,

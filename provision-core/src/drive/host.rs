@@ -15,7 +15,7 @@ use crate::{
     context::{Call, ContextHost, Seam},
     error::{Effect, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
-    ledger::{LedgerRow, Origin, Sighting, adopter, rows_of, sightings},
+    ledger::{Origin, Sighting, adopter, being_removed, sightings},
     limit::{Admission, Ask, HeldBy, Observed, Profile, Turn},
     probe::Juncture,
     resource::{Intent, IntentRecord},
@@ -291,10 +291,15 @@ impl ContextHost for AttemptHost {
         adopter.await.map_err(|error| store_trouble("look for adopters", error))
     }
 
-    async fn being_removed(&self) -> Result<bool, StepError> {
-        let rows = patiently(|| rows_of(&*self.shared.store, self.run, &self.path)).await;
-        let rows = rows.map_err(|error| store_trouble("look for removals", error))?;
-        Ok(rows.iter().any(LedgerRow::is_being_removed))
+    async fn being_removed(
+        &self,
+        kind: &str,
+        account: &str,
+        id: Option<&ExternalId>,
+    ) -> Result<bool, StepError> {
+        let (place, step) = ((kind, account), (self.run, &*self.path));
+        let removed = patiently(|| being_removed(&*self.shared.store, place, step, id)).await;
+        removed.map_err(|error| store_trouble("look for removals", error))
     }
 
     async fn sighted(&self) -> Result<Vec<ExternalId>, StepError> {

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Engine;
 use crate::{
-    clock,
+    clock::{self, Moment, moment},
     context::Memory,
     drive::fold,
     error::{Error, StepError},
@@ -32,9 +32,9 @@ pub(super) struct Behind {
     settled: bool,
 }
 
-/// How long a removal that was begun is left to whoever began it.
+/// How long a removal that was begun is left to whoever began it, at least.
 pub(super) const REMOVAL_HOLD: Duration = Duration::from_secs(300);
-/// How long its delete may take from then on: somebody else begins after the hold alone.
+/// How long after that moment its delete is given up: somebody else begins after the hold alone.
 const DELETE_MAX: Duration = Duration::from_secs(200);
 
 impl Engine {
@@ -72,35 +72,73 @@ impl Engine {
         if begun || self.is_wanted(behind, &rows, &owned.id).await? {
             return Ok(false);
         }
-        let stray = behind.found(&rows, owned, self.inner.store.now().await?);
-        if self.enter(&stray, ResourceState::Alive).await? {
-            return self.end_removal(behind, &stray).await;
+        let (held, now) = (moment(), self.inner.store.now().await?);
+        let stray = behind.found(&rows, owned, now);
+        if self.changes(LedgerOp::Enter(Box::new(stray.clone()))).await? {
+            return self.end_removal(behind, &stray, held).await;
         }
-        // Its run moves. Where the step stands, what is beside it is nobody's; else the step
-        // may be about to take it, and another look comes later.
-        let now = self.behind(&OwnerMark::new(behind.run, &behind.path)).await?;
-        if !now.is_some_and(|now| now.settled) {
+        // Its run moves, or somebody else has just entered it. Where the step stands, what is
+        // beside it is nobody's; else the step may be about to take it, and another look comes
+        // later. What it has taken until it stood is read after that.
+        let mark = OwnerMark::new(behind.run, &behind.path);
+        if !self.behind(&mark).await?.is_some_and(|now| now.settled) {
             return Ok(false);
         }
-        self.delete_stray(behind, &owned.id).await
+        let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
+        let begun = rows.iter().any(|row| is_removal_of(row, &owned.id));
+        if begun || self.is_wanted(behind, &rows, &owned.id).await? {
+            return Ok(false);
+        }
+        self.delete_stray(behind, &owned.id, held).await
     }
 
-    /// Ends a removal that this caller holds: the row was just entered, or claimed. What its run
-    /// lives with by now is left, and the row withdrawn. False when it may still be there.
-    pub(super) async fn end_removal(
+    /// Goes on with a removal that was claimed from the watch, when nothing can be left of a call
+    /// of whoever held it before. `held` was before the claim.
+    pub(super) async fn go_on_removing(
+        &self,
+        behind: &Behind,
+        claimed: &LedgerRow,
+        held: Moment,
+    ) -> Result<bool, Error> {
+        let hold = behind.hold();
+        if hold <= REMOVAL_HOLD {
+            return self.end_removal(behind, claimed, held).await;
+        }
+        let next = Some(self.inner.store.now().await?.plus(hold));
+        let op = LedgerOp::EndWatch { row: Box::new(claimed.clone()), next };
+        if !self.changes(op).await? {
+            return Ok(false);
+        }
+        self.end_removal(behind, &LedgerRow { watch_at: next, ..claimed.clone() }, held).await
+    }
+
+    /// Ends a removal that this caller holds since `held`: the row was just entered, or claimed.
+    /// What its run lives with by now is left, and the row withdrawn. False when it may still be
+    /// there.
+    async fn end_removal(
         &self,
         behind: &Behind,
         stray: &LedgerRow,
+        held: Moment,
     ) -> Result<bool, Error> {
         let Some(id) = &stray.external_id else { return Ok(true) };
         // Read after the row was entered: a run that is driven again from here on sees it.
         let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
-        let wanted = self.is_wanted(behind, &rows, id).await?;
-        if wanted || self.delete_stray(behind, id).await? {
-            self.enter(stray, ResourceState::Gone).await?;
-            return Ok(!wanted);
+        let ours = |row: &LedgerRow| is_removal_of(row, id) && row.watch_at == stray.watch_at;
+        if !rows.iter().any(ours) {
+            return Ok(false);
         }
-        Ok(false)
+        let wanted = self.is_wanted(behind, &rows, id).await?;
+        if !wanted && !self.delete_stray(behind, id, held).await? {
+            return Ok(false);
+        }
+        // Nobody else is told while somebody else holds it: the store compares the claim.
+        let until = Some(self.inner.store.now().await?);
+        let gone = LedgerRow { state: ResourceState::Gone, until, ..stray.clone() };
+        if self.changes(LedgerOp::Enter(Box::new(gone.clone()))).await? {
+            self.changes(LedgerOp::EndWatch { row: Box::new(gone), next: None }).await?;
+        }
+        Ok(!wanted)
     }
 
     async fn is_wanted(
@@ -114,13 +152,19 @@ impl Engine {
         Ok(adopted || wanted(rows, id))
     }
 
-    /// Deletes with the input of the step. False when it may still be there.
-    async fn delete_stray(&self, behind: &Behind, id: &ExternalId) -> Result<bool, Error> {
+    /// Deletes with the input of the step, as long as what is held since `held` is nobody else's.
+    /// False when it may still be there.
+    async fn delete_stray(
+        &self,
+        behind: &Behind,
+        id: &ExternalId,
+        held: Moment,
+    ) -> Result<bool, Error> {
         let (path, tenant) = (&behind.path, behind.tenant.clone());
         let cx = self.looking(behind.run, path, tenant, Memory::default()).await?;
         // S6: a process that stood still past its hold does not go on with the call.
         let deleting = behind.action.delete(cx, behind.input.clone(), id);
-        let error = match clock::within(DELETE_MAX, deleting).await {
+        let error = match clock::within(DELETE_MAX.saturating_sub(held.elapsed()), deleting).await {
             Some(Ok(())) => return Ok(true),
             Some(Err(error)) => error,
             None => StepError::unknown("delete").with_code("too_slow"),
@@ -129,23 +173,20 @@ impl Engine {
         Ok(false)
     }
 
-    /// Enters a row of something found; false where its run moves.
-    async fn enter(&self, row: &LedgerRow, state: ResourceState) -> Result<bool, Error> {
-        let now = self.inner.store.now().await?;
-        let gone = state == ResourceState::Gone;
-        let row = LedgerRow {
-            state,
-            until: gone.then_some(now),
-            // Who finds it goes on with it, should this worker die.
-            watch_at: (!gone).then(|| now.plus(REMOVAL_HOLD)),
-            ..row.clone()
-        };
-        let replies = self.inner.store.ledger(&[LedgerOp::Enter(Box::new(row))]).await?;
+    async fn changes(&self, op: LedgerOp) -> Result<bool, Error> {
+        let replies = self.inner.store.ledger(&[op]).await?;
         Ok(matches!(replies.as_slice(), [LedgerReply::Changed(true)]))
     }
 }
 
 impl Behind {
+    /// How long a removal is left to who has begun it: its delete may be sent until the end of
+    /// `DELETE_MAX`, and land within the quiet time after that (S7).
+    fn hold(&self) -> Duration {
+        let quiet = self.action.timing().map(|timing| timing.quiet()).unwrap_or_default();
+        REMOVAL_HOLD.max(DELETE_MAX.saturating_add(quiet))
+    }
+
     /// The row of something found under its mark, as the provider shows it.
     fn found(&self, rows: &[LedgerRow], owned: &Owned, now: Timestamp) -> LedgerRow {
         let last = rows.iter().rev().find(|row| row.index == 0);
@@ -167,7 +208,8 @@ impl Behind {
             template: last.and_then(|row| row.template.clone()),
             cost: last.and_then(|row| row.cost.clone()),
             suspect: true,
-            watch_at: None,
+            // Who finds it then goes on with it, should this worker die.
+            watch_at: Some(now.plus(self.hold())),
             since: owned.created_at.unwrap_or(now),
             until: None,
         }

@@ -7,6 +7,7 @@ use super::{
     removal::{REMOVAL_HOLD, is_open, wanted},
 };
 use crate::{
+    clock::{Moment, moment},
     context::Memory,
     error::{Effect, Error, StepError},
     id::Timestamp,
@@ -33,12 +34,14 @@ impl Engine {
     /// The store cannot be reached; a provider's trouble moves the next look.
     pub async fn watch_ledger(&self, limit: usize) -> Result<usize, Error> {
         let worker = Incarnation(uuid::Uuid::nil());
-        let op = LedgerOp::ClaimWatch { worker, hold: REMOVAL_HOLD, limit };
-        let claimed = rows(self.inner.store.ledger(&[op]).await?);
-        let count = claimed.len();
-        for row in claimed {
+        for count in 0..limit {
+            // One by one: each is held from its own claim on.
+            let held = moment();
+            let op = LedgerOp::ClaimWatch { worker, hold: REMOVAL_HOLD, limit: 1 };
+            let claimed = rows(self.inner.store.ledger(&[op]).await?).pop();
+            let Some(row) = claimed else { return Ok(count) };
             // S21: one row that cannot be looked at holds back no other.
-            let looking = self.look_once_more(&row);
+            let looking = self.look_once_more(&row, held);
             let looked = panics::guarded("watch a resource", &row.path, Effect::Unknown, looking);
             let again = again_after(&row, looked.await);
             let now = self.inner.store.now().await?;
@@ -46,11 +49,11 @@ impl Engine {
             let op = LedgerOp::EndWatch { row: Box::new(row), next };
             self.inner.store.ledger(&[op]).await?;
         }
-        Ok(count)
+        Ok(limit)
     }
 
     /// Whether nothing is left to look for.
-    async fn look_once_more(&self, row: &LedgerRow) -> Result<bool, StepError> {
+    async fn look_once_more(&self, row: &LedgerRow, held: Moment) -> Result<bool, StepError> {
         let trouble = |error: Error| StepError::retry("watch a resource").with_source(error);
         let no_code = || StepError::retry("watch a resource").with_code("no_code");
         let mark = OwnerMark::new(row.run, &row.path);
@@ -59,7 +62,7 @@ impl Engine {
         let behind = behind.filter(|behind| behind.action.account() == row.account);
         if row.is_being_removed() {
             let behind = behind.ok_or_else(no_code)?;
-            return self.end_removal(&behind, row).await.map_err(trouble);
+            return self.go_on_removing(&behind, row, held).await.map_err(trouble);
         }
         let action = behind.map(|behind| behind.action).or_else(|| self.action_of(row));
         let action = action.ok_or_else(no_code)?;

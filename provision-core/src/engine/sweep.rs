@@ -181,13 +181,16 @@ impl Engine {
             let id = &sighting.external_id;
             let mark = OwnerMark::new(run, path);
             let behind = self.behind(&mark).await?;
-            let account = behind.as_ref().map(|behind| behind.action.account());
-            let account = account.or(rows.last().map(|row| row.account.as_str()));
+            let of = rows.iter().rfind(|row| row.generation == sighting.generation);
+            let account = of.or(rows.last()).map(|row| row.account.as_str());
             if let Some(account) = account
                 && adopter(store, (full, account), id, run).await?.is_some()
             {
                 continue;
             }
+            // S11: a step that works in another account by now would delete another's thing.
+            let behind = behind
+                .filter(|behind| account.is_none_or(|account| behind.action.account() == account));
             let owned =
                 Owned::new(id.clone()).with_mark(Some(mark)).with_created_at(Some(sighting.at));
             let deleted = match &behind {

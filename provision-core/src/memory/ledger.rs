@@ -156,10 +156,9 @@ impl Tables {
 
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&mut self, row: &LedgerRow) -> bool {
-        let under_way = self.runs.get(&row.run).is_some_and(|run| run.head.status.is_moving());
+        let moves = self.runs.get(&row.run).is_some_and(|run| run.head.status.is_moving());
         let known = self.ledger.rows.get(&key(row));
-        let refused = under_way && !known.is_some_and(|known| row.ends_removal_of(known));
-        if refused || known == Some(row) {
+        if known == Some(row) || !row.may_be_entered(known, moves) {
             return false;
         }
         self.ledger.put(row.clone());

@@ -460,6 +460,32 @@ async fn a_parked_run_keeps_no_stray_of_what_it_has_undone() {
     worker.stop().await;
 }
 
+// covers: S11, S15
+#[tokio::test(start_paused = true)]
+async fn nobody_adopts_what_is_being_removed() {
+    let yard = Yard::new();
+    let builder = Engine::builder(MemoryStore::new()).register(alone(&yard, Policy::once()));
+    let engine = builder.register(adopts(&yard)).build().await.unwrap();
+    let worker = engine.spawn_worker(config());
+    landed_late(&yard, &engine).await;
+    yard.world().deletes.push_back(How::Slow(20));
+    let mut watch = JoinSet::new();
+    watch.spawn({
+        let engine = engine.clone();
+        async move { engine.watch_ledger(20).await.unwrap() }
+    });
+    sleep(secs(2)).await;
+    let user = start(&engine, TWO).await;
+    sleep(secs(10)).await;
+    assert_eq!(yard.ids(), ["late"]);
+    assert_eq!(engine.run(user.id()).await.unwrap().status, RunStatus::Waiting);
+    assert_eq!(watch.join_all().await, [1]);
+    assert_eq!(yard.ids(), [""; 0]);
+    sleep(secs(10)).await;
+    assert!(engine.run(user.id()).await.unwrap().status.is_end(), "nobody removes it any more");
+    worker.stop().await;
+}
+
 // covers: S15
 #[tokio::test(start_paused = true)]
 async fn a_removal_whose_worker_died_is_ended_by_another_while_the_run_waits_for_it() {

@@ -2,10 +2,10 @@
 
 use provision_core::{
     id::Timestamp,
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, ResourceState},
 };
 
-use super::{Fixture, append_of, ledger_row, new_worker};
+use super::{Fixture, append_of, ledger_row, new_worker, run_head};
 
 async fn watched(f: &Fixture, moments: &[Timestamp]) -> Vec<LedgerRow> {
     let leased = f.leased_run(new_worker()).await;
@@ -65,4 +65,24 @@ pub async fn a_watch_is_ended_by_its_claim_only(f: Fixture) {
     assert!(f.main.changes(end(&stored, None)).await);
     f.advance(f.ttl * 10).await;
     assert!(claim(&f, 1).await.is_empty());
+}
+
+/// One at a time removes: who enters the same thing later is refused, and it is told gone under the
+/// newest claim alone.
+// covers: S15
+pub async fn a_removal_belongs_to_who_holds_it(f: Fixture) {
+    let run = run_head().id;
+    let first = f.later(f.ttl).await;
+    let mine = LedgerRow { index: 7, watch_at: Some(first), ..ledger_row(run, "vm", "late") };
+    let enter = |row: &LedgerRow| LedgerOp::Enter(Box::new(row.clone()));
+    assert!(f.main.changes(enter(&mine)).await);
+    let later = LedgerRow { watch_at: Some(f.later(f.ttl * 2).await), ..mine.clone() };
+    assert!(!f.main.changes(enter(&later)).await, "it is removed already");
+    f.advance(f.ttl + f.ttl / 2).await;
+    let claimed = claim(&f, 1).await.remove(0);
+    assert_eq!(LedgerRow { watch_at: mine.watch_at, ..claimed.clone() }, mine);
+    let gone = |row: &LedgerRow| LedgerRow { state: ResourceState::Gone, ..row.clone() };
+    assert!(!f.main.changes(enter(&gone(&mine))).await, "somebody else holds it now");
+    assert!(f.main.changes(enter(&gone(&claimed))).await);
+    assert!(f.main.changes(enter(&mine)).await, "it came once more");
 }
