@@ -19,7 +19,10 @@ const LONG: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// It asks more, or the runs do not come to wait within a minute.
-pub async fn waiting_runs_cost_nothing(store: impl Backend, calls: impl Fn() -> u64) -> (u64, u64) {
+pub async fn waiting_runs_cost_nothing(
+    store: impl Backend,
+    calls: impl Fn() -> u64 + Send + Sync,
+) -> (u64, u64) {
     let saga = Saga::define(WAITS, |s| s.sleep("wait").input((), |hour: &Duration, ()| *hour));
     let engine = Engine::builder(store).register(saga.unwrap()).build().await.unwrap();
     let config = WorkerConfig::default().with_poll(Duration::from_millis(100));

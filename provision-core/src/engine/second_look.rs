@@ -41,7 +41,7 @@ impl Engine {
             let claimed = rows(self.inner.store.ledger(&[op]).await?).pop();
             let Some(row) = claimed else { return Ok(count) };
             // S21: one row that cannot be looked at holds back no other.
-            let looking = self.look_once_more(&row, held);
+            let looking = Box::pin(self.look_once_more(&row, held));
             let looked = panics::guarded("watch a resource", &row.path, Effect::Unknown, looking);
             let again = again_after(&row, looked.await);
             let now = self.inner.store.now().await?;

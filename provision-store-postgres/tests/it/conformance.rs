@@ -1,4 +1,4 @@
-//! All suites, unchanged: with a few connections, with one and polling alone, through PgBouncer in
+//! All suites, unchanged: with a few connections, with one and polling alone, through `PgBouncer` in
 //! transaction mode, and through the wrapper for faults.
 
 mod plain {
