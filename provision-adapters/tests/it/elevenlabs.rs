@@ -234,8 +234,17 @@ async fn what_others_stored_under_the_name_is_neither_replaced_nor_removed() {
     assert_eq!(world.paid(), 1);
 }
 
-/// Whether a folder has any file with this in its name.
-fn leftovers(folder: &std::path::Path, part: &str) -> usize {
+/// What is kept beside `a.mp3` of so many bytes, made by the step of this context.
+pub(crate) fn receipt(cx: &StepContext, bytes: u64) -> Receipt {
+    let made = serde_json::json!({
+        "object": "a.mp3", "content_type": "audio/mpeg", "bytes": bytes, "model": "music_v2",
+        "song_id": null, "request_id": null, "credits": null, "unanswered_calls": 0,
+    });
+    Receipt { mark: cx.mark(), made: serde_json::from_value(made).unwrap() }
+}
+
+/// How many files of a folder have this in their name.
+pub(crate) fn leftovers(folder: &std::path::Path, part: &str) -> usize {
     let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name());
     entries.filter(|name| name.to_string_lossy().contains(part)).count()
 }
@@ -301,13 +310,6 @@ async fn two_runs_that_store_under_one_name_leave_each_other_alone() {
     let world = World::start();
     let sink = FileSink::new(folder.path());
     let (mine, theirs) = (world.cx("song"), world.host.context(run(2), "song"));
-    let receipt = |cx: &StepContext, bytes: u64| {
-        let made = serde_json::json!({
-            "object": "a.mp3", "content_type": "audio/mpeg", "bytes": bytes, "model": "music_v2",
-            "song_id": null, "request_id": null, "credits": null, "unanswered_calls": 0,
-        });
-        Receipt { mark: cx.mark(), made: serde_json::from_value(made).unwrap() }
-    };
     // Both are under way; none takes the other's unfinished file.
     let mut first = sink.begin(&mine, "a.mp3").await.unwrap();
     first.write(b"mine").await.unwrap();

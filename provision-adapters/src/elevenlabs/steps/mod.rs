@@ -105,7 +105,7 @@ impl<S: AudioSink> Studio<S> {
             Some(Stored::Other) => {
                 return Err(crate::adopted::adopted_incomplete(
                     "use stored audio",
-                    "what is stored under this name has no receipt of a run",
+                    "what is stored under this name has no receipt of a run that fits it",
                 ));
             }
             None => Readiness::Broken { code: "vanished".to_owned() },
