@@ -134,6 +134,9 @@ impl Resource for ServerType {
         spec: &ChangeTypeSpec,
         _: &ExternalId,
     ) -> Result<Readiness<TypeChanged>, StepError> {
+        // First the actions, then what they have done: of one that ends between the two looks the
+        // effect is seen.
+        let actions = self.hetzner.server_actions(cx, spec.server).await?;
         let Some(server) = self.hetzner.by_id::<ServerShown>(cx, spec.server).await? else {
             return Ok(vanished(cx));
         };
@@ -144,7 +147,6 @@ impl Resource for ServerType {
             let (server, server_type) = (spec.server, server.server_type.name);
             return Ok(Readiness::Ready(TypeChanged { server, server_type }));
         }
-        let actions = self.hetzner.server_actions(cx, spec.server).await?;
         let busy = actions.iter().any(|action| action.status == ActionStatus::Running);
         if let Some(code) = failure(&since_intent(cx, actions), &[COMMAND]) {
             return Ok(broken(code));

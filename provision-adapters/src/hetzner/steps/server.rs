@@ -32,11 +32,11 @@ const MAKING: [&str; 5] =
 pub struct ServerSpec {
     /// Name: unique per project, a host name (RFC 1123).
     pub name: String,
-    /// Type, such as `cx23`.
+    /// Type by name, such as `cx23`.
     pub server_type: String,
     /// Image by name, such as `debian-13`, or by id.
     pub image: String,
-    /// Location, such as `fsn1`. Datacenters (`fsn1-dc14`) are no longer known to the provider.
+    /// Location by name, such as `fsn1`. Datacenters (`fsn1-dc14`) are no longer known to the provider.
     pub location: String,
     /// Ids of the SSH keys that `root` accepts. Without any the provider draws a password of
     /// `root`: it is not read, and nobody has it.
@@ -156,6 +156,23 @@ impl ServerSpec {
         }
         check_labels(&self.labels)?;
         self.user_data.as_ref().map_or(Ok(()), UserData::check)
+    }
+
+    /// In what a server that is there is not the one that was ordered. An image that the provider
+    /// has removed since is not shown, and may be any.
+    fn differs(&self, server: &ServerShown) -> Option<&'static str> {
+        if server.server_type.name != self.server_type {
+            return Some("it is of another type");
+        }
+        if server.location.name != self.location {
+            return Some("it is at another location");
+        }
+        if server.image.as_ref().is_some_and(|image| !image.is(&self.image)) {
+            return Some("it is made from another image");
+        }
+        let public = &server.public_net;
+        let same = public.ipv4.is_some() == self.ipv4 && public.ipv6.is_some() == self.ipv6;
+        (!same).then_some("it has other public addresses")
     }
 
     /// What the server lacks of what it was made with.
@@ -312,14 +329,13 @@ impl Resource for Server {
             return Ok(vanished(cx));
         };
         let lacks = |what: &str| Err(adopted_incomplete(ServerShown::FIND, what));
-        match (server.status, spec.missing(&server)) {
-            (ServerStatus::Deleting, _) => lacks("it is being deleted"),
-            _ if server.server_type.name != spec.server_type => lacks("it is of another type"),
-            _ if server.location.name != spec.location => lacks("it is at another location"),
-            (ServerStatus::Off, _) if spec.started => lacks("it is off"),
+        match (server.status, spec.differs(&server), spec.missing(&server)) {
+            (ServerStatus::Deleting, ..) => lacks("it is being deleted"),
+            (_, Some(what), _) => lacks(what),
+            (ServerStatus::Off, ..) if spec.started => lacks("it is off"),
             _ if !stands(spec, &server) => Ok(not_yet(cx)),
-            (_, Some(_)) => lacks("it lacks a firewall or a network"),
-            (_, None) => Ok(Readiness::Ready(server.into())),
+            (.., Some(_)) => lacks("it lacks a firewall or a network"),
+            (.., None) => Ok(Readiness::Ready(server.into())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a server is told at its first boot.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{Secret, SecretRef, StepContext, StepError, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::hetzner::USER_DATA_MAX;
 
 const FILL: &str = "fill in user data";
+
+/// How much longer than now a secret has to be of use: a machine is made, started and booted
+/// before it uses what it was told.
+const BOOT_MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The user data of a server, such as a `#cloud-config`, with places for secrets.
 ///
@@ -44,25 +48,29 @@ impl UserData {
     }
 
     /// Puts a secret where `<<name>>` stands. It is put there as it is: a value with quotes or
-    /// line feeds has to fit its place.
+    /// line feeds has to fit its place. It replaces what had the name, and the end of that.
     #[must_use]
     pub fn with_secret(mut self, name: impl Into<String>, secret: SecretRef) -> Self {
-        self.secrets.insert(name.into(), secret);
+        let name = name.into();
+        self.ends.remove(&name);
+        self.secrets.insert(name, secret);
         self
     }
 
     /// As [`Self::with_secret`], for one that can be used until `end` only, such as a key that
-    /// joins a network: past it no server is made with it.
+    /// joins a network: in the last five minutes before it, and past it, no server is made with
+    /// it, because the first boot would come too late.
     #[must_use]
     pub fn with_secret_until(
-        mut self,
+        self,
         name: impl Into<String>,
         secret: SecretRef,
         end: Timestamp,
     ) -> Self {
         let name = name.into();
-        self.ends.insert(name.clone(), end);
-        self.with_secret(name, secret)
+        let mut told = self.with_secret(name.clone(), secret);
+        told.ends.insert(name, end);
+        told
     }
 
     /// Refuses a text that is too long before it is filled in, and a secret without a place.
@@ -83,10 +91,11 @@ impl UserData {
 
     /// Fills the secrets in, right before it is sent. What a secret holds is never filled in again.
     pub(super) async fn filled(&self, cx: &StepContext) -> Result<Secret, StepError> {
-        if self.ends.values().any(|end| *end <= cx.now()) {
+        let booted = cx.now().plus(BOOT_MARGIN);
+        if self.ends.values().any(|end| *end < booted) {
             return Err(StepError::permanent(FILL)
                 .with_code("secret_expired")
-                .with_message("a secret for the first boot can be used no more")
+                .with_message("a secret ends before the first boot is over")
                 .with_hint("redrive the run once it is rolled back: it makes another one"));
         }
         let mut opened = BTreeMap::new();

@@ -29,7 +29,7 @@ pub struct VolumeSpec {
     pub name: String,
     /// Size in GB, 10 to 10,240.
     pub size_gb: u32,
-    /// Location; only servers there can have it.
+    /// Location by name, such as `fsn1`; only servers there can have it.
     pub location: String,
     /// File system it is formatted with: `ext4` or `xfs`. Default none.
     pub format: Option<String>,
@@ -86,8 +86,8 @@ impl VolumeSpec {
         if self.location.is_empty() { Err("a location is needed") } else { Ok(()) }
     }
 
-    /// In what a volume that is there is not the one that was ordered. Larger will do; a format
-    /// that is not shown may be any.
+    /// In what a volume that is there is not the one that was ordered. Larger will do, and where
+    /// no format was ordered any will; one without a format was never formatted by the provider.
     fn differs(&self, volume: &VolumeShown) -> Option<&'static str> {
         if volume.size < self.size_gb {
             return Some("it is smaller than what was ordered");
@@ -95,8 +95,8 @@ impl VolumeSpec {
         if volume.location.name != self.location {
             return Some("it is at another location");
         }
-        let other = self.format.as_ref().zip(volume.format.as_ref()).is_some_and(|(a, b)| a != b);
-        other.then_some("it is formatted otherwise")
+        let other = self.format.is_some() && self.format != volume.format;
+        other.then_some("it is not formatted as ordered")
     }
 }
 
