@@ -13,7 +13,7 @@
 //! use provision_core::{Secret, Timestamp};
 //!
 //! // The example of GitHub's documentation.
-//! let verifier = Verifier::github([Secret::new("It's a Secret to Everybody")]);
+//! let verifier = Verifier::github("acme-repos", [Secret::new("It's a Secret to Everybody")])?;
 //! let signed = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 //! let headers: [(&str, &[u8]); 2] = [
 //!     ("X-Hub-Signature-256", signed),
@@ -21,15 +21,21 @@
 //! ];
 //! let now = Timestamp::from_millis(1_700_000_000_000);
 //! let event = verifier.verify(headers, b"Hello, World!", now)?;
-//! assert_eq!(event.key().as_deref(), Some("github:72d3162e-cc78-11e3-81ab-4c9367dc0958"));
+//! assert_eq!(event.key().as_deref(), Some("github:acme-repos:72d3162e-cc78-11e3-81ab-4c9367dc0958"));
 //! assert!(verifier.verify(headers, b"Hello, World?", now).is_err());
-//! # Ok::<(), provision_adapters::webhook::Refused>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! The start is then `engine.start(SAGA, &input).key(key)`.
+//!
+//! A verifier is of one source: one endpoint of one account. Ids are unique at their sender at
+//! most, and who knows the secret of one source can sign any id; so the source is a part of the
+//! key, and no source can take the key of another's event.
 
 mod scheme;
 mod verify;
 
 pub use scheme::Encoding;
-pub use verify::{BODY_MAX, Refused, TOLERANCE, TOLERANCE_MAX, Verified, Verifier};
+pub use verify::{
+    BODY_MAX, Refused, SOURCE_MAX, TOLERANCE, TOLERANCE_MAX, Unusable, Verified, Verifier,
+};

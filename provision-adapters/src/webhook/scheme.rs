@@ -45,6 +45,26 @@ impl<'h> Headers<'h> {
     fn needed(&self, name: &str) -> Result<&'h str, Refused> {
         self.find(name)?.ok_or(Refused::Unsigned)
     }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The three headers of Standard Webhooks, under one of their two sets of names.
+    fn three(&self) -> Result<[&'h str; 3], Refused> {
+        const NAMES: [[&str; 3]; 2] = [
+            ["webhook-id", "webhook-timestamp", "webhook-signature"],
+            ["svix-id", "svix-timestamp", "svix-signature"],
+        ];
+        let [told, others] = NAMES.map(|names| names.iter().any(|name| self.has(name)));
+        // Of two sets, what is between us and the sender may have believed the other one.
+        if told && others {
+            return Err(Refused::Malformed);
+        }
+        let [own, svix] = NAMES;
+        let [id, at, signature] = if others { svix } else { own };
+        Ok([self.needed(id)?, self.needed(at)?, self.needed(signature)?])
+    }
 }
 
 /// One sender's way.
@@ -57,7 +77,8 @@ pub(super) enum Scheme {
     /// (<https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>).
     GitHub,
     /// `webhook-id`, `webhook-timestamp`, `webhook-signature: v1,<base64> v1,<base64>` over
-    /// `<id>.<timestamp>.<body>` (<https://www.standardwebhooks.com>, also Svix and Resend).
+    /// `<id>.<timestamp>.<body>` (<https://www.standardwebhooks.com>); the same three as `svix-..`
+    /// (<https://docs.svix.com/receiving/verifying-payloads/how-manual>).
     Standard,
     /// A header of the sender's own, over the body.
     Body { header: String, prefix: String, encoding: Encoding },
@@ -96,12 +117,12 @@ impl Scheme {
             Self::Stripe => stripe(needed("stripe-signature")?),
             Self::GitHub => {
                 let signed = needed("x-hub-signature-256")?.strip_prefix("sha256=");
-                let id = headers.find("x-github-delivery")?.map(str::to_owned);
-                signed.and_then(from_hex).map(|signature| Claim::of_body(signature, id))
+                let id = needed("x-github-delivery")?.to_owned();
+                signed.and_then(from_hex).map(|signature| Claim::of_body(signature, Some(id)))
             }
             Self::Standard => {
-                let (id, at) = (needed("webhook-id")?, needed("webhook-timestamp")?);
-                standard(id, at, needed("webhook-signature")?)
+                let [id, at, signature] = headers.three()?;
+                standard(id, at, signature)
             }
             Self::Body { header, prefix, encoding } => {
                 let signed = needed(header)?.trim().strip_prefix(prefix.as_str());
@@ -118,12 +139,15 @@ impl Scheme {
     }
 
     /// The event's id, where the body names it. Read only when the body is proven.
-    pub(super) fn id_in(&self, body: &[u8]) -> Option<String> {
+    pub(super) fn id_in(&self, body: &[u8]) -> Result<Option<String>, Refused> {
         match self {
-            Self::Stripe => serde_json::from_slice::<Named>(body).ok().map(|named| named.id),
-            Self::GitHub | Self::Standard | Self::Body { .. } => None,
+            Self::Stripe => {
+                let named = serde_json::from_slice::<Named>(body).ok();
+                let id = named.map(|named| named.id).filter(|id| is_id(id));
+                id.map(Some).ok_or(Refused::Nameless)
+            }
+            Self::GitHub | Self::Standard | Self::Body { .. } => Ok(None),
         }
-        .filter(|id| is_id(id))
     }
 }
 

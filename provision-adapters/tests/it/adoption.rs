@@ -170,16 +170,32 @@ async fn an_adopted_machine_is_used_as_it_is_and_never_switched_or_completed() {
     let machines = Server::new(&world.hetzner);
     let off = hetzner::agent().stopped();
     let (made, _) = hetzner::build(&world.host, &theirs, &machines, &off).await;
+    let hidden = ServerSpec::new("agent-8", "cx23", "debian-13", "fsn1").with_public(false, true);
+    let hidden = hidden.stopped();
+    let bare = world.host.context(hetzner::run(2), "hidden");
+    hetzner::build(&world.host, &bare, &machines, &hidden).await;
     let cx = world.cx("machine");
     let id = adopt(&cx, &machines, &hetzner::agent()).await;
     let before = changes(&world.server);
     is_incomplete(&cx, &machines, &hetzner::agent(), &id).await;
     is_incomplete(&cx, &machines, &off.clone().with_firewall(7), &id).await;
-    for (kind, place) in [("cx33", "fsn1"), ("cx23", "nbg1")] {
-        let other = ServerSpec::new("agent-7", kind, "debian-13", place).stopped();
+    for (kind, image, place) in [
+        ("cx33", "debian-13", "fsn1"),
+        ("cx23", "debian-13", "nbg1"),
+        ("cx23", "ubuntu-24.04", "fsn1"),
+    ] {
+        let other = ServerSpec::new("agent-7", kind, image, place).stopped();
         is_incomplete(&cx, &machines, &other, &id).await;
     }
+    // It may be reached from where nobody wants it to be, or not from where somebody does.
+    for (ipv4, ipv6) in [(false, true), (true, false)] {
+        is_incomplete(&cx, &machines, &off.clone().with_public(ipv4, ipv6), &id).await;
+    }
     is_used(&cx, &machines, &off, &id).await;
+    let other = world.cx("hidden");
+    let lonely = adopt(&other, &machines, &hidden).await;
+    is_incomplete(&other, &machines, &hidden.clone().with_public(true, true), &lonely).await;
+    is_used(&other, &machines, &hidden, &lonely).await;
     assert_eq!(changes(&world.server), before);
     // While it goes by those who own it, it is not used either.
     world.server.with(|sim| sim.fail_next("delete_server", "locked"));
@@ -209,6 +225,9 @@ async fn an_adopted_key_is_the_ordered_one_and_an_adopted_disk_holds_what_was_or
     let disk = |size, place: &str| VolumeSpec::new("acme-disk", size, place);
     let made = disk(50, "fsn1").with_format("ext4");
     hetzner::build(&world.host, &theirs, &disks, &made).await;
+    let raw = VolumeSpec::new("acme-raw", 50, "fsn1");
+    let bare = world.host.context(hetzner::run(2), "raw");
+    hetzner::build(&world.host, &bare, &disks, &raw).await;
     let cx = world.cx("disk");
     let id = adopt(&cx, &disks, &made).await;
     let before = changes(&world.server);
@@ -216,5 +235,10 @@ async fn an_adopted_key_is_the_ordered_one_and_an_adopted_disk_holds_what_was_or
         is_incomplete(&cx, &disks, &other, &id).await;
     }
     is_used(&cx, &disks, &disk(20, "fsn1"), &id).await;
+    // One that was never formatted is not what was ordered with a file system on it.
+    let cx = world.cx("raw");
+    let id = adopt(&cx, &disks, &raw).await;
+    is_incomplete(&cx, &disks, &raw.clone().with_format("ext4"), &id).await;
+    is_used(&cx, &disks, &raw, &id).await;
     assert_eq!(changes(&world.server), before);
 }

@@ -7,7 +7,8 @@ use provision_adapters::hetzner::{
     ServerPower, ServerType, UserData, sim::TOKEN,
 };
 use provision_core::{
-    CostPer, Effect, ExternalId, Found, Outcome, Readiness, Resource, ResourceState, Step, Verdict,
+    CostPer, Effect, ExternalId, Found, Outcome, Readiness, Resource, ResourceState, SecretRef,
+    Step, Timestamp, Verdict,
 };
 
 use provision_adapters::sim::{Fault, FaultRule};
@@ -174,6 +175,13 @@ async fn a_type_is_changed_while_the_machine_is_off_and_goes_back() {
     build(&world.host, &world.cx("off"), &switch, &PowerSpec::off(made.id)).await;
     let (id, changed) = build(&world.host, &cx, &types, &spec).await;
     assert_eq!(changed.server_type, "cx33");
+    // A change that ends between the two looks of one poll is seen as done.
+    let before = world.server.requests().len();
+    settled(&cx, &types, &spec, &id).await.unwrap();
+    let looks: Vec<String> =
+        world.server.requests().into_iter().skip(before).map(|line| line.path).collect();
+    let server = format!("/v1/servers/{}", made.id);
+    assert_eq!(looks, [format!("{server}/actions"), server]);
     gone(&cx, &types, &spec, &id).await;
     // With its disk it cannot go back: a person has to say what then.
     let grown = spec.clone().with_disk();
@@ -217,7 +225,7 @@ async fn a_machine_is_made_anew_once() {
 
 // covers: R2-11
 #[tokio::test]
-async fn a_machine_is_told_its_join_key_before_its_end_and_never_after() {
+async fn a_machine_is_told_its_join_key_while_it_can_boot_before_its_end_and_never_later() {
     let (world, tailnet) = (World::start(), crate::tailscale::World::start());
     let key = tailnet.key("key").await;
     let host = tailnet.host.clone().with_secret("HCLOUD_TOKEN", TOKEN);
@@ -229,13 +237,35 @@ async fn a_machine_is_told_its_join_key_before_its_end_and_never_after() {
     build(&host, &cx, &machines, &spec).await;
     let told = world.server.with(|sim| sim.user_data("agent-7")).unwrap();
     assert_eq!(told, format!("#cloud-config\n# {}\n", secret.expose()));
+    // Right before the first boot would come too late, and then.
+    let left = |seconds: u64| {
+        let at = Timestamp::from_millis(key.expires_at.as_millis() - seconds * 1_000);
+        host.clone().with_now(at).context(crate::hetzner::run(1), &format!("left-{seconds}"))
+    };
+    let early = left(300);
+    let mut another = spec.clone();
+    another.name = "agent-8".to_owned();
+    let intent = host.intend(&early, &machines, &another);
+    machines.create(&early, &another, &intent).await.unwrap();
     let before = world.server.requests().len();
-    let late = host.with_now(key.expires_at).context(crate::hetzner::run(1), "late");
-    let intent = tailnet.host.intend(&late, &machines, &spec);
-    let error = machines.create(&late, &spec, &intent).await.unwrap_err();
-    assert_eq!((error.code(), error.verdict()), ("secret_expired", &Verdict::Permanent));
-    assert!(error.effect() == Effect::None && error.hint().is_some());
+    for seconds in [299, 0] {
+        let late = left(seconds);
+        let intent = host.intend(&late, &machines, &spec);
+        let error = machines.create(&late, &spec, &intent).await.unwrap_err();
+        assert_eq!((error.code(), error.verdict()), ("secret_expired", &Verdict::Permanent));
+        assert!(error.effect() == Effect::None && error.hint().is_some());
+    }
     assert_eq!(world.server.requests().len(), before, "nothing was sent");
+}
+
+#[test]
+fn a_secret_without_an_end_replaces_one_that_ends() {
+    let key = || SecretRef::named("JOIN");
+    let plain = UserData::new("<<join>>").with_secret("join", key());
+    let ending = |end| UserData::new("<<join>>").with_secret_until("join", key(), end);
+    assert_eq!(ending(Timestamp::ZERO).with_secret("join", key()), plain);
+    let (first, second) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
+    assert_eq!(ending(first).with_secret_until("join", key(), second), ending(second));
 }
 
 #[tokio::test]

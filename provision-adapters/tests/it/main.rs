@@ -15,6 +15,7 @@ mod canary;
 mod credentials;
 mod elevenlabs;
 mod elevenlabs_faults;
+mod elevenlabs_folder;
 mod engine;
 mod faults;
 mod github;
