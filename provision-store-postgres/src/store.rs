@@ -38,6 +38,7 @@ use crate::{
     host::EndHandlers,
     ledger, list, migrate,
     notify::Stirred,
+    rights,
     rows::{Columns, at, moment, record},
     sql::{Schema, Sql},
     submit,
@@ -160,6 +161,25 @@ impl PostgresStore {
     /// Code `postgres_wrong_schema_name`.
     pub fn migration_script(schema: &str) -> Result<String, StoreError> {
         Ok(migrate::script(&Schema::new(schema)?))
+    }
+
+    /// The script that gives a role what running sagas needs, and no more: run it as the owner of
+    /// the schema, after the migrations; it may be repeated. Such a role opens the store with
+    /// [`PostgresConfig::with_migrate`]`(false)`, and can change neither the schema nor what is in a
+    /// journal.
+    ///
+    /// With `row_security` it also closes every table by row-level security, forced on the owner,
+    /// too, with policies for this role and for the owner alone. What other roles were granted shows
+    /// them no row then.
+    ///
+    /// # Errors
+    /// Codes `postgres_wrong_schema_name` and `postgres_wrong_role_name`.
+    pub fn rights_script(
+        schema: &str,
+        role: &str,
+        row_security: bool,
+    ) -> Result<String, StoreError> {
+        rights::script(&Schema::new(schema)?, role, row_security)
     }
 
     /// What the store has done in this process since it was opened, over all namespaces.

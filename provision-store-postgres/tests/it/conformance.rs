@@ -1,5 +1,7 @@
 //! All suites, unchanged: with a few connections, with one and polling alone, through `PgBouncer` in
-//! transaction mode, and through the wrapper for faults.
+//! transaction mode, as a role with few rights under forced row-level security, and through the
+//! wrapper for faults.
+// covers: R3-38
 
 mod plain {
     use crate::given::fixture;
@@ -70,6 +72,30 @@ mod pgbouncer {
     mod secrets {
         use super::through_pgbouncer;
         provision_testkit::secrets_suite!(through_pgbouncer);
+    }
+}
+
+mod few_rights {
+    use crate::given::least_privilege;
+
+    mod store {
+        use super::least_privilege;
+        provision_testkit::store_suite!(least_privilege);
+    }
+
+    mod queue {
+        use super::least_privilege;
+        provision_testkit::queue_suite!(least_privilege);
+    }
+
+    mod limiter {
+        use super::least_privilege;
+        provision_testkit::limiter_suite!(least_privilege);
+    }
+
+    mod secrets {
+        use super::least_privilege;
+        provision_testkit::secrets_suite!(least_privilege);
     }
 }
 

@@ -221,7 +221,16 @@ async fn fixture_at(
     configure: fn(PostgresConfig) -> PostgresConfig,
     handle: fn(PostgresStore) -> Handle,
 ) -> Option<Fixture> {
-    let schema = Arc::new(Schema::passed_on()?);
+    Some(fixture_in(Schema::passed_on()?, url, configure, handle).await)
+}
+
+async fn fixture_in(
+    schema: Schema,
+    url: &str,
+    configure: fn(PostgresConfig) -> PostgresConfig,
+    handle: fn(PostgresStore) -> Handle,
+) -> Fixture {
+    let schema = Arc::new(schema);
     let namespace = || Uuid::new_v4().simple().to_string();
     let own = namespace();
     let config = || configure(schema.config_at(url)).with_namespace(&own);
@@ -233,7 +242,7 @@ async fn fixture_at(
         let clock = Arc::clone(&clock);
         Box::pin(async move { clock.pass(by).await })
     });
-    Some(Fixture::new(handles, Duration::from_secs(15), advance, schema))
+    Fixture::new(handles, Duration::from_secs(15), advance, schema)
 }
 
 /// A few connections, notifications on.
@@ -246,6 +255,25 @@ pub(crate) async fn wrapped() -> Option<Fixture> {
     let url = url()?;
     fixture_at(&url, |config| config, |store| Handle::of(Arc::new(Faulty::transparent(store))))
         .await
+}
+
+/// A role that may log in nowhere, and that the tests become.
+const ROLE: &str = "provision_test_runs";
+
+/// As a role with the rights that the store documents, under forced row-level security.
+pub(crate) async fn least_privilege() -> Option<Fixture> {
+    let schema = Schema::passed_on()?;
+    drop(schema.open().await);
+    let make = format!(
+        "DO $$ BEGIN CREATE ROLE {ROLE} NOLOGIN; \
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    );
+    schema.execute(&make).await;
+    schema.execute(&PostgresStore::rights_script(&schema.name, ROLE, true).unwrap()).await;
+    let mark = if schema.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{mark}options=-c%20role%3D{ROLE}", schema.url);
+    let configure = |config: PostgresConfig| config.with_migrate(false);
+    Some(fixture_in(schema, &url, configure, |store| Handle::of(Arc::new(store))).await)
 }
 
 /// One connection, polling alone.

@@ -1,10 +1,11 @@
 //! Opening a store: servers, roles and schemas that will not do, each with its own error and hint,
 //! before anything is written.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use provision_core::{StoreError, error::StoreErrorKind, store::StateStore as _};
 use provision_store_postgres::{PostgresConfig, PostgresStore};
+use provision_testkit::conformance::Handle;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::given::Schema;
@@ -83,6 +84,31 @@ async fn a_schema_of_another_version_is_refused() {
     drop(schema.open().await);
     schema.execute("UPDATE provision.migrations SET checksum = 'x' WHERE version = 1").await;
     refused(schema.config().open().await, StoreErrorKind::Damaged, "schema_changed");
+}
+
+// covers: R3-36
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing_of_itself_and_is_tried_again() {
+    let Some(schema) = Schema::new() else { return };
+    // In the way of the first one, in the middle of it.
+    schema
+        .execute(&format!("CREATE SCHEMA {}; CREATE TABLE provision.heads ()", schema.name))
+        .await;
+    refused(schema.config().open().await, StoreErrorKind::Unsuitable, "postgres_unexpected");
+    let applied = "SELECT count(*) FROM provision.migrations";
+    assert_eq!(tables(&schema).await, 1, "neither the tables before it nor those after it");
+    schema.execute("DROP TABLE provision.heads").await;
+    let store = schema.open().await;
+    let run = provision_testkit::conformance::run_head();
+    Handle::of(Arc::new(store)).started(run.clone()).await;
+    // In the way of the second one, with a run in the tables.
+    schema.execute("DELETE FROM provision.migrations WHERE version = 2").await;
+    refused(schema.config().open().await, StoreErrorKind::Unsuitable, "postgres_unexpected");
+    assert_eq!(schema.number(applied).await, 1);
+    schema.execute("DROP INDEX provision.heads_lane").await;
+    let store = schema.open().await;
+    assert_eq!(schema.number(applied).await, 2);
+    assert!(store.load(&[run.id]).await.unwrap()[0].is_some(), "nothing is lost");
 }
 
 // covers: R3-36

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use provision_core::store::StateStore as _;
-use provision_store_postgres::PostgresConfig;
+use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::conformance::{
     Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
 };
@@ -11,32 +11,11 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::given::Schema;
 
-/// What the page of the store lists.
-const GRANTS: [(&str, &str); 7] = [
-    ("namespaces, lanes, runs, frames, sightings", "SELECT, INSERT"),
-    ("clock", "SELECT, UPDATE"),
-    ("heads, ledger", "SELECT, INSERT, UPDATE"),
-    ("requests", "SELECT, INSERT, DELETE"),
-    ("incarnations, secrets, buckets", "SELECT, INSERT, UPDATE, DELETE"),
-    ("migrations", "SELECT"),
-    ("moment, run_rows", "SELECT"),
-];
-
-fn grants(schema: &str, role: &str) -> String {
-    let mut sql = format!("GRANT USAGE ON SCHEMA {schema} TO {role};");
-    for (tables, rights) in GRANTS {
-        for table in tables.split(", ") {
-            sql.push_str(&format!("GRANT {rights} ON {schema}.{table} TO {role};"));
-        }
-    }
-    sql
-}
-
 async fn run(conn: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
     conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
 }
 
-async fn works(store: provision_store_postgres::PostgresStore) {
+async fn works(store: PostgresStore) {
     let handle = Handle::of(Arc::new(store.clone()));
     let (worker, other) = (new_worker(), new_worker());
     handle.started(run_head()).await;
@@ -59,7 +38,8 @@ async fn works(store: provision_store_postgres::PostgresStore) {
 /// Makes a role with the rights that a store needs; the address under which it logs in.
 async fn made(schema: &Schema, owner: &mut PgConnection, role: &str) -> String {
     run(owner, format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'")).await.unwrap();
-    run(owner, grants(&schema.name, role)).await.unwrap();
+    let rights = PostgresStore::rights_script(&schema.name, role, false).unwrap();
+    run(owner, rights).await.unwrap();
     let at = schema.url.rsplit_once('@').unwrap().1;
     format!("postgres://{role}:s3cret@{at}")
 }
