@@ -298,7 +298,7 @@ pub enum LedgerOp {
     /// Adds a row the watch or a sweep found, or changes the state of such a row. Never touches
     /// a row of a run that moves by itself ([`RunStatus::is_moving`](crate::RunStatus::is_moving)),
     /// except that what is being removed may be told gone; see [`LedgerRow::may_be_entered`]. Two
-    /// that enter the same row at the same time come one after the other.
+    /// that enter the same row of a run at the same time come one after the other.
     Enter(Box<LedgerRow>),
 }
 
@@ -371,6 +371,33 @@ pub(crate) async fn adopter(
         }
     }
     Ok(None)
+}
+
+/// Whether anybody but this step lives with a resource: another step or run that has made it, or
+/// one that has adopted it.
+pub(crate) async fn is_lived_with(
+    store: &dyn StateStore,
+    (full_kind, account): (&str, &str),
+    id: &ExternalId,
+    (run, path): (RunId, &str),
+) -> Result<bool, StoreError> {
+    let (provider, kind) = halves(full_kind);
+    let query = LedgerQuery {
+        provider: Some(provider.to_owned()),
+        kind: Some(kind.to_owned()),
+        external_id: Some(id.clone()),
+        states: vec![ResourceState::Alive],
+        ..LedgerQuery::default()
+    };
+    let lives = |row: &LedgerRow| {
+        let other = row.run != run || row.path != path;
+        let known = row.origin == Origin::Created || row.run == run;
+        row.index == 0 && row.account == account && other && known
+    };
+    if all_rows(store, query).await?.iter().any(lives) {
+        return Ok(true);
+    }
+    Ok(adopter(store, (full_kind, account), id, run).await?.is_some())
 }
 
 /// Whether the watch or a sweep is removing something: what carries the mark of a step, or, with an

@@ -3,10 +3,7 @@
 //! [`Action`] is the private, erased twin of `Step` and `Resource`: payloads in, payloads out.
 //! Typing ends here.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -17,8 +14,8 @@ use crate::{
     ledger::Origin,
     panics, removed,
     resource::{
-        AdoptPolicy, Candidate, DEFAULT_ACCOUNT, Foreign, Found, Identity, IntentRecord, Owned,
-        Readiness, Resource, Timing,
+        AdoptPolicy, Candidate, DEFAULT_ACCOUNT, Declared, Foreign, Found, Identity, IntentRecord,
+        Owned, Readiness, Resource, Timing,
     },
     run::journal::WaitReason,
     step::{Compensator, Step, Undo},
@@ -152,26 +149,6 @@ impl<S: Step, C: Compensator<S>> Action for StepAction<S, C> {
 
     fn timing(&self) -> Option<Timing> {
         None
-    }
-}
-
-/// What the author of a resource declares of it.
-///
-/// Read once, when the saga is defined: deciding calls no code of an author.
-#[derive(Default)]
-pub(crate) struct Declared {
-    timing: Timing,
-    account: String,
-}
-
-impl Declared {
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub(crate) fn of<R: Resource>(resource: &R) -> Result<Self, String> {
-        let read = || Self { timing: resource.timing(), account: resource.account().to_owned() };
-        // S21: an author's declaration is read where its author sees what is wrong with it.
-        let declared = catch_unwind(AssertUnwindSafe(read)).map_err(|_| "reading it panicked")?;
-        declared.timing.objection().map_or(Ok(declared), Err)
     }
 }
 
@@ -312,15 +289,15 @@ impl<R: Resource> ResourceAction<R> {
         (R::KIND, &self.declared.account)
     }
 
-    /// Polls what is noted, once nobody removes it.
+    /// Polls what is noted, unless somebody removes it.
     async fn live_with(
         &self,
         cx: &StepContext,
         spec: &R::Spec,
         noted: (&ExternalId, Origin),
     ) -> Result<Flow, StepError> {
-        match removed::awaited(cx, self.place(), Some(noted)).await? {
-            Some(wait) => Ok(wait),
+        match removed::noted(cx, self.place(), noted).await? {
+            Some(look_again) => Ok(look_again),
             None => self.ready(cx, spec, noted.0).await,
         }
     }
@@ -484,11 +461,14 @@ impl<R: Resource> Action for ResourceAction<R> {
             }
             return self.live_with(&cx, &spec, (id, *origin)).await;
         }
-        if let Some(wait) = removed::awaited(&cx, self.place(), None).await? {
+        if let Some(wait) = removed::own(&cx, self.place()).await? {
             return Ok(wait);
         }
         let (id, origin) = match self.look_first(&cx, &spec).await? {
             Next::Use(id, origin) => {
+                if let Some(wait) = removed::found(&cx, self.place(), (&id, origin)).await? {
+                    return Ok(wait);
+                }
                 if !cx.noted().contains(&id) {
                     cx.note_as(&id, origin).await?;
                 }

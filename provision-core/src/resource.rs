@@ -5,7 +5,11 @@
 //! it ours?") and the protocol in this crate turns the answers into check-then-create, recovery
 //! after a lost reply, and undo.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -497,5 +501,25 @@ pub trait Resource: Send + Sync + 'static {
     /// What the ledger shows of it.
     fn facts(&self, _spec: &Self::Spec) -> Facts {
         Facts::default()
+    }
+}
+
+/// What the author of a resource declares of it.
+///
+/// Read once, when the saga is defined: deciding calls no code of an author.
+#[derive(Default)]
+pub(crate) struct Declared {
+    pub(crate) timing: Timing,
+    pub(crate) account: String,
+}
+
+impl Declared {
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn of<R: Resource>(resource: &R) -> Result<Self, String> {
+        let read = || Self { timing: resource.timing(), account: resource.account().to_owned() };
+        // S21: an author's declaration is read where its author sees what is wrong with it.
+        let declared = catch_unwind(AssertUnwindSafe(read)).map_err(|_| "reading it panicked")?;
+        declared.timing.objection().map_or(Ok(declared), Err)
     }
 }

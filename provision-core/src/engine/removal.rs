@@ -11,7 +11,9 @@ use crate::{
     drive::fold,
     error::{Error, StepError},
     id::{ExternalId, Payload, RunId, Timestamp},
-    ledger::{LedgerOp, LedgerReply, LedgerRow, Origin, ResourceState, adopter, halves, rows_of},
+    ledger::{
+        LedgerOp, LedgerReply, LedgerRow, Origin, ResourceState, halves, is_lived_with, rows_of,
+    },
     mark::OwnerMark,
     protocol::Action,
     resource::Owned,
@@ -68,7 +70,7 @@ impl Engine {
     /// by an order while this goes on sees the row, and takes nothing until it is gone.
     pub(super) async fn remove_stray(&self, behind: &Behind, owned: &Owned) -> Result<bool, Error> {
         let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
-        let begun = rows.iter().any(|row| is_removal_of(row, &owned.id));
+        let begun = rows.iter().any(|row| behind.removes(row, &owned.id));
         if begun || self.is_wanted(behind, &rows, &owned.id).await? {
             return Ok(false);
         }
@@ -85,7 +87,7 @@ impl Engine {
             return Ok(false);
         }
         let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
-        let begun = rows.iter().any(|row| is_removal_of(row, &owned.id));
+        let begun = rows.iter().any(|row| behind.removes(row, &owned.id));
         if begun || self.is_wanted(behind, &rows, &owned.id).await? {
             return Ok(false);
         }
@@ -124,7 +126,7 @@ impl Engine {
         let Some(id) = &stray.external_id else { return Ok(true) };
         // Read after the row was entered: a run that is driven again from here on sees it.
         let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
-        let ours = |row: &LedgerRow| is_removal_of(row, id) && row.watch_at == stray.watch_at;
+        let ours = |row: &LedgerRow| behind.removes(row, id) && row.watch_at == stray.watch_at;
         if !rows.iter().any(ours) {
             return Ok(false);
         }
@@ -148,8 +150,9 @@ impl Engine {
         id: &ExternalId,
     ) -> Result<bool, Error> {
         let place = (behind.kind.as_str(), behind.action.account());
-        let adopted = adopter(&*self.inner.store, place, id, behind.run).await?.is_some();
-        Ok(adopted || wanted(rows, id))
+        let step = (behind.run, behind.path.as_str());
+        let others = is_lived_with(&*self.inner.store, place, id, step).await?;
+        Ok(others || wanted(rows, id))
     }
 
     /// Deletes with the input of the step, as long as what is held since `held` is nobody else's.
@@ -180,6 +183,12 @@ impl Engine {
 }
 
 impl Behind {
+    /// Whether a row of the step says that this is being removed.
+    fn removes(&self, row: &LedgerRow, id: &ExternalId) -> bool {
+        let same = row.external_id.as_ref() == Some(id) && row.account == self.action.account();
+        row.is_being_removed() && same
+    }
+
     /// How long a removal is left to who has begun it: its delete may be sent until the end of
     /// `DELETE_MAX`, and land within the quiet time after that (S7).
     fn hold(&self) -> Duration {
@@ -195,7 +204,7 @@ impl Behind {
             run: self.run,
             path: self.path.clone(),
             generation: last.map_or(self.generation, |row| row.generation),
-            index: index_of(&owned.id),
+            index: index_of(self.action.account(), &owned.id),
             tenant: self.tenant.clone(),
             provider: provider.to_owned(),
             account: self.action.account().to_owned(),
@@ -216,16 +225,13 @@ impl Behind {
     }
 }
 
-/// The place of a removal among the rows of its step: two that find different things never write
+/// The place of a removal among the rows of its step: two that find different things do not write
 /// over each other's row. Between 1 and 2^31.
-fn index_of(id: &ExternalId) -> u32 {
-    let hash = Sha256::digest(id.as_str());
+fn index_of(account: &str, id: &ExternalId) -> u32 {
+    let hash = Sha256::new().chain_update(account).chain_update([0]).chain_update(id.as_str());
+    let hash = hash.finalize();
     let bytes = hash.as_slice().first_chunk::<4>().copied().unwrap_or_default();
     (u32::from_be_bytes(bytes) >> 1).max(1)
-}
-
-fn is_removal_of(row: &LedgerRow, id: &ExternalId) -> bool {
-    row.is_being_removed() && row.external_id.as_ref() == Some(id)
 }
 
 /// Whether the step's run lives with something, or may be making it.

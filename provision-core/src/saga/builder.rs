@@ -13,8 +13,8 @@ use super::{
 use crate::{
     error::{Failure, StepError},
     id::{Data, Payload},
-    protocol::{Declared, ResourceAction, StepAction},
-    resource::Resource,
+    protocol::{ResourceAction, StepAction},
+    resource::{Declared, Resource},
     step::{Compensator, Step},
 };
 
