@@ -129,9 +129,20 @@ async fn an_append_whose_answer_was_lost_finds_itself() {
 // covers: L2
 #[tokio::test]
 async fn a_process_that_freezes_inside_a_transaction_is_taken_over() {
-    let Some(schema) = Schema::new() else { return };
+    // A connection that has rested is looked at first: one answer more, and nothing is locked.
+    for _ in 0..4 {
+        let Some(schema) = Schema::new() else { return };
+        if is_held_up_by_a_frozen_append(&schema).await {
+            return;
+        }
+    }
+    panic!("its rows were not locked");
+}
+
+/// Freezes a process in an append; whether its run could not be taken over for a second or more.
+async fn is_held_up_by_a_frozen_append(schema: &Schema) -> bool {
     let proxy = Proxy::before(&schema.url).await;
-    let (frozen, other) = (through(&schema, &proxy).await, schema.open().await);
+    let (frozen, other) = (through(schema, &proxy).await, schema.open().await);
     let handle = Handle::of(Arc::new(frozen.clone()));
     let run = handle.started(run_head()).await;
     let ttl = Duration::from_secs(15);
@@ -150,8 +161,8 @@ async fn a_process_that_freezes_inside_a_transaction_is_taken_over() {
         assert!(begun.elapsed() < Duration::from_secs(14), "its rows are locked for ever");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(tries > 10, "its rows were not locked");
     hung.abort();
+    tries > 10
 }
 
 // covers: S1, S2, S19
