@@ -339,15 +339,14 @@ pub(crate) async fn rows_of(
     all_rows(store, LedgerQuery { run, path, ..LedgerQuery::default() }).await
 }
 
-/// A run other than `but` that lives with a resource because it has adopted it.
+/// The live rows of a thing, in whatever run.
 ///
 /// Ids of other kinds, providers and accounts may look the same.
-pub(crate) async fn adopter(
+async fn alive(
     store: &dyn StateStore,
     (full_kind, account): (&str, &str),
     id: &ExternalId,
-    but: RunId,
-) -> Result<Option<RunId>, StoreError> {
+) -> Result<Vec<LedgerRow>, StoreError> {
     let (provider, kind) = halves(full_kind);
     let query = LedgerQuery {
         provider: Some(provider.to_owned()),
@@ -356,10 +355,27 @@ pub(crate) async fn adopter(
         states: vec![ResourceState::Alive],
         ..LedgerQuery::default()
     };
-    for row in all_rows(store, query).await? {
-        if row.origin != Origin::Adopted || row.run == but || row.account != account {
-            continue;
-        }
+    let mut rows = all_rows(store, query).await?;
+    rows.retain(|row| row.account == account);
+    Ok(rows)
+}
+
+/// A run other than `but` that lives with a resource because it has adopted it.
+pub(crate) async fn adopter(
+    store: &dyn StateStore,
+    place: (&str, &str),
+    id: &ExternalId,
+    but: RunId,
+) -> Result<Option<RunId>, StoreError> {
+    adopter_among(store, &alive(store, place, id).await?, but).await
+}
+
+async fn adopter_among(
+    store: &dyn StateStore,
+    rows: &[LedgerRow],
+    but: RunId,
+) -> Result<Option<RunId>, StoreError> {
+    for row in rows.iter().filter(|row| row.origin == Origin::Adopted && row.run != but) {
         // What was adopted is still there when its run is undone, and so is its row. A run that
         // kept something may live with it until it is torn down.
         let record = store.load(&[row.run]).await?.pop().flatten();
@@ -377,49 +393,33 @@ pub(crate) async fn adopter(
 /// one that has adopted it.
 pub(crate) async fn is_lived_with(
     store: &dyn StateStore,
-    (full_kind, account): (&str, &str),
+    place: (&str, &str),
     id: &ExternalId,
     (run, path): (RunId, &str),
 ) -> Result<bool, StoreError> {
-    let (provider, kind) = halves(full_kind);
-    let query = LedgerQuery {
-        provider: Some(provider.to_owned()),
-        kind: Some(kind.to_owned()),
-        external_id: Some(id.clone()),
-        states: vec![ResourceState::Alive],
-        ..LedgerQuery::default()
-    };
+    let rows = alive(store, place, id).await?;
     let lives = |row: &LedgerRow| {
         let other = row.run != run || row.path != path;
         let known = row.origin == Origin::Created || row.run == run;
-        row.index == 0 && row.account == account && other && known
+        row.index == 0 && other && known
     };
-    if all_rows(store, query).await?.iter().any(lives) {
-        return Ok(true);
-    }
-    Ok(adopter(store, (full_kind, account), id, run).await?.is_some())
+    Ok(rows.iter().any(lives) || adopter_among(store, &rows, run).await?.is_some())
 }
 
 /// Whether the watch or a sweep is removing something: what carries the mark of a step, or, with an
 /// id, that thing, whoever's it is.
 pub(crate) async fn being_removed(
     store: &dyn StateStore,
-    (full_kind, account): (&str, &str),
+    place: (&str, &str),
     (run, path): (RunId, &str),
     id: Option<&ExternalId>,
 ) -> Result<bool, StoreError> {
-    let (provider, kind) = halves(full_kind);
-    let query = LedgerQuery {
-        run: id.is_none().then_some(run),
-        path: id.is_none().then(|| path.to_owned()),
-        provider: Some(provider.to_owned()),
-        kind: Some(kind.to_owned()),
-        external_id: id.cloned(),
-        states: vec![ResourceState::Alive],
-        ..LedgerQuery::default()
-    };
-    let rows = all_rows(store, query).await?;
-    Ok(rows.iter().any(|row| row.is_being_removed() && row.account == account))
+    if let Some(id) = id {
+        return Ok(alive(store, place, id).await?.iter().any(LedgerRow::is_being_removed));
+    }
+    let here = |row: &LedgerRow| (row.full_kind().as_str(), row.account.as_str()) == place;
+    let rows = rows_of(store, run, path).await?;
+    Ok(rows.iter().any(|row| row.is_being_removed() && here(row)))
 }
 
 /// The two halves of a durable kind such as `supabase.project`; a kind without a dot has no

@@ -230,6 +230,26 @@ macro_rules! secrets_suite {
     };
 }
 
+/// The four suites of a store that is everything: state, queue, limiter and secrets, each in a module
+/// of its own. The factory is a path that begins with `crate`.
+#[macro_export]
+macro_rules! backend_suite {
+    ($factory:path) => {
+        mod store {
+            $crate::store_suite!($factory);
+        }
+        mod queue {
+            $crate::queue_suite!($factory);
+        }
+        mod limiter {
+            $crate::limiter_suite!($factory);
+        }
+        mod secrets {
+            $crate::secrets_suite!($factory);
+        }
+    };
+}
+
 /// Names the cases of some groups; a case that nobody names is found by this crate's own tests.
 #[doc(hidden)]
 #[macro_export]

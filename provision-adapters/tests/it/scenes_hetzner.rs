@@ -213,18 +213,13 @@ impl Scene for OnMachine {
                 .retry(build.policy())
                 .after(anew)
                 .input(machine, |_, machine| PowerSpec::off(machine.id).with_grace(Duration::ZERO));
-            let on = s
-                .resource("on", ServerPower::new(&hetzner))
-                .retry(build.policy())
-                .input(cut, |_, cut| PowerSpec::on(cut.server));
-            let off = s
-                .resource("off", ServerPower::new(&hetzner))
-                .retry(build.policy())
-                .input(on, |_, on| PowerSpec::off(on.server));
-            let larger = s
-                .resource("larger", ServerType::new(&hetzner))
-                .retry(build.policy())
-                .input(off, |_, off| ChangeTypeSpec::new(off.server, "cx23", "cx33"));
+            let on = s.resource("on", ServerPower::new(&hetzner)).retry(build.policy());
+            let on = on.input(cut, |_, cut| PowerSpec::on(cut.server));
+            let off = s.resource("off", ServerPower::new(&hetzner)).retry(build.policy());
+            let off = off.input(on, |_, on| PowerSpec::off(on.server));
+            let larger = s.resource("larger", ServerType::new(&hetzner)).retry(build.policy());
+            let larger =
+                larger.input(off, |_, off| ChangeTypeSpec::new(off.server, "cx23", "cx33"));
             s.step("end", End(build), NOTHING).input(larger, |_, larger| larger.server_type)
         })
         .unwrap()

@@ -69,11 +69,7 @@ impl Engine {
     /// S15: it is entered first, which the store refuses while the run moves. So a run that is moved
     /// by an order while this goes on sees the row, and takes nothing until it is gone.
     pub(super) async fn remove_stray(&self, behind: &Behind, owned: &Owned) -> Result<bool, Error> {
-        let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
-        let begun = rows.iter().any(|row| behind.removes(row, &owned.id));
-        if begun || self.is_wanted(behind, &rows, &owned.id).await? {
-            return Ok(false);
-        }
+        let Some(rows) = self.removable(behind, &owned.id).await? else { return Ok(false) };
         let (held, now) = (moment(), self.inner.store.now().await?);
         let stray = behind.found(&rows, owned, now);
         if self.changes(LedgerOp::Enter(Box::new(stray.clone()))).await? {
@@ -86,9 +82,7 @@ impl Engine {
         if !self.behind(&mark).await?.is_some_and(|now| now.settled) {
             return Ok(false);
         }
-        let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
-        let begun = rows.iter().any(|row| behind.removes(row, &owned.id));
-        if begun || self.is_wanted(behind, &rows, &owned.id).await? {
+        if self.removable(behind, &owned.id).await?.is_none() {
             return Ok(false);
         }
         self.delete_stray(behind, &owned.id, held).await
@@ -141,6 +135,18 @@ impl Engine {
             self.changes(LedgerOp::EndWatch { row: Box::new(gone), next: None }).await?;
         }
         Ok(!wanted)
+    }
+
+    /// The rows of the step, unless somebody lives with it, or is removing it.
+    async fn removable(
+        &self,
+        behind: &Behind,
+        id: &ExternalId,
+    ) -> Result<Option<Vec<LedgerRow>>, Error> {
+        let rows = rows_of(&*self.inner.store, behind.run, &behind.path).await?;
+        let begun = rows.iter().any(|row| behind.removes(row, id));
+        let free = !begun && !self.is_wanted(behind, &rows, id).await?;
+        Ok(free.then_some(rows))
     }
 
     async fn is_wanted(

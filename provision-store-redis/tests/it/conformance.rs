@@ -33,46 +33,8 @@ fn wrapped(store: RedisStore) -> Handle {
     Handle::of(Arc::new(Faulty::transparent(store)))
 }
 
-mod store {
-    use super::fixture;
-    provision_testkit::store_suite!(fixture);
-}
-
-mod queue {
-    use super::fixture;
-    provision_testkit::queue_suite!(fixture);
-}
-
-mod limiter {
-    use super::fixture;
-    provision_testkit::limiter_suite!(fixture);
-}
-
-mod secrets {
-    use super::fixture;
-    provision_testkit::secrets_suite!(fixture);
-}
+provision_testkit::backend_suite!(crate::conformance::fixture);
 
 mod wrapper {
-    use super::behind;
-
-    mod store {
-        use super::behind;
-        provision_testkit::store_suite!(behind);
-    }
-
-    mod queue {
-        use super::behind;
-        provision_testkit::queue_suite!(behind);
-    }
-
-    mod limiter {
-        use super::behind;
-        provision_testkit::limiter_suite!(behind);
-    }
-
-    mod secrets {
-        use super::behind;
-        provision_testkit::secrets_suite!(behind);
-    }
+    provision_testkit::backend_suite!(crate::conformance::behind);
 }

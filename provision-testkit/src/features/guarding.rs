@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Engine, Place, Report, RunHead, RunId, RunStatus, Saga, SagaId, Subject, Thing, Trial, World,
-    by, entry_after,
+    by, site_and_entry,
 };
 use provision_core::engine::StartRun;
 
@@ -78,12 +78,7 @@ impl Subject for Delayed {
     }
 
     fn saga(&self, world: &World) -> Saga<String, String> {
-        let saga = Saga::define(SAGA, |s| {
-            let site =
-                s.resource("site", Thing::named(world)).input((), |name: &String, ()| name.clone());
-            entry_after(s, world, "open", site)
-        });
-        saga.unwrap()
+        site_and_entry(SAGA, world)
     }
 
     fn input(&self) -> String {

@@ -138,6 +138,16 @@ fn entry_after<'s>(
     step.after(deps).input((), move |name, ()| format!("{name}-{path}"))
 }
 
+/// A site `site` under its name, and an entry `open` after it.
+fn site_and_entry(id: SagaId<String, String>, world: &World) -> Saga<String, String> {
+    let saga = Saga::define(id, |s| {
+        let site = s.resource("site", Thing::named(world));
+        let site = site.input((), |name: &String, ()| name.clone());
+        entry_after(s, world, "open", site)
+    });
+    saga.unwrap()
+}
+
 /// Where a parked run is stuck.
 fn stuck(head: &RunHead) -> Option<&str> {
     let failure = head.summary.failure.as_ref()?;

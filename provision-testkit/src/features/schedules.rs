@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Engine, EngineBuilder, Place, Report, RunHead, RunStatus, Saga, SagaId, Subject, Thing, Trial,
-    World, entry_after,
+    World, site_and_entry,
 };
 use provision_core::{schedule::Schedule, store::RunFilter};
 
@@ -33,12 +33,7 @@ impl Subject for Nightly {
     }
 
     fn saga(&self, world: &World) -> Saga<String, String> {
-        let saga = Saga::define(SAGA, |s| {
-            let site =
-                s.resource("site", Thing::named(world)).input((), |name: &String, ()| name.clone());
-            entry_after(s, world, "open", site)
-        });
-        saga.unwrap()
+        site_and_entry(SAGA, world)
     }
 
     fn input(&self) -> String {
