@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Plans, Shared, fold, patience::patiently};
+use super::{Plans, Shared, Unusable, fold, patience::patiently};
 use crate::{
     context::idempotency_key,
     error::{Effect, StepError, StoreError, Verdict},
@@ -143,11 +143,15 @@ fn judge(plans: &Plans, record: &RunRecord) -> Result<Flow, StepError> {
     };
     match head.status {
         RunStatus::Succeeded | RunStatus::PartlySucceeded => {
-            let state = fold(head, &record.frames, plans).map_err(|damage| {
-                StepError::new(Effect::Applied, Verdict::Operator, "read a sub-saga")
-                    .with_code("damaged_journal")
-                    .with_message(damage)
-            })?;
+            let state = match fold(head, &record.frames, plans) {
+                // S22: its output is there, for a worker that can read it.
+                Err(Unusable::Newer { .. }) => return Ok(wait(head.id)),
+                state => state.map_err(|damage| {
+                    StepError::new(Effect::Applied, Verdict::Operator, "read a sub-saga")
+                        .with_code("damaged_journal")
+                        .with_message(damage.to_string())
+                })?,
+            };
             Ok(Flow::Done(state.output.unwrap_or_else(Payload::null)))
         }
         RunStatus::RolledBack | RunStatus::TornDown => {
@@ -167,9 +171,12 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
         RunStatus::RolledBackKeeping => return Ok(Flow::Kept),
         RunStatus::Succeeded | RunStatus::PartlySucceeded => Order::TearDown,
         RunStatus::Unwinding | RunStatus::Parked => return Ok(wait(head.id)),
-        // Somebody holds it on its way back, and lets it go on.
-        RunStatus::Paused if unwinds(shared, &record) => return Ok(wait(head.id)),
-        RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => Order::Cancel,
+        RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => {
+            if !may_be_cancelled(shared, &record) {
+                return Ok(wait(head.id));
+            }
+            Order::Cancel
+        }
     };
     let pending = record.requests.iter().any(|request| {
         matches!(request.body.decode(), Ok(RequestBody::Order { order: asked, .. }) if asked == order)
@@ -190,9 +197,11 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
     Ok(wait(head.id))
 }
 
-fn unwinds(shared: &Shared, record: &RunRecord) -> bool {
+/// Not one that somebody holds on its way back, which goes on some day; nor one past its point of no
+/// return, which ends first and is torn down then. What cannot be read here is asked.
+fn may_be_cancelled(shared: &Shared, record: &RunRecord) -> bool {
     let state = fold(&record.head, &record.frames, &shared.plans);
-    state.is_ok_and(|state| state.run_unwind().is_some())
+    state.map_or(true, |state| state.run_unwind().is_none() && !state.pivot_passed())
 }
 
 fn new_head(shared: &Shared, parent: &Parent, saga: SagaRef, input: Payload) -> RunHead {

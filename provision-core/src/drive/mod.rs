@@ -16,6 +16,7 @@ mod requests;
 mod seal;
 mod shared;
 mod slots;
+mod stop;
 
 use std::{
     collections::BTreeMap,
@@ -29,12 +30,13 @@ use tracing::Instrument;
 
 use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
-pub(crate) use fold::fold;
+pub(crate) use fold::{Unusable, fold, records};
 pub(crate) use host::{AttemptHost, Kept, Message};
 use patience::patiently;
 pub(crate) use seal::key_trouble;
 pub(crate) use shared::{Plans, Shared};
 pub(crate) use slots::Slots;
+use stop::{Driven, Stop};
 
 use crate::{
     changes::Still,
@@ -45,7 +47,7 @@ use crate::{
     panics,
     run::{
         RunStatus,
-        decide::{AttemptEnd, Decision, Event, Moment, State, decide},
+        decide::{AttemptEnd, Decision, Event, Moment, State, decide, owned_elsewhere},
         journal::{Direction, Record},
     },
     secret::{Sealed, SecretKey},
@@ -89,16 +91,6 @@ enum Turn {
     Stop,
 }
 
-/// Why a drive cannot go on.
-enum Stop {
-    /// The lease is somebody else's.
-    Lost,
-    /// A person has to look; the lease is still ours.
-    Park(Box<StepError>),
-}
-
-type Driven<T> = Result<T, Stop>;
-
 impl Drive {
     /// Drives a run until its lease is given back or lost.
     ///
@@ -119,6 +111,7 @@ impl Drive {
         match stop {
             Stop::Lost => Left::Lost,
             Stop::Park(error) => park::park(&shared, run, fence, &error).await,
+            Stop::Leave(unusable) => park::leave(&shared, run, fence, &unusable).await,
         }
     }
 
@@ -127,7 +120,7 @@ impl Drive {
         let (sender, inbox) = mpsc::unbounded_channel();
         let head = &leased.record.head;
         let (seq, consumed, requests) = (head.seq, head.consumed, head.requests);
-        let state = folded.map_err(|damage| Stop::Park(Box::new(park::damaged(damage))))?;
+        let state = folded?;
         let mut drive = Self {
             shared,
             state,
@@ -277,10 +270,20 @@ impl Drive {
     async fn event(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
         let moment = self.moment();
         let (consumed, died_at) = (self.consumed, event.died_at());
-        let decision = match self.decided(event, requests, moment) {
-            Ok(decision) => decision,
-            Err(halt) => return park::halted(&halt),
-        };
+        match self.decided(event, requests, moment) {
+            Ok(decision) => self.taken(decision, (consumed, died_at), requests).await,
+            Err(halt) => park::halted(&halt),
+        }
+    }
+
+    /// Writes and performs a decision; `before` is what had been consumed, and whose death the event
+    /// told of.
+    async fn taken(
+        &mut self,
+        decision: Decision,
+        before: (u64, Option<Option<Timestamp>>),
+        requests: &[Request],
+    ) -> Driven<bool> {
         let sealed = std::mem::take(&mut self.outcome_seals);
         let row = match self.commit(decision, sealed).await? {
             Committed::Released => return Ok(true),
@@ -288,15 +291,15 @@ impl Drive {
             Committed::Conflict(row) => row,
         };
         self.refold().await?;
+        let (consumed, died_at) = before;
         let again = died_at.map_or(Event::Due, |died_at| Event::Claimed { died_at });
         match requests {
             [] => Err(Stop::Park(Box::new(seal::conflict(&row)))),
             // What it asks for names a resource of another run: an order like any refused one.
-            [request] => {
-                tracing::warn!(run = %self.state.run, number = request.number, ?row,
-                    "a request was not taken: another run owns what it names");
-                Box::pin(self.event(again, &[])).await
-            }
+            [request] => match self.refused(request, owned_elsewhere(&row), again) {
+                Ok(decision) => Box::pin(self.taken(decision, (consumed, died_at), &[])).await,
+                Err(halt) => park::halted(&halt),
+            },
             // One of them: they are taken one by one, each in a write of its own.
             [first, rest @ ..] => {
                 self.consumed = consumed;
@@ -369,8 +372,7 @@ impl Drive {
         let loaded = self.alongside(patiently(|| shared.store.load(&asked))).await;
         let record = loaded.ok().and_then(|mut records| records.pop().flatten());
         let record = record.ok_or(Stop::Lost)?;
-        self.state = fold(&record.head, &record.frames, &self.shared.plans)
-            .map_err(|damage| Stop::Park(Box::new(park::damaged(damage))))?;
+        self.state = fold(&record.head, &record.frames, &self.shared.plans)?;
         for (number, quiet) in open {
             if let Some(node) = self.state.nodes.get_mut(number) {
                 node.quiet_start = quiet;

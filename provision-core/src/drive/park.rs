@@ -1,7 +1,9 @@
 //! Runs that the engine itself parks, because a person has to look: their workers die, their
 //! driver panics, or what they would write can never be written.
 
-use super::{Driven, Left, Shared, Stop, fold, patience::patiently, report};
+use std::time::Duration;
+
+use super::{Driven, Left, Shared, Stop, Unusable, fold, patience::patiently, report};
 use crate::{
     error::{Effect, Failure, StepError, Verdict},
     id::{RunId, Timestamp},
@@ -60,6 +62,27 @@ pub(super) fn settles(record: &Record) -> bool {
         Record::Waiting { reason, .. } => !reason.is_for_an_attempt(),
         Record::Succeeded { .. } | Record::Ordered { .. } => true,
         _ => false,
+    }
+}
+
+/// How long a run that only a newer release can read is left to its workers.
+const LEFT_TO_NEWER: Duration = Duration::from_secs(60);
+
+/// Gives back a leased run that only a newer release can read (S22): nothing of it changes.
+pub(super) async fn leave(shared: &Shared, run: RunId, fence: Fence, why: &Unusable) -> Left {
+    tracing::warn!(%run, %why, "a run is left to a worker of a newer release");
+    let asked = [run];
+    let loaded = patiently(|| shared.store.load(&asked)).await;
+    let Some(record) = loaded.ok().and_then(|mut records| records.pop().flatten()) else {
+        return Left::Lost;
+    };
+    let head = &record.head;
+    let due = shared.lease.now().plus(LEFT_TO_NEWER);
+    let release = Some(Release { due, polls: head.polls.clone(), seen: head.requests });
+    let as_it_is = Append { release, wakes: Vec::new(), ..row_of(shared, head, fence) };
+    match shared.append(as_it_is).await {
+        Ok(Appended::Applied { .. }) => Left::Released,
+        _ => Left::Lost,
     }
 }
 
@@ -127,15 +150,20 @@ fn told(shared: &Shared, head: &RunHead, parked: &Record, answer: &Appended) -> 
 fn by_row(shared: &Shared, head: &RunHead, fence: Fence, failure: Failure) -> Append {
     let mut summary = head.summary.clone();
     summary.failure = Some(failure);
+    Append { status: RunStatus::Parked, summary, open: false, ..row_of(shared, head, fence) }
+}
+
+/// A write that leaves everything of a run as it is, but gives it back, due for nobody.
+fn row_of(shared: &Shared, head: &RunHead, fence: Fence) -> Append {
     Append {
         run: head.id,
         fence,
         seq: head.seq,
         frame: None,
         at: shared.lease.now(),
-        status: RunStatus::Parked,
-        summary,
-        open: false,
+        status: head.status,
+        summary: head.summary.clone(),
+        open: head.open,
         settled: false,
         consumed: head.consumed,
         release: Some(Release {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Drive, Driven, Stop, patience::patiently};
 use crate::{
     run::{
-        decide::{Decision, Event, Halt, Moment, decide},
+        decide::{Decision, Event, Halt, Moment, Refusal, decide},
         journal::RequestBody,
     },
     store::Request,
@@ -72,7 +72,7 @@ impl Drive {
             decision.merge(decide(&mut self.state, event, Moment { hold, ..moment })?);
         }
         for request in requests.iter().filter(|request| request.number > self.consumed) {
-            let Ok(body) = request.body.decode::<RequestBody>() else { continue };
+            let body = body_of(request);
             match decide(&mut self.state, Event::Request(body.clone()), moment) {
                 Ok(more) => decision.merge(more),
                 Err(Halt::Refused(refusal)) => {
@@ -90,4 +90,26 @@ impl Drive {
         }
         Ok(decision)
     }
+
+    /// Decides anew about an event whose write failed for what a request asks: the request is refused.
+    pub(super) fn refused(
+        &mut self,
+        request: &Request,
+        refusal: Refusal,
+        event: Event,
+    ) -> Result<Decision, Halt> {
+        let moment = self.moment();
+        tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
+        let refused = Event::Refused(body_of(request), refusal);
+        // Nothing begins before the event is taken: it may say that what is open was cut.
+        let mut decision = decide(&mut self.state, refused, Moment { hold: true, ..moment })?;
+        decision.merge(self.decided(event, &[], moment)?);
+        Ok(decision)
+    }
+}
+
+/// What is asked. What cannot be read is refused with a record, not passed over in silence.
+fn body_of(request: &Request) -> RequestBody {
+    let body = request.body.decode();
+    body.unwrap_or(RequestBody::Unreadable { number: request.number })
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, outcome::damaged};
+use super::Engine;
 use crate::{
     drive::fold,
     error::{Error, Failure},
@@ -159,7 +159,7 @@ impl Engine {
         record: RunRecord,
         eta: Option<std::time::Duration>,
     ) -> Result<Snapshot, Error> {
-        let state = fold(&record.head, &record.frames, &self.inner.plans).map_err(damaged)?;
+        let state = fold(&record.head, &record.frames, &self.inner.plans)?;
         let leased = record.head.owner.is_some();
         let steps = (0..state.nodes.len()).map(|number| view(&state, number, leased)).collect();
         Ok(Snapshot { head: record.head, steps, eta })
@@ -173,7 +173,7 @@ impl Engine {
         let record = self.load(run).await?;
         let mut out = Vec::new();
         for frame in &record.frames {
-            let records = Record::decode(&frame.body).map_err(|e| damaged(e.to_string()))?;
+            let records = crate::drive::records(frame)?;
             for record in records {
                 if let Record::Failed { path, dir, failure, .. } = record {
                     let path = path.to_string();

@@ -26,6 +26,7 @@ pub use health::{Health, HealthLimits, Trouble};
 pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
+pub(crate) use outcome::damaged;
 pub use plan::{Change, Plan, PlannedStep, Preflight};
 pub(crate) use schedules::Fired;
 use serde::Serialize;

@@ -7,12 +7,13 @@ use super::{Engine, no_such_run};
 use crate::{
     error::{Error, ErrorKind},
     id::{Data, ExternalId, Payload, RunId},
+    ledger::{is_lived_with, rows_of},
     run::{
         decide::{Event, Halt, Moment, decide},
         journal::{Finding, Order, RequestBody},
     },
     saga::SignalId,
-    store::{Submission, Submitted},
+    store::{RunRecord, Submission, Submitted},
 };
 
 /// Most requests of one run that no worker has taken yet (S25).
@@ -416,10 +417,11 @@ impl Engine {
                         .with_hint(refusal.hint));
                 }
                 Err(Halt::Illegal(illegal)) => {
-                    return Err(super::outcome::damaged(illegal.to_string()));
+                    return Err(super::damaged(illegal.to_string()));
                 }
             }
         }
+        self.check_owner(&record, &body).await?;
         // A business key that its end has freed is taken again, or the order is refused.
         let reopens = matches!(&body, RequestBody::Order { order: Order::Redrive, .. });
         let body = Payload::encode(&body).map_err(|error| {
@@ -443,5 +445,23 @@ impl Engine {
             }
             _ => Err(no_such_run(run)),
         }
+    }
+
+    /// S11: what a person says to exist is not taken from another run that lives with it.
+    async fn check_owner(&self, record: &RunRecord, body: &RequestBody) -> Result<(), Error> {
+        let RequestBody::Order { order: Order::Found { path, finding }, .. } = body else {
+            return Ok(());
+        };
+        let Finding::Ours(id) = finding else { return Ok(()) };
+        let rows = rows_of(&*self.inner.store, record.head.id, path).await?;
+        let Some(row) = rows.iter().find(|row| row.index == 0) else { return Ok(()) };
+        let (kind, mine) = (row.full_kind(), (record.head.id, &**path));
+        let place = (&*kind, &*row.account);
+        if !is_lived_with(&*self.inner.store, place, id, mine).await? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Conflict, "owned_elsewhere", "give an order")
+            .with_context(format!("{kind} {id} is of another step or run"))
+            .with_hint("look it up in the ledger, and name the resource that this step has made"))
     }
 }

@@ -51,7 +51,7 @@ impl Engine {
             tolerated: Vec::new(),
         };
         if matches!(head.status, RunStatus::Succeeded | RunStatus::PartlySucceeded) {
-            let state = fold(head, &record.frames, &self.inner.plans).map_err(damaged)?;
+            let state = fold(head, &record.frames, &self.inner.plans)?;
             still.tolerated = state.tolerated();
             still.output = state.output;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Start, outcome::damaged};
+use super::{Engine, Start};
 use crate::{
     context::Memory,
     drive::fold,
@@ -166,7 +166,7 @@ impl Engine {
     /// There is no such run, or its journal is damaged.
     pub async fn plan_run(&self, run: &RunId) -> Result<Plan, Error> {
         let record = self.load(run).await?;
-        let state = fold(&record.head, &record.frames, &self.inner.plans).map_err(damaged)?;
+        let state = fold(&record.head, &record.frames, &self.inner.plans)?;
         self.plan_state(&state, Some(*run), record.head.tenant.clone()).await
     }
 

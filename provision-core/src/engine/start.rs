@@ -179,7 +179,8 @@ impl<O> StartRun<O> {
         self
     }
 
-    /// Delays the first claim.
+    /// Puts the start off, by the store's clock. Requests are taken meanwhile, and only a cancel
+    /// goes before that time: it ends the run with nothing begun.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
@@ -228,6 +229,8 @@ impl<O> StartRun<O> {
         let id = crate::draw::run_id(&*engine.entropy, now).map_err(|error| {
             Error::new(ErrorKind::Internal, "no_randomness", "draw a run id").with_source(error)
         })?;
+        let due = now.plus(self.delay);
+        let not_before = Some(due).filter(|due| *due > now);
         let head = RunHead {
             id,
             saga: plan.saga.clone(),
@@ -241,7 +244,7 @@ impl<O> StartRun<O> {
             parent: None,
             context,
             status: RunStatus::Running,
-            due: now.plus(self.delay),
+            due,
             polls: BTreeMap::new(),
             seq: 0,
             epoch: 0,
@@ -250,7 +253,7 @@ impl<O> StartRun<O> {
             consumed: 0,
             open: false,
             deaths: 0,
-            summary: RunSummary::default(),
+            summary: RunSummary { not_before, ..RunSummary::default() },
             created_at: now,
             updated_at: Timestamp::ZERO,
         };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, outcome::damaged};
+use super::Engine;
 use crate::{
     error::Error,
     id::Timestamp,
@@ -98,7 +98,7 @@ impl Engine {
         let kinds = plan.graph.kinds();
         let mut begun: BTreeMap<String, (Timestamp, Option<String>, u32)> = BTreeMap::new();
         for frame in &run.frames {
-            for record in Record::decode(&frame.body).map_err(|e| damaged(e.to_string()))? {
+            for record in crate::drive::records(frame)? {
                 let (path, done) = match record {
                     Record::Started { path, dir: Direction::Forward, .. } => {
                         begun.entry(path.to_string()).or_insert((frame.at, None, 0));

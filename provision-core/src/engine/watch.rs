@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, outcome::damaged};
+use super::Engine;
 use crate::{
     clock,
     error::{Error, Failure},
@@ -188,7 +188,7 @@ impl ProgressStream {
         let record = self.engine.load(&self.run).await?;
         let head = &record.head;
         for frame in record.frames.iter().filter(|frame| frame.seq > self.seen) {
-            let records = Record::decode(&frame.body).map_err(|e| damaged(e.to_string()))?;
+            let records = crate::drive::records(frame)?;
             for record in records {
                 if let Some((path, what)) = event(record) {
                     let (seq, at, summary) = (frame.seq, frame.at, head.summary.clone());

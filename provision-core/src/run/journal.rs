@@ -1,7 +1,8 @@
 //! The journal: what happened to a run, in the order in which it was committed.
 //!
 //! One [`Frame`](crate::store::Frame) holds the records of one append, as a JSON array. Keys are
-//! stable step paths, never positions. Format 1; every later release reads it.
+//! stable step paths, never positions. Format 1; every later release reads it. A frame of another
+//! format opens with `{"format":number}`, and a release that does not know it leaves the run alone.
 
 use std::sync::Arc;
 
@@ -18,6 +19,23 @@ use crate::{
 
 /// Version of the record format; a journal that names none is of this one.
 pub const FORMAT: u32 = 1;
+
+/// What opens a frame of a format that is not the first.
+const MARK: &str = "[{\"format\":";
+
+/// Why a frame cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It was written in a later format: a newer release reads it, and nothing is wrong with it.
+    #[error("it is of format {format}, and this version reads {FORMAT}")]
+    Newer {
+        /// Its format.
+        format: u32,
+    },
+    /// It is not what any release can have written.
+    #[error("it is damaged: {0}")]
+    Damaged(#[from] serde_json::Error),
+}
 
 /// Which way an attempt goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -152,6 +170,12 @@ pub enum RequestBody {
         name: String,
         /// What it carries.
         value: Payload,
+    },
+    /// A request that this version cannot read. Nobody asks so: it stands only where a request was
+    /// refused.
+    Unreadable {
+        /// Number of the request.
+        number: u64,
     },
 }
 
@@ -360,9 +384,15 @@ impl Record {
     /// Decodes one frame.
     ///
     /// # Errors
-    /// The text is damaged or from a newer version.
-    pub fn decode(body: &str) -> Result<Vec<Self>, serde_json::Error> {
-        serde_json::from_str(body)
+    /// The text is damaged, or in the format of a newer release.
+    pub fn decode(body: &str) -> Result<Vec<Self>, Unreadable> {
+        let format = body.strip_prefix(MARK).and_then(|rest| rest.split_once('}'));
+        if let Some(Ok(format)) = format.map(|(number, _)| number.trim().parse::<u32>())
+            && format > FORMAT
+        {
+            return Err(Unreadable::Newer { format });
+        }
+        Ok(serde_json::from_str(body)?)
     }
 
     /// Whether the failure's effect has to be looked up.

@@ -117,6 +117,9 @@ pub struct RunSummary {
     /// when the run was over stands here until the run is written again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// Until when a start with a delay is put off, whatever is asked of the run meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<crate::id::Timestamp>,
 }
 
 impl RunSummary {

@@ -89,3 +89,31 @@ async fn a_start_that_lands_after_the_parent_was_undone_begins_nothing() {
     assert_eq!(cloud.calls("do write"), 0);
     second.stop().await;
 }
+
+// covers: S25
+#[tokio::test(start_paused = true)]
+async fn a_child_past_its_point_of_no_return_is_waited_for_and_not_asked_again_and_again() {
+    let cloud = Cloud::default();
+    let child = Saga::define(CHILD, |s| {
+        let paid = s.step("pay", Do(cloud.clone()), irreversible("the money is gone")).pivot();
+        let paid = paid.input((), |_, ()| "pay".to_owned());
+        s.sleep("night").after(paid).input((), |_, ()| Duration::from_secs(3_600));
+        paid
+    });
+    let child = child.unwrap();
+    let parent =
+        Saga::define(PARENT, |s| s.saga("child", &child).input((), |c: &String, ()| c.clone()));
+    let builder = Engine::builder(MemoryStore::new()).register(parent.unwrap()).register(child);
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(PARENT, &"x".into()).await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    engine.cancel(run.id(), By::default()).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap(), Outcome::RolledBack(None));
+    let filter = RunFilter { parent: Some(*run.id()), ..RunFilter::default() };
+    let row = engine.runs(&filter).await.unwrap().runs.remove(0);
+    assert_eq!(row.status, RunStatus::TornDown);
+    assert_eq!(row.requests, 1, "it was asked once, when it was over");
+    assert!(row.seq <= 8, "{row:?}");
+    worker.stop().await;
+}

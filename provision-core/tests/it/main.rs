@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod asking;
 mod children;
 mod cloud;
 mod counting;

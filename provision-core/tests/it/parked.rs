@@ -258,23 +258,15 @@ async fn what_the_store_refuses_parks_the_run_and_keeps_its_requests() {
     worker.stop().await;
 }
 
-// covers: S3
-#[tokio::test(start_paused = true)]
-async fn damage_found_at_a_claim_parks_by_the_row_and_keeps_signals() {
-    let (store, hangs) = (Counting::default(), Hangs::default());
-    let saga = signalled(&hangs);
-    let engine = engine(&store, &saga).await;
-    let begun = worker(&engine);
-    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
-    still(&engine, run.id(), RunStatus::Waiting).await;
-    begun.stop().await;
-    let leased = store.lease_by_hand(&saga).await;
+/// Leases the one run by hand, writes a frame that no worker of this version writes, and retires.
+async fn write_by_hand(store: &Counting, saga: &Saga<String, String>, frame: &str) {
+    let leased = store.lease_by_hand(saga).await;
     let head = leased.record.head.clone();
-    let torn = Append {
+    let foreign = Append {
         run: head.id,
         fence: leased.fence,
         seq: head.seq + 1,
-        frame: Some(Arc::from("[{\"no\":\"record\"}]")),
+        frame: Some(Arc::from(frame)),
         at: head.due,
         status: head.status,
         summary: head.summary.clone(),
@@ -288,8 +280,21 @@ async fn damage_found_at_a_claim_parks_by_the_row_and_keeps_signals() {
         wakes: Vec::new(),
         starts: Vec::new(),
     };
-    store.append(&[torn]).await.unwrap();
+    store.append(&[foreign]).await.unwrap();
     store.retire_by_hand(leased.fence.owner).await;
+}
+
+// covers: S3
+#[tokio::test(start_paused = true)]
+async fn damage_found_at_a_claim_parks_by_the_row_and_keeps_signals() {
+    let (store, hangs) = (Counting::default(), Hangs::default());
+    let saga = signalled(&hangs);
+    let engine = engine(&store, &saga).await;
+    let begun = worker(&engine);
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    still(&engine, run.id(), RunStatus::Waiting).await;
+    begun.stop().await;
+    write_by_hand(&store, &saga, "[{\"no\":\"record\"}]").await;
     engine.signal(run.id(), GO, &"kept".to_owned()).await.unwrap();
     let worker = worker(&engine);
     let parked = still(&engine, run.id(), RunStatus::Parked).await;
@@ -299,5 +304,30 @@ async fn damage_found_at_a_claim_parks_by_the_row_and_keeps_signals() {
     let record = store.load(&[*run.id()]).await.unwrap().remove(0).unwrap();
     assert_eq!((record.head.epoch, record.requests.len()), (epoch, 1), "left alone, and kept");
     assert!(matches!(run.outcome().await, Ok(Outcome::Parked(..)) | Err(_)));
+    worker.stop().await;
+}
+
+// covers: S22
+#[tokio::test(start_paused = true)]
+async fn a_journal_of_a_newer_release_is_left_to_its_workers() {
+    let (store, hangs) = (Counting::default(), Hangs::default());
+    let saga = signalled(&hangs);
+    let engine = engine(&store, &saga).await;
+    let begun = worker(&engine);
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    still(&engine, run.id(), RunStatus::Waiting).await;
+    begun.stop().await;
+    write_by_hand(&store, &saga, "[{\"format\":2},{\"of\":\"tomorrow\"}]").await;
+    let before = store.load(&[*run.id()]).await.unwrap().remove(0).unwrap().head;
+    engine.signal(run.id(), GO, &"kept".to_owned()).await.unwrap();
+    let worker = worker(&engine);
+    sleep(Duration::from_secs(600)).await;
+    let record = store.load(&[*run.id()]).await.unwrap().remove(0).unwrap();
+    let head = &record.head;
+    assert_eq!((head.status, &head.summary), (before.status, &before.summary), "nothing is said");
+    assert_eq!((head.seq, record.requests.len(), head.owner), (before.seq, 1, None));
+    assert!((5..=11).contains(&(head.epoch - before.epoch)), "asked once a minute: {head:?}");
+    let error = engine.snapshot(run.id()).await.unwrap_err();
+    assert_eq!(error.code(), "newer_journal");
     worker.stop().await;
 }

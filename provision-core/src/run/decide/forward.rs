@@ -31,7 +31,8 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, StepError>) -> Result<T, StepErro
 
 impl Machine<'_> {
     pub(super) fn start_ready(&mut self) -> Halted {
-        if self.is_held() || self.state.run_unwind().is_some() || self.has_stuck() {
+        let early = self.state.is_early(self.moment.now);
+        if early || self.is_held() || self.state.run_unwind().is_some() || self.has_stuck() {
             return Ok(());
         }
         let mut number = 0;
@@ -421,7 +422,7 @@ impl Machine<'_> {
         let needs_person = matches!(verdict, Verdict::Operator) || why == "unknown";
         match self.tolerating(number) {
             Some(region) => self.start_unwind(region, Cause::Failure(failure)),
-            None if needs_person || self.pivot_passed() => Ok(()),
+            None if needs_person || self.state.pivot_passed() => Ok(()),
             None if self.state.plan.on_failure == OnFailure::Ask => Ok(()),
             None => self.start_unwind(Region::Run, Cause::Failure(failure)),
         }
@@ -443,17 +444,13 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn pivot_passed(&self) -> bool {
-        self.state.nodes.iter().any(|node| node.def().pivot && node.phase == Phase::Succeeded)
-    }
-
     /// Ends or parks the run when nothing else can happen.
     pub(super) fn conclude(&mut self) -> Halted {
         if self.state.ended.is_some() || self.state.parked.is_some() || self.has_open() {
             return Ok(());
         }
         let undoing = self.state.nodes.iter().any(|n| matches!(n.undo, Undo::Waiting { .. }));
-        if undoing || self.state.paused {
+        if undoing || self.state.paused || self.state.is_early(self.moment.now) {
             return Ok(());
         }
         if let Some(stuck) = (0..self.state.nodes.len()).find(|n| self.is_stuck(*n)) {

@@ -19,7 +19,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use node::{Node, Phase, Undo};
-pub(crate) use orders::Refusal;
+pub(crate) use orders::{Refusal, owned_elsewhere};
 use state::IllegalRecord;
 pub(crate) use state::State;
 
@@ -141,6 +141,7 @@ pub(crate) enum Halt {
 /// error says that nothing was taken (`Stopped`, `Refused`).
 pub(crate) fn decide(state: &mut State, event: Event, moment: Moment) -> Result<Decision, Halt> {
     state.at = moment.now;
+    state.not_before = state.not_before.filter(|begins| *begins > moment.now);
     let mut machine = Machine { state, moment, draws: 0, out: Decision::default() };
     machine.take(event)?;
     machine.advance()?;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::{Halt, Halted, Machine, Phase, Undo, state::Region};
 use crate::{
     error::Effect,
+    ledger::LedgerRow,
     run::{
         Refused, RunStatus,
         journal::{Cause, Finding, Order, Record, RequestBody},
@@ -34,6 +35,17 @@ impl Refusal {
     }
 }
 
+/// Why a request is not taken that names a resource of another run.
+pub(crate) fn owned_elsewhere(row: &LedgerRow) -> Refusal {
+    let (kind, id) = (row.full_kind(), &row.external_id);
+    let named = id.as_ref().map_or("", |id| id.as_str());
+    Refusal {
+        code: "owned_elsewhere",
+        message: format!("{kind} {named} is of run {}", row.run),
+        hint: "name the resource that is of this run",
+    }
+}
+
 const TOO_MANY_SIGNALS: &str = "too_many_signals";
 
 fn refuse(code: &'static str, message: impl Into<String>, hint: &'static str) -> Halted {
@@ -44,6 +56,11 @@ impl Machine<'_> {
     pub(super) fn request(&mut self, body: RequestBody) -> Halted {
         match body {
             RequestBody::Signal { name, value } => self.signal(name, value),
+            RequestBody::Unreadable { .. } => refuse(
+                "unreadable",
+                "this version cannot read what is asked",
+                "run the newest version on all workers, and ask again",
+            ),
             RequestBody::Order { order, who, why } => {
                 self.check(&order)?;
                 let follow = order.clone();
@@ -142,7 +159,7 @@ impl Machine<'_> {
                 "the run is over",
                 "tear it down, redrive it, or start a new one",
             ),
-            Order::Cancel if self.pivot_passed() => refuse(
+            Order::Cancel if self.state.pivot_passed() => refuse(
                 "pivot_passed",
                 "the point of no return has been passed: nothing unwinds",
                 "retry what is parked until the run succeeds",

@@ -81,6 +81,8 @@ pub(crate) struct State {
     pub(crate) paused: bool,
     /// The newest request that was not taken.
     pub(crate) refused: Option<Refused>,
+    /// Until when its start is put off.
+    pub(crate) not_before: Option<Timestamp>,
     pub(crate) parked: Option<Failure>,
     pub(crate) ended: Option<RunStatus>,
     pub(crate) output: Option<Payload>,
@@ -114,6 +116,7 @@ impl State {
             unwinds: Vec::new(),
             paused: false,
             refused: None,
+            not_before: None,
             parked: None,
             ended: None,
             output: None,

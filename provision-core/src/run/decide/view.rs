@@ -39,7 +39,18 @@ impl State {
             Undo::Waiting { due, .. } if !node.quiet_start => Some(*due),
             _ => None,
         });
-        forward.chain(undo).min()
+        let begins = self.not_before.filter(|_| self.run_unwind().is_none());
+        forward.chain(undo).chain(begins).min()
+    }
+
+    /// Whether the point of no return has been passed.
+    pub(crate) fn pivot_passed(&self) -> bool {
+        self.nodes.iter().any(|node| node.def().pivot && node.phase == Phase::Succeeded)
+    }
+
+    /// Whether the start of the run is put off to a later time than `now`; undoing is not.
+    pub(super) fn is_early(&self, now: Timestamp) -> bool {
+        self.run_unwind().is_none() && self.not_before.is_some_and(|begins| begins > now)
     }
 
     /// Whether a wait for a signal is over by `now`.
@@ -135,6 +146,7 @@ impl State {
             failure,
             resolved: self.acknowledged,
             refused: self.refused.clone(),
+            not_before: self.not_before,
         }
     }
 
@@ -146,6 +158,9 @@ impl State {
     }
 
     fn waiting_for(&self) -> Option<String> {
+        if self.not_before.is_some() && self.run_unwind().is_none() {
+            return Some("the time of its start".to_owned());
+        }
         let waits = self.nodes.iter().filter_map(|node| match (&node.undo, &node.phase) {
             (Undo::Waiting { due, reason }, _) | (Undo::None, Phase::Waiting { due, reason }) => {
                 Some((*due, node, reason))
