@@ -12,7 +12,7 @@ use crate::{
     breaker::Breaker,
     gcra::Gcra,
     id::Timestamp,
-    limit::{Admission, Ask, HeldBy, Observed, Turn},
+    limit::{Admission, Ask, Concurrency, HeldBy, Observed, Turn},
     store::Incarnation,
 };
 
@@ -29,6 +29,8 @@ pub const SLOT_RECHECK: Duration = Duration::from_millis(250);
 /// Slots of a worker of which a store knows nothing are kept for so long after it was last heard
 /// of; stores remember their dead as long at least.
 pub const SLOTS_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How long what was found out about a provider is kept after the last call.
+pub const WIDTH_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// What is heard of a worker is noted so often: a refused call changes nothing in between.
 const HEARD_STEP: Duration = Duration::from_secs(3_600);
 
@@ -55,6 +57,35 @@ pub struct Bucket {
     window: Option<Window>,
     breaker: Breaker,
     slots: BTreeMap<Incarnation, Slots>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<Width>,
+}
+
+/// What was found out about how many calls a provider bears at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Width {
+    open: u32,
+    /// Good answers since it changed last.
+    good: u32,
+    heard: Timestamp,
+}
+
+impl Width {
+    const fn narrowest(heard: Timestamp) -> Self {
+        Self { open: 1, good: 0, heard }
+    }
+
+    fn good(self, now: Timestamp) -> Self {
+        let good = self.good.saturating_add(1);
+        match good >= self.open {
+            true => Self { open: self.open.saturating_add(1), good: 0, heard: now },
+            false => Self { good, heard: now, ..self },
+        }
+    }
+
+    fn halved(self, now: Timestamp) -> Self {
+        Self { open: (self.open / 2).max(1), good: 0, heard: now }
+    }
 }
 
 /// Slots of one incarnation.
@@ -93,7 +124,10 @@ impl Bucket {
                 if let Some(window) = &mut self.window {
                     window.left = window.left.saturating_sub(calls);
                 }
-                if ask.slot && ask.profile.concurrency.is_some() {
+                if let Some(concurrency) = ask.profile.concurrency.filter(|_| ask.slot) {
+                    if let Concurrency::Adaptive(_) = concurrency {
+                        self.width.get_or_insert(Width::narrowest(now));
+                    }
                     let none = Slots { taken: 0, heard: now };
                     let slots = self.slots.entry(ask.worker).or_insert(none);
                     slots.taken = slots.taken.saturating_add(1);
@@ -135,7 +169,7 @@ impl Bucket {
         }
         let mut calls = ask.calls.max(1);
         calls = calls.min(self.breaker.check(now).map_err(|at| (at, HeldBy::Breaker))?);
-        let cap = ask.profile.concurrency.filter(|_| ask.slot);
+        let cap = ask.profile.concurrency.filter(|_| ask.slot).map(|cap| self.cap(cap));
         if cap.is_some_and(|cap| !self.has_slot(cap, now, standing)) {
             return Err((now.plus(SLOT_RECHECK), HeldBy::Concurrency));
         }
@@ -174,7 +208,29 @@ impl Bucket {
         self.slots_taken() < u64::from(cap)
     }
 
-    fn slots_taken(&self) -> u64 {
+    fn cap(&self, concurrency: Concurrency) -> u32 {
+        match concurrency {
+            Concurrency::AtMost(most) => most,
+            Concurrency::Adaptive(most) => self.width.map_or(1, |width| width.open).min(most),
+        }
+    }
+
+    /// How many calls at the same time the provider seems to bear, where that is being found out
+    /// ([`Concurrency::Adaptive`]); the profile's own cap still holds.
+    #[must_use]
+    pub fn width(&self) -> Option<u32> {
+        self.width.map(|width| width.open)
+    }
+
+    /// Until when the provider has asked to be left alone.
+    #[must_use]
+    pub fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
+        Some(self.pause_until).filter(|until| *until > now)
+    }
+
+    /// Calls that are open under a slot, in all processes.
+    #[must_use]
+    pub fn slots_taken(&self) -> u64 {
         self.slots.values().map(|slots| u64::from(slots.taken)).sum()
     }
 
@@ -194,6 +250,7 @@ impl Bucket {
     /// Takes in what an answer said. Pauses only ever grow, and a provider's count only falls
     /// within its window, because answers arrive out of order.
     pub fn observe(&mut self, worker: Incarnation, seen: &Observed, now: Timestamp) {
+        self.find_width(seen, now);
         if let Some(pause) = seen.pause {
             self.pause_until = self.pause_until.max(now.plus(pause));
         }
@@ -218,6 +275,16 @@ impl Bucket {
         }
     }
 
+    /// Answers to calls that were open when a pause began tell nothing new about it.
+    fn find_width(&mut self, seen: &Observed, now: Timestamp) {
+        let Some(width) = self.width.filter(|_| self.pause_until <= now) else { return };
+        self.width = Some(match (seen.pause, seen.healthy) {
+            (Some(_), _) => width.halved(now),
+            (None, Some(true)) => width.good(now),
+            _ => return,
+        });
+    }
+
     /// Gives back all slots of an incarnation that died.
     pub fn bury(&mut self, worker: Incarnation) {
         self.slots.remove(&worker);
@@ -232,6 +299,7 @@ impl Bucket {
             && self.rate.is_idle(now)
             && self.line.is_idle(now)
             && self.breaker.is_idle(now)
+            && self.width.is_none_or(|width| now.since(width.heard) >= WIDTH_KEPT)
     }
 }
 
@@ -246,10 +314,12 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{Bucket, SLOT_RECHECK, SLOTS_KEPT, Standing, TURN_KEPT, TURNS_FAR, TURNS_NEAR};
+    use super::{
+        Bucket, SLOT_RECHECK, SLOTS_KEPT, Standing, TURN_KEPT, TURNS_FAR, TURNS_NEAR, WIDTH_KEPT,
+    };
     use crate::{
         id::Timestamp,
-        limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
+        limit::{Admission, Ask, Concurrency, HeldBy, Observed, Profile, Rate, Turn},
         store::Incarnation,
     };
 
@@ -264,6 +334,7 @@ mod tests {
     }
 
     fn ask(calls: u32, rate: Option<Rate>, concurrency: Option<u32>) -> Ask {
+        let concurrency = concurrency.map(Concurrency::AtMost);
         let profile = Profile { bucket: "p/a".to_owned(), rate, concurrency };
         Ask { profile, calls, worker: worker(1), slot: concurrency.is_some(), turn: Turn::Open }
     }
@@ -318,6 +389,36 @@ mod tests {
         bucket.bury(worker(1));
         bucket.bury(worker(2));
         assert!(bucket.is_idle(NOW));
+    }
+
+    // covers: R1-82
+    #[test]
+    fn an_unknown_width_grows_by_good_answers_and_is_halved_once_by_each_pause() {
+        let mut bucket = Bucket::default();
+        let mut asked = ask(1, None, None);
+        asked.profile.concurrency = Some(Concurrency::Adaptive(5));
+        let free = Observed { slot_freed: true, healthy: Some(true), ..Observed::default() };
+        let mut widths = Vec::new();
+        for _ in 0..12 {
+            while let Admission::Now { .. } = bucket.admit(&asked, NOW, alive) {}
+            widths.push(bucket.slots_taken());
+            for _ in 0..bucket.slots_taken() {
+                bucket.observe(asked.worker, &free, NOW);
+            }
+        }
+        assert_eq!(widths, [1, 2, 3, 4, 5, 5, 5, 5, 5, 5, 5, 5], "never above its own cap");
+        let wide = bucket.width().unwrap();
+        let pause = Some(Duration::from_secs(10));
+        for _ in 0..3 {
+            bucket.observe(asked.worker, &Observed { pause, ..Observed::default() }, NOW);
+        }
+        assert_eq!(bucket.width(), Some(wide / 2), "refusals of one moment count once");
+        assert!(!bucket.is_idle(NOW.plus(Duration::from_secs(60))), "what was learnt is kept");
+        assert!(bucket.is_idle(NOW.plus(WIDTH_KEPT).plus(Duration::from_secs(10))));
+        for later in (1..9).map(|n| NOW.plus(Duration::from_secs(20 * n))) {
+            bucket.observe(asked.worker, &Observed { pause, ..Observed::default() }, later);
+        }
+        assert_eq!(bucket.width(), Some(1), "one call is always tried");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum CallKind {
 ///     async fn run(&self, cx: &StepContext, n: u32) -> Result<u32, StepError> {
 ///         let rate = Rate { calls: 1, per: Duration::from_secs(10), burst: 1 };
 ///         let bucket = "docs/acme/api".to_owned();
-///         let profile = Profile { bucket, rate: Some(rate), concurrency: Some(4) };
+///         let profile = Profile { bucket, rate: Some(rate), concurrency: Some(4_u32.into()) };
 ///         let call = Call::read("ask").with_timeout(Duration::from_secs(5)).with_limit(profile);
 ///         cx.call(&call, async { Ok(n) }).await
 ///     }

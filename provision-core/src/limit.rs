@@ -8,7 +8,7 @@ use std::{fmt::Debug, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StoreError, id::Timestamp, store::Incarnation};
+use crate::{bucket::Bucket, error::StoreError, id::Timestamp, store::Incarnation};
 
 /// What a bucket allows. A value of the running code, never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,26 @@ pub struct Profile {
     /// Calls allowed per period; `None` means no known rate.
     pub rate: Option<Rate>,
     /// Calls that may be open at the same time in all processes; `None` means no cap.
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<Concurrency>,
+}
+
+/// How many calls may be open at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Concurrency {
+    /// So many.
+    AtMost(u32),
+    /// As many as the provider bears, which nobody has told, and at most so many. One at first; one
+    /// more after as many good answers as calls may be open; half as many after a pause that the
+    /// provider asks for (additive increase, multiplicative decrease). What was found out is shared
+    /// by all processes, and forgotten a day after the last call.
+    Adaptive(u32),
+}
+
+impl From<u32> for Concurrency {
+    fn from(most: u32) -> Self {
+        Self::AtMost(most)
+    }
 }
 
 /// So many calls per period, evenly spread, with a burst.
@@ -128,4 +147,10 @@ pub trait Limiter: Debug + Send + Sync + 'static {
         worker: Incarnation,
         seen: &Observed,
     ) -> Result<(), StoreError>;
+
+    /// Reads what is known of a bucket; one never used, or at rest, is like a new one.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError>;
 }

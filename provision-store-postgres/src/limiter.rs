@@ -48,6 +48,12 @@ impl Limiter for PostgresStore {
         let answer = self.change(bucket, false, change).await;
         answer.map_err(|fault| fault.into_store("observe an answer"))
     }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        let look = |bucket: &mut Bucket, _, _: &HashMap<Uuid, bool>| bucket.clone();
+        let answer = self.change(bucket, false, look).await;
+        answer.map_err(|fault| fault.into_store("look at a limit"))
+    }
 }
 
 impl PostgresStore {

@@ -94,6 +94,10 @@ impl Limiter for RedisStore {
     ) -> Result<(), StoreError> {
         self.change_bucket(bucket, |bucket, found| bucket.observe(worker, seen, found.now)).await
     }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        self.change_bucket(bucket, |bucket, _| bucket.clone()).await
+    }
 }
 
 impl RedisStore {

@@ -54,6 +54,12 @@ impl Limiter for SqliteStore {
             })
             .await
     }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        let (namespace, bucket) = (Arc::clone(&self.namespace), bucket.to_owned());
+        let look = move |unit: &Unit<'_>| unit.change(&namespace, &bucket, |found| found.clone());
+        self.shared.limits.shared("look at a limit", 0, move |unit| look(unit)).await
+    }
 }
 
 impl Unit<'_> {

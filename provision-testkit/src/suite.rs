@@ -207,6 +207,7 @@ macro_rules! limiter_suite {
                 a_rate_is_shared_by_all_handles, a_pause_is_shared_at_once,
                 slots_are_counted_over_all_workers, slots_die_with_their_incarnation,
                 a_slot_freed_twice_counts_once, concurrent_asks_are_never_over_issued,
+                what_a_provider_bears_is_found_out_by_all_handles,
             }
         }
     };

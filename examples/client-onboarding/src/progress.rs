@@ -11,7 +11,6 @@ use provision_core::{
     Timestamp,
     clock::{Clock, SystemClock},
     engine::{Progress, Snapshot, What},
-    run::journal::{Direction, WaitReason},
 };
 
 /// Where people read what happens: stdout, or stderr when stdout is for a program.
@@ -126,36 +125,8 @@ impl RunView {
 
 fn words(what: &What, at: Timestamp) -> String {
     match what {
-        What::Started { dir: Direction::Forward, attempt: 1 } => "begins".to_owned(),
-        What::Started { dir: Direction::Forward, attempt } => format!("attempt {attempt}"),
-        What::Started { dir: Direction::Undo, attempt: 1 } => "is being undone".to_owned(),
-        What::Started { dir: Direction::Undo, attempt } => format!("undo, attempt {attempt}"),
-        What::Waiting { reason, due } => waits(reason, due.since(at)),
-        What::Noted { id } => format!("exists as {id}"),
-        What::Failed { failure } | What::GaveUp { failure } => {
-            let given_up = matches!(what, What::GaveUp { .. });
-            let verb = if given_up { "gives up" } else { "failed" };
-            let message = failure.message.as_deref().unwrap_or_default();
-            format!("{verb}: {}: {} {message}", failure.operation, failure.code)
-        }
-        What::Done { dir: Direction::Forward } => "done".to_owned(),
-        What::Done { dir: Direction::Undo } => "undone".to_owned(),
         What::Skipped => "not part of this tier".to_owned(),
-        What::Unwinding => "undoes what it made, last things first".to_owned(),
-        What::Parked { failure } => format!("needs a person: {failure}"),
-        What::Ended { status } => format!("ends: {}", status.as_str()),
-        other => format!("{other:?}"),
-    }
-}
-
-fn waits(reason: &WaitReason, left: Duration) -> String {
-    let left = seconds(left);
-    match reason {
-        WaitReason::Retry => format!("waits {left} before the next attempt"),
-        WaitReason::Poll => format!("is not ready yet, looks again in {left}"),
-        WaitReason::Quiet => format!("waits {left}, until a lost call can no longer land"),
-        WaitReason::Throttled { bucket } => format!("waits {left}, asked to slow down by {bucket}"),
-        other => format!("waits {left}: {other:?}"),
+        what => what.text(at),
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use provision_core::{Call, StepContext, StepError, Timestamp, limit::Profile};
+use provision_core::{
+    Call, StepContext, StepError, Timestamp,
+    limit::{Concurrency, Profile},
+};
 use serde::Serialize;
 
 use super::{
@@ -206,7 +209,7 @@ impl ElevenLabs {
 
 fn profile(config: &ElevenLabsConfig, class: &str, concurrency: Option<u32>) -> Profile {
     let bucket = format!("elevenlabs/{}/{class}", account(config));
-    Profile { bucket, rate: None, concurrency }
+    Profile { bucket, rate: None, concurrency: concurrency.map(Concurrency::AtMost) }
 }
 
 fn account(config: &ElevenLabsConfig) -> &str {

@@ -116,5 +116,5 @@ impl GitHubConfig {
 fn profile(bucket: String, per_hour: u32, burst: u32, open: u32) -> Profile {
     let calls = per_hour.saturating_sub(burst);
     let rate = Rate { calls, per: Duration::from_secs(3_600), burst };
-    Profile { bucket, rate: Some(rate), concurrency: Some(open) }
+    Profile { bucket, rate: Some(rate), concurrency: Some(open.into()) }
 }

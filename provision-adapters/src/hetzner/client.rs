@@ -49,7 +49,7 @@ impl Hetzner {
         let profile = Profile {
             bucket: format!("hetzner/{project}"),
             rate: Some(rate),
-            concurrency: Some(CONCURRENCY),
+            concurrency: Some(CONCURRENCY.into()),
         };
         let http = HttpConfig::new("hetzner", config.base.clone(), profile).with_refill(REFILL);
         let http = Http::new(http)?;

@@ -40,7 +40,7 @@ impl N8n {
         let bucket = |class: &str| Profile {
             bucket: format!("n8n/{account}/{class}"),
             rate: None,
-            concurrency: Some(CONCURRENCY),
+            concurrency: Some(CONCURRENCY.into()),
         };
         let http = Http::new(HttpConfig::new("n8n", config.base.clone(), bucket("api")))?;
         // Webhooks are asked by a client of its own, which never holds the key.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use provision_core::{
     Call, CallKind, Secret, StepContext, StepError,
-    limit::{Profile, Rate},
+    limit::{Concurrency, Profile, Rate},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
@@ -59,7 +59,7 @@ impl Supabase {
         let bucket = Profile {
             bucket: format!("supabase/{}", config.organization),
             rate: None,
-            concurrency: Some(CONCURRENCY),
+            concurrency: Some(CONCURRENCY.into()),
         };
         let http = Http::new(HttpConfig::new("supabase", config.base.clone(), bucket))?;
         Ok(Self { inner: Arc::new(Inner { http, config }) })
@@ -78,10 +78,15 @@ impl Supabase {
     fn limit(&self, endpoint: Endpoint, scope: &str) -> Profile {
         let organization = &self.inner.config.organization;
         let (calls, burst) = (CALLS_PER_MINUTE, CALLS_BURST);
+        // How many projects may be made at the same time is written nowhere.
+        let concurrency = match endpoint {
+            Endpoint::Create => Concurrency::Adaptive(CONCURRENCY),
+            _ => Concurrency::AtMost(CONCURRENCY),
+        };
         Profile {
             bucket: format!("supabase/{organization}/{}/{scope}", endpoint.name()),
             rate: Some(Rate { calls, per: Duration::from_secs(60), burst }),
-            concurrency: Some(CONCURRENCY),
+            concurrency: Some(concurrency),
         }
     }
 

@@ -46,7 +46,7 @@ impl Tailscale {
                 per: Duration::from_secs(1),
                 burst: CALLS_PER_SECOND,
             }),
-            concurrency: Some(CONCURRENCY),
+            concurrency: Some(CONCURRENCY.into()),
         };
         let http = Http::new(HttpConfig::new("tailscale", config.base.clone(), bucket))?;
         Ok(Self { inner: Arc::new(Inner { http, config, tokens: Tokens::default() }) })

@@ -393,7 +393,7 @@ fn edge_http(base: BaseUrl) -> Result<Http, ConfigError> {
 }
 
 fn profile(bucket: &str) -> Profile {
-    Profile { bucket: bucket.to_owned(), rate: None, concurrency: Some(CONCURRENCY) }
+    Profile { bucket: bucket.to_owned(), rate: None, concurrency: Some(CONCURRENCY.into()) }
 }
 
 /// X3: a name with a letter in its last label; no address, no `localhost`.

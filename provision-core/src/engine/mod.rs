@@ -4,6 +4,7 @@ mod builder;
 mod fleet;
 mod health;
 mod inspect;
+mod log;
 mod look;
 mod orders;
 mod outcome;
@@ -16,6 +17,7 @@ mod start;
 mod stats;
 mod sweep;
 mod timepiece;
+mod usage;
 mod watch;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -24,6 +26,7 @@ pub use builder::{Backend, EngineBuilder};
 pub use fleet::{Fleet, FleetReport};
 pub use health::{Health, HealthLimits, Trouble};
 pub use inspect::{AttemptView, Snapshot, StepStatus, StepView};
+pub use log::{LOG_LINES_MAX, LogLine, LogPage};
 pub use orders::{By, Resolution};
 pub use outcome::Outcome;
 pub(crate) use outcome::damaged;
@@ -34,9 +37,11 @@ use sha2::{Digest, Sha256};
 pub use start::{RunHandle, Start, StartRun};
 pub use stats::StepStats;
 pub use sweep::{Stray, SweepReport};
+pub use usage::{Excess, Usage, UsageLimits};
 pub use watch::{Progress, ProgressStream, What};
 
 use crate::{
+    bucket::Bucket,
     changes::Changes,
     clock::Clock,
     draw::Entropy,
@@ -264,23 +269,21 @@ impl Engine {
     /// # Errors
     /// The store cannot be read.
     pub async fn monthly_cost(&self, tenant: Option<&str>) -> Result<BTreeMap<String, u64>, Error> {
-        use crate::ledger::{CostPer, ResourceState as S};
-        let query = LedgerQuery {
-            tenant: tenant.map(str::to_owned),
-            states: vec![S::Alive, S::Unknown, S::LeftBehind],
-            ..LedgerQuery::default()
-        };
         let mut sums = BTreeMap::new();
-        for cost in self.all_rows(query).await?.into_iter().filter_map(|row| row.cost) {
-            let month = match cost.per {
-                CostPer::Hour => cost.milli.saturating_mul(730),
-                CostPer::Month => cost.milli,
-                CostPer::Once => continue,
-            };
-            let sum: &mut u64 = sums.entry(cost.currency).or_default();
+        for (currency, month) in self.usage(tenant).await?.into_values().flat_map(|u| u.monthly) {
+            let sum: &mut u64 = sums.entry(currency).or_default();
             *sum = sum.saturating_add(month);
         }
         Ok(sums)
+    }
+
+    /// Looks at a shared limit: what a provider asked for, calls that are open, and what was found
+    /// out about how many it bears ([`Concurrency::Adaptive`](crate::limit::Concurrency)).
+    ///
+    /// # Errors
+    /// The limiter cannot be reached.
+    pub async fn limit(&self, bucket: &str) -> Result<Bucket, Error> {
+        Ok(self.inner.limiter.look(bucket).await?)
     }
 
     /// Figures of the queue.

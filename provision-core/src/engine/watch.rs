@@ -202,7 +202,7 @@ impl ProgressStream {
     }
 }
 
-fn event(record: Record) -> Option<(String, What)> {
+pub(super) fn event(record: Record) -> Option<(String, What)> {
     Some(match record {
         Record::Started { path, dir, attempt, .. } => {
             (path.to_string(), What::Started { dir, attempt })

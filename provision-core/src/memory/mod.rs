@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    bucket::Standing,
+    bucket::{Bucket, Standing},
     clock::{Clock as _, SystemClock},
     error::StoreError,
     id::{RunId, Timestamp},
@@ -208,6 +208,10 @@ impl Limiter for MemoryStore {
             tables.buckets.entry(bucket.to_owned()).or_default().observe(worker, seen, now);
         });
         Ok(())
+    }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        Ok(self.read(|tables, _| tables.buckets.get(bucket).cloned().unwrap_or_default()))
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use provision_core::{
     Data, MemoryStore, RunId, Saga, StoreError, Timestamp,
+    bucket::Bucket,
     error::StoreErrorKind,
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
@@ -221,6 +222,10 @@ impl Limiter for Counting {
         seen: &Observed,
     ) -> Result<(), StoreError> {
         self.go("observe", self.store.observe(bucket, worker, seen)).await
+    }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        self.go("look", self.store.look(bucket)).await
     }
 }
 

@@ -13,6 +13,7 @@ use provision_core::{
     By, Engine, ErrorKind, Facts, LedgerQuery, MemoryStore, NothingToUndo, Outcome, Policy,
     ResourceState, Saga, SagaId, Secret, SecretRef, Step, StepContext, StepError, StoreError,
     Timestamp, WorkerConfig,
+    bucket::Bucket,
     clock::{Clock, sleep},
     engine::{HealthLimits, Trouble},
     ledger::{LedgerOp, LedgerReply},
@@ -325,6 +326,9 @@ impl Limiter for Frail {
         seen: &Observed,
     ) -> Result<(), StoreError> {
         self.store.observe(bucket, worker, seen).await
+    }
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        self.store.look(bucket).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use provision_core::{
     By, Cost, CostPer, Engine, ExternalId, LedgerQuery, LedgerRow, MemoryStore, OwnerMark,
     ResourceState, RunId, Saga, SagaId, StepError, Timestamp, WorkerConfig, clock::sleep,
-    ledger::LedgerOp, resource::Facts, store::StateStore,
+    engine::UsageLimits, ledger::LedgerOp, resource::Facts, store::StateStore,
 };
 use uuid::Uuid;
 
@@ -28,6 +28,36 @@ fn saga(cloud: &Cloud) -> Saga<String, String> {
 
 async fn engine(cloud: &Cloud) -> Engine {
     Engine::builder(MemoryStore::new()).register(saga(cloud)).build().await.unwrap()
+}
+
+// covers: R2-65
+#[tokio::test(start_paused = true)]
+async fn who_has_more_than_was_expected_is_told() {
+    let cloud = Cloud::default();
+    let engine = engine(&cloud).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    for (name, tenant) in [("one", "a"), ("two", "a"), ("three", "b")] {
+        engine.start(RENT, &name.into()).tenant(tenant).await.unwrap().output().await.unwrap();
+    }
+    engine.start(RENT, &"four".into()).await.unwrap().output().await.unwrap();
+    let all = engine.usage(None).await.unwrap();
+    let counts: Vec<_> = all
+        .iter()
+        .map(|(t, u)| (t.as_deref(), u.resources["cloud.thing"], u.monthly["USD"]))
+        .collect();
+    assert_eq!(counts, [(None, 1, 8_500), (Some("a"), 2, 17_000), (Some("b"), 1, 8_500)]);
+    assert_eq!(engine.usage(Some("b")).await.unwrap().len(), 1);
+
+    let of = |name: &str, most| [(name.to_owned(), most)].into();
+    let limits = UsageLimits { resources: of("cloud.thing", 1), monthly: of("USD", 8_500) };
+    let above = engine.usage_above(&limits).await.unwrap();
+    let told: Vec<_> =
+        above.iter().map(|e| (e.tenant.as_deref(), &*e.of, e.is, e.at_most)).collect();
+    let expected = [(Some("a"), "cloud.thing", 2, 1), (Some("a"), "USD", 17_000, 8_500)];
+    assert_eq!(told, expected);
+    let roomy = UsageLimits { resources: of("cloud.thing", 2), ..UsageLimits::default() };
+    assert!(engine.usage_above(&roomy).await.unwrap().is_empty());
+    worker.stop().await;
 }
 
 // covers: R1-21, R1-86, R2-32

@@ -10,7 +10,7 @@ use provision_core::{
     Call, Engine, NothingToUndo, Policy, RunStatus, Saga, SagaId, Step, StepContext, StepError,
     Timestamp, WorkerConfig,
     clock::{sleep, within},
-    limit::{Limiter, Observed, Profile, Rate},
+    limit::{Concurrency, Limiter, Observed, Profile, Rate},
     store::{Incarnation, StateStore},
 };
 use tokio::time::Instant;
@@ -33,6 +33,7 @@ struct Calls {
 
 impl Calls {
     fn new(rate: Option<Rate>, concurrency: Option<u32>) -> Self {
+        let concurrency = concurrency.map(Concurrency::AtMost);
         let profile = Profile { bucket: "p/a".to_owned(), rate, concurrency };
         let (asked, sent) = (Arc::default(), Arc::default());
         Self { profile, takes: Duration::ZERO, patience: None, asked, sent }

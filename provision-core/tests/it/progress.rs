@@ -5,7 +5,7 @@ use std::time::Duration;
 use provision_core::{
     Engine, MemoryStore, Outcome, Policy, RunStatus, Saga, SagaId, WorkerConfig,
     clock::sleep,
-    engine::{Progress, What},
+    engine::{LOG_LINES_MAX, Progress, What},
     store::RunFilter,
 };
 
@@ -178,5 +178,36 @@ async fn what_waits_for_a_retry_is_listed_with_its_moment_and_its_reason() {
     sleep(Duration::from_secs(210)).await;
     let row = engine.runs(&waiting).await.unwrap().runs.remove(0);
     assert_eq!(row.summary.waiting.as_deref(), Some("the readiness of `b`"));
+    worker.stop().await;
+}
+
+// covers: R2-37
+#[tokio::test(start_paused = true)]
+async fn the_log_of_a_run_is_read_from_its_end_in_bounded_pages() {
+    let cloud = Cloud::default();
+    cloud.fault("do a", &[Fault::Before; 500]);
+    let saga = Saga::define(SHOW, |s| {
+        s.step("a", Do(cloud.clone()), UndoIt(cloud.clone()))
+            .retry(Policy::attempts(501).fixed(Duration::from_secs(1)))
+            .input((), |_, ()| "a".into())
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SHOW, &"x".into()).await.unwrap();
+    run.output().await.unwrap();
+    let events = all(&engine, run.id(), 0).await;
+    let newest = engine.log(run.id(), None, usize::MAX).await.unwrap();
+    assert_eq!((newest.lines.len(), newest.after), (LOG_LINES_MAX, 0));
+    let whole = u64::try_from(events.len()).unwrap();
+    assert_eq!(newest.before + 1_000, whole, "the oldest are left out");
+    assert_eq!(newest.lines.last().unwrap().text, "ends: succeeded");
+    let older = engine.log(run.id(), Some(newest.lines[0].number), 1_000).await.unwrap();
+    assert_eq!((older.before, older.after), (0, 1_000));
+    let lines: Vec<_> = older.lines.iter().chain(&newest.lines).collect();
+    assert_eq!(lines.len(), events.len());
+    for ((line, event), number) in lines.iter().zip(&events).zip(1..) {
+        assert_eq!((line.number, line.at, &line.path), (number, event.at, &event.path));
+    }
+    assert_eq!(engine.log(run.id(), None, 0).await.unwrap().after, whole);
     worker.stop().await;
 }

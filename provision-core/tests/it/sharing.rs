@@ -10,7 +10,7 @@ use provision_core::{
     Call, Effect, Engine, MemoryStore, NothingToUndo, Saga, SagaId, Step, StepContext, StepError,
     Verdict, WorkerConfig,
     clock::sleep,
-    limit::{Observed, Profile, Rate},
+    limit::{Concurrency, Observed, Profile, Rate},
 };
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ struct Seen {
     open: u32,
     most: u32,
     at: Vec<Instant>,
+    /// Calls that it bears at the same time; one more is told to slow down.
+    bears: Option<u32>,
     /// Answers still to give; when there are none, calls succeed.
     answers: Vec<Answer>,
 }
@@ -60,6 +62,9 @@ impl Provider {
             seen.open += 1;
             seen.most = seen.most.max(seen.open);
             seen.at.push(Instant::now());
+            if seen.bears.is_some_and(|bears| seen.open > bears) {
+                seen.answers.push(Answer::SlowDown);
+            }
         }
         sleep(self.takes).await;
         let mut seen = self.seen.lock().unwrap();
@@ -108,10 +113,37 @@ async fn engine(store: &MemoryStore, provider: &Provider) -> Engine {
     Engine::builder(store.clone()).register(saga(provider)).build().await.unwrap()
 }
 
+// covers: R1-82
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_nobody_has_told_is_found_out_from_below() {
+    let adaptive = Some(Concurrency::Adaptive(50));
+    let profile = Profile { concurrency: adaptive, ..profile("account") };
+    let provider = Provider::new(Some(profile), Duration::from_secs(2));
+    provider.seen.lock().unwrap().bears = Some(3);
+    let store = MemoryStore::new();
+    let engine = engine(&store, &provider).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let mut runs = Vec::new();
+    for n in 0..60 {
+        runs.push(engine.start(CALL, &n.to_string()).await.unwrap());
+    }
+    let mut width_most = 0;
+    for run in runs {
+        run.output().await.unwrap();
+        let found = engine.limit("account").await.unwrap();
+        width_most = width_most.max(found.width().unwrap());
+    }
+    assert_eq!(provider.most(), 4, "found out by one call too many");
+    assert_eq!(width_most, 4, "and what was found out can be seen");
+    let calls = provider.seen.lock().unwrap().at.len();
+    assert!((61..=75).contains(&calls), "{calls} calls for 60 runs: few were refused");
+    worker.stop().await;
+}
+
 // covers: R3-56
 #[tokio::test(start_paused = true)]
 async fn open_calls_of_an_account_are_capped_over_all_engines() {
-    let capped = Profile { concurrency: Some(3), ..profile("account") };
+    let capped = Profile { concurrency: Some(3_u32.into()), ..profile("account") };
     let provider = Provider::new(Some(capped), Duration::from_secs(1));
     let store = MemoryStore::new();
     let mut workers = Vec::new();

@@ -32,7 +32,8 @@ async fn journey(store: PostgresStore) {
     let mut intent = append_of(&leased, 1);
     intent.ledger = vec![ledger_row(intent.run, "vm", &intent.run.to_string())];
     handle.applied(intent).await;
-    let profile = Profile { bucket: "b".to_owned(), rate: None, concurrency: Some(1_000) };
+    let profile =
+        Profile { bucket: "b".to_owned(), rate: None, concurrency: Some(1_000_u32.into()) };
     let ask = Ask { profile, calls: 1, worker, slot: true, turn: Turn::Open };
     store.admit(&ask).await.unwrap();
     handle.request(leased.record.head.id, "1").await;

@@ -170,7 +170,7 @@ async fn a_limit_that_cannot_be_read_is_worth_a_burst() {
     let Some((server, _, handle)) = opened().await else { return };
     for damaged in ["{", "7", "{\"slots\":null}", "{\"slots\":{\"x\":1}}", "{\"slots\":[1]}"] {
         server.ask(&format!("HSET {{default}}:buckets b {damaged}")).unwrap();
-        let profile = Profile { bucket: "b".into(), rate: None, concurrency: Some(1) };
+        let profile = Profile { bucket: "b".into(), rate: None, concurrency: Some(1_u32.into()) };
         let ask = Ask { profile, calls: 1, worker: new_worker(), slot: true, turn: Turn::Open };
         let answer = handle.limiter.admit(&ask).await.unwrap();
         assert_eq!(answer, Admission::Now { calls: 1 }, "{damaged}");

@@ -101,7 +101,7 @@ async fn secrets_too(handle: &Handle, key: &SecretKey, value: &Sealed) {
 
 async fn limits_too(handle: &Handle) {
     let worker = new_worker();
-    let profile = Profile { bucket: "b".into(), rate: None, concurrency: Some(9) };
+    let profile = Profile { bucket: "b".into(), rate: None, concurrency: Some(9_u32.into()) };
     let ask = Ask { profile, calls: 1, worker, slot: true, turn: Turn::Open };
     handle.limiter.admit(&ask).await.unwrap();
     let freed = Observed { slot_freed: true, ..Observed::default() };

@@ -132,7 +132,8 @@ async fn damaged_limits_are_made_anew_and_the_runs_are_untouched() {
     ] {
         std::fs::write(&limits, bytes).unwrap();
         let store = SqliteStore::open(&path).await.unwrap();
-        let profile = Profile { bucket: "p/a".to_owned(), rate: None, concurrency: Some(1) };
+        let profile =
+            Profile { bucket: "p/a".to_owned(), rate: None, concurrency: Some(1_u32.into()) };
         let ask = Ask { profile, calls: 1, worker: new_worker(), slot: true, turn: Turn::Open };
         assert_eq!(store.admit(&ask).await.unwrap(), Admission::Now { calls: 1 });
         drop(store);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use provision_core::{
     clock::sleep,
-    limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
+    limit::{Admission, Ask, Concurrency, HeldBy, Observed, Profile, Rate, Turn},
     store::{Incarnation, LeaseRequest},
 };
 use tokio::task::JoinSet;
@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use super::{Fixture, given::held_for, new_worker};
 
 pub(super) fn slot(worker: Incarnation, concurrency: u32) -> Ask {
-    let profile = Profile { bucket: "b".to_owned(), rate: None, concurrency: Some(concurrency) };
+    let concurrency = Some(concurrency.into());
+    let profile = Profile { bucket: "b".to_owned(), rate: None, concurrency };
     Ask { profile, calls: 1, worker, slot: true, turn: Turn::Open }
 }
 
@@ -118,4 +119,30 @@ pub async fn concurrent_asks_are_never_over_issued(f: Fixture) {
         });
     }
     assert_eq!(tasks.join_all().await.into_iter().sum::<u32>(), 25);
+}
+
+/// A width that nobody knows is found out by all together, and can be looked at.
+// covers: R1-82
+pub async fn what_a_provider_bears_is_found_out_by_all_handles(f: Fixture) {
+    let worker = new_worker();
+    f.renew(worker).await;
+    let mut ask = slot(worker, 1);
+    ask.profile.concurrency = Some(Concurrency::Adaptive(10));
+    let good = Observed { slot_freed: true, healthy: Some(true), ..Observed::default() };
+    for expected in 1..=4 {
+        let mut open = 0;
+        while f.main.limiter.admit(&ask).await.unwrap() == (Admission::Now { calls: 1 }) {
+            open += 1;
+        }
+        assert_eq!(open, expected, "one more for each round of good answers");
+        for _ in 0..open {
+            f.again.limiter.observe("b", worker, &good).await.unwrap();
+        }
+    }
+    assert_eq!(f.main.limiter.look("b").await.unwrap().width(), Some(5));
+    let pause = Observed { pause: Some(f.ttl * 9), ..Observed::default() };
+    f.main.limiter.observe("b", worker, &pause).await.unwrap();
+    let seen = f.again.limiter.look("b").await.unwrap();
+    assert_eq!((seen.width(), seen.slots_taken()), (Some(2), 0));
+    assert_eq!(f.main.limiter.look("another").await.unwrap().width(), None);
 }

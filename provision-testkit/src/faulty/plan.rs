@@ -41,6 +41,8 @@ pub enum Op {
     Admit,
     /// `Limiter::observe`.
     Observe,
+    /// `Limiter::look`.
+    Look,
     /// `SecretStore::put`.
     Put,
     /// `SecretStore::replace`.

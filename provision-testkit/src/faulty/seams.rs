@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use provision_core::{
+    bucket::Bucket,
     error::StoreError,
     id::{RunId, Timestamp},
     ledger::{LedgerOp, LedgerReply},
@@ -83,6 +84,10 @@ impl<S: Limiter> Limiter for Faulty<S> {
         seen: &Observed,
     ) -> Result<(), StoreError> {
         self.faults.through(Op::Observe, self.inner.observe(bucket, worker, seen)).await
+    }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        self.faults.through(Op::Look, self.inner.look(bucket)).await
     }
 }
 

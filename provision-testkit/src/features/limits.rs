@@ -32,7 +32,7 @@ impl Subject for Limited {
         let rate = Rate { calls: 1, per: Duration::from_secs(5), burst: 1 };
         // The bucket that a throttled call of this cloud asks to pause.
         let bucket = "world".to_owned();
-        let profile = Profile { bucket, rate: Some(rate), concurrency: Some(1) };
+        let profile = Profile { bucket, rate: Some(rate), concurrency: Some(1_u32.into()) };
         let world = World::new().limited_by(profile);
         world.plan("put acme-left", vec![self.mishap; self.times]);
         world

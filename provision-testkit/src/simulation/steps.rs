@@ -27,7 +27,7 @@ impl Desk {
             return call;
         }
         let bucket = BUCKET.to_owned();
-        call.with_limit(Profile { bucket, rate: None, concurrency: Some(4) })
+        call.with_limit(Profile { bucket, rate: None, concurrency: Some(4_u32.into()) })
     }
 
     fn who(&self, cx: &StepContext) -> Who {

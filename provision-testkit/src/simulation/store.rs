@@ -8,6 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use provision_core::{
     MemoryStore, RunId, StoreError, Timestamp,
+    bucket::Bucket,
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
@@ -213,6 +214,10 @@ impl Limiter for SimStore {
             Ok(())
         })
         .await
+    }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        self.over("look", self.memory.look(bucket)).await
     }
 }
 
