@@ -1,8 +1,12 @@
 //! How the program ends: exit codes, and errors as one line with a code and one with a hint.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use provision_core::{Error, ErrorKind, RunStatus, StoreError};
+use serde_json::json;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +132,16 @@ impl Trouble {
         &self.code
     }
 
-    /// Prints one line with the code, and one with the hint.
-    #[allow(clippy::print_stderr, reason = "a command line says what went wrong")]
-    pub fn print(&self) {
-        eprintln!("error[{}]: {}", self.code, self.message);
-        eprintln!("hint: {}", self.hint);
+    /// Prints one line with the code and one with the hint to stderr; for programs also one JSON
+    /// object, the last line of stdout.
+    pub fn print(&self, for_programs: bool) {
+        let Self { code, message, hint, .. } = self;
+        // A reader that has gone away changes nothing about how the program ends.
+        let _ = writeln!(io::stderr(), "error[{code}]: {message}\nhint: {hint}");
+        if for_programs {
+            let error = json!({ "error": { "code": code, "message": message, "hint": hint } });
+            let _ = writeln!(io::stdout(), "{error}");
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use provision_core::{
-    CostPer, Engine, LedgerQuery, LedgerRow, ResourceState, RunId, RunStatus, Timestamp,
-    engine::{Snapshot, StepStatus},
+    CostPer, Engine, Failure, LedgerQuery, LedgerRow, ResourceState, RunId, RunStatus, Timestamp,
+    engine::{Snapshot, StepStatus, StepView},
 };
 use serde::Serialize;
 
@@ -37,6 +37,14 @@ pub struct ResourceLine {
     state: &'static str,
 }
 
+/// Why a run failed, needs a person, or does without a step; the same words as any error's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ErrorLine {
+    code: String,
+    message: String,
+    hint: String,
+}
+
 /// How one run stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunReport {
@@ -45,6 +53,8 @@ pub struct RunReport {
     steps: Vec<StepLine>,
     resources: Vec<ResourceLine>,
     elapsed_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorLine>,
     #[serde(skip)]
     exit: Option<Exit>,
     #[serde(skip)]
@@ -76,6 +86,7 @@ impl RunReport {
             steps: snapshot.steps.iter().map(step).collect(),
             resources,
             elapsed_ms: millis(elapsed),
+            error: failure_of(&snapshot).map(|failure| error_line(failure, status)),
             exit: Some(Exit::of(status, failed)),
             table: table(&snapshot, &rows, row.as_ref()),
         })
@@ -124,7 +135,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn step(view: &provision_core::engine::StepView) -> StepLine {
+fn step(view: &StepView) -> StepLine {
     let status = match view.status {
         StepStatus::Succeeded => "succeeded",
         StepStatus::Failed => "failed",
@@ -160,11 +171,33 @@ fn client_line(row: &ClientRow) -> ResourceLine {
     }
 }
 
+/// Why the run failed or parked; of one that succeeded, what it tolerated.
+fn failure_of(snapshot: &Snapshot) -> Option<&Failure> {
+    let tolerated = || {
+        let partly = snapshot.head.status == RunStatus::PartlySucceeded;
+        let lost =
+            |step: &&StepView| matches!(step.status, StepStatus::Failed | StepStatus::Compensated);
+        let lost = snapshot.steps.iter().filter(lost).find_map(|step| step.failure.as_ref());
+        lost.filter(|_| partly)
+    };
+    snapshot.head.summary.failure.as_ref().or_else(tolerated)
+}
+
+fn error_line(failure: &Failure, status: RunStatus) -> ErrorLine {
+    let hint = failure.hint.as_deref().unwrap_or_else(|| next(status));
+    ErrorLine {
+        code: failure.code.clone(),
+        message: failure.to_string(),
+        hint: hint.trim_start_matches("next: ").to_owned(),
+    }
+}
+
 fn table(snapshot: &Snapshot, rows: &[LedgerRow], client: Option<&ClientRow>) -> Vec<String> {
     let head = &snapshot.head;
     let mut lines = vec![String::new(), format!("run {}: {}", head.id, head.status.as_str())];
-    if let Some(failure) = &head.summary.failure {
-        lines.push(format!("because {failure}"));
+    if let Some(failure) = failure_of(snapshot) {
+        let word = if head.status == RunStatus::PartlySucceeded { "without" } else { "because" };
+        lines.push(format!("{word} {failure}"));
         lines.extend(failure.hint.as_ref().map(|hint| format!("hint: {hint}")));
     }
     let there: Vec<_> = rows.iter().filter(|row| row.state != ResourceState::Gone).collect();
@@ -185,7 +218,7 @@ fn table(snapshot: &Snapshot, rows: &[LedgerRow], client: Option<&ClientRow>) ->
     if let Some(row) = client {
         lines.push(columns("internal.client", &row.id, &row.url, &moment(head.updated_at), "-"));
     }
-    lines.extend(next(head.status).map(str::to_owned));
+    lines.push(next(head.status).to_owned());
     lines
 }
 
@@ -209,14 +242,16 @@ fn cost(row: &LedgerRow) -> String {
 }
 
 /// What a person may do next.
-const fn next(status: RunStatus) -> Option<&'static str> {
+const fn next(status: RunStatus) -> &'static str {
     match status {
         RunStatus::Succeeded | RunStatus::PartlySucceeded => {
-            Some("next: --plan looks whether it is still so, --tear-down removes it")
+            "next: --plan looks whether it is still so, --tear-down removes it"
         }
-        RunStatus::Parked => Some("next: mend the cause and type the command again"),
-        RunStatus::RolledBack | RunStatus::TornDown => None,
-        _ => Some("next: type the command again to go on, or --tear-down to undo it"),
+        RunStatus::Parked => "next: mend the cause and type the command again",
+        RunStatus::RolledBack | RunStatus::RolledBackKeeping | RunStatus::TornDown => {
+            "next: type the command again to begin anew"
+        }
+        _ => "next: type the command again to go on, or --tear-down to undo it",
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Site {
     pub repository: String,
     /// Where the workflow is called; professional and up.
     pub webhook_url: Option<String>,
-    /// The client's own domain; enterprise.
+    /// The client's own domain; enterprise, and absent where it could not be had.
     pub domain: Option<String>,
 }
 
@@ -60,7 +60,7 @@ pub struct Site {
 /// | `site` | a Vercel project linked to the repository | `repo` | all |
 /// | `env` | the site's variables, read back | `site`, `supabase` | all |
 /// | `deployment` | a deployment, probed once its alias is live | `env` | all |
-/// | `domain` | the client's own domain | `deployment` | enterprise |
+/// | `domain` | the client's own domain; optional | `deployment` | enterprise |
 /// | `webhook-key` | the header that callers of the workflow must send | | professional |
 /// | `workflow` | the workflow | `webhook-key`, `deployment` | professional |
 /// | `activation` | its activation, probed | `workflow` | professional |
@@ -82,6 +82,9 @@ pub const STEPS: [&str; 12] = [
 
 /// The steps that change nothing outside of the run.
 pub const PURE: [&str; 1] = ["finalize"];
+
+/// The steps whose failure is tolerated: the run then ends as `PartlySucceeded`, without them.
+pub const OPTIONAL: [&str; 1] = ["domain"];
 
 /// Wires the saga over the given providers. `stage` lets a simulated cloud hurry, or refuse.
 ///
@@ -122,10 +125,12 @@ pub fn onboarding(providers: &Providers, stage: &Stage) -> Result<Saga<Client, S
                 DeploymentSpec::production(env, source).with_probe(Some(Probe::at(HEALTH)))
             },
         );
+        // Whether its DNS is right is up to the client: that is no reason to take the site away.
         let domain = s
             .resource("domain", stage.on(VercelDomain::new(vercel)))
             .after(live)
             .when(|c| c.tier.has_domain())
+            .optional()
             .input(site, move |c, site| DomainSpec::new(site, format!("{}.{zone}", c.app())));
 
         s.phase("automation");
@@ -151,7 +156,7 @@ pub fn onboarding(providers: &Providers, stage: &Stage) -> Result<Saga<Client, S
                 database_url: db.url,
                 repository: repo.full_name,
                 webhook_url: active.and_then(|active| active.webhook_url),
-                domain: domain.map(|domain: DomainVerified| domain.domain),
+                domain: domain.ok().flatten().map(|domain: DomainVerified| domain.domain),
             })
     })
 }

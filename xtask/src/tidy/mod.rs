@@ -3,6 +3,7 @@
 mod claims;
 mod commands;
 mod pages;
+mod quotes;
 mod rooms;
 mod sizes;
 mod words;
@@ -76,7 +77,7 @@ impl Report {
 
 type Rule = fn(&Tree, &mut Report);
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     sizes::files,
     words::forbidden,
     words::names,
@@ -87,6 +88,7 @@ const RULES: [Rule; 13] = [
     rooms::test_binaries,
     pages::links,
     pages::code_blocks,
+    quotes::compiled,
     commands::exist,
     claims::tables,
     claims::states,

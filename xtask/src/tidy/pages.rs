@@ -44,7 +44,7 @@ fn named_test<'l>(line: &'l str, target: &str) -> Option<&'l str> {
     (is_name && target.ends_with(".rs")).then_some(name)
 }
 
-fn resolve(page: &str, target: &str) -> String {
+pub(super) fn resolve(page: &str, target: &str) -> String {
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
     for part in target.split('/') {
@@ -81,7 +81,7 @@ pub(super) fn code_blocks(tree: &Tree, report: &mut Report) {
     }
 }
 
-fn is_rust(fence: &str) -> bool {
+pub(super) fn is_rust(fence: &str) -> bool {
     let word = fence.trim_start().trim_start_matches('`');
     word.is_empty() || word.starts_with("rust")
 }

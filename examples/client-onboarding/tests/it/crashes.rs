@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use client_onboarding::saga::STEPS;
+use client_onboarding::saga::{OPTIONAL, STEPS};
 
 use crate::place::Place;
 
@@ -18,7 +18,7 @@ fn undisturbed() -> Vec<String> {
 // covers: R1-05, R1-40, R1-43, R1-53
 #[test]
 fn a_step_that_fails_for_good_leaves_nothing() {
-    for step in STEPS {
+    for step in required() {
         let place = Place::new();
         let ran = place.run(&["--tier", "enterprise", "--fail-at", step]);
         assert_eq!(ran.code, Some(1), "{step}: {ran:?}");
@@ -35,6 +35,33 @@ fn a_step_that_fails_for_good_leaves_nothing() {
         let again = place.run(&["--tier", "enterprise"]);
         assert_eq!(again.code, Some(0), "{step}: a new run begins: {again:?}");
         assert_ne!(again.json()["run"], report["run"]);
+    }
+}
+
+/// The steps without which nothing is left.
+pub(crate) fn required() -> impl Iterator<Item = &'static str> {
+    STEPS.into_iter().filter(|step| !OPTIONAL.contains(step))
+}
+
+// covers: S13
+#[test]
+fn an_optional_step_that_fails_for_good_takes_nothing_else_with_it() {
+    let whole = undisturbed();
+    for step in OPTIONAL {
+        let place = Place::new();
+        let ran = place.run(&["--tier", "enterprise", "--fail-at", step]);
+        assert_eq!((ran.code, &ran.json()["status"]), (Some(4), &"PartlySucceeded".into()));
+        assert!(ran.stderr.contains(&format!("without {step}: ")), "{ran:?}");
+        let without: Vec<_> =
+            whole.iter().filter(|thing| !thing.contains(&format!(" {step} "))).cloned().collect();
+        assert_eq!(without.len() + 1, whole.len(), "{step}: {whole:?}");
+        assert_eq!(place.things(), without, "{step}: what it had made is undone");
+        place.is_as_told(&[ran.json()]);
+        let again = place.run(&[]);
+        assert_eq!((again.code, &again.json()["run"]), (Some(4), &ran.json()["run"]), "{again:?}");
+        let gone = place.run(&["--tear-down"]);
+        assert_eq!(gone.code, Some(0), "{gone:?}");
+        assert!(place.inventory().is_empty(), "{step}: {:?}", place.inventory());
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use client_onboarding::saga::STEPS;
 use provision_core::clock;
 use serde_json::Value;
 
-use crate::place::{Place, Ran};
+use crate::{
+    crashes::required,
+    place::{Place, Ran},
+};
 
 /// Moments that look random and are the same every time.
 struct Moments(u64);
@@ -53,7 +55,7 @@ fn forty_kills_lose_nothing_and_make_nothing_twice() {
 #[test]
 fn kills_while_things_are_undone_leave_nothing() {
     let mut moments = Moments(2);
-    for step in STEPS {
+    for step in required() {
         let place = Place::new();
         let arguments = ["--tier", "enterprise", "--fail-at", step];
         killed(&place, &arguments, 3, &mut moments);

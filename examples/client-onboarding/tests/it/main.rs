@@ -12,6 +12,8 @@
 mod cli;
 mod crashes;
 mod disk;
+mod exits;
+mod golden;
 mod host;
 mod kills;
 mod place;

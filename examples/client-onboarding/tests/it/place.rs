@@ -107,10 +107,23 @@ impl Place {
         self.spawn(arguments).wait_with_output().unwrap().into()
     }
 
+    /// Types a command as it is, without asking for JSON.
+    pub(crate) fn typed(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
     /// Begins a command.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         let fixed = ["--json", "--speed", SPEED];
         self.command(&[&fixed, arguments].concat()).spawn().unwrap()
+    }
+
+    /// Runs a command whose every word is lost, as when a pipe is closed; answers its exit code.
+    pub(crate) fn run_unheard(&self, arguments: &[&str]) -> Option<i32> {
+        let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = self.command(arguments);
+        command.args(["--speed", SPEED]).stdout(full()).stderr(full());
+        command.status().unwrap().code()
     }
 
     /// Runs a command that may write at most so many KiB to any file, as on a full disk.
