@@ -96,6 +96,7 @@ pub mod queue;
 mod removed;
 pub mod resolver;
 pub mod resource;
+pub mod retention;
 pub mod retry;
 pub mod run;
 pub mod saga;

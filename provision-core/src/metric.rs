@@ -26,6 +26,8 @@ pub const QUEUE_LATENCY: &str = "queue.latency";
 pub const TOKEN_EXPIRING_SOON: &str = "token.expiring_soon";
 /// Runs that ended or parked; labels: saga, outcome.
 pub const RUNS_ENDED: &str = "run.ended";
+/// Runs that retention has removed.
+pub const RUNS_PRUNED: &str = "run.pruned";
 /// Runs that became dead letters: parked, or undone after a failure; label: saga.
 pub const DEAD_LETTERS: &str = "run.dead_letters";
 /// Failed attempts that are followed by another; labels: saga, step, outcome (of the failed one).
@@ -38,7 +40,7 @@ pub const PANICS: &str = "code.panics";
 pub const STORE_LATENCY: &str = "store.latency";
 
 /// Every name, for the page that documents them and for recorders that want them described.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     HTTP_REQUEST_LATENCY,
     OPERATION_LATENCY,
     API_ERROR_RATE,
@@ -46,6 +48,7 @@ pub const ALL: [&str; 12] = [
     QUEUE_LATENCY,
     TOKEN_EXPIRING_SOON,
     RUNS_ENDED,
+    RUNS_PRUNED,
     DEAD_LETTERS,
     RETRIES,
     LEASES_TAKEN_OVER,

@@ -16,6 +16,7 @@ use crate::{
     error::StoreError,
     id::{Payload, RunId, Timestamp},
     ledger::{LedgerOp, LedgerReply, LedgerRow},
+    retention::Tombstone,
     run::{RunStatus, RunSummary},
     secret::{Sealed, SecretKey},
 };
@@ -252,6 +253,9 @@ pub enum Submitted {
     Requested(u64),
     /// There is no such run.
     NoSuchRun,
+    /// The run that has this start key or id, or that is asked, is over and was removed. Nothing
+    /// changed. Whether it was the same start is told by [`Tombstone::is_of`].
+    Pruned(Box<Tombstone>),
 }
 
 /// One fenced write to one run: the frame and everything that hangs on it, all or nothing.

@@ -19,6 +19,7 @@ mod list;
 mod migrate;
 mod notify;
 mod queue;
+mod retention;
 mod rights;
 mod rows;
 mod secrets;

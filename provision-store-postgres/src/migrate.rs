@@ -28,6 +28,11 @@ pub(crate) const ALL: &[Migration] = &[
         name: "heads_by_lane",
         text: include_str!("../migrations/0002_heads_by_lane.sql"),
     },
+    Migration {
+        version: 3,
+        name: "retention",
+        text: include_str!("../migrations/0003_retention.sql"),
+    },
 ];
 
 /// Brings the schema up to date.
@@ -183,7 +188,7 @@ mod tests {
     #[test]
     fn released_migrations_are_fixed() {
         let texts: Vec<_> = ALL.iter().map(|m| (m.version, checksum_of(m.text))).collect();
-        let fixed = ["cfa399fa7fd62d0e", "e7b8b40487745eb3"].map(str::to_owned);
+        let fixed = ["cfa399fa7fd62d0e", "e7b8b40487745eb3", "e88546325cfa992b"].map(str::to_owned);
         let fixed: Vec<_> = (1..).zip(fixed).collect();
         assert_eq!(texts, fixed);
     }

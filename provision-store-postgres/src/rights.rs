@@ -23,6 +23,12 @@ const RIGHTS: [(&str, &str); 15] = [
     ("run_rows", "SELECT"),
 ];
 
+/// What it may call, which the owner does for it.
+const CALLS: [&str; 2] = [
+    "prune(integer, uuid, bigint, boolean, integer, integer, bigint, boolean)",
+    "forget(integer, bigint, bigint)",
+];
+
 /// Those of them that are views, and read the tables with the rights of their owner.
 const VIEWS: [&str; 2] = ["moment", "run_rows"];
 
@@ -68,13 +74,16 @@ pub(crate) fn script(
             add(format!("CREATE POLICY {policy} ON {on} TO {to} USING (true) WITH CHECK (true)"));
         }
     }
+    for call in CALLS {
+        add(format!("GRANT EXECUTE ON FUNCTION {} TO {role}", place(call)));
+    }
     add("COMMIT".to_owned());
     Ok(script)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RIGHTS, Schema, script};
+    use super::{CALLS, RIGHTS, Schema, script};
 
     // What is granted, what is asked for when the store is opened, and what its page lists.
     #[test]
@@ -107,7 +116,7 @@ mod tests {
     #[test]
     fn without_row_security_there_are_rights_alone() {
         let text = script(&Schema::new("provision").unwrap(), "runs", false).unwrap();
-        assert_eq!(text.matches("GRANT ").count(), RIGHTS.len() + 1);
+        assert_eq!(text.matches("GRANT ").count(), RIGHTS.len() + CALLS.len() + 1);
         assert!(!text.contains("POLICY") && !text.contains("ROW LEVEL"));
     }
 }

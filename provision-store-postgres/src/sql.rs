@@ -122,6 +122,7 @@ statements! {
     park_unread,
     promote,
     propose,
+    prune,
     record,
     release,
     renew,
@@ -142,6 +143,10 @@ statements! {
     start,
     stats,
     take,
+    tombstone_find,
+    tombstone_of_prefix,
+    tombstones,
+    tombstones_forget,
     wake,
 }
 

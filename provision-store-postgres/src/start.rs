@@ -13,6 +13,7 @@ use crate::{
     db::{Db, Statement},
     error::Fault,
     notify::Stirs,
+    retention,
     rows::{Columns, at, head, json, millis, moment, signed},
 };
 
@@ -193,6 +194,9 @@ pub(crate) async fn known(
         // The same start is the same run; another saga or input under its key is a mistake.
         let same = found.input_hash == new.input_hash && found.saga.name == new.saga.name;
         return Ok(Some(if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) }));
+    }
+    if let Some(left) = retention::known(db, conn, ns, new).await? {
+        return Ok(Some(Submitted::Pruned(Box::new(left))));
     }
     let Some(guard) = &new.guard else { return Ok(None) };
     Ok(holder(db, conn, ns, &guard.key).await?.map(|found| Submitted::Guarded(Box::new(found))))

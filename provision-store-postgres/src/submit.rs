@@ -28,6 +28,7 @@ use crate::{
     held::Held,
     inbox::Inbox,
     notify::{Stirred, Stirs},
+    retention,
     rows::Columns,
     start::{self, Added, Adding},
 };
@@ -340,12 +341,18 @@ async fn ask(
             known.insert((c.take()?, c.take()?));
         }
     }
-    let answers = asked.iter().zip(1_u64..).map(|((ns, run, _), n)| match numbers.get(&n) {
-        Some(number) => Some(Submitted::Requested(*number)),
-        None if known.contains(&(*ns, *run.as_uuid())) => None,
-        None => Some(Submitted::NoSuchRun),
-    });
-    Ok(answers.collect())
+    let mut answers = Vec::with_capacity(asked.len());
+    for ((ns, run, _), n) in asked.iter().zip(1_u64..) {
+        answers.push(match numbers.get(&n) {
+            Some(number) => Some(Submitted::Requested(*number)),
+            None if known.contains(&(*ns, *run.as_uuid())) => None,
+            None => Some(match retention::left_of(db, conn, *ns, *run).await? {
+                Some(left) => Submitted::Pruned(Box::new(left)),
+                None => Submitted::NoSuchRun,
+            }),
+        });
+    }
+    Ok(answers)
 }
 
 /// One call after the other, each in a transaction of its own.

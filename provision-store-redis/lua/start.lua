@@ -45,6 +45,8 @@ local function start()
   -- S2: a submission that is repeated because its answer was lost finds its own run by id.
   local known = has_key == '1' and call('HGET', STARTS, key) or run
   if call('HEXISTS', ROWS, known) == 1 then return { 'known', head_of(known) } end
+  local left = call('HGET', TOMBSTONES, known)
+  if left then return { 'pruned', left } end
   if guard ~= '' then
     local holder = call('HGET', GUARDS, guard_key)
     if holder then return { 'guarded', head_of(holder) } end

@@ -3,7 +3,10 @@
 -- Stores a request and makes the run due.
 local function request(run, body)
   local row = read_row(run)
-  if not row then return { 'none' } end
+  if not row then
+    local left = call('HGET', TOMBSTONES, run)
+    return left and { 'pruned', left } or { 'none' }
+  end
   local number = text(tonumber(row[ASKED]) + 1)
   row[ASKED] = number
   row[UPDATED] = text(NOW)

@@ -1,7 +1,7 @@
 //! The keys of a namespace: all of them, in the order in which scripts are given them.
 
 /// The kinds of keys of the state store, as `lua/prelude.lua` names them.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 28] = [
     "meta",
     "rows",
     "frames",
@@ -28,6 +28,8 @@ const KINDS: [&str; 26] = [
     "dead",
     "turns",
     "sights",
+    "tombstones",
+    "tombstone-ends",
 ];
 
 /// How many of the keys a call may touch.

@@ -14,6 +14,7 @@ mod list;
 mod open;
 mod queue;
 mod reply;
+mod retention;
 mod rows;
 mod scripts;
 mod secrets;

@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 const WRITES: &str = "#!lua\n";
 /// So that a replica is not read: it refuses what may write. A full server is read.
 const READS: &str = "#!lua flags=allow-oom\n";
+/// Takes away more than it puts: a full server must be able to get room by it.
+const FREES: &str = READS;
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
 const ROWS: &str = include_str!("../lua/rows.lua");
 const LEDGER_ROWS: &str = include_str!("../lua/ledger_rows.lua");
@@ -67,6 +69,9 @@ scripts! {
     LEDGER_ENTER = "enter into the ledger", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];
     WATCH_CLAIM = "claim the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_claim.lua")];
     WATCH_END = "end the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_end.lua")];
+    PRUNE = "remove runs", [FREES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/prune.lua")];
+    TOMBSTONES = "read tombstones", [READS, PRELUDE, include_str!("../lua/tombstones.lua")];
+    FORGET = "forget tombstones", [FREES, PRELUDE, include_str!("../lua/forget.lua")];
     SIGHT = "add a sighting", [WRITES, PRELUDE, include_str!("../lua/sight.lua")];
     SIGHTINGS = "read sightings", [READS, PRELUDE, include_str!("../lua/sightings.lua")];
     SECRET_PUT = "put a secret", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/secret_put.lua")];

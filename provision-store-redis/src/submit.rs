@@ -11,6 +11,7 @@ use crate::{
     error::bad_row,
     keys::Reach,
     reply::{Reply, array},
+    retention::tombstone,
     rows::{self, Fixed, json, lane, record, run_key, spot},
     scripts,
     store::RedisStore,
@@ -104,6 +105,7 @@ fn submitted(submission: &Submission, answer: Value) -> Result<Submitted, StoreE
         "known" => Ok(known(rows::head(answer.value()?)?, submission)),
         "guarded" => Ok(Submitted::Guarded(Box::new(rows::head(answer.value()?)?))),
         "requested" => Ok(Submitted::Requested(answer.number()?)),
+        "pruned" => Ok(Submitted::Pruned(Box::new(tombstone(&answer.text()?)?))),
         "none" => Ok(Submitted::NoSuchRun),
         _ => Err(bad_row("an answer to a submission")),
     }

@@ -14,6 +14,7 @@ mod pick;
 mod place;
 mod queue;
 mod readers;
+mod retention;
 mod rows;
 mod schema;
 mod secrets;

@@ -46,6 +46,11 @@ const STATE: &[Migration] = &[
         name: "steps in frames",
         text: include_str!("../migrations/0005_steps_in_frames.sql"),
     },
+    Migration {
+        version: 6,
+        name: "retention",
+        text: include_str!("../migrations/0006_retention.sql"),
+    },
 ];
 
 const LIMITS: &[Migration] = &[Migration {
@@ -242,6 +247,7 @@ mod tests {
             "7fc5e3d4076aecca",
             "0e8552f5f709adb5",
             "7083eee11ecebe87",
+            "5ba3a8d75b54c6df",
         ];
         let fixed: Vec<_> = (1..).zip(fixed.map(str::to_owned)).collect();
         assert_eq!(texts, fixed);
@@ -253,7 +259,7 @@ mod plans {
     use super::{Connection, STATE, migrate, sql};
 
     /// Statements that run at every step, claim, heartbeat or page.
-    const HOT: [&str; 34] = [
+    const HOT: [&str; 41] = [
         sql::RUN_READ,
         sql::RUN_BY_KEY,
         sql::RUN_BY_GUARD,
@@ -288,6 +294,13 @@ mod plans {
         sql::LEDGER_WATCH_SET,
         sql::LIST_DEAD,
         sql::LIST_CHILDREN,
+        sql::TOMBSTONE,
+        sql::TOMBSTONE_BY_KEY,
+        sql::PRUNE_FRAMES,
+        sql::PRUNE_REQUESTS,
+        sql::PRUNE_LEDGER,
+        sql::PRUNE_SIGHTINGS,
+        sql::PRUNE_SECRETS,
     ];
 
     /// Those whose cost must not grow with the runs that are finished: the index they must use.

@@ -4,6 +4,7 @@ use provision_core::{
     id::{Payload, RunId},
     store::{Fence, Leased, NewRun, RunHead, RunRecord, Submission, Submitted},
 };
+use uuid::Uuid;
 
 use crate::{
     error::Fault,
@@ -26,13 +27,15 @@ impl Unit<'_> {
 
     pub(crate) fn submit_run(&mut self, ns: i64, new: &NewRun) -> Result<Submitted, Fault> {
         let known = match &new.head.key {
-            Some(key) => self.find(ns, sql::RUN_BY_KEY, key)?,
+            Some(key) => self.run_of(ns, sql::RUN_BY_KEY, key)?,
             // Its own guard must not answer a submission that is repeated.
-            None if new.head.guard.is_some() => self.find_by_id(ns, &new.head.id)?,
+            None if new.head.guard.is_some() => Some(new.head.id),
             None => None,
         };
-        if let Some(found) = known {
-            return Ok(answer(found, new));
+        if let Some(known) = known
+            && let Some(answer) = self.known(ns, &known, new)?
+        {
+            return Ok(answer);
         }
         if let Some(guard) = &new.head.guard
             && let Some(holder) = self.find(ns, sql::RUN_BY_GUARD, &guard.key)?
@@ -42,8 +45,8 @@ impl Unit<'_> {
         let fence = self.fence_new(ns, new)?;
         if !self.insert(ns, &new.head, fence)? {
             // A submission that is repeated because its answer was lost finds its own run.
-            let found = self.find_by_id(ns, &new.head.id)?;
-            return Ok(answer(found.ok_or(rusqlite::Error::QueryReturnedNoRows)?, new));
+            let found = self.known(ns, &new.head.id, new)?;
+            return Ok(found.ok_or(rusqlite::Error::QueryReturnedNoRows)?);
         }
         if fence.is_none() {
             self.stir();
@@ -75,10 +78,22 @@ impl Unit<'_> {
         Ok(self.first(sql::RUN_READ, (ns, blob(run)), head)?.map(|(head, _)| head))
     }
 
+    fn run_of(&self, ns: i64, text: &str, key: &str) -> Result<Option<RunId>, Fault> {
+        let run = self.first(text, (ns, key), |row| Ok(row.get::<_, [u8; 16]>(0)?))?;
+        Ok(run.map(|bytes| RunId::from_uuid(Uuid::from_bytes(bytes))))
+    }
+
     fn find(&self, ns: i64, text: &str, key: &str) -> Result<Option<RunHead>, Fault> {
-        let run = self.first(text, (ns, key), |row| Ok(row.get::<_, Vec<u8>>(0)?))?;
-        let Some(run) = run else { return Ok(None) };
-        Ok(self.first(sql::RUN_READ, (ns, run), head)?.map(|(head, _)| head))
+        let Some(run) = self.run_of(ns, text, key)? else { return Ok(None) };
+        self.find_by_id(ns, &run)
+    }
+
+    /// The answer to a start by the run that was started so before: it is there, or was removed.
+    fn known(&self, ns: i64, run: &RunId, new: &NewRun) -> Result<Option<Submitted>, Fault> {
+        match self.find_by_id(ns, run)? {
+            Some(found) => Ok(Some(answer(found, new))),
+            None => self.pruned(ns, run),
+        }
     }
 
     /// False when there is a run of this id; nothing is written then.
@@ -151,7 +166,9 @@ impl Unit<'_> {
         // A leased run is not touched: its release compares `consumed` with `requests`.
         let number =
             self.first(sql::REQUEST_COUNT, (ns, blob(run), now), |row| Ok(row.get::<_, i64>(0)?))?;
-        let Some(number) = number else { return Ok(Submitted::NoSuchRun) };
+        let Some(number) = number else {
+            return Ok(self.pruned(ns, run)?.unwrap_or(Submitted::NoSuchRun));
+        };
         self.run(sql::REQUEST_ADD, (ns, blob(run), number, now, body.as_str()))?;
         self.stir();
         Ok(Submitted::Requested(unsigned(number)))

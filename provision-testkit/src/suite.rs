@@ -109,6 +109,17 @@ macro_rules! store_suite {
                 parked_and_ended_runs_are_not_woken, an_append_starts_runs_once,
                 a_stale_append_starts_nothing,
             }
+            retention {
+                only_runs_that_are_over_and_rest_are_removed,
+                nothing_that_may_exist_is_forgotten, what_a_worker_saw_too_late_keeps_its_run,
+                everything_of_a_run_goes_with_it, the_key_of_a_removed_run_stays_known,
+                orders_to_a_removed_run_learn_what_it_was, a_dead_letter_stays_until_somebody_says_so,
+                steps_are_bounded_and_go_on_where_they_stopped, a_long_journal_ends_a_step,
+                a_parent_goes_before_its_children_and_not_without_them,
+                a_dry_run_changes_nothing, a_removed_run_is_removed_once,
+                a_forgotten_key_starts_anew, the_last_end_of_a_prefix_is_told,
+                retention_stays_inside_its_namespace,
+            }
             sealing {
                 an_append_seals_with_its_frame, a_sealed_value_is_not_replaced_by_an_append,
             }
@@ -157,6 +168,7 @@ macro_rules! store_suite {
                 concurrent_requests_are_numbered_without_gaps, one_of_many_gets_the_name,
                 dying_writers_leave_every_journal_whole,
                 requests_racing_with_releases_are_found,
+                starts_racing_with_a_removal_make_no_second_run,
             }
         }
     };

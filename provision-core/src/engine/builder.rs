@@ -13,6 +13,7 @@ use crate::{
     probe::{NoProbe, Probe},
     queue::Queue,
     resolver::{EnvResolver, SecretResolver},
+    retention::{Retention, RetentionStore},
     retry::Overrides,
     saga::{Plan, Saga},
     schedule::Schedule,
@@ -25,11 +26,12 @@ use crate::{
 /// A store that is everything in one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a backend",
-    label = "expected a type that implements `StateStore`, `Queue`, `Limiter` and `SecretStore`",
+    label = "expected a type that implements `StateStore`, `Queue`, `Limiter`, `SecretStore` and \
+             `RetentionStore`",
     note = "implement the missing one, or pass parts with `.queue(..)`, `.limiter(..)`"
 )]
-pub trait Backend: StateStore + Queue + Limiter + SecretStore {}
-impl<T: StateStore + Queue + Limiter + SecretStore> Backend for T {}
+pub trait Backend: StateStore + Queue + Limiter + SecretStore + RetentionStore {}
+impl<T: StateStore + Queue + Limiter + SecretStore + RetentionStore> Backend for T {}
 
 /// Collects what an engine is made of.
 #[must_use = "`.build().await` makes the engine"]
@@ -52,7 +54,9 @@ impl EngineBuilder {
             store: Arc::<_>::clone(&backend) as Arc<dyn StateStore>,
             queue: Arc::<_>::clone(&backend) as Arc<dyn Queue>,
             limiter: Arc::<_>::clone(&backend) as Arc<dyn Limiter>,
-            secrets: backend as Arc<dyn SecretStore>,
+            secrets: Arc::<_>::clone(&backend) as Arc<dyn SecretStore>,
+            retention_store: backend as Arc<dyn RetentionStore>,
+            retention: None,
             resolver: Arc::new(EnvResolver::default()),
             vault: None,
             clock: Arc::new(SystemClock),
@@ -228,6 +232,30 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets the workers of this engine remove runs that are over, once they have been kept for long
+    /// enough. Default: nothing is ever removed. [`crate::retention`] says what may go, and what stays.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{Engine, MemoryStore, WorkerConfig, retention::Retention};
+    ///
+    /// const DAY: Duration = Duration::from_secs(24 * 3_600);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let quarter = Retention::keeping(90 * DAY);
+    /// let engine = Engine::builder(MemoryStore::new()).retention(quarter).build().await?;
+    /// let worker = engine.spawn_worker(WorkerConfig::default());
+    /// # worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.inner.retention = Some(retention);
+        self
+    }
+
     /// Replaces retry policies of the registered sagas; [`Engine::set_retry_overrides`] replaces them
     /// again while workers run.
     pub fn retry_overrides(mut self, overrides: Overrides) -> Self {
@@ -258,12 +286,13 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// `fingerprint`: a saga of the same name and version is stored or registered with another
-    /// shape (kind `Conflict`); a policy of the overrides is outside its range (kind `Invalid`); or
-    /// the store cannot be read.
+    /// shape (kind `Conflict`); a policy of the overrides, or the retention, is outside its range
+    /// (kind `Invalid`); or the store cannot be read.
     pub async fn build(mut self) -> Result<Engine, Error> {
         if let Some(overrides) = self.overrides {
             self.inner.overrides.set(overrides)?;
         }
+        self.inner.retention.as_ref().map_or(Ok(()), Retention::check)?;
         let mut plans = Plans::default();
         for plan in self.plans {
             let known = plans.named(&plan.saga.name, plan.saga.version);

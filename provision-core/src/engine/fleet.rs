@@ -64,7 +64,8 @@ impl FleetReport {
 
 impl Engine {
     /// Starts a run for every item and waits for all of them. A run of the same fleet and item
-    /// that was rolled back is driven again; one that succeeded is left as it is.
+    /// that was rolled back is driven again; one that succeeded, or that was removed since, is left as
+    /// it is.
     ///
     /// Needs a worker. Safe to cancel: the runs go on, and the next call finds them.
     ///
@@ -158,6 +159,9 @@ impl Engine {
         item: String,
         handle: RunHandle<O>,
     ) -> Result<(String, RunStatus), Error> {
+        if let Some(tombstone) = handle.pruned() {
+            return Ok((item, tombstone.status));
+        }
         if !handle.is_new() {
             let status = self.run(handle.id()).await?.status;
             if matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping) {

@@ -10,6 +10,7 @@ mod orders;
 mod outcome;
 mod plan;
 mod removal;
+mod retention;
 mod reveal;
 mod schedules;
 mod second_look;
@@ -54,6 +55,7 @@ use crate::{
     probe::Probe,
     queue::{Queue, QueueStats},
     resolver::SecretResolver,
+    retention::{Retention, RetentionStore},
     retry::{LiveOverrides, Overrides},
     secret::SecretStore,
     store::{RunFilter, RunHead, RunPage, RunRecord, StateStore},
@@ -72,6 +74,9 @@ pub(crate) struct Inner {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) secrets: Arc<dyn SecretStore>,
+    pub(crate) retention_store: Arc<dyn RetentionStore>,
+    /// What workers remove, if they do.
+    pub(crate) retention: Option<Retention>,
     pub(crate) resolver: Arc<dyn SecretResolver>,
     pub(crate) vault: Option<Vault>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -176,7 +181,8 @@ impl Engine {
     /// Reads a run's row.
     ///
     /// # Errors
-    /// There is no such run, or the store cannot be read.
+    /// There is no such run, it was removed by the retention (code `pruned`: [`Engine::tombstone`]
+    /// says what it was), or the store cannot be read.
     pub async fn run(&self, run: &RunId) -> Result<RunHead, Error> {
         self.load(run).await.map(|record| record.head)
     }
@@ -296,7 +302,10 @@ impl Engine {
 
     pub(crate) async fn load(&self, run: &RunId) -> Result<RunRecord, Error> {
         let mut records = self.inner.store.load(&[*run]).await?;
-        records.pop().flatten().ok_or_else(|| no_such_run(run))
+        match records.pop().flatten() {
+            Some(record) => Ok(record),
+            None => Err(self.absent(run).await),
+        }
     }
 }
 

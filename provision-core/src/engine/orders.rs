@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Engine, no_such_run};
+use super::{Engine, retention::pruned};
 use crate::{
     error::{Error, ErrorKind},
     id::{Data, ExternalId, Payload, RunId},
@@ -443,7 +443,8 @@ impl Engine {
                     .with_context(format!("run {} holds its business key now", holder.id))
                     .with_hint("tear that run down first, or leave this one as it is"))
             }
-            _ => Err(no_such_run(run)),
+            Some(Submitted::Pruned(tombstone)) => Err(pruned(&tombstone)),
+            _ => Err(self.absent(run).await),
         }
     }
 

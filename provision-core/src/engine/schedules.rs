@@ -7,6 +7,7 @@ use crate::{
     error::{Error, ErrorKind},
     id::{RunId, Timestamp},
     panics,
+    retention::TombstoneQuery,
     schedule::{Firing, Schedule},
     store::RunFilter,
 };
@@ -81,8 +82,13 @@ impl Engine {
         let filter =
             RunFilter { key_prefix: Some(prefix.clone()), limit: 1, ..RunFilter::default() };
         let newest = self.runs(&filter).await?.runs.pop().and_then(|head| head.key);
-        let at = newest.and_then(|key| key.strip_prefix(&prefix)?.parse().ok());
-        Ok(at.map(Timestamp::from_millis))
+        // Retention may have removed it. One that fired later and ended earlier is asked for again,
+        // and its start key is known.
+        let removed = TombstoneQuery::KeyPrefix(prefix.clone());
+        let removed = self.inner.retention_store.tombstones(&removed).await?.pop();
+        let at = |key: Option<String>| key?.strip_prefix(&prefix)?.parse().ok();
+        let newest = at(newest).max(at(removed.and_then(|tombstone| tombstone.key)));
+        Ok(newest.map(Timestamp::from_millis))
     }
 
     /// Fires each schedule by itself: one that cannot start its run holds back no other. Answers

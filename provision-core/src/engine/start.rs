@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use super::{Engine, Outcome, input_hash};
+use super::{Engine, Outcome, input_hash, retention};
 use crate::{
     changes::Watcher,
     clock,
     error::{Error, ErrorKind},
     id::{Data, Payload, RunId, Timestamp},
     limit::{Admission, Ask, Profile, Turn},
+    retention::{Tombstone, TombstoneQuery},
     run::{RunStatus, RunSummary},
     saga::{Plan, Saga, SagaId},
     store::{Guard, GuardUntil, Incarnation, NewRun, RunFilter, RunHead, Submission, Submitted},
@@ -111,7 +112,7 @@ impl Engine {
     /// The handle of a run whose id is known.
     #[must_use]
     pub fn handle<O>(&self, run: RunId) -> RunHandle<O> {
-        RunHandle { engine: self.clone(), id: run, fresh: None, output: PhantomData }
+        RunHandle { engine: self.clone(), id: run, fresh: None, pruned: None, output: PhantomData }
     }
 }
 
@@ -220,7 +221,7 @@ impl<O> StartRun<O> {
             // S2: what was started once is answered with its run, whatever holds now.
             let known =
                 engine.started_with(self.key.as_deref(), &plan.saga.name, &input_hash).await?;
-            return known.map(|id| self.engine.handle(id)).ok_or(refusal);
+            return known.map(|found| handle_of(&self.engine, found)).ok_or(refusal);
         }
         let mut context = self.context;
         if let Some(version) = &engine.app_version {
@@ -267,30 +268,47 @@ async fn send<O>(on: &Engine, head: RunHead, immediate: bool) -> Result<RunHandl
     let kept = immediate.then(|| engine.locals.keep(&head.queue)).flatten();
     let lease_to = kept.as_ref().map(|kept| (kept.local.worker, kept.local.ttl));
     let watcher = Arc::new(engine.changes.watch(id));
+    let start = (head.saga.name.clone(), head.input_hash.clone());
     let new = Submission::Run(Box::new(NewRun { head, lease_to }));
-    let submitted = engine.store.submit(&[new]).await?.pop();
-    let handle = |id, fresh: Option<Arc<Watcher>>| RunHandle {
-        engine: on.clone(),
-        id,
-        fresh,
-        output: PhantomData,
-    };
-    match submitted {
+    match engine.store.submit(&[new]).await?.pop() {
         Some(Submitted::Created(leased)) => {
             match (kept, leased) {
                 (Some(kept), Some(leased)) => kept.hand(*leased),
                 _ => engine.offer(id).await,
             }
-            Ok(handle(id, Some(watcher)))
+            Ok(RunHandle { fresh: Some(watcher), ..on.handle(id) })
         }
-        Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(handle(head.id, None)),
-        Some(Submitted::KeyTaken(head)) => {
-            Err(Error::new(ErrorKind::Conflict, "key_taken", "start a run")
-                .with_context(format!("run {} has this key with another start", head.id))
-                .with_hint("use another key, or the saga and the input of that run"))
+        Some(Submitted::Known(head) | Submitted::Guarded(head)) => Ok(on.handle(head.id)),
+        Some(Submitted::Pruned(tombstone)) if tombstone.is_of(&start.0, &start.1) => {
+            Ok(handle_of(on, Started::Once(tombstone)))
         }
+        Some(Submitted::Pruned(tombstone)) => Err(key_taken(tombstone.run)),
+        Some(Submitted::KeyTaken(head)) => Err(key_taken(head.id)),
         Some(Submitted::Requested(_) | Submitted::NoSuchRun) | None => {
             Err(Error::new(ErrorKind::Internal, "store_answer", "start a run"))
+        }
+    }
+}
+
+fn key_taken(run: RunId) -> Error {
+    Error::new(ErrorKind::Conflict, "key_taken", "start a run")
+        .with_context(format!("run {run} has this key with another start"))
+        .with_hint("use another key, or the saga and the input of that run")
+}
+
+/// What is known of an earlier start.
+enum Started {
+    /// The run is there.
+    Run(RunId),
+    /// It was removed.
+    Once(Box<Tombstone>),
+}
+
+fn handle_of<O>(engine: &Engine, found: Started) -> RunHandle<O> {
+    match found {
+        Started::Run(run) => engine.handle(run),
+        Started::Once(tombstone) => {
+            RunHandle { pruned: Some(Arc::from(tombstone.clone())), ..engine.handle(tombstone.run) }
         }
     }
 }
@@ -323,12 +341,18 @@ impl super::Inner {
         key: Option<&str>,
         saga: &str,
         hash: &str,
-    ) -> Result<Option<RunId>, Error> {
+    ) -> Result<Option<Started>, Error> {
         let Some(key) = key else { return Ok(None) };
         let filter = RunFilter { key: Some(key.to_owned()), ..RunFilter::default() };
         let found = self.store.list(&filter).await?.runs;
         let same = |head: &RunHead| head.saga.name == saga && head.input_hash == hash;
-        Ok(found.into_iter().find(same).map(|head| head.id))
+        if let Some(head) = found.into_iter().find(same) {
+            return Ok(Some(Started::Run(head.id)));
+        }
+        let query = TombstoneQuery::Key(key.to_owned());
+        let mut found = self.retention_store.tombstones(&query).await?.into_iter();
+        let once = found.find(|tombstone| tombstone.is_of(saga, hash));
+        Ok(once.map(|tombstone| Started::Once(Box::new(tombstone))))
     }
 
     /// Tells claimants about a run that is due; polling would find it as well.
@@ -356,6 +380,8 @@ pub struct RunHandle<O> {
     id: RunId,
     /// Of a run that this handle's start has created: it was watched from before that.
     fresh: Option<Arc<Watcher>>,
+    /// Of a run that was removed before this handle's start came again.
+    pruned: Option<Arc<Tombstone>>,
     output: PhantomData<fn() -> O>,
 }
 
@@ -375,13 +401,23 @@ impl<O: Data> RunHandle<O> {
         self.fresh.is_some()
     }
 
+    /// What is known of the run, when it was over and removed before this start came again: it is not
+    /// started anew, and nothing else of it can be read.
+    #[must_use]
+    pub fn pruned(&self) -> Option<&Tombstone> {
+        self.pruned.as_deref()
+    }
+
     /// Waits until the run is over or parked, and says how.
     ///
     /// Safe to cancel; the run goes on without it.
     ///
     /// # Errors
-    /// The run is unknown, its journal cannot be read, or the store cannot be reached.
+    /// The run is unknown or was removed (code `pruned`), its journal cannot be read, or the store cannot be reached.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
+        if let Some(tombstone) = self.pruned() {
+            return Err(retention::pruned(tombstone));
+        }
         let watcher = self.engine.inner.changes.watch(self.id);
         let stops = watcher.wakes.count();
         // Who started it knows that it moves until this process says otherwise.

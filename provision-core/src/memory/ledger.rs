@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     id::{RunId, Timestamp},
-    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, ResourceState, Sighting},
 };
 
 use super::tables::Tables;
@@ -73,6 +73,30 @@ impl Ledger {
             self.names.entry(name).or_default().insert(key.clone());
         }
         self.rows.insert(key, row);
+    }
+
+    /// The rows of a run.
+    fn of(&self, run: RunId) -> impl Iterator<Item = &LedgerRow> {
+        let rows = self.rows.range((run, String::new(), 0, 0)..).map(|(_, row)| row);
+        rows.take_while(move |row| row.run == run)
+    }
+
+    /// Whether anything that a run made, or may have made, is not known to be gone and done with.
+    pub(super) fn holds(&self, run: RunId) -> bool {
+        let settled = |seen: &Sighting| {
+            let same = |row: &LedgerRow| {
+                row.path == seen.path && row.external_id.as_ref() == Some(&seen.external_id)
+            };
+            self.of(run).any(same)
+        };
+        self.of(run).any(|row| row.state != ResourceState::Gone || row.watch_at.is_some())
+            || self.sightings.iter().any(|seen| seen.run == run && !settled(seen))
+    }
+
+    /// Removes what a run has here: rows that claim no name and are not watched.
+    pub(super) fn remove(&mut self, run: RunId) {
+        self.rows.retain(|(of, ..), _| *of != run);
+        self.sightings.retain(|seen| seen.run != run);
     }
 
     fn query(&self, query: &LedgerQuery) -> Vec<LedgerRow> {

@@ -9,6 +9,7 @@ mod lease;
 mod ledger;
 mod list;
 mod queue;
+mod retention;
 mod tables;
 mod write;
 

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     bucket::Bucket,
     id::{RunId, Timestamp},
+    retention::Tombstone,
     secret::{Sealed, SecretKey},
     store::{Fence, Frame, Guard, Incarnation, Leased, Release, Request, RunHead, RunRecord},
 };
@@ -22,6 +23,8 @@ use super::{
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, Row>,
     pub(super) keys: HashMap<String, RunId>,
+    /// Of runs that were removed; their start keys stay among `keys`.
+    pub(super) tombstones: BTreeMap<RunId, Tombstone>,
     pub(super) guards: HashMap<String, RunId>,
     pub(super) due: DueIndex,
     /// Ordered, so that the same calls give the same answers in every process.

@@ -33,6 +33,9 @@ impl Tables {
             let same = found.input_hash == head.input_hash && found.saga.name == head.saga.name;
             return if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) };
         }
+        if let Some(pruned) = self.pruned(known) {
+            return pruned;
+        }
         let holder = head.guard.as_ref().and_then(|guard| self.guards.get(&guard.key));
         if let Some(row) = holder.and_then(|holder| self.runs.get(holder)) {
             return Submitted::Guarded(Box::new(row.head.clone()));
@@ -91,7 +94,9 @@ impl Tables {
     }
 
     fn submit_request(&mut self, run: RunId, body: &Payload, now: Timestamp) -> Submitted {
-        let Some(row) = self.runs.get_mut(&run) else { return Submitted::NoSuchRun };
+        let Some(row) = self.runs.get_mut(&run) else {
+            return self.pruned(&run).unwrap_or(Submitted::NoSuchRun);
+        };
         let number = row.head.requests.saturating_add(1);
         row.head.requests = number;
         row.head.updated_at = now;

@@ -179,6 +179,10 @@ impl Life {
             helpers.spawn(tend::fire(self.engine.clone()));
         }
         helpers.spawn(tend::maintain(self.engine.clone(), self.config.maintain_every));
+        if let Some(retention) = self.engine.inner.retention.clone() {
+            let first = self.config.maintain_every;
+            helpers.spawn(tend::retire(self.engine.clone(), retention, first));
+        }
         let mut dead = Vec::new();
         while !self.shared.is_stopping() {
             if std::mem::take(&mut self.ask) {

@@ -11,6 +11,7 @@ use crate::{
     drive::Shared,
     engine::{Engine, Fired},
     metric, panics,
+    retention::Retention,
     store::LeaseRequest,
 };
 
@@ -78,6 +79,19 @@ async fn fire_due(engine: &Engine, fired: &mut Option<Fired>) -> Duration {
 
 /// How often schedules are looked at, at the latest.
 const FIRE_EVERY: Duration = Duration::from_secs(30);
+
+/// Removes runs that are over and were kept for long enough. A worker that lives for less than one
+/// round of maintenance removes nothing.
+pub(super) async fn retire(engine: Engine, retention: Retention, first: Duration) {
+    clock::sleep(first).await;
+    loop {
+        let pruning = panics::caught("remove runs", "", engine.prune(&retention, false));
+        if let Some(Err(error)) = pruning.await {
+            tracing::warn!(%error, "runs that are over could not be removed");
+        }
+        clock::sleep(retention.every()).await;
+    }
+}
 
 /// S15: any worker's maintenance looks after the watch.
 pub(super) async fn maintain(engine: Engine, every: Duration) {

@@ -14,6 +14,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
+    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
     secret::{Sealed, SecretKey, SecretStore},
     store::{
         Acquire, Append, Appended, Incarnation, LeaseGrant, LeaseRequest, Leased, RunFilter,
@@ -254,5 +255,20 @@ impl SecretStore for Counting {
 
     async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
         self.go("erase", self.store.erase(key)).await
+    }
+}
+
+#[async_trait]
+impl RetentionStore for Counting {
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.go("prune", self.store.prune(prune)).await
+    }
+
+    async fn tombstones(&self, query: &TombstoneQuery) -> Result<Vec<Tombstone>, StoreError> {
+        self.go("tombstones", self.store.tombstones(query)).await
+    }
+
+    async fn forget(&self, ended_before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.go("forget", self.store.forget(ended_before, limit)).await
     }
 }

@@ -19,6 +19,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
+    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
     saga::OnFailure,
     secret::{Sealed, SecretKey, SecretStore},
     store::{
@@ -353,6 +354,21 @@ impl SecretStore for Frail {
     }
     async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
         self.store.erase(key).await
+    }
+}
+
+#[async_trait]
+impl RetentionStore for Frail {
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.store.prune(prune).await
+    }
+
+    async fn tombstones(&self, query: &TombstoneQuery) -> Result<Vec<Tombstone>, StoreError> {
+        self.store.tombstones(query).await
+    }
+
+    async fn forget(&self, ended_before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.store.forget(ended_before, limit).await
     }
 }
 

@@ -30,6 +30,7 @@ mod parallel;
 mod parked;
 mod pausing;
 mod progress;
+mod retention;
 mod sealed;
 mod sharing;
 mod sightings;

@@ -1,8 +1,13 @@
 //! A role that runs sagas and can change neither the schema nor the journal.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use provision_core::store::StateStore as _;
+use provision_core::{
+    Timestamp,
+    retention::{Prune, RetentionStore as _},
+    run::RunStatus,
+    store::{Release, StateStore as _},
+};
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::conformance::{
     Handle, acquire_any, append_of, ledger_row, new_worker, run_head,
@@ -44,7 +49,33 @@ async fn made(schema: &Schema, owner: &mut PgConnection, role: &str) -> String {
     format!("postgres://{role}:s3cret@{at}")
 }
 
-// covers: R5-07
+/// Removes a run that is over by the one call that may, and neither one that is not nor one that has
+/// something left.
+async fn removes(store: &PostgresStore) {
+    let handle = Handle::of(Arc::new(store.clone()));
+    let lease = acquire_any(new_worker(), Duration::from_secs(60));
+    let mut runs = Vec::new();
+    for (alive, status) in
+        [(false, RunStatus::Succeeded), (true, RunStatus::Succeeded), (false, RunStatus::Parked)]
+    {
+        runs.push(handle.started(run_head()).await);
+        let leased = handle.lease(&lease).await.leased.remove(0);
+        let release = Release { due: Timestamp::NEVER, polls: BTreeMap::new(), seen: 0 };
+        let mut end = append_of(&leased, 1);
+        (end.status, end.release) = (status, Some(release));
+        end.ledger.extend(alive.then(|| ledger_row(end.run, "vm", "web-2")));
+        handle.applied(end).await;
+    }
+    let later = store.now().await.unwrap().plus(Duration::from_secs(60));
+    let pruned = store.prune(&Prune::before(later)).await.unwrap();
+    assert_eq!(pruned.runs, runs[..1]);
+    for run in &runs[1..] {
+        assert_eq!(handle.record(*run).await.frames.len(), 1);
+    }
+    assert_eq!(store.forget(later, 10).await.unwrap(), 1);
+}
+
+// covers: R5-07, X12
 #[tokio::test]
 async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
     let Some(schema) = Schema::new() else { return };
@@ -55,12 +86,16 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
     let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
     let store = config.with_unsafe_settings(true).with_connections_max(2).open().await.unwrap();
     works(store.in_namespace("another").await.unwrap()).await;
+    removes(&store).await;
     works(store).await;
     let mut conn = PgConnection::connect(&url).await.unwrap();
     let frames = format!("{}.frames", schema.name);
     for forbidden in [
         format!("UPDATE {}.runs SET input = '{{}}'", schema.name),
         format!("DELETE FROM {}.heads", schema.name),
+        format!("DELETE FROM {}.runs", schema.name),
+        format!("DELETE FROM {}.ledger", schema.name),
+        format!("UPDATE {}.runs SET ended_at = 1", schema.name),
         format!("DELETE FROM {}.sightings", schema.name),
         format!("UPDATE {frames} SET body = '[]'"),
         format!("DELETE FROM {frames}"),
@@ -74,6 +109,36 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
         assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
     }
     conn.close().await.unwrap();
+    run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+// covers: X12
+#[tokio::test]
+async fn who_was_not_granted_the_call_removes_nothing() {
+    let Some(schema) = Schema::new() else { return };
+    drop(schema.open().await);
+    let mut owner = schema.connect().await;
+    let role = format!("looks_{}", schema.name);
+    let url = made(&schema, &mut owner, &role).await;
+    let calls = [
+        "prune(integer, uuid, bigint, boolean, integer, integer, bigint, boolean)",
+        "forget(integer, bigint, bigint)",
+    ];
+    for call in calls {
+        let revoke = format!("REVOKE EXECUTE ON FUNCTION {}.{call} FROM {role}", schema.name);
+        run(&mut owner, revoke).await.unwrap();
+    }
+    let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
+    let store = config.with_unsafe_settings(true).with_notify(false).open().await.unwrap();
+    let now = store.now().await.unwrap();
+    let refused = [
+        store.prune(&Prune::before(now)).await.unwrap_err(),
+        store.forget(now, 10).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.code(), "postgres_no_permission");
+    }
+    drop(store);
     run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }
 

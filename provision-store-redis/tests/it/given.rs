@@ -52,7 +52,7 @@ pub(crate) async fn pass(client: &redis::Client, namespace: &str, by: Duration) 
 }
 
 /// The kinds of keys of a namespace; that there are no others is tested.
-pub(crate) const KINDS: [&str; 27] = [
+pub(crate) const KINDS: [&str; 29] = [
     "meta",
     "rows",
     "frames",
@@ -79,6 +79,8 @@ pub(crate) const KINDS: [&str; 27] = [
     "dead",
     "turns",
     "sights",
+    "tombstones",
+    "tombstone-ends",
     "buckets",
 ];
 

@@ -21,4 +21,5 @@ mod host;
 mod kill;
 mod opening;
 mod processes;
+mod retention;
 mod views;

@@ -4,7 +4,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use provision_core::{
     id::{Payload, RunId, Timestamp},
-    store::{Appended, Guard, GuardUntil, LeaseRequest, NewRun, Submission, Submitted},
+    retention::Prune,
+    run::RunStatus,
+    store::{
+        Append, Appended, Guard, GuardUntil, LeaseRequest, NewRun, RunFilter, RunHead, Submission,
+        Submitted,
+    },
 };
 use tokio::task::JoinSet;
 
@@ -233,5 +238,44 @@ pub async fn requests_racing_with_releases_are_found(f: Fixture) {
         done.consumed = 1;
         done.release = Some(until(Timestamp::NEVER));
         f.main.applied(done).await;
+    }
+}
+
+/// Starts of a key whose run is removed at the same moment find the run, or what is left of it.
+// covers: S1, S2
+pub async fn starts_racing_with_a_removal_make_no_second_run(f: Fixture) {
+    for round in 0..5 {
+        let keyed = || RunHead { key: Some(format!("order:{round}")), ..run_head() };
+        let worker = new_worker();
+        let leased = f.leased(worker, keyed()).await;
+        let run = leased.record.head.id;
+        let release = Some(until(Timestamp::NEVER));
+        let status = RunStatus::Succeeded;
+        f.main.applied(Append { status, release, ..append_of(&leased, 1) }).await;
+        let prune = Prune::before(f.later(f.ttl).await);
+        let mut tasks = JoinSet::new();
+        for n in 0..100 {
+            let (handle, head) = (handle(&f, n), keyed());
+            let prune = (n % 20 == 10).then(|| prune.clone());
+            tasks.spawn(async move {
+                if let Some(prune) = prune {
+                    let pruned = handle.retention.prune(&prune).await.expect("prune answers");
+                    return pruned.runs.len();
+                }
+                match handle.start(head).await {
+                    Submitted::Known(known) => assert_eq!(known.id, run),
+                    Submitted::Pruned(left) => assert_eq!(left.run, run),
+                    other => panic!("expected the one run, found {other:?}"),
+                }
+                0
+            });
+        }
+        // One that met a start on its way may have passed the run over.
+        let mut removed: usize = tasks.join_all().await.into_iter().sum();
+        let last = f.main.retention.prune(&prune).await.expect("prune answers");
+        removed += last.runs.len();
+        assert_eq!(removed, 1, "it is removed once");
+        assert!(matches!(f.main.start(keyed()).await, Submitted::Pruned(left) if left.run == run));
+        assert!(f.main.state.list(&RunFilter::default()).await.expect("list").runs.is_empty());
     }
 }

@@ -7,6 +7,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow},
     limit::Limiter,
     queue::Queue,
+    retention::RetentionStore,
     secret::SecretStore,
     store::{
         Append, Appended, Incarnation, LeaseGrant, LeaseRequest, Leased, NewRun, RunHead,
@@ -19,7 +20,7 @@ use super::given::{acquire_any, held_for};
 /// Lets the store's clock pass.
 pub type Advance = Arc<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// The four seams of one store handle; they may be four different stores.
+/// The five seams of one store handle; they may be different stores.
 #[derive(Debug, Clone)]
 pub struct Handle {
     /// Runs, leases and the ledger.
@@ -30,6 +31,8 @@ pub struct Handle {
     pub limiter: Arc<dyn Limiter>,
     /// Sealed values.
     pub secrets: Arc<dyn SecretStore>,
+    /// What removes runs that are over.
+    pub retention: Arc<dyn RetentionStore>,
 }
 
 /// A fresh, empty store, seen through several handles.
@@ -125,14 +128,17 @@ impl Fixture {
 }
 
 impl Handle {
-    /// All four seams from one store.
+    /// All five seams from one store.
     #[must_use]
-    pub fn of<S: StateStore + Queue + Limiter + SecretStore>(store: Arc<S>) -> Self {
+    pub fn of<S: StateStore + Queue + Limiter + SecretStore + RetentionStore>(
+        store: Arc<S>,
+    ) -> Self {
         Self {
             state: Arc::<S>::clone(&store),
             queue: Arc::<S>::clone(&store),
             limiter: Arc::<S>::clone(&store),
-            secrets: store,
+            secrets: Arc::<S>::clone(&store),
+            retention: store,
         }
     }
 

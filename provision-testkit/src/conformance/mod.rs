@@ -26,6 +26,7 @@ pub mod namespaces;
 pub mod proposing;
 pub mod release;
 pub mod requests;
+pub mod retention;
 pub mod sealed_values;
 pub mod sealing;
 pub mod shared_limits;

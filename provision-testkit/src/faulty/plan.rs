@@ -53,6 +53,12 @@ pub enum Op {
     Keys,
     /// `SecretStore::erase`.
     Erase,
+    /// `RetentionStore::prune`.
+    Prune,
+    /// `RetentionStore::tombstones`.
+    Tombstones,
+    /// `RetentionStore::forget`.
+    Forget,
 }
 
 /// How a call of a store fails.

@@ -8,6 +8,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
+    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
     secret::{Sealed, SecretKey, SecretStore},
     store::{
         Append, Appended, Incarnation, LeaseGrant, LeaseRequest, RunFilter, RunPage, RunRecord,
@@ -116,5 +117,20 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
 
     async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
         self.faults.through(Op::Erase, self.inner.erase(key)).await
+    }
+}
+
+#[async_trait]
+impl<S: RetentionStore> RetentionStore for Faulty<S> {
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.faults.through(Op::Prune, self.inner.prune(prune)).await
+    }
+
+    async fn tombstones(&self, query: &TombstoneQuery) -> Result<Vec<Tombstone>, StoreError> {
+        self.faults.through(Op::Tombstones, self.inner.tombstones(query)).await
+    }
+
+    async fn forget(&self, ended_before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.faults.through(Op::Forget, self.inner.forget(ended_before, limit)).await
     }
 }

@@ -12,6 +12,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
+    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
     secret::{Sealed, SecretKey, SecretStore},
     store::{
         Append, Appended, Incarnation, LeaseGrant, LeaseRequest, RunFilter, RunPage, RunRecord,
@@ -246,5 +247,20 @@ impl SecretStore for SimStore {
 
     async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
         self.over("erase", self.memory.erase(key)).await
+    }
+}
+
+#[async_trait]
+impl RetentionStore for SimStore {
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.over("prune", self.memory.prune(prune)).await
+    }
+
+    async fn tombstones(&self, query: &TombstoneQuery) -> Result<Vec<Tombstone>, StoreError> {
+        self.over("tombstones", self.memory.tombstones(query)).await
+    }
+
+    async fn forget(&self, ended_before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.over("forget", self.memory.forget(ended_before, limit)).await
     }
 }

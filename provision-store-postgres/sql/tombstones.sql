@@ -1,0 +1,4 @@
+SELECT run, key, pruned_saga, pruned_version, input_hash, pruned_status, created_at, ended_at,
+    pruned_at
+FROM provision.runs
+WHERE ns = $1 AND run = ANY ($2::uuid[]) AND ended_at IS NOT NULL

@@ -1,0 +1,1 @@
+SELECT provision.forget($1, $2, $3)

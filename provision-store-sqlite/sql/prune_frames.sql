@@ -1,0 +1,1 @@
+DELETE FROM provision_frames WHERE ns = ?1 AND run = ?2

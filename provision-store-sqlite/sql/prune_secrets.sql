@@ -1,0 +1,1 @@
+DELETE FROM provision_secrets WHERE ns = ?1 AND scope = ?2
