@@ -207,7 +207,7 @@ pub async fn the_key_of_a_removed_run_stays_known(f: Fixture) {
     assert_eq!((left.status, left.ended_at), (RunStatus::Succeeded, last.updated_at));
     assert!(left.pruned_at >= left.ended_at);
     let known = f.again.retention.tombstones(&TombstoneQuery::Key("order:1".to_owned())).await;
-    assert_eq!(known.unwrap(), [left.clone()]);
+    assert_eq!(known.unwrap(), std::slice::from_ref(&left));
     let start = |input_hash: &str| RunHead {
         key: Some("order:1".to_owned()),
         input_hash: input_hash.to_owned(),
@@ -400,17 +400,12 @@ pub async fn the_last_end_of_a_prefix_is_told(f: Fixture) {
         f.advance(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(removed(&f).await.len(), 4);
-    let last = |prefix: &str| {
+    for (prefix, last) in [("tick:", Some("tick:2")), ("tock:", Some("tock:3")), ("tack", None)] {
         let query = TombstoneQuery::KeyPrefix(prefix.to_owned());
-        let retention = f.main.retention.clone();
-        async move {
-            let found = retention.tombstones(&query).await.expect("tombstones are read");
-            found.into_iter().map(|left| left.key.unwrap_or_default()).collect::<Vec<_>>()
-        }
-    };
-    assert_eq!(last("tick:").await, ["tick:2"]);
-    assert_eq!(last("tock:").await, ["tock:3"]);
-    assert!(last("tack").await.is_empty());
+        let found = f.main.retention.tombstones(&query).await.expect("tombstones are read");
+        assert_eq!(found.iter().map(|left| left.key.as_deref()).next_back().flatten(), last);
+        assert!(found.len() <= 1, "found {found:?}");
+    }
 }
 
 /// Another namespace removes nothing here, knows nothing of it, and has the key to itself.
