@@ -234,14 +234,30 @@ impl Bucket {
         self.slots.values().map(|slots| u64::from(slots.taken)).sum()
     }
 
+    /// Who holds slots and was not heard of for so long: for a limiter that is not told who lives.
+    pub fn silent(
+        &self,
+        now: Timestamp,
+        silence: Duration,
+    ) -> impl Iterator<Item = Incarnation> + '_ {
+        let is_silent = move |heard: Timestamp| now.since(heard) >= silence;
+        self.slots.iter().filter(move |(_, slots)| is_silent(slots.heard)).map(|(who, _)| *who)
+    }
+
     /// Who holds slots, in no order.
     pub fn holders(&self) -> impl Iterator<Item = Incarnation> + '_ {
         self.slots.keys().copied()
     }
 
     fn hear(&mut self, worker: Incarnation, now: Timestamp) {
+        self.heard(worker, now, HEARD_STEP);
+    }
+
+    /// Notes that a worker that holds slots was heard of, where that was so long ago: for a limiter
+    /// that is not told who lives, and asks [`Self::silent`].
+    pub fn heard(&mut self, worker: Incarnation, now: Timestamp, step: Duration) {
         if let Some(slots) = self.slots.get_mut(&worker)
-            && now.since(slots.heard) >= HEARD_STEP
+            && now.since(slots.heard) >= step
         {
             slots.heard = now;
         }

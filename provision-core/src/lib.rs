@@ -69,6 +69,7 @@
 pub mod api_key;
 pub mod breaker;
 pub mod bucket;
+pub mod caps;
 mod changes;
 mod classify;
 pub mod clock;
@@ -89,6 +90,7 @@ mod local;
 pub mod mark;
 pub mod memory;
 pub mod metric;
+mod offers;
 mod panics;
 pub mod probe;
 mod protocol;

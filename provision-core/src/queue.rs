@@ -3,6 +3,11 @@
 //! A queue is a hint: it may lose or repeat an entry without harm, because the lease decides
 //! ([`crate::store::StateStore::lease`]) and the store's own scan finds what was lost. Where the
 //! queue is the state store itself, offering and acking are done by its own writes.
+//!
+//! A queue beside the store ([`crate::engine::EngineBuilder::queue`]) is told by the engine: what
+//! starts, is asked or is given back is offered with its due time, what ends or parks is acked. It
+//! keeps an entry until then, and hides what it has proposed from other claims for a while: what
+//! nobody acks or offers meanwhile comes again.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -36,6 +41,8 @@ pub struct Claim {
     pub limit: usize,
     /// Only from these named queues; empty means all.
     pub queues: Vec<String>,
+    /// Not from these: they are at their cap.
+    pub except: Vec<String>,
     /// Wait at most so long when nothing is due; a wake-up ends the wait early.
     pub wait: Duration,
 }
@@ -47,9 +54,10 @@ pub struct QueueStats {
     pub ready: u64,
     /// Entries that become due later.
     pub delayed: u64,
-    /// Runs under a lease.
+    /// Runs under a lease; 0 of a queue beside the store, which alone knows.
     pub leased: u64,
-    /// Those of them whose lease is over: they are taken over by the next claim that sees them.
+    /// Those of them whose lease is over: they are taken over by the next claim that sees them. 0 of
+    /// a queue beside the store.
     #[serde(default)]
     pub expired: u64,
     /// Age of the oldest due entry, in milliseconds.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    caps::Caps,
     error::StoreError,
     id::{Payload, RunId, Timestamp},
     ledger::{LedgerOp, LedgerReply, LedgerRow},
@@ -370,6 +371,9 @@ pub struct Acquire {
     pub queues: Vec<String>,
     /// Only sagas that this worker has registered.
     pub code: Vec<SagaRef>,
+    /// No more runs of these queues than that are under lease after the call, of all workers. What
+    /// is at its cap holds back nothing else.
+    pub caps: Caps,
 }
 
 /// Answer to a [`LeaseRequest`].
@@ -387,6 +391,8 @@ pub struct LeaseGrant {
     pub peers: Vec<Incarnation>,
     /// Earliest due time of a claimable run, for the next wake-up; `None` when there is none.
     pub next_due: Option<Timestamp>,
+    /// Queues among those asked for that are at their cap after this call.
+    pub full: Vec<String>,
 }
 
 /// A newly leased run.

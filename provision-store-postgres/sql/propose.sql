@@ -3,6 +3,7 @@ WITH clock AS MATERIALIZED (SELECT now FROM provision.moment),
 lane AS MATERIALIZED (
     SELECT l.lane FROM provision.lanes AS l
     WHERE l.ns = $1 AND (cardinality($2::text[]) = 0 OR l.queue = ANY ($2::text[]))
+        AND l.queue <> ALL ($4::text[])
 ),
 found AS (
     SELECT x.run, x.priority, x.late, x.due

@@ -5,9 +5,10 @@
 //! incarnation first, and frees its runs by a later statement of the same transaction, which sees
 //! what was granted before.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use provision_core::{
+    caps::{Capped, Caps, Room},
     error::StoreError,
     id::{RunId, Timestamp},
     store::{Acquire, Fence, Incarnation, LeaseGrant, LeaseRequest, Leased, RunRecord},
@@ -54,15 +55,19 @@ struct Call<'a> {
     conn: &'a mut PgConnection,
     request: &'a LeaseRequest,
     stirs: Stirs,
+    /// Queues that were found at their cap.
+    full: Vec<String>,
 }
 
 impl PostgresStore {
     pub(crate) async fn lease_now(&self, request: &LeaseRequest) -> Result<LeaseGrant, StoreError> {
         let db = &*self.shared.db;
         let mut conn = db.acquire(OPERATION).await?;
-        let mut call = Call { store: self, db, conn: &mut conn, request, stirs: Stirs::default() };
+        let (stirs, full) = (Stirs::default(), Vec::new());
+        let mut call = Call { store: self, db, conn: &mut conn, request, stirs, full };
         let granted = call.grant().await;
         self.shared.stirred.stir(call.stirs);
+        let full = std::mem::take(&mut call.full);
         let granted = granted.map_err(|fault| fault.into_store(OPERATION))?;
         let Some(leased) = granted else { return self.not_alive(&mut conn).await };
         let grant = match self.figures(&mut conn, request).await {
@@ -76,7 +81,7 @@ impl PostgresStore {
             known => known,
         };
         let grant = grant.map_err(|fault| fault.into_store(OPERATION))?;
-        Ok(LeaseGrant { alive: !request.retire, leased, ..grant })
+        Ok(LeaseGrant { alive: !request.retire, leased, full, ..grant })
     }
 
     async fn not_alive(&self, conn: &mut PgConnection) -> Result<LeaseGrant, StoreError> {
@@ -97,6 +102,7 @@ impl PostgresStore {
             held: Vec::new(),
             peers: Vec::new(),
             next_due: None,
+            full: Vec::new(),
         }
     }
 
@@ -106,7 +112,8 @@ impl PostgresStore {
         request: &LeaseRequest,
     ) -> Result<LeaseGrant, Fault> {
         let db = &*self.shared.db;
-        let none = Acquire { limit: 0, runs: None, queues: Vec::new(), code: Vec::new() };
+        let caps = Caps::default();
+        let none = Acquire { limit: 0, runs: None, queues: Vec::new(), code: Vec::new(), caps };
         let wanted = wanted(request);
         let acquire = wanted.unwrap_or(&none);
         let query = db.query(&db.sql.figures).bind(self.ns);
@@ -216,15 +223,21 @@ impl Call<'_> {
             let (alive, expired, forgettable) = (c.take()?, c.take()?, c.take()?);
             return Ok((Signs { alive, expired, forgettable, delayed: false }, Vec::new()));
         };
-        let statement = self.acquiring(acquire)?;
-        let rows = self.db.careful(self.conn, statement).await?;
+        let rows = match acquire.caps.is_empty() {
+            true => {
+                let statement =
+                    acquiring(self.db, (self.store, self.request), acquire, &Room::default())?;
+                self.db.careful(self.conn, statement).await?
+            }
+            false => self.acquired_within_caps(acquire).await?,
+        };
         let mut signs = Signs::default();
         let (mut granted, mut served) = (Vec::new(), Vec::new());
         for row in &rows {
             let mut c = Columns::new(row).skip(34);
             signs.alive = c.take()?;
             (signs.expired, signs.forgettable, signs.delayed) = (c.take()?, c.take()?, c.take()?);
-            if Columns::new(row).take::<Option<i32>>()?.is_some() {
+            if is_granted(row) {
                 granted.push(row);
                 let (priority, mut c) =
                     (Columns::new(row).skip(7).take()?, Columns::new(row).skip(31));
@@ -237,25 +250,41 @@ impl Call<'_> {
         Ok((signs, self.leased(&granted).await?))
     }
 
-    fn acquiring(&self, acquire: &Acquire) -> Result<Statement, Fault> {
-        let sql = &self.db.sql;
-        let text = if acquire.runs.is_some() { &sql.take } else { &sql.acquire };
-        let limit = acquire.limit.min(LEASED_MAX);
-        let nonces: Vec<i64> = (0..limit).map(|_| start::nonce()).collect::<Result<_, _>>()?;
-        let query = self.db.query(text).bind(self.store.ns).bind(self.request.worker.0);
-        let query = query.bind(millis(self.request.ttl)).bind(count(limit));
-        let query = with_code(query.bind(acquire.queues.clone()), acquire).bind(nonces);
-        Ok(match &acquire.runs {
-            Some(runs) => {
-                let runs: Vec<Uuid> = runs.iter().map(|run| *run.as_uuid()).collect();
-                query.bind(runs).bind(millis(DEAD_KEPT))
+    /// Leases where queues have caps: each that has something due is locked, counted and leased from
+    /// in one transaction, so that claimants of one capped queue come one after the other. Nobody
+    /// else waits for those locks.
+    async fn acquired_within_caps(&mut self, acquire: &Acquire) -> Result<Vec<PgRow>, Fault> {
+        let (db, store, request) = (self.db, self.store, self.request);
+        let ns = store.ns;
+        let mut tx = db.begin(self.conn).await?;
+        let query = db.query(&db.sql.cap_queues).bind(ns).bind(acquire.queues.clone());
+        let rows = db.rows(&mut tx, with_code(query, acquire)).await?;
+        let due: Vec<String> =
+            rows.iter().map(|row| Columns::new(row).take()).collect::<Result<_, _>>()?;
+        let capped: Vec<String> =
+            due.into_iter().filter(|queue| acquire.caps.of(queue).is_some()).collect();
+        let mut room = Room::default();
+        if !capped.is_empty() {
+            let lock = db.query(&db.sql.cap_lock).bind(i64::from(ns)).bind(capped.clone());
+            db.rows(&mut tx, lock).await?;
+            // A statement of its own: it sees what was granted under the lock before.
+            let counted = db.query(&db.sql.cap_count).bind(ns).bind(capped.clone());
+            let mut leased: HashMap<String, u64> = HashMap::new();
+            for row in &db.rows(&mut tx, counted).await? {
+                let mut c = Columns::new(row);
+                leased.insert(c.take()?, c.number()?);
             }
-            None => {
-                let turns = self.store.turns.columns();
-                let query = query.bind(turns.lanes).bind(turns.priorities).bind(turns.tenants);
-                query.bind(millis(DEAD_KEPT))
-            }
-        })
+            let of = |queue: &str| Ok::<_, Fault>(leased.get(queue).copied().unwrap_or_default());
+            room = acquire.caps.room(capped.iter().map(String::as_str), of)?;
+        }
+        let statement = acquiring(db, (store, request), acquire, &room)?;
+        let rows = db.rows(&mut tx, statement).await?;
+        db.commit(tx).await?;
+        for row in rows.iter().filter(|row| is_granted(row)) {
+            room.take(&Columns::new(row).skip(6).take::<String>()?);
+        }
+        self.full = room.full();
+        Ok(rows)
     }
 
     /// What was granted, with all that is stored of it.
@@ -367,6 +396,58 @@ struct Releases {
     polls: Vec<String>,
     due: Vec<i64>,
     seen: Vec<i64>,
+}
+
+/// The statement of a claim.
+fn acquiring(
+    db: &Db,
+    (store, request): (&PostgresStore, &LeaseRequest),
+    acquire: &Acquire,
+    room: &Room,
+) -> Result<Statement, Fault> {
+    let sql = &db.sql;
+    let text = match (&acquire.runs, acquire.caps.is_empty()) {
+        (Some(_), _) => &sql.take,
+        (None, true) => &sql.acquire,
+        (None, false) => &sql.acquire_capped,
+    };
+    let limit = acquire.limit.min(LEASED_MAX);
+    let nonces: Vec<i64> = (0..limit).map(|_| start::nonce()).collect::<Result<_, _>>()?;
+    let query = db.query(text).bind(store.ns).bind(request.worker.0);
+    let query = query.bind(millis(request.ttl)).bind(count(limit));
+    let query = with_code(query.bind(acquire.queues.clone()), acquire).bind(nonces);
+    let query = match &acquire.runs {
+        Some(runs) => {
+            let runs: Vec<Uuid> = runs.iter().map(|run| *run.as_uuid()).collect();
+            query.bind(runs).bind(millis(DEAD_KEPT))
+        }
+        None => {
+            let turns = store.turns.columns();
+            let query = query.bind(turns.lanes).bind(turns.priorities).bind(turns.tenants);
+            query.bind(millis(DEAD_KEPT))
+        }
+    };
+    let bare = acquire.runs.is_none() && acquire.caps.is_empty();
+    Ok(if bare { query } else { with_room(query, acquire, room) })
+}
+
+/// The room in the queues that were counted, and which others have a cap and are passed over.
+fn with_room(query: Statement, acquire: &Acquire, room: &Room) -> Statement {
+    let (queues, left): (Vec<String>, Vec<i64>) =
+        room.iter().map(|(queue, left)| (queue.to_owned(), signed(left))).unzip();
+    let (mut named, mut each) = (Vec::new(), Vec::new());
+    for cap in &acquire.caps.0 {
+        match &cap.queues {
+            Capped::Named(name) => named.push(name.clone()),
+            Capped::Each(prefix) => each.push(prefix.clone()),
+        }
+    }
+    query.bind(queues).bind(left).bind(named).bind(each)
+}
+
+/// Whether a row of a claim names a run.
+fn is_granted(row: &PgRow) -> bool {
+    matches!(Columns::new(row).take::<Option<i32>>(), Ok(Some(_)))
 }
 
 fn with_code(query: Statement, acquire: &Acquire) -> Statement {

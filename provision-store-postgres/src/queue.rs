@@ -83,7 +83,8 @@ impl PostgresStore {
         const OPERATION: &str = "claim";
         let db = &self.shared.db;
         let statement = db.query(&db.sql.propose).bind(self.ns).bind(claim.queues.clone());
-        let rows = db.once(OPERATION, statement.bind(count(claim.limit))).await?;
+        let statement = statement.bind(count(claim.limit)).bind(claim.except.clone());
+        let rows = db.once(OPERATION, statement).await?;
         let Some(row) = rows.first() else { return Ok((Vec::new(), WAIT_MAX)) };
         let mut c = Columns::new(row);
         let read = c.take::<Vec<Uuid>>().and_then(|runs| Ok((runs, c.take::<Option<i64>>()?)));

@@ -74,6 +74,7 @@ macro_rules! statements {
 
 statements! {
     acquire,
+    acquire_capped,
     append,
     append_why,
     bucket_drop,
@@ -81,6 +82,9 @@ statements! {
     bucket_lock,
     bucket_read,
     bury,
+    cap_count,
+    cap_lock,
+    cap_queues,
     check,
     clock_keep,
     expired_lock,

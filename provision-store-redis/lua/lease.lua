@@ -88,14 +88,15 @@ local function grant(run, row, worker, nonce)
 end
 
 -- Those of the proposed runs that are due, unowned and in these lanes, as members of READY.
-local function proposed(lanes, limit)
+local function proposed(lanes, limit, room)
   local allowed, seen, found = {}, {}, {}
   for _, lane in ipairs(lanes) do allowed[lane] = true end
   for _ = 1, tonumber(arg()) do
     local run = arg()
     local row = #found < limit and not seen[run] and read_row(run)
     if row and row[OWNER] == '' and tonumber(row[DUE]) <= NOW
-      and allowed[string.sub(row[SPOT], 1, 6)] then
+      and allowed[string.sub(row[SPOT], 1, 6)]
+      and (not room or room.take(string.sub(row[SPOT], 1, 6))) then
       seen[run] = true
       found[#found + 1] = ready_member(run, row)
     end
@@ -113,7 +114,7 @@ end
 -- A dead incarnation is never renewed: its process goes on as a new one.
 if call('ZSCORE', DEAD, worker) then
   tell()
-  return { text(NOW), '0', {}, {}, {}, '' }
+  return { text(NOW), '0', {}, {}, {}, '', {} }
 end
 call('ZADD', ALIVE, after(ttl), worker)
 bury_expired()
@@ -124,11 +125,13 @@ for _ = 1, tonumber(arg()) do give_back(worker) end
 -- `none`, `due` or `these`.
 local wanted, limit = arg(), tonumber(arg())
 local queues, code = names(), names()
+local known = caps()
+local room = known and room_of(known)
 local leased, due = {}, ''
 if wanted ~= 'none' and not retire then
   local lanes, bytes = lanes_of(queues, code or {}), 0
   for _, lane in ipairs(lanes) do promote(lane) end
-  local members = wanted == 'these' and proposed(lanes, limit) or pick(lanes, limit, '')
+  local members = wanted == 'these' and proposed(lanes, limit, room) or pick(lanes, limit, '', room)
   for n, member in ipairs(members) do
     local run = string.sub(member, -36)
     local row = read_row(run)
@@ -137,6 +140,7 @@ if wanted ~= 'none' and not retire then
     if row and row[OWNER] == '' then
       local record = grant(run, row, worker, text(nonce + n))
       leased[#leased + 1], bytes = record, bytes + bytes_of(record)
+      if room then room.enter(string.sub(row[SPOT], 1, 6), run, row) end
       if bytes >= GRANTED_BYTES_MAX then break end
     end
   end
@@ -148,4 +152,6 @@ for _, who in ipairs(call('ZRANGE', ALIVE, 0, -1)) do
   if who ~= worker then peers[#peers + 1] = who end
 end
 tell()
-return { text(NOW), retire and '0' or '1', leased, held_by(worker), peers, due }
+return {
+  text(NOW), retire and '0' or '1', leased, held_by(worker), peers, due, room and room.names() or {},
+}

@@ -4,7 +4,7 @@
 -- first, which is gone afterwards: a user that may not do one is told before anything is kept.
 
 local META, PROBE = KEYS[1], KEYS[2]
-local FORMAT = '1'
+local FORMAT = ARGV[1]
 local TRIED = {
   -- What takes away comes first: else what is put could not be taken away again.
   { 'HDEL', PROBE, 'a' }, { 'ZREM', PROBE, 'a' },

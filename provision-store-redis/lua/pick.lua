@@ -75,6 +75,17 @@ local function names()
   return count > 0 and set or nil
 end
 
+-- Those of the lanes whose queues are not among these.
+local function without(lanes, queues)
+  if not queues then return lanes end
+  local left, out = {}, {}
+  for _, lane in ipairs(of_these(lanes, queues, nil)) do out[lane] = true end
+  for _, lane in ipairs(lanes) do
+    if not out[lane] then left[#left + 1] = lane end
+  end
+  return left
+end
+
 -- Moves runs whose time has come from LATER to READY. Who waits knows when that is: nobody is told.
 local function promote(lane)
   local told = stirred
@@ -138,7 +149,7 @@ local function remember(queues, priority, turns)
 end
 
 -- Goes round the tenants of one priority, one run each, until the limit is reached.
-local function serve(lanes, priority, limit, found, turns)
+local function serve(lanes, priority, limit, found, turns, room)
   local queues, wanted = {}, math.min(limit - #found, TENANTS_MAX)
   for _, lane in ipairs(lanes) do tenants(lane, priority, wanted, turns, queues) end
   local visited = {}
@@ -152,6 +163,7 @@ local function serve(lanes, priority, limit, found, turns)
   while left > 0 and #found < limit do
     left = 0
     for _, queue in ipairs(queues) do
+      if queue.member and room and not room.take(queue.lane) then queue.member = nil end
       if queue.member and #found < limit then
         found[#found + 1] = queue.member
         queue.served = true
@@ -163,21 +175,23 @@ local function serve(lanes, priority, limit, found, turns)
   remember(visited, priority, turns)
 end
 
--- Up to `limit` members of READY; `turns` names the memory of where the tenants go on.
-local function pick(lanes, limit, turns)
+-- Up to `limit` members of READY; `turns` names the memory of where the tenants go on. Lanes without
+-- `room` are passed over.
+local function pick(lanes, limit, turns, room)
   local found, below = {}, ''
   while #found < limit do
     local top, tops = nil, {}
     for _, lane in ipairs(lanes) do
+      local is_open = not room or room.is_open(lane)
       local from = below == '' and '[' .. lane .. '.' or '[' .. lane .. '.' .. below .. '/'
-      local member = first(READY, from, '(' .. lane .. '/')
+      local member = is_open and first(READY, from, '(' .. lane .. '/')
       local priority = member and string.sub(member, 8, 17)
       -- Priorities are digits of one width, the higher ones being the smaller numbers.
       if priority and (not top or tonumber(priority) < tonumber(top)) then top, tops = priority, {} end
       if priority and priority == top then tops[#tops + 1] = lane end
     end
     if not top then break end
-    serve(tops, top, limit, found, turns)
+    serve(tops, top, limit, found, turns, room)
     below = top
   end
   return found

@@ -3,7 +3,7 @@
 local refused = clock(true)
 if refused then return refused end
 local limit = tonumber(arg())
-local lanes = lanes_of(names(), nil)
+local lanes = without(lanes_of(names(), nil), names())
 for _, lane in ipairs(lanes) do promote(lane) end
 local found = pick(lanes, limit, 'proposed ')
 for n, member in ipairs(found) do found[n] = string.sub(member, -36) end

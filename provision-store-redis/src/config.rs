@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use provision_core::error::StoreError;
 
-use crate::store::RedisStore;
+use crate::{sidecar::RedisSidecar, store::RedisStore};
 
 /// What must not lose a call that was answered. The store verifies it on every new connection.
 ///
@@ -30,17 +30,20 @@ pub enum Durability {
     Replicated(u32),
 }
 
-/// Options of a [`RedisStore`].
+/// Options of a [`RedisStore`] or a [`RedisSidecar`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
     pub(crate) url: String,
     pub(crate) namespace: String,
-    pub(crate) durability: Durability,
+    /// `None` where nothing need last.
+    pub(crate) durability: Option<Durability>,
     pub(crate) poll: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) connection_timeout: Duration,
     pub(crate) listen: bool,
+    pub(crate) hidden: Duration,
+    pub(crate) silence: Duration,
 }
 
 impl RedisConfig {
@@ -51,11 +54,13 @@ impl RedisConfig {
         Self {
             url: url.into(),
             namespace: "default".to_owned(),
-            durability: Durability::default(),
+            durability: Some(Durability::default()),
             poll: Duration::from_secs(1),
             response_timeout: Duration::from_secs(10),
             connection_timeout: Duration::from_secs(5),
             listen: true,
+            hidden: Duration::from_secs(30),
+            silence: Duration::from_secs(60),
         }
     }
 
@@ -67,10 +72,11 @@ impl RedisConfig {
         self
     }
 
-    /// What must not lose a call that was answered; default [`Durability::Fsync`].
+    /// What must not lose a call that was answered; default [`Durability::Fsync`]. Of a sidecar
+    /// nothing need last: there it says nothing.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.durability = Some(durability);
         self
     }
 
@@ -107,6 +113,38 @@ impl RedisConfig {
         self
     }
 
+    /// How long a sidecar keeps what it has proposed from other workers, unless it is acked or
+    /// offered again meanwhile; default 30 s, at least 100 ms. A worker that dies between hearing
+    /// of a run and leasing it costs as much, or until the next scan of the store.
+    #[must_use]
+    pub fn with_hidden_for(mut self, hidden: Duration) -> Self {
+        self.hidden = hidden.max(Duration::from_millis(100));
+        self
+    }
+
+    /// After how long a sidecar takes a worker for dead of which it has not heard, and frees its
+    /// concurrency slots; default 60 s, at least 1 s. A worker that holds slots tells of itself at
+    /// every third of its lease, so it should be a few leases.
+    #[must_use]
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.silence = silence.max(Duration::from_secs(1));
+        self
+    }
+
+    /// Opens a sidecar: a queue and a limiter beside a journal in another store.
+    ///
+    /// # Errors
+    /// Kind `Unsuitable`: `redis_wrong_url`, `redis_wrong_password`, `redis_password_needed`,
+    /// `redis_not_permitted`, `redis_too_old`, `redis_is_replica`, `redis_settings_hidden`,
+    /// `redis_other_node`. Kind `Invalid`: `redis_wrong_namespace`. Kind `Damaged`:
+    /// `schema_newer` (the namespace is a store's, or of a newer version), `redis_wrong_type`. Kind
+    /// `Unavailable`: `redis_unreachable`, `redis_timeout`, `redis_loading`,
+    /// `redis_too_many_clients`.
+    pub async fn open_sidecar(mut self) -> Result<RedisSidecar, StoreError> {
+        self.durability = None;
+        RedisSidecar::open_with(self).await
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -126,6 +164,8 @@ impl fmt::Debug for RedisConfig {
             .field("response_timeout", &self.response_timeout)
             .field("connection_timeout", &self.connection_timeout)
             .field("listen", &self.listen)
+            .field("hidden", &self.hidden)
+            .field("silence", &self.silence)
             .finish_non_exhaustive()
     }
 }

@@ -120,7 +120,8 @@ fn by_own_code(code: &str) -> Option<Sorted> {
         "PROVISIONFORMAT" => (
             Damaged,
             "schema_newer",
-            "the namespace was written by a newer version of this library: upgrade this program",
+            "the namespace was written by a newer version of this library: upgrade this program; or \
+             it is a store's where a sidecar was asked for, or the other way round: give each its own",
         ),
         "PROVISIONLANES" => (
             Unsuitable,

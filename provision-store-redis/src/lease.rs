@@ -1,6 +1,7 @@
 //! Leases: one script renews, takes over, gives back and grants.
 
 use provision_core::{
+    caps::Capped,
     error::{StoreError, StoreErrorKind},
     id::{RunId, Timestamp},
     store::{Acquire, Fence, Incarnation, LeaseGrant, LeaseRequest, Leased},
@@ -9,6 +10,7 @@ use redis::Value;
 
 use crate::{
     args::Args,
+    error::bad_row,
     keys::Reach,
     reply::{self, Reply, texts},
     rows::{incarnation, json, record, run_key},
@@ -32,6 +34,8 @@ impl RedisStore {
             true => None,
             false => Some(Timestamp::from_millis(reply::number(&next_due)?)),
         };
+        let full = texts(answer.value()?)?;
+        let full = full.iter().map(|name| from_json(name)).collect::<Result<_, _>>()?;
         let mut leased = Vec::new();
         for granted in granted {
             match self.leased(request.worker, granted).await? {
@@ -39,7 +43,7 @@ impl RedisStore {
                 Err(run) => held.retain(|(other, _)| *other != run),
             }
         }
-        Ok(LeaseGrant { now, alive, leased, held, peers, next_due })
+        Ok(LeaseGrant { now, alive, leased, held, peers, next_due, full })
     }
 
     /// Reads a granted run. S3: one that cannot be read is given back, and stops nobody else.
@@ -78,6 +82,10 @@ fn read(worker: Incarnation, granted: Value) -> Result<Leased, StoreError> {
     };
     let fence = Fence { owner: worker, epoch: record.head.epoch, nonce };
     Ok(Leased { record, fence, died_at })
+}
+
+fn from_json(name: &str) -> Result<String, StoreError> {
+    serde_json::from_str(name).map_err(|_error| bad_row("the name of a queue"))
 }
 
 fn held(values: Vec<Value>) -> Result<Vec<(RunId, u64)>, StoreError> {
@@ -120,7 +128,7 @@ fn args_of(request: &LeaseRequest) -> Result<Args, StoreError> {
     }
     match &request.acquire {
         Some(acquire) => push_acquire(&mut args, acquire)?,
-        None => ["none", "0", "0", "0"].iter().for_each(|word| args.push(word)),
+        None => ["none", "0", "0", "0", "0"].iter().for_each(|word| args.push(word)),
     }
     Ok(args)
 }
@@ -135,6 +143,22 @@ fn push_acquire(args: &mut Args, acquire: &Acquire) -> Result<(), StoreError> {
     args.count(acquire.code.len());
     for saga in &acquire.code {
         args.push(json(saga)?);
+    }
+    args.count(acquire.caps.0.len());
+    for cap in &acquire.caps.0 {
+        match &cap.queues {
+            Capped::Named(name) => {
+                args.push("named");
+                args.push(json(name)?);
+            }
+            Capped::Each(prefix) => {
+                args.push("each");
+                // Scripts know names as JSON text: all that begin so have this beginning.
+                let text = json(prefix)?;
+                args.push(text.strip_suffix('"').unwrap_or(&text));
+            }
+        }
+        args.number(u64::from(cap.runs));
     }
     let runs = acquire.runs.as_deref().unwrap_or_default();
     args.count(runs.len());

@@ -18,10 +18,12 @@ mod retention;
 mod rows;
 mod scripts;
 mod secrets;
+mod sidecar;
 mod store;
 mod submit;
 mod wake;
 
 pub use config::{Durability, RedisConfig};
 pub use counters::Counters;
+pub use sidecar::RedisSidecar;
 pub use store::RedisStore;

@@ -50,9 +50,9 @@ impl Turns {
 }
 
 /// A bucket as the server has it.
-struct Found {
+pub(crate) struct Found {
     text: String,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     dead: HashSet<Incarnation>,
     alive: HashSet<Incarnation>,
 }
@@ -102,7 +102,7 @@ impl Limiter for RedisStore {
 
 impl RedisStore {
     /// Reads, changes and keeps one bucket; one that is at rest need not be kept.
-    async fn change_bucket<T: Send>(
+    pub(crate) async fn change_bucket<T: Send>(
         &self,
         name: &str,
         change: impl Fn(&mut Bucket, &Found) -> T + Send,

@@ -130,7 +130,7 @@ pub(crate) struct Link {
     shared: Line,
     waiting: Vec<Line>,
     next: AtomicUsize,
-    durability: Durability,
+    durability: Option<Durability>,
     wait_ms: u64,
     look: Arc<Look>,
     tally: Arc<Tally>,
@@ -147,8 +147,8 @@ impl Link {
         let look = Arc::new(Look::new(config.durability, tally));
         let line = || Line::new(client.clone(), settings.clone(), Arc::clone(&look));
         let waiting = match config.durability {
-            Durability::Replicated(_) => (0..WAITING_LINES).map(|_| line()).collect(),
-            Durability::ProcessCrash | Durability::Fsync => Vec::new(),
+            Some(Durability::Replicated(_)) => (0..WAITING_LINES).map(|_| line()).collect(),
+            Some(Durability::ProcessCrash | Durability::Fsync) | None => Vec::new(),
         };
         let half: Duration = config.response_timeout / 2;
         Ok(Self {
@@ -163,7 +163,7 @@ impl Link {
         })
     }
 
-    pub(crate) fn durability(&self) -> Durability {
+    pub(crate) fn durability(&self) -> Option<Durability> {
         self.durability
     }
 
@@ -209,7 +209,7 @@ impl Link {
         keys: &[String],
         args: &Args,
     ) -> Result<Value, StoreError> {
-        let Durability::Replicated(wanted) = self.durability else {
+        let Some(Durability::Replicated(wanted)) = self.durability else {
             return self.read(script, keys, args).await;
         };
         let Some(line) = self.waiting.get(self.next.fetch_add(1, Relaxed) % WAITING_LINES) else {

@@ -30,13 +30,13 @@ const VERSION_LEAST: (u32, u32) = (7, 0);
 /// Looks at the server behind a new connection: another one may have its address since.
 #[derive(Debug)]
 pub(crate) struct Look {
-    durability: Durability,
+    durability: Option<Durability>,
     tally: Arc<Tally>,
     is_open: AtomicBool,
 }
 
 impl Look {
-    pub(crate) fn new(durability: Durability, tally: &Arc<Tally>) -> Self {
+    pub(crate) fn new(durability: Option<Durability>, tally: &Arc<Tally>) -> Self {
         Self { durability, tally: Arc::clone(tally), is_open: AtomicBool::new(false) }
     }
 
@@ -62,14 +62,16 @@ impl Look {
             return Err(unsuitable("redis_is_replica")
                 .with_hint("point the URL at the server that takes writes"));
         }
+        // Of a sidecar nothing need last.
+        let Some(durability) = self.durability else { return Ok(()) };
         eviction(&info)?;
         persists(&info)?;
-        if self.durability != Durability::ProcessCrash {
+        if durability != Durability::ProcessCrash {
             let mut command = redis::cmd("CONFIG");
             command.arg("GET").arg("appendfsync").arg("no-appendfsync-on-rewrite");
             syncs(&pairs(self.ask(to, &command).await?)?)?;
         }
-        match self.durability {
+        match durability {
             // Later each write tells how many replicas have it.
             Durability::Replicated(wanted) if !self.is_open() => replicas(&info, wanted),
             _ => Ok(()),
@@ -98,7 +100,12 @@ impl Info {
 }
 
 /// Makes the namespace when it is new; refuses one of another format, and a user without rights.
-pub(crate) async fn namespace(link: &Link, namespace: &str, keys: &Keys) -> Result<(), StoreError> {
+pub(crate) async fn namespace(
+    link: &Link,
+    namespace: &str,
+    keys: &Keys,
+    format: &str,
+) -> Result<(), StoreError> {
     if namespace.is_empty() || namespace.contains(['{', '}']) {
         return Err(StoreError::new(StoreErrorKind::Invalid, "redis_wrong_namespace", OPEN)
             .with_hint("a namespace is the hash tag of its keys: not empty, without { and }"));
@@ -106,11 +113,13 @@ pub(crate) async fn namespace(link: &Link, namespace: &str, keys: &Keys) -> Resu
     // Of no use while the server knows all scripts, but needed when it has forgotten one.
     let mut eval = redis::cmd("EVAL");
     link.command(eval.arg("return 1").arg(0), OPEN).await?;
-    if matches!(link.durability(), Durability::Replicated(_)) {
+    if matches!(link.durability(), Some(Durability::Replicated(_))) {
         let mut wait = redis::cmd("WAIT");
         link.command(wait.arg(0).arg(1), OPEN).await?;
     }
-    link.write(&scripts::OPEN, keys.opening(), &Args::default()).await.map(drop)
+    let mut args = Args::default();
+    args.push(format);
+    link.write(&scripts::OPEN, keys.opening(), &args).await.map(drop)
 }
 
 fn pairs(answer: Value) -> Result<HashMap<String, String>, StoreError> {

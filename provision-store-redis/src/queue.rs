@@ -16,7 +16,7 @@ use crate::{
     lease::runs,
     reply::{Reply, number},
     rows::json,
-    scripts,
+    scripts::{self, Script},
     store::RedisStore,
 };
 
@@ -38,12 +38,37 @@ impl Queue for RedisStore {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<RunId>, StoreError> {
+        self.proposals(claim, &scripts::PROPOSE, None).await
+    }
+
+    async fn ack(&self, _runs: &[RunId]) -> Result<(), StoreError> {
+        // The run's own release moves or removes its entry.
+        Ok(())
+    }
+
+    async fn wake(&self, _runs: &[RunId]) -> Result<(), StoreError> {
+        self.stir().await
+    }
+
+    async fn stats(&self) -> Result<QueueStats, StoreError> {
+        self.figures(&scripts::STATS).await
+    }
+}
+
+impl RedisStore {
+    /// Waits for what a script proposes, and hides for so long.
+    pub(crate) async fn proposals(
+        &self,
+        claim: &Claim,
+        script: &'static Script,
+        hidden: Option<Duration>,
+    ) -> Result<Vec<RunId>, StoreError> {
         let deadline = Instant::now() + claim.wait.min(WAIT_MAX);
         loop {
             // Listens before it looks, so that what comes in between is not missed.
             let mut stirred = pin!(self.stirred().notified());
             stirred.as_mut().enable();
-            let (found, next_in) = self.look(claim).await?;
+            let (found, next_in) = self.look(claim, script, hidden).await?;
             let now = Instant::now();
             if !found.is_empty() || now >= deadline {
                 return Ok(found);
@@ -55,21 +80,18 @@ impl Queue for RedisStore {
         }
     }
 
-    async fn ack(&self, _runs: &[RunId]) -> Result<(), StoreError> {
-        // The run's own release moves or removes its entry.
-        Ok(())
-    }
-
-    async fn wake(&self, _runs: &[RunId]) -> Result<(), StoreError> {
+    /// Ends the waits of claimants of this namespace.
+    pub(crate) async fn stir(&self) -> Result<(), StoreError> {
         self.stirred().notify_waiters();
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.keys().channel()).arg("");
         self.link().command(&publish, "wake claimants").await.map(drop)
     }
 
-    async fn stats(&self) -> Result<QueueStats, StoreError> {
+    /// Counts by this script.
+    pub(crate) async fn figures(&self, script: &'static Script) -> Result<QueueStats, StoreError> {
         let keys = self.keys().of(Reach::All);
-        let answer = self.link().read(&scripts::STATS, keys, &Args::default()).await?;
+        let answer = self.link().read(script, keys, &Args::default()).await?;
         let mut answer = Reply::of(answer)?;
         Ok(QueueStats {
             ready: answer.number()?,
@@ -79,19 +101,27 @@ impl Queue for RedisStore {
             oldest_ms: answer.number()?,
         })
     }
-}
 
-impl RedisStore {
     /// Due runs, and how long until the next one.
-    async fn look(&self, claim: &Claim) -> Result<(Vec<RunId>, Duration), StoreError> {
+    async fn look(
+        &self,
+        claim: &Claim,
+        script: &'static Script,
+        hidden: Option<Duration>,
+    ) -> Result<(Vec<RunId>, Duration), StoreError> {
         let mut args = Args::default();
         args.count(claim.limit);
-        args.count(claim.queues.len());
-        for queue in &claim.queues {
-            args.push(json(queue)?);
+        for names in [&claim.queues, &claim.except] {
+            args.count(names.len());
+            for queue in names {
+                args.push(json(queue)?);
+            }
+        }
+        if let Some(hidden) = hidden {
+            args.number(u64::try_from(hidden.as_millis()).unwrap_or(u64::MAX));
         }
         let keys = self.keys().of(Reach::All);
-        let answer = self.link().read(&scripts::PROPOSE, keys, &args).await?;
+        let answer = self.link().read(script, keys, &args).await?;
         let mut answer = Reply::of(answer)?;
         let found = runs(answer.value()?)?;
         let next = answer.text()?;

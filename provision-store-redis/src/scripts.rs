@@ -18,6 +18,8 @@ const LEDGER_ROWS: &str = include_str!("../lua/ledger_rows.lua");
 const START: &str = include_str!("../lua/start.lua");
 const RECORD: &str = include_str!("../lua/record.lua");
 const PICK: &str = include_str!("../lua/pick.lua");
+const SIDECAR: &str = include_str!("../lua/sidecar.lua");
+const ROOM: &str = include_str!("../lua/room.lua");
 const BUCKET: &str = include_str!("../lua/bucket.lua");
 
 /// One script.
@@ -57,7 +59,7 @@ macro_rules! scripts {
 scripts! {
     APPEND = "append", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, START, include_str!("../lua/append.lua")];
     SUBMIT = "submit", [WRITES, PRELUDE, ROWS, START, include_str!("../lua/submit.lua")];
-    LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, include_str!("../lua/lease.lua")];
+    LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, ROOM, include_str!("../lua/lease.lua")];
     PARK = "park what cannot be read", [WRITES, PRELUDE, ROWS, include_str!("../lua/park.lua")];
     LOAD = "load", [READS, PRELUDE, ROWS, RECORD, include_str!("../lua/load.lua")];
     LIST = "list", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/list.lua")];
@@ -65,6 +67,10 @@ scripts! {
     OFFER = "offer", [WRITES, PRELUDE, ROWS, include_str!("../lua/offer.lua")];
     PROPOSE = "claim", [WRITES, PRELUDE, ROWS, PICK, include_str!("../lua/propose.lua")];
     STATS = "count the queue", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/stats.lua")];
+    SIDECAR_OFFER = "offer", [WRITES, PRELUDE, SIDECAR, ROWS, START, include_str!("../lua/sidecar_offer.lua")];
+    SIDECAR_CLAIM = "claim", [WRITES, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/sidecar_claim.lua")];
+    SIDECAR_ACK = "ack", [WRITES, PRELUDE, SIDECAR, ROWS, include_str!("../lua/sidecar_ack.lua")];
+    SIDECAR_STATS = "count the queue", [READS, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/stats.lua")];
     LEDGER_QUERY = "read the ledger", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/ledger_query.lua")];
     LEDGER_ENTER = "enter into the ledger", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];
     WATCH_CLAIM = "claim the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_claim.lua")];

@@ -29,6 +29,9 @@ use crate::{
     wake::Listener,
 };
 
+/// How the namespaces of stores are marked: the format in `lua/prelude.lua`.
+const FORMAT: &str = "1";
+
 /// Keeps runs, leases, queue, limits, secrets and the ledger in one Redis server.
 ///
 /// What a call that was answered survives is said by the declared
@@ -76,18 +79,23 @@ impl RedisStore {
     }
 
     pub(crate) async fn open_with(config: RedisConfig) -> Result<Self, StoreError> {
+        Self::open_as(config, FORMAT).await
+    }
+
+    /// Opens a namespace that is marked so.
+    pub(crate) async fn open_as(config: RedisConfig, format: &str) -> Result<Self, StoreError> {
         let tally = Arc::new(Tally::default());
         let link = Link::new(&config, &tally)?;
         let namespace = config.namespace.clone();
         let shared = Arc::new(Shared { config, link, tally });
-        let store = Self::of(shared, namespace).await?;
+        let store = Self::of(shared, namespace, format).await?;
         store.link().opened();
         Ok(store)
     }
 
-    async fn of(shared: Arc<Shared>, namespace: String) -> Result<Self, StoreError> {
+    async fn of(shared: Arc<Shared>, namespace: String, format: &str) -> Result<Self, StoreError> {
         let keys = Keys::new(&namespace);
-        open::namespace(&shared.link, &namespace, &keys).await?;
+        open::namespace(&shared.link, &namespace, &keys, format).await?;
         let stirred = Arc::new(Notify::new());
         let listener = shared.config.listen.then(|| {
             let client = shared.link.client().clone();
@@ -104,7 +112,15 @@ impl RedisStore {
     /// # Errors
     /// The server cannot be reached, or the namespace is of another format.
     pub async fn in_namespace(&self, namespace: impl Into<String>) -> Result<Self, StoreError> {
-        Self::of(Arc::clone(&self.shared), namespace.into()).await
+        self.namespace_as(namespace.into(), FORMAT).await
+    }
+
+    pub(crate) async fn namespace_as(
+        &self,
+        namespace: String,
+        format: &str,
+    ) -> Result<Self, StoreError> {
+        Self::of(Arc::clone(&self.shared), namespace, format).await
     }
 
     /// What the store has done in this process since it was opened, over all namespaces.

@@ -1,6 +1,7 @@
 //! The one place where leases are granted, renewed and ended.
 
 use provision_core::{
+    caps::Room,
     id::{RunId, Timestamp},
     store::{Acquire, Fence, Incarnation, LeaseGrant, LeaseRequest, Leased, Release},
 };
@@ -36,6 +37,7 @@ impl Unit<'_> {
                 held: Vec::new(),
                 peers: Vec::new(),
                 next_due: None,
+                full: Vec::new(),
             });
         }
         self.bury_expired(ns, worker)?;
@@ -47,10 +49,12 @@ impl Unit<'_> {
             self.give_back(ns, run, worker, *epoch)?;
         }
         let mut lanes = pick::lanes(self.tx, ns)?;
-        let mut leased = Vec::new();
+        let (mut leased, mut full) = (Vec::new(), Vec::new());
         if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {
             lanes.retain(|lane| lane.fits(&acquire.queues) && acquire.code.contains(&lane.saga));
-            leased = self.acquire(ns, acquire, &lanes, worker)?;
+            let mut room = self.room(ns, acquire, &lanes)?;
+            leased = self.acquire(ns, acquire, (&lanes, &mut room), worker)?;
+            full = room.full();
         }
         if request.retire {
             self.bury(ns, worker, None)?;
@@ -68,6 +72,7 @@ impl Unit<'_> {
                 Ok(Incarnation(Uuid::from_bytes(row.get(0)?)))
             })?,
             next_due: pick::next_due(self.tx, ns, &lanes)?,
+            full,
         })
     }
 
@@ -167,7 +172,7 @@ impl Unit<'_> {
         &mut self,
         ns: i64,
         acquire: &Acquire,
-        lanes: &[Lane],
+        (lanes, room): (&[Lane], &mut Room),
         worker: Incarnation,
     ) -> Result<Vec<Leased>, Fault> {
         let now = moment(self.wall());
@@ -175,9 +180,10 @@ impl Unit<'_> {
             self.run(sql::PROMOTE, (ns, lane.id, now))?;
         }
         let runs = match &acquire.runs {
-            Some(proposed) => self.proposed(ns, proposed, lanes, acquire.limit)?,
+            Some(proposed) => self.proposed(ns, proposed, (lanes, room), acquire.limit)?,
             None => {
-                let due = pick::due(self.tx, ns, lanes, acquire.limit, &mut self.caches.turns)?;
+                let turns = &mut self.caches.turns;
+                let due = pick::due(self.tx, ns, (lanes, room), acquire.limit, turns)?;
                 due.into_iter().map(|(_, run)| run).collect()
             }
         };
@@ -196,12 +202,20 @@ impl Unit<'_> {
         Ok(leased)
     }
 
+    /// The room in the capped queues of these lanes: the writer is alone, so it stays as it is found.
+    fn room(&self, ns: i64, acquire: &Acquire, lanes: &[Lane]) -> Result<Room, Fault> {
+        acquire.caps.room(lanes.iter().map(|lane| lane.queue.as_str()), |queue| {
+            let leased = self.first(sql::LEASED_OF_QUEUE, (ns, queue), |row| Ok(row.get(0)?))?;
+            Ok(unsigned(leased.unwrap_or_default()))
+        })
+    }
+
     /// Those of the proposed runs that are due, unowned and in these lanes.
     fn proposed(
         &self,
         ns: i64,
         proposed: &[RunId],
-        lanes: &[Lane],
+        (lanes, room): (&[Lane], &mut Room),
         limit: usize,
     ) -> Result<Vec<RunId>, Fault> {
         let now = moment(self.wall());
@@ -212,8 +226,9 @@ impl Unit<'_> {
             }
             let lane =
                 self.first(sql::PROPOSED, (ns, blob(run), now), |row| Ok(row.get::<_, i64>(0)?))?;
-            let fits = lane.is_some_and(|lane| lanes.iter().any(|known| known.id == lane));
-            if fits && !runs.contains(run) {
+            let known = lane.and_then(|lane| lanes.iter().find(|known| known.id == lane));
+            let fits = known.filter(|_| !runs.contains(run));
+            if fits.is_some_and(|lane| room.take(&lane.queue)) {
                 runs.push(*run);
             }
         }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use provision_core::{
+    caps::Room,
     id::{RunId, Timestamp},
     store::SagaRef,
 };
@@ -65,18 +66,19 @@ pub(crate) fn next_due(
 
 /// One tenant's runs in one lane, at one priority.
 #[derive(Debug)]
-struct Queue {
-    lane: i64,
+struct Queue<'l> {
+    lane: &'l Lane,
     tenant: String,
     next: Option<(i64, [u8; 16])>,
     served: bool,
 }
 
 /// Up to `limit` ready runs with their priorities; `turns` remembers where the tenants go on.
+/// Queues without room are passed over.
 pub(crate) fn due(
     conn: &Connection,
     ns: i64,
-    lanes: &[Lane],
+    (lanes, room): (&[Lane], &mut Room),
     limit: usize,
     turns: &mut Turns,
 ) -> Result<Vec<(i32, RunId)>, Fault> {
@@ -84,16 +86,16 @@ pub(crate) fn due(
     let mut below = i64::MAX;
     while found.len() < limit {
         let mut tops = Vec::new();
-        for lane in lanes {
+        for lane in lanes.iter().filter(|lane| !room.is_full(&lane.queue)) {
             let top = all(conn, sql::READY_PRIORITY, (ns, lane.id, below), |row| {
                 Ok(row.get::<_, i32>(0)?)
             })?;
-            tops.extend(top.into_iter().map(|priority| (priority, lane.id)));
+            tops.extend(top.into_iter().map(|priority| (priority, lane)));
         }
         let Some(priority) = tops.iter().map(|(priority, _)| *priority).max() else { break };
         let lanes = tops.iter().filter(|(top, _)| *top == priority).map(|(_, lane)| *lane);
         let band = Band { conn, ns, priority };
-        band.serve(lanes, limit, &mut found, turns)?;
+        band.serve((lanes, &mut *room), limit, &mut found, turns)?;
         below = i64::from(priority);
     }
     Ok(found)
@@ -107,9 +109,9 @@ struct Band<'a> {
 
 impl Band<'_> {
     /// Goes round the tenants, one run each, until the limit is reached or nothing is left.
-    fn serve(
+    fn serve<'l>(
         &self,
-        lanes: impl Iterator<Item = i64>,
+        (lanes, room): (impl Iterator<Item = &'l Lane>, &mut Room),
         limit: usize,
         found: &mut Vec<(i32, RunId)>,
         turns: &mut Turns,
@@ -128,9 +130,13 @@ impl Band<'_> {
                     break;
                 }
                 let Some((due, run)) = queue.next else { continue };
+                if !room.take(&queue.lane.queue) {
+                    queue.next = None;
+                    continue;
+                }
                 found.push((self.priority, RunId::from_uuid(Uuid::from_bytes(run))));
                 queue.served = true;
-                queue.next = self.after(queue.lane, &queue.tenant, due, &run)?;
+                queue.next = self.after(queue.lane.id, &queue.tenant, due, &run)?;
                 left = left.saturating_add(1);
             }
         }
@@ -139,23 +145,23 @@ impl Band<'_> {
     }
 
     /// Up to `wanted` tenants of a lane that have ready runs, from the one whose turn it is.
-    fn tenants(
+    fn tenants<'l>(
         &self,
-        lane: i64,
+        lane: &'l Lane,
         wanted: usize,
         turns: &Turns,
-        queues: &mut Vec<Queue>,
+        queues: &mut Vec<Queue<'l>>,
     ) -> Result<(), Fault> {
-        let start = turns.get(&(self.ns, lane, self.priority)).cloned().unwrap_or_default();
+        let start = turns.get(&(self.ns, lane.id, self.priority)).cloned().unwrap_or_default();
         let (mut from, mut wrapped, mut count) = (start.clone(), start.is_empty(), 0_usize);
         while count < wanted {
-            let values = (self.ns, lane, self.priority, &from);
+            let values = (self.ns, lane.id, self.priority, &from);
             let tenant =
                 all(self.conn, sql::READY_TENANT, values, |row| Ok(row.get::<_, String>(0)?))?
                     .pop();
             match tenant {
                 Some(tenant) if !(wrapped && !start.is_empty() && tenant >= start) => {
-                    let next = self.after(lane, &tenant, -1, &[])?;
+                    let next = self.after(lane.id, &tenant, -1, &[])?;
                     from = successor(&tenant);
                     queues.push(Queue { lane, tenant, next, served: false });
                     count = count.saturating_add(1);
@@ -187,7 +193,7 @@ impl Band<'_> {
     fn remember(&self, queues: &[Queue], turns: &mut Turns) {
         let mut last: HashMap<i64, &Queue> = HashMap::new();
         for queue in queues.iter().filter(|queue| queue.served) {
-            last.entry(queue.lane)
+            last.entry(queue.lane.id)
                 .and_modify(|known| {
                     if queue.tenant > known.tenant {
                         *known = queue;
@@ -199,7 +205,7 @@ impl Band<'_> {
             turns.insert((self.ns, lane, self.priority), successor(&queue.tenant));
         }
         for queue in queues.iter().filter(|queue| !queue.served) {
-            let next = turns.entry((self.ns, queue.lane, self.priority)).or_default();
+            let next = turns.entry((self.ns, queue.lane.id, self.priority)).or_default();
             if queue.tenant < *next {
                 next.clone_from(&queue.tenant);
             }

@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use provision_core::{
+    caps::Room,
     error::StoreError,
     id::{RunId, Timestamp},
     queue::{Claim, Offer, Queue, QueueStats},
@@ -104,13 +105,13 @@ impl SqliteStore {
     /// Due runs, and how long until the next one.
     async fn look(&self, claim: &Claim) -> Result<(Vec<RunId>, Duration), StoreError> {
         let (ns, now) = (self.ns(), self.shared.clock.read(None).wall);
-        let (queues, limit) = (claim.queues.clone(), claim.limit);
+        let (queues, except, limit) = (claim.queues.clone(), claim.except.clone(), claim.limit);
         let turns = Arc::clone(&self.shared.turns);
         self.read("claim", move |conn| {
             let mut lanes = pick::lanes(conn, ns)?;
-            lanes.retain(|lane| lane.fits(&queues));
+            lanes.retain(|lane| lane.fits(&queues) && !except.contains(&lane.queue));
             let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut found = pick::due(conn, ns, &lanes, limit, &mut turns)?;
+            let mut found = pick::due(conn, ns, (&lanes, &mut Room::default()), limit, &mut turns)?;
             for lane in &lanes {
                 found.extend(delayed(conn, ns, lane.id, now, limit)?);
             }

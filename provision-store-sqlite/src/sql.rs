@@ -33,6 +33,7 @@ pub(crate) const LANE_ADD: &str = include_str!("../sql/lane_add.sql");
 pub(crate) const LANE_FIND: &str = include_str!("../sql/lane_find.sql");
 pub(crate) const LANE_OF_VERSION: &str = include_str!("../sql/lane_of_version.sql");
 pub(crate) const LANES: &str = include_str!("../sql/lanes.sql");
+pub(crate) const LEASED_OF_QUEUE: &str = include_str!("../sql/leased_of_queue.sql");
 pub(crate) const LEDGER_BY_ID: &str = include_str!("../sql/ledger_by_id.sql");
 pub(crate) const LEDGER_HOLDER: &str = include_str!("../sql/ledger_holder.sql");
 pub(crate) const LEDGER_ONE: &str = include_str!("../sql/ledger_one.sql");

@@ -159,6 +159,12 @@ macro_rules! store_suite {
                 higher_priority_comes_first, the_oldest_due_run_comes_first, tenants_take_turns,
                 newer_runs_do_not_starve_the_oldest,
             }
+            capping {
+                a_capped_queue_is_leased_up_to_its_cap, a_full_queue_holds_back_no_other,
+                the_runs_of_the_dead_hold_their_places_until_their_lease_is_over,
+                each_queue_of_a_kind_has_a_cap_of_its_own, proposed_runs_keep_to_the_cap,
+                order_and_turns_hold_under_a_cap, a_cap_counts_its_own_namespace,
+            }
         }
         $crate::__suite_cases! { $factory;
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -167,7 +173,7 @@ macro_rules! store_suite {
                 workers_never_share_a_run, racing_appends_leave_one_order,
                 concurrent_requests_are_numbered_without_gaps, one_of_many_gets_the_name,
                 dying_writers_leave_every_journal_whole,
-                requests_racing_with_releases_are_found,
+                requests_racing_with_releases_are_found, claimants_never_pass_a_cap,
                 starts_racing_with_a_removal_make_no_second_run,
             }
         }
@@ -175,9 +181,21 @@ macro_rules! store_suite {
 }
 
 /// Expands to one `#[tokio::test]` for each case a [`Queue`](provision_core::queue::Queue) must
-/// pass; see [`store_suite!`](crate::store_suite).
+/// pass that is the store itself; see [`store_suite!`](crate::store_suite).
 #[macro_export]
 macro_rules! queue_suite {
+    ($factory:path) => {
+        $crate::queue_beside_suite! { $factory }
+        $crate::__suite_cases! { $factory; #[tokio::test]
+            figures { figures_tell_runs_whose_lease_is_over, }
+        }
+    };
+}
+
+/// Expands to one `#[tokio::test]` for each case that every [`Queue`](provision_core::queue::Queue)
+/// must pass, also one beside the store; see [`store_suite!`](crate::store_suite).
+#[macro_export]
+macro_rules! queue_beside_suite {
     ($factory:path) => {
         $crate::__suite_cases! { $factory; #[tokio::test]
             proposing {
@@ -187,7 +205,7 @@ macro_rules! queue_suite {
                 a_lost_proposal_is_found_by_the_store, an_unleased_proposal_comes_again,
                 an_ended_run_is_not_proposed, an_offer_moves_the_due_time,
                 unknown_runs_are_no_trouble, figures_count_ready_and_delayed_runs,
-                figures_tell_runs_whose_lease_is_over,
+                a_queue_that_is_excepted_is_passed_over,
                 a_released_run_is_proposed_when_it_is_due,
             }
             waiting {
@@ -200,16 +218,29 @@ macro_rules! queue_suite {
 }
 
 /// Expands to one `#[tokio::test]` for each case a [`Limiter`](provision_core::limit::Limiter)
-/// must pass; see [`store_suite!`](crate::store_suite).
+/// must pass that is the store itself; see [`store_suite!`](crate::store_suite).
 #[macro_export]
 macro_rules! limiter_suite {
+    ($factory:path) => {
+        $crate::limiter_beside_suite! { $factory }
+        $crate::__suite_cases! { $factory; #[tokio::test]
+            lives { slots_die_with_their_incarnation, slots_of_the_forgotten_are_free, }
+        }
+    };
+}
+
+/// Expands to one `#[tokio::test]` for each case that every
+/// [`Limiter`](provision_core::limit::Limiter) must pass, also one beside the store; see
+/// [`store_suite!`](crate::store_suite).
+#[macro_export]
+macro_rules! limiter_beside_suite {
     ($factory:path) => {
         $crate::__suite_cases! { $factory; #[tokio::test]
             admission {
                 a_bucket_without_limits_grants_all, a_burst_is_granted_and_then_a_moment_named,
                 the_named_moment_is_kept, a_pause_is_kept_and_never_shortened,
                 the_providers_own_count_is_kept, failing_calls_open_the_breaker,
-                buckets_are_independent, slots_of_the_forgotten_are_free,
+                buckets_are_independent,
             }
             namespaces { buckets_belong_to_one_namespace, }
         }
@@ -217,7 +248,7 @@ macro_rules! limiter_suite {
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             shared_limits {
                 a_rate_is_shared_by_all_handles, a_pause_is_shared_at_once,
-                slots_are_counted_over_all_workers, slots_die_with_their_incarnation,
+                slots_are_counted_over_all_workers,
                 a_slot_freed_twice_counts_once, concurrent_asks_are_never_over_issued,
                 what_a_provider_bears_is_found_out_by_all_handles,
             }

@@ -8,6 +8,7 @@ use crate::{
     context::idempotency_key,
     error::{Effect, StepError, StoreError, Verdict},
     id::{Payload, RunId, Timestamp},
+    offers::offer_of,
     protocol::Flow,
     run::{
         RunStatus, RunSummary,
@@ -193,6 +194,9 @@ async fn undo(shared: &Shared, record: RunRecord) -> Result<Flow, StepError> {
         let request = [Submission::Request { run: head.id, body }];
         patiently(|| shared.store.submit(&request)).await.map_err(store_trouble)?;
         shared.changes.work.notify_waiters();
+        if let Some(offers) = &shared.offers {
+            offers.put(&[offer_of(head, head.updated_at)]).await;
+        }
     }
     Ok(wait(head.id))
 }

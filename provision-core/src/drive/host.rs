@@ -103,7 +103,12 @@ impl AttemptHost {
         match admission {
             Ok(Admission::At { at, reason }) => Some((at, reason)),
             // The limiter guards the provider's patience, not correctness: without it calls go on.
-            Ok(Admission::Now { .. }) | Err(_) => None,
+            Ok(Admission::Now { .. }) | Err(_) => {
+                if slot {
+                    self.shared.slots.taken(&profile.bucket);
+                }
+                None
+            }
         }
     }
 

@@ -430,6 +430,7 @@ impl Drive {
         }
         let append = self.append(&decision, sealed, release.clone())?;
         self.shared.probe.appending(&self.state.run, &decision.append).await;
+        let told = self.shared.told(&self.leased.record.head, &append);
         let answer = self.write(append).await?;
         let Appended::Applied { requests, lease_lost } = answer else {
             return match answer {
@@ -445,6 +446,10 @@ impl Drive {
         self.tell_watchers();
         if lease_lost {
             return Err(Stop::Lost);
+        }
+        if told.is_some() {
+            let shared = Arc::clone(&self.shared);
+            self.alongside(shared.tell_queue(told, requests)).await;
         }
         if release.is_some() {
             return Ok(Committed::Released);

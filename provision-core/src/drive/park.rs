@@ -7,6 +7,7 @@ use super::{Driven, Left, Shared, Stop, Unusable, fold, patience::patiently, rep
 use crate::{
     error::{Effect, Failure, StepError, Verdict},
     id::{RunId, Timestamp},
+    offers::Told,
     run::{RunStatus, decide::Halt, journal::Record},
     store::{Append, Appended, Fence, Release, RunHead},
 };
@@ -80,8 +81,12 @@ pub(super) async fn leave(shared: &Shared, run: RunId, fence: Fence, why: &Unusa
     let due = shared.lease.now().plus(LEFT_TO_NEWER);
     let release = Some(Release { due, polls: head.polls.clone(), seen: head.requests });
     let as_it_is = Append { release, wakes: Vec::new(), ..row_of(shared, head, fence) };
+    let queue = shared.told(head, &as_it_is);
     match shared.append(as_it_is).await {
-        Ok(Appended::Applied { .. }) => Left::Released,
+        Ok(Appended::Applied { requests, .. }) => {
+            shared.tell_queue(queue, requests).await;
+            Left::Released
+        }
         _ => Left::Lost,
     }
 }
@@ -108,8 +113,12 @@ pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &Step
             tracing::error!(%run, %error, "a run that is over was not written to");
             let (status, summary) = (head.status, head.summary.clone());
             let released = Append { status, summary, ..bare };
+            let queue = shared.told(head, &released);
             return match shared.append(released).await {
-                Ok(Appended::Applied { .. }) => Left::Released,
+                Ok(Appended::Applied { requests, .. }) => {
+                    shared.tell_queue(queue, requests).await;
+                    Left::Released
+                }
                 _ => Left::Lost,
             };
         }
@@ -123,23 +132,31 @@ pub(super) async fn park(shared: &Shared, run: RunId, fence: Fence, error: &Step
                 summary: state.summary(),
                 ..bare.clone()
             };
+            let queue = shared.told(head, &append);
             match shared.append(append).await {
-                Ok(answer) => return told(shared, head, &parked, &answer),
+                Ok(answer) => return told(shared, (head, &parked), queue, &answer).await,
                 Err(error) => tracing::error!(%run, %error, "the run is parked by its row alone"),
             }
         }
     }
+    let queue = shared.told(head, &bare);
     match shared.append(bare).await {
-        Ok(answer) => told(shared, head, &parked, &answer),
+        Ok(answer) => told(shared, (head, &parked), queue, &answer).await,
         Err(_) => Left::Lost,
     }
 }
 
-fn told(shared: &Shared, head: &RunHead, parked: &Record, answer: &Appended) -> Left {
+async fn told(
+    shared: &Shared,
+    (head, parked): (&RunHead, &Record),
+    queue: Option<Box<Told>>,
+    answer: &Appended,
+) -> Left {
     match answer {
-        Appended::Applied { .. } => {
+        Appended::Applied { requests, .. } => {
             report::committed(head, std::slice::from_ref(parked), false);
             shared.changes.changed(&head.id);
+            shared.tell_queue(queue, *requests).await;
             Left::Released
         }
         Appended::Stale | Appended::Conflict(_) => Left::Lost,

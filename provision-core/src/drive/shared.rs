@@ -20,11 +20,12 @@ use crate::{
     ledger::{LedgerOp, Sighting},
     limit::Limiter,
     metric,
+    offers::{Offers, Told},
     probe::Probe,
     resolver::SecretResolver,
     saga::Plan,
     secret::SecretStore,
-    store::{Append, Appended, Incarnation, SagaRef, StateStore},
+    store::{Append, Appended, Incarnation, RunHead, SagaRef, StateStore},
     vault::Vault,
     worker::Control,
 };
@@ -80,6 +81,10 @@ pub(crate) struct Shared {
     pub(crate) left: Notify,
     /// Wakes whoever waits for a change of a run, in this process.
     pub(crate) changes: Arc<Changes>,
+    /// The queue beside the store, where there is one.
+    pub(crate) offers: Option<Arc<Offers>>,
+    /// The limiter is not the store: it is told at each heartbeat that this worker lives.
+    pub(crate) limiter_is_beside: bool,
 }
 
 impl fmt::Debug for Shared {
@@ -107,6 +112,19 @@ impl Shared {
         let written = patiently(|| self.store.append(slice::from_ref(&append))).await;
         metric::took(metric::STORE_LATENCY, began.elapsed(), &[]);
         written.map(|mut answers| answers.pop().unwrap_or(Appended::Stale))
+    }
+
+    /// What the queue beside the store is to hear once this append is applied.
+    pub(crate) fn told(&self, head: &RunHead, append: &Append) -> Option<Box<Told>> {
+        self.offers.as_ref().and_then(|_| Told::of(head, append))
+    }
+
+    /// Tells the queue beside the store.
+    pub(crate) async fn tell_queue(&self, told: Option<Box<Told>>, requests: u64) {
+        if let (Some(offers), Some(told)) = (&self.offers, told) {
+            // Boxed: most drives have no such queue, and all of them would carry its size.
+            Box::pin(offers.tell(told, requests)).await;
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

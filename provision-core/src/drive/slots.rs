@@ -5,6 +5,7 @@
 //! whoever asks the limiter next, or the heartbeat, carries it there.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -28,6 +29,8 @@ pub(crate) struct Slots {
 
 #[derive(Default)]
 struct Inner {
+    /// Calls that hold a slot, by bucket.
+    held: BTreeMap<String, u32>,
     /// Buckets of calls that are over.
     freed: Vec<String>,
     /// Asks whose caller was dropped before the answer: it may grant a slot.
@@ -45,9 +48,26 @@ impl Slots {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A call on this bucket has a slot.
+    pub(crate) fn taken(&self, bucket: &str) {
+        let mut inner = self.inner();
+        let held = inner.held.entry(bucket.to_owned()).or_default();
+        *held = held.saturating_add(1);
+    }
+
     /// A call on this bucket is over.
     pub(crate) fn freed(&self, bucket: &str) {
-        self.inner().freed.push(bucket.to_owned());
+        let mut inner = self.inner();
+        if let Some(held) = inner.held.get_mut(bucket) {
+            *held = held.saturating_sub(1);
+        }
+        inner.held.retain(|_, held| *held > 0);
+        inner.freed.push(bucket.to_owned());
+    }
+
+    /// Puts back what could not be carried.
+    fn keep(&self, bucket: String) {
+        self.inner().freed.push(bucket);
     }
 }
 
@@ -83,13 +103,24 @@ impl Drop for Asking<'_> {
 }
 
 impl Shared {
+    /// Tells a limiter that does not know who lives of the slots that are held here.
+    pub(crate) async fn tell_of_slots(&self) {
+        let held: Vec<String> = self.slots.inner().held.keys().cloned().collect();
+        for bucket in &held {
+            let seen = Observed::default();
+            if let Err(error) = self.limiter.observe(bucket, self.worker, &seen).await {
+                tracing::debug!(%error, bucket, "the limiter was not told of a slot");
+            }
+        }
+    }
+
     /// Carries freed slots to the limiter; what it does not take now is kept for the next time.
     pub(crate) async fn give_back_slots(&self) {
         loop {
             let Some((bucket, answer)) = self.slots.inner().unheard.pop() else { break };
             let asking = Asking::new(&self.slots, &bucket, answer);
             if let Ok(Admission::Now { .. }) = asking.answer().await {
-                self.slots.freed(&bucket);
+                self.slots.keep(bucket);
             }
         }
         loop {
@@ -128,7 +159,7 @@ impl Carried<'_> {
 impl Drop for Carried<'_> {
     fn drop(&mut self) {
         if let Some(bucket) = self.bucket.take() {
-            self.slots.freed(&bucket);
+            self.slots.keep(bucket);
         }
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::{Engine, Inner, Start, schedules::Scheduled};
 use crate::{
+    caps::{Cap, Capped, Caps},
     clock::{Clock, SystemClock},
     draw::{Entropy, SystemEntropy},
     drive::Plans,
     error::{Error, ErrorKind},
     id::{Data, Timestamp},
     limit::{Limiter, Rate},
+    offers::Offers,
     probe::{NoProbe, Probe},
     queue::Queue,
     resolver::{EnvResolver, SecretResolver},
@@ -53,6 +55,7 @@ impl EngineBuilder {
         let inner = Inner {
             store: Arc::<_>::clone(&backend) as Arc<dyn StateStore>,
             queue: Arc::<_>::clone(&backend) as Arc<dyn Queue>,
+            offers: None,
             limiter: Arc::<_>::clone(&backend) as Arc<dyn Limiter>,
             secrets: Arc::<_>::clone(&backend) as Arc<dyn SecretStore>,
             retention_store: backend as Arc<dyn RetentionStore>,
@@ -72,6 +75,8 @@ impl EngineBuilder {
             timepiece: super::timepiece::Timepiece::default(),
             start_rate: None,
             overrides: Arc::default(),
+            limiter_is_beside: false,
+            caps: Caps::default(),
         };
 
         Self { inner, plans: Vec::new(), overrides: None }
@@ -148,16 +153,67 @@ impl EngineBuilder {
         self
     }
 
-    /// Uses another system as the queue; the store stays the truth. So far it is only asked for
-    /// proposals, woken and measured: runs are found by the store's own scan.
+    /// Uses another system as the queue beside the store, which stays the truth. Not another handle
+    /// of the same store: a store proposes its own runs by itself.
+    ///
+    /// Runs are offered to it when they start, when something is asked of them, and when a worker
+    /// gives them back, with the moment at which they are due; what has ended or parked is acked.
+    /// Workers lease what it proposes, and scan the store themselves at every poll
+    /// ([`WorkerConfig::with_poll`](crate::worker::WorkerConfig::with_poll)): that finds what the
+    /// queue has lost, what a dead worker held, and what a host started inside its own transaction;
+    /// a queue that lost everything is filled again with what is due. No call waits longer than a
+    /// second for a queue that does not answer, and none fails because of it.
     pub fn queue(mut self, queue: impl Queue) -> Self {
-        self.inner.queue = Arc::new(queue);
+        let store = Arc::clone(&self.inner.store);
+        self.inner.offers = Some(Arc::new(Offers::new(Arc::new(queue), store)));
         self
     }
 
-    /// Uses another limiter.
+    /// Limits how many runs of a named queue are worked on at the same time, by all workers of all
+    /// processes together; default: no limit but the workers' slots.
+    ///
+    /// Exact on every store: it is compared where leases are granted. A run counts while a worker
+    /// holds it, and not while it waits (see [`crate::caps`]). Every engine whose workers claim from
+    /// the queue names the same limit. A full queue holds back no other.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, WorkerConfig};
+    ///
+    /// # const POST: SagaId<u32, u32> = SagaId::new("post", 1);
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let saga = Saga::define(POST, |s| s.value("n").input((), |n, ()| *n))?;
+    /// let builder = Engine::builder(MemoryStore::new()).register(saga);
+    /// let engine = builder.queue_limit("publish_jobs", 5).build().await?;
+    /// let worker = engine.spawn_worker(WorkerConfig::default());
+    /// let run = engine.start(POST, &7).queue("publish_jobs").await?;
+    /// assert_eq!(run.output().await?, 7);
+    /// # worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn queue_limit(mut self, queue: impl Into<String>, runs: u32) -> Self {
+        self.inner.caps.0.push(Cap { queues: Capped::Named(queue.into()), runs });
+        self
+    }
+
+    /// Limits each queue whose name begins so, on its own: concurrency by key. With
+    /// `queue_limit_each("tenant/", 1)`, runs that are started with `.queue("tenant/42")` are worked
+    /// on one after the other, beside those of all other tenants.
+    ///
+    /// As [`Self::queue_limit`]; where several limits fit a queue, the smallest holds. Queues are
+    /// kept by stores for ever, with each version of a saga: keys are for tens of thousands, not for
+    /// one of each run.
+    pub fn queue_limit_each(mut self, prefix: impl Into<String>, runs: u32) -> Self {
+        self.inner.caps.0.push(Cap { queues: Capped::Each(prefix.into()), runs });
+        self
+    }
+
+    /// Uses another limiter. What only the store knows, which workers are dead, it has to find out
+    /// by itself: a worker tells it of every slot it holds at every third of its lease.
     pub fn limiter(mut self, limiter: impl Limiter) -> Self {
         self.inner.limiter = Arc::new(limiter);
+        self.inner.limiter_is_beside = true;
         self
     }
 

@@ -39,7 +39,7 @@ impl Default for HealthLimits {
 pub enum Trouble {
     /// The store did not answer, or not in time: nothing else is known.
     Store,
-    /// The queue's figures could not be read.
+    /// The queue's figures could not be read, of the store or of the queue beside it.
     Queue,
     /// This machine's wall clock and the store's differ: times that people read are wrong.
     Skew,
@@ -57,7 +57,7 @@ pub struct Health {
     /// Milliseconds by which this machine's wall clock is ahead of the store's; negative when it is
     /// behind. Decides nothing but what people read: due times and leases go by the store's clock.
     pub skew_ms: Option<i64>,
-    /// Due, waiting and leased runs, if they could be counted.
+    /// Due, waiting and leased runs, if they could be counted; by the store, which alone knows all.
     pub queue: Option<QueueStats>,
     /// What stands against being ready, worst first; empty when nothing does.
     pub troubles: Vec<Trouble>,
@@ -74,7 +74,8 @@ impl Health {
 impl Engine {
     /// Says how the engine is doing, within the default limits. Never fails: trouble is an answer.
     ///
-    /// Two reads of the store, none of a provider. Answers within twice the limit for the store.
+    /// Two reads of the store and one of a queue beside it, none of a provider. Answers within
+    /// three times the limit for the store, or twice without such a queue.
     ///
     /// ```
     /// # use provision_core::{Engine, MemoryStore};
@@ -107,10 +108,15 @@ impl Engine {
             Some(Ok(stats)) => Some(stats),
             Some(Err(_)) | None => None,
         };
+        let beside = match &inner.offers {
+            Some(offers) => clock::within(limits.store, offers.queue().stats()).await,
+            None => Some(Ok(QueueStats::default())),
+        };
+        let uncounted = queue.is_none() || !matches!(beside, Some(Ok(_)));
         let lag =
             queue.is_some_and(|queue| u128::from(queue.oldest_ms) > limits.oldest.as_millis());
         let found = [
-            (Trouble::Queue, queue.is_none()),
+            (Trouble::Queue, uncounted),
             (Trouble::Skew, u128::from(skew_ms.unsigned_abs()) > limits.skew.as_millis()),
             (Trouble::Lag, lag),
             (Trouble::Leases, queue.is_some_and(|queue| queue.expired > limits.expired)),

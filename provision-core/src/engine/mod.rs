@@ -43,6 +43,7 @@ pub use watch::{Progress, ProgressStream, What};
 
 use crate::{
     bucket::Bucket,
+    caps::Caps,
     changes::Changes,
     clock::Clock,
     draw::Entropy,
@@ -52,6 +53,7 @@ use crate::{
     ledger::{LedgerOp, LedgerQuery, LedgerRow},
     limit::{Limiter, Rate},
     local::Locals,
+    offers::Offers,
     probe::Probe,
     queue::{Queue, QueueStats},
     resolver::SecretResolver,
@@ -71,7 +73,10 @@ pub struct Engine {
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn StateStore>,
+    /// The store as a queue.
     pub(crate) queue: Arc<dyn Queue>,
+    /// The queue that is not the store, where there is one.
+    pub(crate) offers: Option<Arc<Offers>>,
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) secrets: Arc<dyn SecretStore>,
     pub(crate) retention_store: Arc<dyn RetentionStore>,
@@ -98,6 +103,10 @@ pub(crate) struct Inner {
     pub(crate) start_rate: Option<Rate>,
     /// Retry policies that replace those of the sagas.
     pub(crate) overrides: Arc<LiveOverrides>,
+    /// The limiter is not the store: it does not know which workers live.
+    pub(crate) limiter_is_beside: bool,
+    /// How many runs of a queue may be under lease.
+    pub(crate) caps: Caps,
 }
 
 impl fmt::Debug for Engine {
@@ -292,7 +301,7 @@ impl Engine {
         Ok(self.inner.limiter.look(bucket).await?)
     }
 
-    /// Figures of the queue.
+    /// Figures of the runs that wait, as the store counts them, whatever queue is beside it.
     ///
     /// # Errors
     /// The queue cannot be read.

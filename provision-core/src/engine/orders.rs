@@ -8,6 +8,7 @@ use crate::{
     error::{Error, ErrorKind},
     id::{Data, ExternalId, Payload, RunId},
     ledger::{is_lived_with, rows_of},
+    offers::offer_of,
     run::{
         decide::{Event, Halt, Moment, decide},
         journal::{Finding, Order, RequestBody},
@@ -435,7 +436,8 @@ impl Engine {
         };
         match self.inner.store.submit(&[request]).await?.pop() {
             Some(Submitted::Requested(_)) => {
-                self.inner.offer(*run).await;
+                // Due at once: by the store's clock this moment is over.
+                self.inner.offer(offer_of(&record.head, record.head.updated_at)).await;
                 Ok(())
             }
             Some(Submitted::Guarded(holder)) => {

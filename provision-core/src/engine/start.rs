@@ -5,6 +5,7 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
+    slice,
     sync::Arc,
     time::Duration,
 };
@@ -16,6 +17,8 @@ use crate::{
     error::{Error, ErrorKind},
     id::{Data, Payload, RunId, Timestamp},
     limit::{Admission, Ask, Profile, Turn},
+    offers::offer_of,
+    queue::Offer,
     retention::{Tombstone, TombstoneQuery},
     run::{RunStatus, RunSummary},
     saga::{Plan, Saga, SagaId},
@@ -265,16 +268,19 @@ impl<O> StartRun<O> {
 /// Sends a new run to the store; an immediate one is leased to a worker of this process with it.
 async fn send<O>(on: &Engine, head: RunHead, immediate: bool) -> Result<RunHandle<O>, Error> {
     let (engine, id) = (&on.inner, head.id);
+    // Whoever leases from a capped queue looks at its cap: a claim does.
+    let immediate = immediate && engine.caps.of(&head.queue).is_none();
     let kept = immediate.then(|| engine.locals.keep(&head.queue)).flatten();
     let lease_to = kept.as_ref().map(|kept| (kept.local.worker, kept.local.ttl));
     let watcher = Arc::new(engine.changes.watch(id));
     let start = (head.saga.name.clone(), head.input_hash.clone());
+    let offer = offer_of(&head, head.due);
     let new = Submission::Run(Box::new(NewRun { head, lease_to }));
     match engine.store.submit(&[new]).await?.pop() {
         Some(Submitted::Created(leased)) => {
             match (kept, leased) {
                 (Some(kept), Some(leased)) => kept.hand(*leased),
-                _ => engine.offer(id).await,
+                _ => engine.offer(offer).await,
             }
             Ok(RunHandle { fresh: Some(watcher), ..on.handle(id) })
         }
@@ -355,10 +361,15 @@ impl super::Inner {
         Ok(once.map(|tombstone| Started::Once(Box::new(tombstone))))
     }
 
-    /// Tells claimants about a run that is due; polling would find it as well.
-    pub(super) async fn offer(&self, run: RunId) {
+    /// Tells claimants about a run; polling would find it as well.
+    pub(super) async fn offer(&self, offer: Offer) {
+        if let Some(offers) = &self.offers
+            && offers.put(slice::from_ref(&offer)).await
+        {
+            return;
+        }
         self.changes.work.notify_waiters();
-        if let Err(error) = self.queue.wake(&[run]).await {
+        if let Err(error) = self.queue.wake(&[offer.run]).await {
             tracing::debug!(%error, "the queue could not be woken");
         }
     }

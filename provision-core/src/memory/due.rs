@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    caps::Room,
     id::{RunId, Timestamp},
     store::SagaRef,
 };
@@ -178,21 +179,34 @@ impl DueIndex {
         groups.filter(|(_, group)| fits(group)).map(|(index, _)| index).collect()
     }
 
+    /// The named queue of a group.
+    pub(super) fn queue_of(&self, group: usize) -> Option<&str> {
+        self.groups.get(group).map(|group| group.queue.as_str())
+    }
+
     /// Takes up to `limit` due runs out: higher priority first, then tenants in turn, oldest first.
-    pub(super) fn take(&mut self, groups: &[usize], limit: usize, now: Timestamp) -> Vec<RunId> {
+    /// Queues without room are passed over.
+    pub(super) fn take(
+        &mut self,
+        groups: &[usize],
+        limit: usize,
+        now: Timestamp,
+        room: &mut Room,
+    ) -> Vec<RunId> {
         self.promote(groups, now);
         let mut taken = Vec::new();
         while taken.len() < limit {
+            let open = |group: &&Group| !room.is_full(&group.queue);
             let best = groups
                 .iter()
-                .filter_map(|index| Some((self.groups.get(*index)?.next()?, *index)))
+                .filter_map(|index| Some((self.groups.get(*index).filter(open)?.next()?, *index)))
                 .min();
             let Some((_, index)) = best else { break };
             self.turn = self.turn.saturating_add(1);
-            match self.groups.get_mut(index).and_then(|group| group.pop(self.turn)) {
-                Some(run) => taken.push(run),
-                None => break,
-            }
+            let Some(group) = self.groups.get_mut(index) else { break };
+            let Some(run) = group.pop(self.turn) else { break };
+            room.take(&group.queue);
+            taken.push(run);
         }
         taken
     }
@@ -262,7 +276,7 @@ impl DueIndex {
 mod tests {
     use uuid::Uuid;
 
-    use super::{DueIndex, RunId, SagaRef, Spot, Tenant, Timestamp};
+    use super::{DueIndex, Room, RunId, SagaRef, Spot, Tenant, Timestamp};
 
     fn saga() -> SagaRef {
         SagaRef { name: "s".into(), version: 1, fingerprint: "f".into() }
@@ -297,7 +311,7 @@ mod tests {
         let mut served = 0;
         for n in 100..106 {
             index.insert(&spot(0, Some("eager")), at(1), run(n));
-            let taken = index.take(&[0], 1, at(20));
+            let taken = index.take(&[0], 1, at(20), &mut Room::default());
             served += u32::from(taken.iter().any(|id| *id < run(100)));
         }
         assert_eq!(served, 3, "the lanes take turns");
@@ -313,7 +327,7 @@ mod tests {
         index.remove(&spot(5, None), at(11), run(2));
         index.remove(&spot(0, None), at(30), run(3));
         assert_eq!(index.next_due(&[0]), Some(at(10)));
-        assert_eq!(index.take(&[0], 9, at(99)), [run(1)]);
+        assert_eq!(index.take(&[0], 9, at(99), &mut Room::default()), [run(1)]);
         assert_eq!((index.next_due(&[0]), index.stats(at(99))), (None, (0, 0, None)));
         index.insert(&spot(0, None), Timestamp::NEVER, run(4));
         assert_eq!(index.next_due(&[0]), None);

@@ -1,6 +1,9 @@
 //! The one place where leases are granted, renewed and ended.
 
+use std::convert::Infallible;
+
 use crate::{
+    caps::{Caps, Room},
     id::Timestamp,
     store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
 };
@@ -22,6 +25,7 @@ impl Tables {
                 held: Vec::new(),
                 peers: Vec::new(),
                 next_due: None,
+                full: Vec::new(),
             };
         }
         self.alive.entry(worker).or_default().expires = now.plus(request.ttl);
@@ -36,10 +40,12 @@ impl Tables {
             self.give_back(*run, worker, *epoch, now);
         }
         let mut groups = self.due.matching(&[], None);
-        let mut leased = Vec::new();
+        let (mut leased, mut full) = (Vec::new(), Vec::new());
         if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {
             groups = self.due.matching(&acquire.queues, Some(&acquire.code));
-            leased = self.acquire(acquire, &groups, worker, now);
+            let mut room = self.room(&acquire.caps, &groups);
+            leased = self.acquire(acquire, (&groups, &mut room), worker, now);
+            full = room.full();
         }
         if request.retire {
             self.bury(worker, None, now);
@@ -51,6 +57,7 @@ impl Tables {
             held: self.held(worker),
             peers: self.alive.keys().filter(|who| **who != worker).copied().collect(),
             next_due: self.due.next_due(&groups),
+            full,
         }
     }
 
@@ -71,19 +78,20 @@ impl Tables {
     fn acquire(
         &mut self,
         acquire: &Acquire,
-        groups: &[usize],
+        (groups, room): (&[usize], &mut Room),
         worker: Incarnation,
         now: Timestamp,
     ) -> Vec<Leased> {
         let taken = match &acquire.runs {
-            None => self.due.take(groups, acquire.limit, now),
+            None => self.due.take(groups, acquire.limit, now, room),
             Some(runs) => {
                 let mut taken = Vec::new();
                 for run in runs {
                     let Some(row) = self.runs.get(run) else { continue };
                     let due = row.head.owner.is_none() && row.head.due <= now;
                     let fits = groups.contains(&row.spot.group) && !taken.contains(run);
-                    if due && fits && taken.len() < acquire.limit {
+                    let wanted = due && fits && taken.len() < acquire.limit;
+                    if wanted && room.take(&row.head.queue) {
                         self.due.remove(&row.spot, row.head.due, *run);
                         taken.push(*run);
                     }
@@ -92,6 +100,19 @@ impl Tables {
             }
         };
         taken.into_iter().filter_map(|run| self.grant(run, worker, now)).collect()
+    }
+
+    /// The room in the capped queues of these groups.
+    fn room(&self, caps: &Caps, groups: &[usize]) -> Room {
+        let runs = || self.alive.values().flat_map(|life| &life.runs);
+        let leased = |queue: &str| {
+            let rows = runs().filter_map(|run| self.runs.get(run));
+            Ok::<_, Infallible>(rows.filter(|row| row.head.queue == queue).count() as u64)
+        };
+        match caps.room(groups.iter().filter_map(|index| self.due.queue_of(*index)), leased) {
+            Ok(room) => room,
+            Err(never) => match never {},
+        }
     }
 
     fn held(&self, worker: Incarnation) -> Vec<(crate::id::RunId, u64)> {

@@ -36,7 +36,9 @@ impl Queue for MemoryStore {
             let mut stirred = pin!(self.space.stirred.notified());
             stirred.as_mut().enable();
             let (found, next_in) = self.read(|tables, now| {
-                let groups = tables.due.matching(&claim.queues, None);
+                let mut groups = tables.due.matching(&claim.queues, None);
+                let kept = |queue: &str| !claim.except.iter().any(|except| except == queue);
+                groups.retain(|group| tables.due.queue_of(*group).is_some_and(kept));
                 let found = tables.due.peek(&groups, claim.limit, now);
                 let next = tables.due.next_due(&groups).map(|due| due.since(now));
                 (found, next.unwrap_or(WAIT_MAX))

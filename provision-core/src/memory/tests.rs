@@ -47,7 +47,13 @@ fn head(n: u128) -> RunHead {
 }
 
 fn request(worker: Incarnation) -> LeaseRequest {
-    let acquire = Acquire { limit: 100, runs: None, queues: Vec::new(), code: vec![saga()] };
+    let acquire = Acquire {
+        limit: 100,
+        runs: None,
+        queues: Vec::new(),
+        code: vec![saga()],
+        caps: crate::caps::Caps::default(),
+    };
     LeaseRequest {
         worker,
         ttl: Duration::from_secs(15),
@@ -132,7 +138,8 @@ async fn a_claim_waits_for_the_next_due_time_by_itself() {
     give_back.acquire = None;
     give_back.release = vec![(leased.record.head.id, leased.fence, release)];
     store.lease(&give_back).await.unwrap();
-    let claim = Claim { limit: 1, queues: Vec::new(), wait: Duration::from_secs(60) };
+    let claim =
+        Claim { limit: 1, queues: Vec::new(), except: Vec::new(), wait: Duration::from_secs(60) };
     assert_eq!(store.claim(&claim).await.unwrap(), [leased.record.head.id]);
     assert_eq!(store.now().await.unwrap(), due);
 }

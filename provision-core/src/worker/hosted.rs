@@ -12,6 +12,7 @@ use super::{
     tend,
 };
 use crate::{
+    caps::Caps,
     clock,
     drive::{Drive, Shared},
     engine::Engine,
@@ -28,6 +29,7 @@ pub(crate) struct Hosted(Mutex<Option<Life>>);
 struct Life {
     shared: Arc<Shared>,
     held: Held,
+    caps: Caps,
 }
 
 impl Hosted {
@@ -42,7 +44,8 @@ impl Hosted {
             return life.clone();
         }
         let shared = shared(engine, WorkerConfig::default().lease, &Arc::<Control>::default());
-        life.insert(Life { shared, held: Held::default() }).clone()
+        let caps = engine.inner.caps.clone();
+        life.insert(Life { shared, held: Held::default(), caps }).clone()
     }
 
     /// The next call is another one.
@@ -88,14 +91,15 @@ pub(crate) async fn run_one(engine: &Engine) -> Result<Option<RunId>, Error> {
 
 async fn claim(life: &Life) -> Result<LeaseGrant, StoreError> {
     let code = life.shared.plans.refs();
-    let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code };
+    let caps = life.caps.clone();
+    let acquire = Acquire { limit: 1, runs: None, queues: Vec::new(), code, caps };
     let request = asking(&life.shared, WorkerConfig::default().lease);
     lease(&life.shared, &LeaseRequest { acquire: Some(acquire), ..request }).await
 }
 
 async fn drive(life: &Life, grant: LeaseGrant) -> Option<RunId> {
     let ttl = WorkerConfig::default().lease;
-    let Life { shared, held } = life;
+    let Life { shared, held, .. } = life;
     let leased = grant.leased.into_iter().next()?;
     let lease = (leased.record.head.id, leased.fence.epoch);
     let lost = held.add(lease).unwrap_or_default();

@@ -1,7 +1,6 @@
 //! One incarnation of a worker: it claims, drives, and ends by order or when it is declared dead.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc, Once,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +16,7 @@ use tokio::{
 use super::{
     Control, WorkerConfig,
     held::{Held, Lease},
+    hints::Hints,
     tend,
 };
 use crate::{
@@ -27,11 +27,8 @@ use crate::{
     id::RunId,
     incarnation::{Grave, LifeLock},
     local::{Handed, Local, Locals},
-    queue::Claim,
     store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
 };
-
-type Proposals = Pin<Box<dyn Future<Output = Result<Vec<RunId>, StoreError>> + Send>>;
 
 /// Lives as one incarnation after the other until the worker is stopped.
 pub(super) async fn live(engine: Engine, config: WorkerConfig, control: Arc<Control>) {
@@ -70,6 +67,8 @@ pub(super) fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> 
         leaving: AtomicBool::new(false),
         left: Notify::new(),
         changes: Arc::clone(&inner.changes),
+        offers: inner.offers.clone(),
+        limiter_is_beside: inner.limiter_is_beside,
     })
 }
 
@@ -119,10 +118,8 @@ struct Life {
     ask: bool,
     /// The last answer filled all slots: there may be more.
     backlog: bool,
-    /// A wait for proposals that goes on while drives come and go.
-    proposals: Option<Proposals>,
-    /// The store is asked because something was proposed.
-    proposed: bool,
+    /// Where it hears of work.
+    hints: Hints,
 }
 
 struct Listed {
@@ -166,8 +163,7 @@ impl Life {
             _listed: Listed { locals, worker: shared.worker },
             ask: true,
             backlog: false,
-            proposals: None,
-            proposed: false,
+            hints: Hints::new(engine, config),
         }
     }
 
@@ -198,21 +194,17 @@ impl Life {
     /// Claims what is due; answers which peers' file locks prove them dead.
     async fn ask_for_runs(&mut self, dead: Vec<Grave>) -> Vec<Grave> {
         let free = self.slots.available_permits();
-        let proposed = std::mem::take(&mut self.proposed);
-        match self.claim(free, dead).await {
+        let wanted = self.hints.wanted();
+        match self.claim(free, wanted.clone(), dead).await {
             Ok(grant) => {
-                let got = grant.leased.len();
-                self.backlog = free == 0 || got == free;
-                let dead = self.take(grant);
-                self.ask = !dead.is_empty() || (self.backlog && free > 0);
-                if proposed && got == 0 {
-                    // What was proposed is nothing for us (another saga, another's lease).
-                    let poll = self.config.poll;
-                    self.proposals = Some(Box::pin(async move {
-                        clock::sleep(poll).await;
-                        Ok(Vec::new())
-                    }));
+                let full = free == 0 || grant.leased.len() == free;
+                if wanted.is_none() {
+                    self.backlog = full;
                 }
+                let again = self.hints.answered(wanted, &grant, full).await;
+                let dead = self.take(grant);
+                let more = self.hints.scans() && self.backlog && free > 0;
+                self.ask = again || more || !dead.is_empty();
                 dead
             }
             Err(error) => {
@@ -242,12 +234,18 @@ impl Life {
         }
     }
 
-    async fn claim(&mut self, free: usize, graves: Vec<Grave>) -> Result<LeaseGrant, StoreError> {
+    async fn claim(
+        &mut self,
+        free: usize,
+        runs: Option<Vec<RunId>>,
+        graves: Vec<Grave>,
+    ) -> Result<LeaseGrant, StoreError> {
         let acquire = (free > 0).then(|| Acquire {
             limit: free,
-            runs: None,
+            runs,
             queues: self.config.queues.clone(),
             code: self.shared.plans.refs(),
+            caps: self.engine.inner.caps.clone(),
         });
         let dead = graves.iter().map(|grave| grave.worker).collect();
         let request = LeaseRequest { acquire, dead, ..asking(&self.shared, self.config.lease) };
@@ -298,17 +296,19 @@ impl Life {
             if let Ok(lease) = ended {
                 self.held.forget(lease);
             }
-            self.ask |= self.backlog;
+            self.ask |= self.more();
         }
+    }
+
+    /// Whether a slot that came free is a reason to ask: more was due than there were slots, or a
+    /// queue was at its cap.
+    fn more(&self) -> bool {
+        (self.backlog && self.hints.scans()) || self.hints.found_full()
     }
 
     /// Waits for something to do: a proposal, a run handed over, a free slot, a stop.
     async fn rest(&mut self) {
-        let claim = Claim { limit: 1, queues: self.config.queues.clone(), wait: self.config.poll };
-        let queue = Arc::clone(&self.engine.inner.queue);
-        let proposals = self
-            .proposals
-            .get_or_insert_with(|| Box::pin(async move { queue.claim(&claim).await }));
+        let free = self.slots.available_permits();
         let changes = Arc::clone(&self.engine.inner.changes);
         let shared = Arc::clone(&self.shared);
         let stop = shared.control.stop.notified();
@@ -325,16 +325,10 @@ impl Life {
                 if let Ok(lease) = ended {
                     self.held.forget(lease);
                 }
-                self.ask |= self.backlog;
+                self.ask |= self.more();
             }
             () = changes.work.notified() => self.ask = true,
-            found = proposals => {
-                self.proposals = None;
-                // A queue that cannot answer is not asked again at once, either.
-                self.proposed = found.map_or(true, |found| !found.is_empty());
-                // Also when nothing was proposed: the store's own scan finds what a queue lost.
-                self.ask = true;
-            }
+            ask = self.hints.next(free) => self.ask |= ask,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! lease) is never renewed: its calls are cut, and the worker goes on under a new name.
 
 mod held;
+mod hints;
 mod hosted;
 mod incarnation;
 mod tend;

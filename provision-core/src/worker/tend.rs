@@ -42,6 +42,9 @@ pub(super) async fn heartbeat(shared: Arc<Shared>, ttl: Duration, held: Held) {
         }
         // Not for long: the next renewal must not wait for a limiter.
         clock::within(ttl / 6, shared.give_back_slots()).await;
+        if shared.limiter_is_beside {
+            clock::within(ttl / 6, shared.tell_of_slots()).await;
+        }
     }
 }
 

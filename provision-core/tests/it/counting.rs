@@ -112,6 +112,7 @@ impl Counting {
                 runs: None,
                 queues: Vec::new(),
                 code: vec![saga.saga_ref().clone()],
+                caps: provision_core::caps::Caps::default(),
             }),
             ..self.by_hand(Incarnation(Uuid::from_u128(7)), false)
         };

@@ -9,6 +9,7 @@
 )]
 
 mod asking;
+mod beside;
 mod children;
 mod cloud;
 mod counting;

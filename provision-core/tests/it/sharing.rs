@@ -7,8 +7,8 @@ use std::{
 };
 
 use provision_core::{
-    Call, Effect, Engine, MemoryStore, NothingToUndo, Saga, SagaId, Step, StepContext, StepError,
-    Verdict, WorkerConfig,
+    Call, Effect, Engine, MemoryStore, NothingToUndo, Outcome, Saga, SagaId, SignalId, Step,
+    StepContext, StepError, Verdict, Worker, WorkerConfig,
     clock::sleep,
     limit::{Concurrency, Observed, Profile, Rate},
 };
@@ -319,5 +319,96 @@ async fn a_tenant_with_a_thousand_runs_does_not_hold_back_one_with_a_single_run(
     one.await.unwrap().output().await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(provider.calls(began).len() < 200, "the crowd is still waiting");
+    worker.stop().await;
+}
+
+/// Workers of `count` engines with this cap, each with room for all.
+async fn capped(store: &MemoryStore, provider: &Provider, count: usize) -> Vec<Worker> {
+    let mut workers = Vec::new();
+    for _ in 0..count {
+        let builder = Engine::builder(store.clone()).register(saga(provider));
+        let builder = builder.queue_limit("publish_jobs", 5).queue_limit_each("tenant/", 1);
+        let engine = builder.build().await.unwrap();
+        workers.push(engine.spawn_worker(WorkerConfig::default().with_slots(64)));
+    }
+    workers
+}
+
+// covers: R5-29, R5-31, L3
+#[tokio::test(start_paused = true)]
+async fn a_capped_queue_is_never_passed_by_three_workers_and_holds_back_no_other() {
+    let store = MemoryStore::new();
+    let provider = Provider::new(None, Duration::from_secs(10));
+    let starter = engine(&store, &provider).await;
+    let mut runs = Vec::new();
+    for n in 0..60 {
+        runs.push(starter.start(CALL, &n.to_string()).queue("publish_jobs").await.unwrap());
+    }
+    let began = Instant::now();
+    let workers = capped(&store, &provider, 3).await;
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(provider.most(), 5);
+    let other = Instant::now();
+    let refresh = starter.start(CALL, &"r".into()).queue("token_refresh").priority(-9);
+    refresh.await.unwrap().output().await.unwrap();
+    assert!(other.elapsed() < Duration::from_millis(10_500), "{:?}", other.elapsed());
+    assert_eq!(provider.most(), 6, "five of them, and the other");
+    for run in runs {
+        run.output().await.unwrap();
+    }
+    // Twelve rounds of five, each begun as soon as one of the round before has ended.
+    let last = provider.calls(began).last().copied();
+    assert_eq!(last.map(|last| last.as_secs()), Some(110), "{:?}", provider.calls(began));
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+// covers: R5-29
+#[tokio::test(start_paused = true)]
+async fn runs_of_one_key_come_one_after_the_other_beside_those_of_other_keys() {
+    let store = MemoryStore::new();
+    let provider = Provider::new(None, Duration::from_secs(10));
+    let workers = capped(&store, &provider, 2).await;
+    let capped = Engine::builder(store.clone()).register(saga(&provider));
+    // A start that is handed to a worker of its own process keeps to the cap, too.
+    let starter = capped.queue_limit_each("tenant/", 1).build().await.unwrap();
+    let own = starter.spawn_worker(WorkerConfig::default());
+    let began = Instant::now();
+    let mut runs = Vec::new();
+    for n in 0..12 {
+        let queue = format!("tenant/{}", n % 4);
+        runs.push(starter.start(CALL, &n.to_string()).queue(queue).await.unwrap());
+    }
+    for run in runs {
+        run.output().await.unwrap();
+    }
+    assert_eq!(provider.most(), 4, "one of each key");
+    let took = began.elapsed();
+    assert!((30..35).contains(&took.as_secs()), "{took:?}");
+    for worker in workers.into_iter().chain([own]) {
+        worker.stop().await;
+    }
+}
+
+// covers: R5-29
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_takes_no_place_of_a_capped_queue() {
+    let store = MemoryStore::new();
+    let go = SignalId::<()>::new("go");
+    let saga = Saga::define(CALL, |s| s.signal(go).input((), |_, ()| Duration::from_secs(600)));
+    let builder = Engine::builder(store).register(saga.unwrap()).queue_limit("slow", 1);
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let began = Instant::now();
+    let mut runs = Vec::new();
+    for n in 0..10 {
+        runs.push(engine.start(CALL, &n.to_string()).queue("slow").await.unwrap());
+    }
+    for run in runs {
+        assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(620), "they wait beside each other: {took:?}");
     worker.stop().await;
 }

@@ -91,7 +91,8 @@ async fn work(server: &Server) {
         let runs = leased(&store, 8).await;
         assert_eq!(runs.len(), 8);
         store.lease(&held_for(runs[0].fence.owner, TTL)).await.unwrap();
-        let claim = Claim { limit: 100, queues: Vec::new(), wait: Duration::ZERO };
+        let claim =
+            Claim { limit: 100, queues: Vec::new(), except: Vec::new(), wait: Duration::ZERO };
         assert!(store.claim(&claim).await.unwrap().is_empty(), "nothing waits");
         drive(&store, &runs, 10).await;
     }

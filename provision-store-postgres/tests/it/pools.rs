@@ -38,7 +38,8 @@ async fn journey(store: PostgresStore) {
     store.admit(&ask).await.unwrap();
     handle.request(leased.record.head.id, "1").await;
     handle.applied(append_of(&leased, 2)).await;
-    let claim = Claim { limit: 1, queues: Vec::new(), wait: Duration::from_millis(20) };
+    let claim =
+        Claim { limit: 1, queues: Vec::new(), except: Vec::new(), wait: Duration::from_millis(20) };
     store.claim(&claim).await.unwrap();
     assert_eq!(handle.record(leased.record.head.id).await.requests.len(), 1);
 }

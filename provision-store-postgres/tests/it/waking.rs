@@ -19,7 +19,12 @@ async fn latency(claims: &PostgresStore, starts: &PostgresStore) -> Duration {
     let handle = Handle::of(Arc::new(starts.clone()));
     let mut best = Duration::MAX;
     for _ in 0..5 {
-        let claim = Claim { limit: 9, queues: Vec::new(), wait: Duration::from_secs(20) };
+        let claim = Claim {
+            limit: 9,
+            queues: Vec::new(),
+            except: Vec::new(),
+            wait: Duration::from_secs(20),
+        };
         let waiting = tokio::spawn({
             let claims = claims.clone();
             async move { (claims.claim(&claim).await.unwrap(), Instant::now()) }
@@ -72,7 +77,12 @@ async fn a_run_that_is_due_soon_is_found_when_it_is() {
     let lease = acquire_any(new_worker(), Duration::from_secs(60));
     let leased = handle.lease(&lease).await.leased.remove(0);
     let claim = || {
-        let claim = Claim { limit: 9, queues: Vec::new(), wait: Duration::from_secs(20) };
+        let claim = Claim {
+            limit: 9,
+            queues: Vec::new(),
+            except: Vec::new(),
+            wait: Duration::from_secs(20),
+        };
         let store = store.clone();
         let waiting = tokio::spawn(async move { store.claim(&claim).await.unwrap() });
         async move { tokio::time::timeout(Duration::from_secs(2), waiting).await }

@@ -120,7 +120,12 @@ async fn a_wrong_byte_in_a_row_holds_up_nobody_who_claims_renews_or_takes_over()
                 let request = LeaseRequest { dead: vec![worker], ..acquire_any(other, TTL) };
                 let grant = handle.lease(&request).await;
                 found.extend(grant.leased.iter().map(|leased| leased.record.head.id));
-                let claim = Claim { limit: 9, queues: Vec::new(), wait: Duration::ZERO };
+                let claim = Claim {
+                    limit: 9,
+                    queues: Vec::new(),
+                    except: Vec::new(),
+                    wait: Duration::ZERO,
+                };
                 one.claim(&claim).await.unwrap();
             }
             for run in [beside, whole] {

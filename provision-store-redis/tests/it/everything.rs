@@ -80,7 +80,12 @@ fn rich_append(leased: &Leased, parent: RunId, (key, value): (&SecretKey, &Seale
 async fn queue_and_leases(handle: &Handle, parent: RunId, leased: &Leased) {
     let (run, worker) = (leased.record.head.id, leased.fence.owner);
     handle.queue.offer(&[offer(parent)]).await.unwrap();
-    let claim = Claim { limit: 9, queues: vec!["default".into()], wait: Duration::ZERO };
+    let claim = Claim {
+        limit: 9,
+        queues: vec!["default".into()],
+        except: Vec::new(),
+        wait: Duration::ZERO,
+    };
     assert!(!handle.queue.claim(&claim).await.unwrap().is_empty());
     handle.queue.wake(&[run]).await.unwrap();
     let grant = handle.lease(&acquire_any(worker, TTL)).await;

@@ -52,7 +52,7 @@ pub(crate) async fn pass(client: &redis::Client, namespace: &str, by: Duration) 
 }
 
 /// The kinds of keys of a namespace; that there are no others is tested.
-pub(crate) const KINDS: [&str; 29] = [
+pub(crate) const KINDS: [&str; 30] = [
     "meta",
     "rows",
     "frames",
@@ -82,6 +82,7 @@ pub(crate) const KINDS: [&str; 29] = [
     "tombstones",
     "tombstone-ends",
     "buckets",
+    "capped",
 ];
 
 /// Everything a namespace holds, as bytes: what a thief of the server's memory would find.

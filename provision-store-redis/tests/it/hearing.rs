@@ -19,7 +19,8 @@ use crate::{
 
 /// How long one handle needs to hear of a run that another one has started.
 async fn heard(here: &RedisStore, there: &RedisStore) -> Duration {
-    let wait = Claim { limit: 1, queues: Vec::new(), wait: Duration::from_secs(20) };
+    let wait =
+        Claim { limit: 1, queues: Vec::new(), except: Vec::new(), wait: Duration::from_secs(20) };
     let there = Handle::of(Arc::new(there.clone()));
     let (found, (run, told)) =
         tokio::join!(async { (here.claim(&wait).await.unwrap(), Instant::now()) }, async {

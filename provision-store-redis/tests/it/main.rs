@@ -28,5 +28,6 @@ mod opening;
 mod outages;
 mod processes;
 mod server;
+mod sidecar;
 mod steps;
 mod workers;

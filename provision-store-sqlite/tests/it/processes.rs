@@ -71,7 +71,8 @@ async fn a_claim_sees_a_run_that_another_writer_committed() {
     let path = directory.path().join("p.db");
     let here = SqliteStore::open(&path).await.unwrap();
     let there = Handle::of(Arc::new(SqliteStore::open(&path).await.unwrap()));
-    let wait = Claim { limit: 1, queues: Vec::new(), wait: Duration::from_secs(20) };
+    let wait =
+        Claim { limit: 1, queues: Vec::new(), except: Vec::new(), wait: Duration::from_secs(20) };
     let start = Instant::now();
     let (found, run) = tokio::join!(here.claim(&wait), async {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -5,10 +5,9 @@ use std::time::Duration;
 use provision_core::{
     id::Timestamp,
     limit::{Admission, Ask, HeldBy, Observed, Profile, Rate, Turn},
-    store::LeaseRequest,
 };
 
-use super::{Fixture, given::held_for, new_worker, shared_limits::slot};
+use super::{Fixture, new_worker};
 
 fn ask(bucket: &str, calls: u32, rate: Option<Rate>) -> Ask {
     let profile = Profile { bucket: bucket.to_owned(), rate, concurrency: None };
@@ -20,7 +19,7 @@ fn slow(f: &Fixture, burst: u32) -> Rate {
     Rate { calls: 1, per: f.ttl * 4, burst }
 }
 
-async fn admit(f: &Fixture, ask: &Ask) -> Admission {
+pub(super) async fn admit(f: &Fixture, ask: &Ask) -> Admission {
     f.main.limiter.admit(ask).await.expect("admit answers")
 }
 
@@ -28,7 +27,7 @@ async fn observe(f: &Fixture, bucket: &str, seen: Observed) {
     f.main.limiter.observe(bucket, new_worker(), &seen).await.expect("observe answers");
 }
 
-fn held(answer: Admission, why: HeldBy) -> Timestamp {
+pub(super) fn held(answer: Admission, why: HeldBy) -> Timestamp {
     match answer {
         Admission::At { at, reason } if reason == why => at,
         other => panic!("expected to be held by {why:?}, found {other:?}"),
@@ -110,30 +109,4 @@ pub async fn buckets_are_independent(f: Fixture) {
         assert_eq!(admit(&f, &ask(bucket, 1, rate)).await, Admission::Now { calls: 1 });
         held(admit(&f, &ask(bucket, 1, rate)).await, HeldBy::Rate);
     }
-}
-
-/// Slots of a worker that died or was never known are free when nobody remembers it any more;
-/// those of one that is alive are not.
-pub async fn slots_of_the_forgotten_are_free(f: Fixture) {
-    let (dead, stranger, long) = (new_worker(), new_worker(), new_worker());
-    let day = Duration::from_secs(24 * 3_600);
-    f.main.lease(&held_for(long, day * 3)).await;
-    f.renew(dead).await;
-    for worker in [dead, stranger, long] {
-        let answer = admit(&f, &slot(worker, 4)).await;
-        assert_eq!(answer, Admission::Now { calls: 1 });
-    }
-    f.main.lease(&LeaseRequest { dead: vec![dead], ..held_for(long, day * 3) }).await;
-    f.advance(day + Duration::from_secs(3_600)).await;
-    let fresh = new_worker();
-    for _ in 0..3 {
-        f.renew(fresh).await;
-    }
-    // Not all slots are taken: nobody looks who is dead.
-    assert_eq!(admit(&f, &slot(fresh, 4)).await, Admission::Now { calls: 1 });
-    for _ in 0..2 {
-        let answer = f.again.limiter.admit(&slot(fresh, 4)).await.unwrap();
-        assert_eq!(answer, Admission::Now { calls: 1 }, "three are free, one is held");
-    }
-    held(admit(&f, &slot(fresh, 4)).await, HeldBy::Concurrency);
 }

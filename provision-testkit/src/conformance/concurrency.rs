@@ -1,8 +1,16 @@
 //! Many at once, through two handles: what must stay one, stays one.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use provision_core::{
+    clock::sleep,
     id::{Payload, RunId, Timestamp},
     retention::Prune,
     run::RunStatus,
@@ -14,7 +22,10 @@ use provision_core::{
 use tokio::task::JoinSet;
 
 use super::{
-    Fixture, Handle, acquire_any, append_of, given::until, ledger_row, new_worker, run_head,
+    Fixture, Handle, acquire_any, append_of,
+    capping::{named, under},
+    given::until,
+    ledger_row, new_worker, run_head,
 };
 
 const WRITERS: usize = 8;
@@ -278,4 +289,46 @@ pub async fn starts_racing_with_a_removal_make_no_second_run(f: Fixture) {
         assert!(matches!(f.main.start(keyed()).await, Submitted::Pruned(left) if left.run == run));
         assert!(f.main.state.list(&RunFilter::default()).await.expect("list").runs.is_empty());
     }
+}
+
+/// Claimants that race for a capped queue never hold more of it together, and fill it.
+// covers: R5-29, S5
+pub async fn claimants_never_pass_a_cap(f: Fixture) {
+    const CAP: u32 = 5;
+    for _ in 0..120 {
+        let mut head = run_head();
+        head.queue = "publish".to_owned();
+        f.main.started(head).await;
+    }
+    // Held together now, and the most there ever were.
+    let held = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
+    let mut tasks = JoinSet::new();
+    for n in 0..WRITERS {
+        let (handle, held) = (handle(&f, n), Arc::clone(&held));
+        let mut request = under(&f, 3, &[named("publish", CAP)]);
+        request.ttl = f.ttl * 10;
+        tasks.spawn(async move {
+            let (mut driven, mut idle) = (0, 0);
+            while idle < 100 {
+                let leased = handle.lease(&request).await.leased;
+                let count = u32::try_from(leased.len()).unwrap();
+                let now = held.0.fetch_add(count, Ordering::SeqCst) + count;
+                held.1.fetch_max(now, Ordering::SeqCst);
+                idle = if count == 0 { idle + 1 } else { 0 };
+                sleep(Duration::from_millis(3)).await;
+                for leased in leased {
+                    // Out of the count before the store knows: it is never counted too late.
+                    held.0.fetch_sub(1, Ordering::SeqCst);
+                    let mut end = append_of(&leased, 1);
+                    end.release = Some(until(Timestamp::NEVER));
+                    handle.applied(end).await;
+                    driven += 1;
+                }
+            }
+            driven
+        });
+    }
+    let driven: u32 = tasks.join_all().await.into_iter().sum();
+    assert_eq!(driven, 120, "nothing is left behind");
+    assert_eq!(held.1.load(Ordering::SeqCst), CAP);
 }

@@ -70,8 +70,13 @@ pub fn held_for(worker: Incarnation, ttl: Duration) -> LeaseRequest {
 /// Renews `worker` for `ttl` and acquires up to 1,000 due runs of any queue.
 #[must_use]
 pub fn acquire_any(worker: Incarnation, ttl: Duration) -> LeaseRequest {
-    let acquire =
-        Acquire { limit: 1_000, runs: None, queues: Vec::new(), code: vec![suite_saga()] };
+    let acquire = Acquire {
+        limit: 1_000,
+        runs: None,
+        queues: Vec::new(),
+        code: vec![suite_saga()],
+        caps: provision_core::caps::Caps::default(),
+    };
     LeaseRequest { acquire: Some(acquire), ..held_for(worker, ttl) }
 }
 

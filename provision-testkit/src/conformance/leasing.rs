@@ -116,8 +116,13 @@ pub async fn proposed_runs_are_judged_like_all_others(f: Fixture) {
     let taken = f.leased_run(new_worker()).await.record.head.id;
     let unproposed = f.main.started(run_head()).await;
     let runs = vec![due, later, foreign, taken, run_head().id, due];
-    let acquire =
-        Acquire { limit: 10, runs: Some(runs), queues: Vec::new(), code: vec![suite_saga()] };
+    let acquire = Acquire {
+        limit: 10,
+        runs: Some(runs),
+        queues: Vec::new(),
+        code: vec![suite_saga()],
+        caps: provision_core::caps::Caps::default(),
+    };
     let request = LeaseRequest { acquire: Some(acquire), ..held_for(worker, f.ttl) };
     let leased = f.main.lease(&request).await.leased;
     assert_eq!(leased.iter().map(|l| l.record.head.id).collect::<Vec<_>>(), [due]);

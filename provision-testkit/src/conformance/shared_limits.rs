@@ -5,11 +5,11 @@ use std::time::Duration;
 use provision_core::{
     clock::sleep,
     limit::{Admission, Ask, Concurrency, HeldBy, Observed, Profile, Rate, Turn},
-    store::{Incarnation, LeaseRequest},
+    store::Incarnation,
 };
 use tokio::task::JoinSet;
 
-use super::{Fixture, given::held_for, new_worker};
+use super::{Fixture, new_worker};
 
 pub(super) fn slot(worker: Incarnation, concurrency: u32) -> Ask {
     let concurrency = Some(concurrency.into());
@@ -17,7 +17,7 @@ pub(super) fn slot(worker: Incarnation, concurrency: u32) -> Ask {
     Ask { profile, calls: 1, worker, slot: true, turn: Turn::Open }
 }
 
-fn is_held(answer: Admission, why: HeldBy) -> bool {
+pub(super) fn is_held(answer: Admission, why: HeldBy) -> bool {
     matches!(answer, Admission::At { reason, .. } if reason == why)
 }
 
@@ -69,18 +69,6 @@ pub async fn slots_are_counted_over_all_workers(f: Fixture) {
     f.main.limiter.observe("b", b, &freed).await.unwrap();
     assert_eq!(f.again.limiter.admit(&slot(a, 2)).await.unwrap(), Admission::Now { calls: 1 });
     assert!(is_held(f.main.limiter.admit(&slot(b, 2)).await.unwrap(), HeldBy::Concurrency));
-}
-
-/// The slots of a dead incarnation are free.
-pub async fn slots_die_with_their_incarnation(f: Fixture) {
-    let (dead, other) = (new_worker(), new_worker());
-    f.renew(dead).await;
-    f.renew(other).await;
-    assert_eq!(f.main.limiter.admit(&slot(dead, 1)).await.unwrap(), Admission::Now { calls: 1 });
-    assert!(is_held(f.main.limiter.admit(&slot(other, 1)).await.unwrap(), HeldBy::Concurrency));
-    let request = LeaseRequest { dead: vec![dead], ..held_for(other, f.ttl) };
-    f.main.lease(&request).await;
-    assert_eq!(f.main.limiter.admit(&slot(other, 1)).await.unwrap(), Admission::Now { calls: 1 });
 }
 
 /// Freeing what was never taken gives nobody a slot too many.

@@ -11,7 +11,7 @@ use super::{Fixture, proposing::offered, run_head};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn waiting(wait: Duration) -> Claim {
-    Claim { limit: 9, queues: Vec::new(), wait }
+    Claim { limit: 9, queues: Vec::new(), except: Vec::new(), wait }
 }
 
 /// A claim that finds nothing answers with nothing when its wait is over.

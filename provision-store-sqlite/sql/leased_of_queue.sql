@@ -1,0 +1,4 @@
+SELECT count(*)
+FROM provision_heads AS h INDEXED BY provision_heads_owner
+INNER JOIN provision_lanes AS l ON l.lane = h.lane
+WHERE h.ns = ?1 AND h.owner IS NOT NULL AND l.ns = ?1 AND l.queue = ?2
