@@ -1,6 +1,7 @@
 //! Workloads of the engine, measured beside the raw limit of the same run.
 //!
-//! `cargo run --release -p benches -- [--runs N] [memory|sqlite|postgres|redis|steno|recovery]..`
+//! `cargo run --release -p benches -- [--runs N] [--in-flight N]
+//! [memory|sqlite|postgres|redis|steno|recovery]..`
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,11 +32,12 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let runs = args
-        .iter()
-        .position(|arg| arg == "--runs")
-        .and_then(|at| args.get(at + 1))
-        .map_or(2_000, |n| n.parse().expect("--runs takes a number"));
+    let number = |option: &str| -> Option<usize> {
+        let at = args.iter().position(|arg| arg == option)?;
+        Some(args.get(at + 1)?.parse().expect("the option takes a number"))
+    };
+    let runs = number("--runs").unwrap_or(2_000);
+    let only = number("--in-flight");
     let chosen = |name: &str| {
         let named: Vec<_> = args
             .iter()
@@ -59,7 +61,7 @@ fn main() {
             workloads::sqlite(runs).await;
         }
         if chosen("postgres") {
-            servers::postgres(runs).await;
+            servers::postgres(runs, only).await;
         }
         if chosen("redis") {
             servers::redis(runs).await;

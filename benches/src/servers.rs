@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use provision_store_postgres::PostgresConfig;
+use provision_store_postgres::{Counters, PostgresConfig, PostgresStore};
 use provision_store_redis::RedisConfig;
 use redis::Script;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -71,43 +71,95 @@ async fn written(conn: &mut PgConnection) -> i64 {
     sqlx::query_scalar(lsn).fetch_one(&mut *conn).await.expect("a position")
 }
 
-pub(crate) async fn postgres(runs: usize) {
+/// Processor time that the server's processes have used, where they run on this machine: the living
+/// ones and those that have ended.
+async fn server_cpu(conn: &mut PgConnection) -> Option<Duration> {
+    let backend: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *conn).await.ok()?;
+    let stat = |pid: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, fields) = text.rsplit_once(')')?;
+        let fields: Vec<u64> =
+            fields.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+        name.ends_with("(postgres").then_some(fields)
+    };
+    let server = *stat(&backend.to_string())?.get(1)?;
+    // Its own time and that of its children that have ended.
+    let mut ticks: u64 = stat(&server.to_string())?.get(11..15)?.iter().sum();
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(fields) = stat(&process.file_name().to_string_lossy()) else { continue };
+        if fields[1] == server {
+            ticks += fields[11] + fields[12];
+        }
+    }
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// What the server has done so far.
+struct Books {
+    wal: i64,
+    cpu: Option<Duration>,
+    counters: Counters,
+}
+
+impl Books {
+    async fn read(conn: &mut PgConnection, store: &PostgresStore) -> Self {
+        Self { wal: written(conn).await, cpu: server_cpu(conn).await, counters: store.counters() }
+    }
+
+    /// What it paid for each of so many steps since then.
+    fn print_since(&self, before: &Self, name: &str, in_flight: usize, steps: f64) {
+        let (now, then) = (&self.counters, &before.counters);
+        let cpu = self.cpu.zip(before.cpu).map(|(now, then)| now.saturating_sub(then));
+        let cpu = cpu
+            .map_or("unknown".to_owned(), |cpu| format!("{:.1}", cpu.as_secs_f64() * 1e6 / steps));
+        println!(
+            "| postgres {name}: {:.3} commits, {:.3} statements, {:.2} appends, {:.0} B of WAL, {cpu} us of the server's CPU per step | {in_flight} | | | | | |",
+            (now.commits - then.commits) as f64 / steps,
+            (now.statements - then.statements) as f64 / steps,
+            (now.appends - then.appends) as f64 / steps,
+            (self.wal - before.wal) as f64 / steps,
+        );
+    }
+}
+
+/// Prints and answers what `pgbench` does.
+fn raw_steps(url: &str, clients: u32, when: &str) -> f64 {
+    let Some(rate) = pgbench(url, clients) else {
+        println!("| postgres: pgbench is not there | {clients} | | | | | |");
+        return 0.0;
+    };
+    println!("| postgres, one statement per step, pgbench{when} | {clients} | {rate:.0} | | | | |");
+    rate
+}
+
+pub(crate) async fn postgres(runs: usize, only: Option<usize>) {
     let Some(url) = server("PROVISION_TEST_POSTGRES_URL", "postgres") else { return };
     let mut conn = PgConnection::connect(&url).await.expect("a connection");
     conn.execute(sqlx::raw_sql(RAW_TABLES)).await.expect("tables");
-    let mut limit = 0.0;
-    for clients in [1, 8, 32] {
-        match pgbench(&url, clients) {
-            Some(tps) => {
-                println!(
-                    "| postgres, one statement per step, pgbench | {clients} | {tps:.0} | | | | |"
-                );
-                limit = tps;
-            }
-            None => println!("| postgres: pgbench is not there | {clients} | | | | | |"),
-        }
+    for clients in [1, 8] {
+        raw_steps(&url, clients, "");
     }
-    for (in_flight, runs) in sizes(runs) {
+    let wanted = |(in_flight, _): &(usize, usize)| only.is_none_or(|only| only == *in_flight);
+    for (in_flight, runs) in sizes(runs).into_iter().filter(wanted) {
         let schema = format!("bench_{in_flight}_{}", std::process::id());
         let store = PostgresConfig::new(&url).with_schema(&schema).open().await.expect("a store");
         let engine = engine(store.clone()).await;
-        let before = written(&mut conn).await;
+        // A disk that is shared is not the same from minute to minute.
+        let before = raw_steps(&url, 32, ", just before");
+        let books = Books::read(&mut conn, &store).await;
         let rate = w1("postgres", &engine, runs, in_flight).await;
-        let wal = written(&mut conn).await - before;
-        let done = store.counters();
-        let steps = (runs + runs / 10) as f64 * 7.0;
+        let steps = (runs + runs / 10) as f64;
+        let done = Books::read(&mut conn, &store).await;
+        done.print_since(&books, "W1", in_flight, steps * 7.0);
+        let limit = 2.0 / (before.recip() + raw_steps(&url, 32, ", just after").recip());
         println!(
             "| postgres W1 / pgbench with 32 clients | {in_flight} | {:.2} x | | | | |",
             rate / limit
         );
-        println!(
-            "| postgres W1: {:.2} commits, {:.1} statements, {:.2} appends, {:.0} B of WAL per step | {in_flight} | | | | | |",
-            done.commits as f64 / steps,
-            done.statements as f64 / steps,
-            done.appends as f64 / steps,
-            wal as f64 / steps,
-        );
+        let books = Books::read(&mut conn, &store).await;
         let undone = w4("postgres", &engine, runs, in_flight).await;
+        Books::read(&mut conn, &store).await.print_since(&books, "W4", in_flight, steps * 13.0);
         println!("| postgres W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
     }
 }

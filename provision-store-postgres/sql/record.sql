@@ -1,6 +1,10 @@
--- Everything stored of some runs, as of one moment.
+-- Everything stored of some runs, as of one moment. Each is looked up by its key: a plan that was
+-- made while the tables were empty would walk all runs of the namespace for `run = ANY`.
 SELECT x.*, f.seqs, f.epochs, f.ats, f.bodies, q.numbers, q.ats, q.bodies
-FROM provision.run_rows AS x
+FROM (SELECT DISTINCT u.run FROM unnest($2::uuid[]) AS u (run)) AS g
+CROSS JOIN LATERAL (
+    SELECT * FROM provision.run_rows AS y WHERE y.ns = $1 AND y.run = g.run OFFSET 0
+) AS x
 CROSS JOIN LATERAL (
     SELECT
         coalesce(array_agg(f.seq ORDER BY f.seq), '{}') AS seqs,
@@ -16,4 +20,3 @@ CROSS JOIN LATERAL (
         coalesce(array_agg(q.body ORDER BY q.number), '{}') AS bodies
     FROM provision.requests AS q WHERE q.ns = x.ns AND q.run = x.run
 ) AS q
-WHERE x.ns = $1 AND x.run = ANY ($2::uuid[])
