@@ -396,8 +396,14 @@ pub struct RunHandle<O> {
     output: PhantomData<fn() -> O>,
 }
 
-/// How often a handle asks the store when no worker of this process tells it of a change.
-const ASK_EVERY: Duration = Duration::from_millis(250);
+/// How soon a handle asks the store when no worker of this process tells it of a change: at first,
+/// and at the latest.
+const ASK_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// A run that takes long is asked for less often: a whole journal is read each time.
+fn ask_after(waited: Duration) -> Duration {
+    (waited / 8).clamp(ASK_AFTER.0, ASK_AFTER.1)
+}
 
 impl<O: Data> RunHandle<O> {
     /// The run.
@@ -433,6 +439,7 @@ impl<O: Data> RunHandle<O> {
         let stops = watcher.wakes.count();
         // Who started it knows that it moves until this process says otherwise.
         let mut moves = self.fresh.is_some() && stops == 0;
+        let began = clock::moment();
         loop {
             let changed = watcher.wakes.still.notified();
             if let Some(still) = watcher.wakes.after(stops) {
@@ -444,7 +451,8 @@ impl<O: Data> RunHandle<O> {
                     return Ok(outcome);
                 }
             }
-            clock::within(ASK_EVERY, changed).await;
+            let waited = clock::moment().saturating_duration_since(began);
+            clock::within(ask_after(waited), changed).await;
         }
     }
 
