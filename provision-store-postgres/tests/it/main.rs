@@ -18,6 +18,7 @@ mod conformance;
 mod cost;
 mod crash_matrix;
 mod damage;
+mod executors;
 mod fleet;
 mod given;
 mod group_commit;

@@ -19,6 +19,7 @@ mod crash;
 mod crash_matrix;
 mod damage;
 mod everything;
+mod executors;
 mod fleet;
 mod given;
 mod hearing;

@@ -14,6 +14,7 @@ mod conformance;
 mod crash;
 mod crash_matrix;
 mod damage;
+mod executors;
 mod fleet;
 mod given;
 mod group_commit;
