@@ -240,31 +240,42 @@ fn search<S: Scene>(case: &Case<S>) -> usize {
     secrets.len()
 }
 
-/// How many requests a run makes that nothing disturbs.
-fn requests<S: Scene>(scene: &S, build: Build) -> u64 {
+/// The requests of a run that nothing disturbs: whether each of them changes anything.
+fn requests<S: Scene>(scene: &S, build: Build) -> Vec<bool> {
     paused(async {
         let stage = Stage::set(scene.clone(), build).await;
         ended(&stage.start().await).await;
-        let count = stage.server.requests().len() as u64;
+        let requests = stage.server.requests();
         stage.close().await;
-        count
+        requests.iter().map(|request| request.method != "GET").collect()
     })
 }
 
-/// Requests to disturb, spread over all of them; the way back included.
-fn spread(count: u64) -> impl Iterator<Item = u64> {
+/// Which requests meet which faults: in the long lane all of them all. Else each request that changes
+/// something meets every third fault, the next one the faults beside them, so that every fault falls on
+/// requests from everywhere; and a few requests that only look meet all of them. The way back is
+/// included.
+fn disturbed(requests: &[bool]) -> Vec<(u64, Fault)> {
     let long = std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long");
-    let every = if long { 1 } else { count.div_ceil(12) };
-    (1..=count).step_by(usize::try_from(every).unwrap_or(1))
+    let every = requests.len().div_ceil(6).max(1);
+    let mut all = Vec::new();
+    for (at, changes) in requests.iter().enumerate() {
+        for (number, fault) in faults().into_iter().enumerate() {
+            let chosen = if *changes { (at + number) % 3 == 0 } else { at % every == 0 };
+            if long || chosen {
+                all.push((at as u64 + 1, fault));
+            }
+        }
+    }
+    all
 }
 
 fn canaries<S: Scene>(scene: &S, own: usize) {
     what_is_planted_is_found();
     let mut cases = Vec::new();
     for build in [Build::GOES_WELL, Build::FAILS_AT_THE_END] {
-        for nth in spread(requests(scene, build)) {
-            let case = |fault| Case { scene: scene.clone(), build, nth, fault: Some(fault) };
-            cases.extend(faults().into_iter().map(case));
+        for (nth, fault) in disturbed(&requests(scene, build)) {
+            cases.push(Case { scene: scene.clone(), build, nth, fault: Some(fault) });
         }
     }
     let undisturbed = Case { scene: scene.clone(), build: Build::GOES_WELL, nth: 0, fault: None };
