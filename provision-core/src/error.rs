@@ -285,7 +285,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.path, self.operation, self.code)?;
+        // What befalls a run as a whole has no path.
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        write!(f, "{}: {}", self.operation, self.code)?;
         match &self.message {
             Some(message) => write!(f, ": {message}"),
             None => Ok(()),

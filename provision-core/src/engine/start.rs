@@ -210,7 +210,52 @@ impl<O> StartRun<O> {
         Ok(())
     }
 
+    /// Makes the start ready for a store that takes it in a transaction of the host's own database,
+    /// and stores nothing: `PostgresStore::start_in` takes it as a [`Submission`].
+    ///
+    /// The run is `head.id`; [`Engine::handle`] waits for it once the transaction is committed. What
+    /// [`Engine::start`] checks is checked here; nothing is handed to a worker of this process. A
+    /// key that is known, or a guard that is held, is found by the store, which answers with the run
+    /// that has it.
+    ///
+    /// ```
+    /// use provision_core::{Engine, MemoryStore, Saga, SagaId, store::{StateStore, Submission}};
+    ///
+    /// const SEATS: SagaId<u32, u32> = SagaId::new("seats", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(SEATS, |s| s.value("seats").input((), |n, ()| *n))?;
+    /// let store = MemoryStore::new();
+    /// let engine = Engine::builder(store.clone()).register(saga).build().await?;
+    /// let new = engine.start(SEATS, &4).key("order:17").prepare().await?;
+    /// let run = engine.handle::<u32>(new.head.id);
+    /// // Memory has no transaction to share: elsewhere this is where `start_in` stands.
+    /// store.submit(&[Submission::Run(Box::new(new))]).await?;
+    /// engine.run_one().await?;
+    /// assert_eq!(run.output().await?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of a start that is awaited, but for what only the store knows.
+    pub async fn prepare(self) -> Result<NewRun, Error> {
+        match self.ready().await? {
+            Ready::New(head) | Ready::Known(_, head) => Ok(NewRun { head: *head, lease_to: None }),
+        }
+    }
+
     async fn submit(self) -> Result<RunHandle<O>, Error> {
+        let (engine, immediate) = (self.engine.clone(), self.delay.is_zero());
+        match self.ready().await? {
+            Ready::New(head) => send(&engine, *head, immediate).await,
+            Ready::Known(found, _) => Ok(handle_of(&engine, found)),
+        }
+    }
+
+    /// Checks everything, and puts the row together.
+    async fn ready(self) -> Result<Ready, Error> {
         self.check_names()?;
         let (plan, input) = (self.plan?, self.input?);
         let engine = &self.engine.inner;
@@ -220,11 +265,14 @@ impl<O> StartRun<O> {
             Ok(()) => engine.admit_start(self.tenant.as_deref(), now).await,
             refused => refused,
         };
+        let mut known = None;
         if let Err(refusal) = admitted {
             // S2: what was started once is answered with its run, whatever holds now.
-            let known =
-                engine.started_with(self.key.as_deref(), &plan.saga.name, &input_hash).await?;
-            return known.map(|found| handle_of(&self.engine, found)).ok_or(refusal);
+            let key = self.key.as_deref();
+            known = engine.started_with(key, &plan.saga.name, &input_hash).await?;
+            if known.is_none() {
+                return Err(refusal);
+            }
         }
         let mut context = self.context;
         if let Some(version) = &engine.app_version {
@@ -235,7 +283,7 @@ impl<O> StartRun<O> {
         })?;
         let due = now.plus(self.delay);
         let not_before = Some(due).filter(|due| *due > now);
-        let head = RunHead {
+        let head = Box::new(RunHead {
             id,
             saga: plan.saga.clone(),
             tenant: self.tenant,
@@ -260,9 +308,19 @@ impl<O> StartRun<O> {
             summary: RunSummary { not_before, ..RunSummary::default() },
             created_at: now,
             updated_at: Timestamp::ZERO,
-        };
-        send(&self.engine, head, self.delay.is_zero()).await
+        });
+        Ok(match known {
+            Some(found) => Ready::Known(found, head),
+            None => Ready::New(head),
+        })
     }
+}
+
+/// A start that has passed every check.
+enum Ready {
+    New(Box<RunHead>),
+    /// It would be refused now, but it was started before.
+    Known(Started, Box<RunHead>),
 }
 
 /// Sends a new run to the store; an immediate one is leased to a worker of this process with it.

@@ -102,6 +102,8 @@ fn quote(tree: &Tree, page: &Source, block: &Block<'_>, path: &str, report: &mut
         );
     };
     let marked = file.text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    // The closing mark may be indented.
+    let marked = marked.map(|(text, rest)| (text.trim_end_matches(' '), rest));
     match marked {
         None => report.refuse(&path, 0, format!("{} quotes it, and no marks are in it", page.path)),
         Some((text, _)) if text == block.text => {}
@@ -124,13 +126,13 @@ mod tests {
 
     #[test]
     fn a_quote_is_what_its_file_says() {
-        let file = "x\n// [quoted: begin]\nfn a() {}\nfn b() {}\n// [quoted: end]\ny\n";
+        let file = "x\n// [quoted: begin]\nfn a() {}\nfn b() {}\n  // [quoted: end]\ny\n";
         let files = [("b/README.md", PAGE), ("b/tests/a.rs", file)];
         assert!(apply(compiled, &files).problems.is_empty());
         let other = file.replace("fn b", "fn c");
         let report = apply(compiled, &[("b/README.md", PAGE), ("b/tests/a.rs", &other)]);
         assert_eq!(lines(&report), [5]);
-        let more = file.replace("// [quoted: end]", "fn d() {}\n// [quoted: end]");
+        let more = file.replace("  // [quoted: end]", "fn d() {}\n// [quoted: end]");
         let report = apply(compiled, &[("b/README.md", PAGE), ("b/tests/a.rs", &more)]);
         assert_eq!(lines(&report), [6]);
         assert_eq!(lines(&apply(compiled, &[("b/README.md", PAGE)])), [3]);
