@@ -413,6 +413,7 @@ mod tests {
         let mut bucket = Bucket::default();
         let mut asked = ask(1, None, None);
         asked.profile.concurrency = Some(Concurrency::Adaptive(5));
+        asked.slot = true;
         let free = Observed { slot_freed: true, healthy: Some(true), ..Observed::default() };
         let mut widths = Vec::new();
         for _ in 0..12 {
