@@ -193,21 +193,22 @@ impl LedgerRow {
         }
     }
 
-    /// Whether a store enters it over `known`, the row that is there, in a run that moves by itself
-    /// or does not.
+    /// Whether a store enters it over `known`, the row that is there, where its run stands so; `None`
+    /// where there is no such run, or none any more.
     ///
     /// What is being removed is changed by who holds it, and by nobody else: it is told gone, under
     /// the `watch_at` of the claim, at any time, since no run writes such a row. Other rows of a run
-    /// that moves are its own (S17).
+    /// that moves are its own (S17), and nobody could end a removal that was begun for a run that
+    /// retention has removed (S15).
     #[must_use]
-    pub fn may_be_entered(&self, known: Option<&Self>, moves: bool) -> bool {
+    pub fn may_be_entered(&self, known: Option<&Self>, run: Option<RunStatus>) -> bool {
         match known.filter(|known| known.is_being_removed()) {
             Some(known) => {
                 self.state == ResourceState::Gone
                     && self.external_id == known.external_id
                     && self.watch_at == known.watch_at
             }
-            None => !moves,
+            None => run.is_some_and(|status| !status.is_moving()),
         }
     }
 
@@ -297,8 +298,9 @@ pub enum LedgerOp {
     },
     /// Adds a row the watch or a sweep found, or changes the state of such a row. Never touches
     /// a row of a run that moves by itself ([`RunStatus::is_moving`](crate::RunStatus::is_moving)),
-    /// except that what is being removed may be told gone; see [`LedgerRow::may_be_entered`]. Two
-    /// that enter the same row of a run at the same time come one after the other.
+    /// nor adds one to a run that is not there, except that what is being removed may be told gone;
+    /// see [`LedgerRow::may_be_entered`]. Two that enter the same row of a run at the same time come
+    /// one after the other.
     Enter(Box<LedgerRow>),
 }
 

@@ -4,16 +4,27 @@
 //! [`EngineBuilder::retention`](crate::EngineBuilder::retention) or [`Engine::prune`](crate::Engine::prune).
 //! A store removes a run only when all of this holds in the very transaction that removes it (S1):
 //!
-//! - it is over, nobody holds it, and no request has made it due;
+//! - it was rolled back or torn down, nobody holds it, and no request has made it due;
 //! - its business key is free;
 //! - every row of its ledger is gone and off the watch, and the ledger says what became of
 //!   everything that a worker without a lease has seen;
 //! - it is no dead letter, unless the host wants those removed, too (L5);
-//! - the run that started it was removed before, and every run below it could be removed as well: a
-//!   parent is torn down and driven again through its children.
+//! - the run that started it was removed before, and all of this holds for every run below it: a
+//!   parent is torn down and driven again through its children. One with very many below it stays
+//!   ([`Prune::FAMILY_MAX`]).
 //!
-//! Its journal, requests, ledger rows, sightings and sealed values go with it. What stays is a
+//! A run that succeeded stays, and so does one that was rolled back and has kept something. The
+//! ledger names resources alone: what a plain step has done (a record in a database, a setting, a
+//! message) still stands after such an end, and only the journal says so and can undo it. A host that
+//! will never tear such runs down says so by [`Retention::with_succeeded`].
+//!
+//! A run's journal, requests, ledger rows, sightings and sealed values go with it. What stays is a
 //! [`Tombstone`].
+//!
+//! A worker that lost its lease long before, and learns only after the removal of something that it
+//! had made, can still write down that it has seen it. The sighting is kept, and a sweep tells it as a
+//! stray of a removed run, which only a person can delete. That is why runs are kept for an hour at
+//! least.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,11 +42,12 @@
 //! let run = engine.start(SEATS, &4).key("acme").await?;
 //! HostDriven.drive(&engine, run.id()).await?;
 //!
-//! let month = Retention::keeping(Duration::from_secs(30 * 24 * 3_600));
-//! assert_eq!(engine.prune(&month, false).await?.removed, 0);
+//! // What this saga does leaves nothing that would have to be undone.
+//! let month = Retention::keeping(Duration::from_secs(30 * 24 * 3_600)).with_succeeded(true);
+//! assert_eq!(engine.prune(&month).await?.removed, 0);
 //! tokio::time::advance(Duration::from_secs(31 * 24 * 3_600)).await;
-//! assert_eq!(engine.prune(&month, true).await?.removed, 1);
-//! assert_eq!(engine.prune(&month, false).await?.removed, 1);
+//! assert_eq!(engine.prunable(&month).await?, 1);
+//! assert_eq!(engine.prune(&month).await?.removed, 1);
 //!
 //! // The key stays known.
 //! let again = engine.start(SEATS, &4).key("acme").await?;
@@ -107,9 +119,10 @@ impl Tombstone {
 /// Which runs to remove, in one bounded step of a walk over all runs.
 ///
 /// The walk goes by the ids of the runs, which is the order in which they were started, but for
-/// children, whose ids have no order. A store looks at no more than [`Prune::LOOKS_MAX`] runs in one
-/// call, and stops early once it has removed [`Prune::limit`] runs or [`Prune::FRAMES_MAX`] frames:
-/// appends that wait meanwhile wait for a moment, however much there is to remove.
+/// children, whose ids have no order. A store begins to look at no further run once it has looked at
+/// [`Prune::LOOKS_MAX`] of them, those below another one counted, or has removed [`Prune::limit`] runs
+/// or [`Prune::FRAMES_MAX`] frames: appends that wait meanwhile wait for a moment, however much there
+/// is to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prune {
     /// Only runs about which nothing has changed since this moment.
@@ -118,6 +131,9 @@ pub struct Prune {
     pub after: Option<RunId>,
     /// At most so many; 0 means 100, and no store removes more than 1,000 in one call.
     pub limit: usize,
+    /// Whether runs that succeeded, or that have kept something, are removed, too: whatever their
+    /// plain steps have done still stands.
+    pub succeeded: bool,
     /// Whether dead letters that nobody has looked at are removed, too.
     pub dead_letters: bool,
     /// Change nothing; answer what would be removed.
@@ -125,15 +141,41 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// Runs that one call looks at, at most.
+    /// Runs after which a call looks at no further one.
     pub const LOOKS_MAX: usize = 1_000;
+    /// A run stays when it, and those below it, are more than so many.
+    pub const FAMILY_MAX: usize = 1_000;
     /// Frames after which a call removes no further run.
     pub const FRAMES_MAX: u64 = 2_000;
 
-    /// The first step of a walk over the runs that ended before a moment; dead letters stay.
+    /// The first step of a walk over the runs that ended before a moment; those that succeeded, and
+    /// dead letters, stay.
     #[must_use]
     pub const fn before(ended_before: Timestamp) -> Self {
-        Self { ended_before, after: None, limit: 0, dead_letters: false, dry_run: false }
+        Self {
+            ended_before,
+            after: None,
+            limit: 0,
+            succeeded: false,
+            dead_letters: false,
+            dry_run: false,
+        }
+    }
+
+    /// Whether a run that stands so may be removed.
+    #[must_use]
+    pub const fn takes(&self, status: RunStatus) -> bool {
+        match status {
+            RunStatus::RolledBack | RunStatus::TornDown => true,
+            RunStatus::Succeeded | RunStatus::PartlySucceeded | RunStatus::RolledBackKeeping => {
+                self.succeeded
+            }
+            RunStatus::Running
+            | RunStatus::Waiting
+            | RunStatus::Unwinding
+            | RunStatus::Paused
+            | RunStatus::Parked => false,
+        }
     }
 
     /// How many runs this step removes, at most.
@@ -149,7 +191,7 @@ impl Prune {
 
 /// What one step has removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pruned {
+pub struct PruneStep {
     /// The runs, in the order of the walk.
     pub runs: Vec<RunId>,
     /// Pass as `after` for the next step; `None` at the end of the walk.
@@ -163,8 +205,14 @@ pub enum TombstoneQuery {
     Runs(Vec<RunId>),
     /// That of the run with this start key.
     Key(String),
-    /// That of the run that ended last among those whose start keys begin like this.
-    KeyPrefix(String),
+    /// That of the run whose start key comes last, byte by byte, from one on and before another. A
+    /// store finds it by an index, however many tombstones there are.
+    LastKey {
+        /// The first key that is looked at.
+        from: String,
+        /// The first one after those that are.
+        below: String,
+    },
 }
 
 /// Removes runs that are over: the part of a store that nobody needs to run sagas.
@@ -179,7 +227,7 @@ pub trait RetentionStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Whether any of them was removed is not known; repeat it.
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError>;
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError>;
 
     /// Reads tombstones; runs without one are left out.
     ///
@@ -204,17 +252,25 @@ pub struct Retention {
     keep: Duration,
     forget_after: Option<Duration>,
     every: Duration,
+    succeeded: bool,
     dead_letters: bool,
 }
 
 impl Retention {
-    /// Shortest time for which a run is kept: those who wait for its outcome must find it.
-    const KEEP_MIN: Duration = Duration::from_secs(60);
+    /// Shortest time for which a run is kept: those who wait for its outcome must find it, and a
+    /// worker without a lease must have written down what it has seen.
+    const KEEP_MIN: Duration = Duration::from_secs(3_600);
 
-    /// Keeps a run for so long after its end, at least one minute; start keys stay known for ever.
+    /// Keeps a run for so long after its end, at least one hour; start keys stay known for ever.
     #[must_use]
     pub const fn keeping(keep: Duration) -> Self {
-        Self { keep, forget_after: None, every: Duration::from_secs(3_600), dead_letters: false }
+        Self {
+            keep,
+            forget_after: None,
+            every: Duration::from_secs(3_600),
+            succeeded: false,
+            dead_letters: false,
+        }
     }
 
     /// Forgets tombstones so long after the end of their runs, not before the runs are removed.
@@ -235,6 +291,18 @@ impl Retention {
         self
     }
 
+    /// Whether runs are removed, too, that succeeded, wholly or in part, or that were rolled back and
+    /// have kept something. Default: they stay until they are torn down.
+    ///
+    /// A removed run cannot be torn down any more. What its resources are is in the ledger, and keeps
+    /// the run as long as they exist; what its plain steps have done is in its journal alone. Say this
+    /// where nobody will ever want it undone.
+    #[must_use]
+    pub const fn with_succeeded(mut self, succeeded: bool) -> Self {
+        self.succeeded = succeeded;
+        self
+    }
+
     /// Whether dead letters that nobody has looked at are removed, too. Default: they are kept until
     /// somebody resolves them.
     #[must_use]
@@ -243,15 +311,40 @@ impl Retention {
         self
     }
 
+    /// How long a run is kept after its end.
+    #[must_use]
+    pub const fn keep(&self) -> Duration {
+        self.keep
+    }
+
+    /// How long after the end of its run a tombstone is forgotten; `None`: never.
+    #[must_use]
+    pub const fn forget_after(&self) -> Option<Duration> {
+        self.forget_after
+    }
+
     /// How often a worker looks.
-    pub(crate) const fn every(&self) -> Duration {
+    #[must_use]
+    pub const fn every(&self) -> Duration {
         self.every
+    }
+
+    /// Whether runs that succeeded are removed, too.
+    #[must_use]
+    pub const fn succeeded(&self) -> bool {
+        self.succeeded
+    }
+
+    /// Whether dead letters are removed, too.
+    #[must_use]
+    pub const fn dead_letters(&self) -> bool {
+        self.dead_letters
     }
 
     /// The first step of a walk at a moment of the store's clock.
     pub(crate) fn first(&self, now: Timestamp, dry_run: bool) -> Prune {
         let prune = Prune::before(before(now, self.keep));
-        Prune { dead_letters: self.dead_letters, dry_run, ..prune }
+        Prune { succeeded: self.succeeded, dead_letters: self.dead_letters, dry_run, ..prune }
     }
 
     /// The end before which tombstones are forgotten, if any are.
@@ -266,7 +359,7 @@ impl Retention {
                 .with_context(what))
         };
         if self.keep < Self::KEEP_MIN {
-            return refused("runs are kept for one minute at least");
+            return refused("runs are kept for one hour at least");
         }
         if self.forget_after.is_some_and(|after| after < self.keep) {
             return refused("a start key is forgotten before its run is removed");
@@ -285,16 +378,15 @@ fn before(now: Timestamp, time: Duration) -> Timestamp {
 /// What became of retention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PruneReport {
-    /// Runs that were removed, or would be. What a dry run counts is one walk: runs whose parents are
-    /// among them would go with the next one.
+    /// Runs that were removed.
     pub removed: u64,
-    /// Tombstones that were forgotten; a dry run counts none.
+    /// Tombstones that were forgotten.
     pub forgotten: u64,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Prune, Retention, Timestamp};
+    use super::{Duration, Prune, Retention, RunStatus, Timestamp};
 
     #[test]
     fn a_retention_that_cannot_be_meant_is_refused() {
@@ -302,12 +394,26 @@ mod tests {
         assert!(Retention::keeping(day).check().is_ok());
         assert!(Retention::keeping(day).with_forget_after(day).check().is_ok());
         let refused = [
-            Retention::keeping(Duration::from_secs(59)),
+            Retention::keeping(Duration::from_secs(3_599)),
             Retention::keeping(day).with_forget_after(day / 2),
         ];
         for retention in refused {
             assert_eq!(retention.check().unwrap_err().code(), "retention_range");
         }
+    }
+
+    #[test]
+    fn what_stands_is_removed_on_request_only() {
+        let plain = Prune::before(Timestamp::ZERO);
+        let all = Prune { succeeded: true, ..plain.clone() };
+        for status in RunStatus::ALL {
+            assert_eq!(all.takes(status), status.is_end(), "{status:?}");
+            let undone = matches!(status, RunStatus::RolledBack | RunStatus::TornDown);
+            assert_eq!(plain.takes(status), undone, "{status:?}");
+        }
+        let first = |retention: Retention| retention.first(Timestamp::ZERO, false).succeeded;
+        let hour = Retention::keeping(Duration::from_secs(3_600));
+        assert_eq!([first(hour.clone()), first(hour.with_succeeded(true))], [false, true]);
     }
 
     #[test]

@@ -129,16 +129,16 @@ async fn claim_watch(
 /// S17: rows of a run under way are written by its own appends only.
 async fn enter(db: &Db, tx: &mut PgConnection, ns: i32, row: &LedgerRow) -> Result<bool, Fault> {
     let status = db.query(&db.sql.run_status_locked).bind(ns).bind(*row.run.as_uuid());
-    let moves = match db.rows(tx, status).await?.first() {
+    let status = match db.rows(tx, status).await?.first() {
+        // A name that this version does not know is taken for a run under way.
         Some(found) => {
-            let status = RunStatus::parse(Columns::new(found).take()?);
-            status.is_none_or(RunStatus::is_moving)
+            Some(RunStatus::parse(Columns::new(found).take()?).unwrap_or(RunStatus::Running))
         }
-        None => false,
+        None => None,
     };
     let one = with_key(db.query(&db.sql.ledger_one), ns, row);
     let known = read(&db.rows(tx, one).await?)?.into_iter().next();
-    if known.as_ref() == Some(row) || !row.may_be_entered(known.as_ref(), moves) {
+    if known.as_ref() == Some(row) || !row.may_be_entered(known.as_ref(), status) {
         return Ok(false);
     }
     put(db, tx, &[(ns, row)]).await?;

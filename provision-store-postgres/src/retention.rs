@@ -1,10 +1,12 @@
 //! Runs that are over: removed by a function of the schema's owner; their tombstones.
 
+use std::collections::{BTreeMap, HashMap};
+
 use async_trait::async_trait;
 use provision_core::{
     error::StoreError,
     id::{RunId, Timestamp},
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
     run::RunStatus,
     store::RunHead,
 };
@@ -42,14 +44,22 @@ fn of_runs(db: &Db, ns: i32, runs: &[RunId]) -> Statement {
     db.query(&db.sql.tombstones).bind(ns).bind(runs)
 }
 
-/// What is left of one of the runs.
+/// What is left of these runs, by namespace and id: one statement for each namespace.
 pub(crate) async fn left_of(
     db: &Db,
     conn: &mut PgConnection,
-    ns: i32,
-    run: RunId,
-) -> Result<Option<Tombstone>, Fault> {
-    Ok(all(&db.rows(conn, of_runs(db, ns, &[run])).await?)?.pop())
+    runs: &[(i32, RunId)],
+) -> Result<HashMap<(i32, RunId), Tombstone>, Fault> {
+    let mut wanted: BTreeMap<i32, Vec<RunId>> = BTreeMap::new();
+    for (ns, run) in runs {
+        wanted.entry(*ns).or_default().push(*run);
+    }
+    let mut left = HashMap::new();
+    for (ns, runs) in wanted {
+        let found = all(&db.rows(conn, of_runs(db, ns, &runs)).await?)?;
+        left.extend(found.into_iter().map(|tombstone| ((ns, tombstone.run), tombstone)));
+    }
+    Ok(left)
 }
 
 /// What is left of the run that was started with this key or under this id.
@@ -67,14 +77,14 @@ fn pruning(db: &Db, ns: i32, prune: &Prune) -> Statement {
     let after = prune.after.map_or(Uuid::nil(), |run| *run.as_uuid());
     let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
     let query = db.query(&db.sql.prune).bind(ns).bind(after).bind(moment(prune.ended_before));
-    let query = query.bind(prune.dead_letters).bind(number(prune.most()));
-    let query = query.bind(number(Prune::LOOKS_MAX)).bind(signed(Prune::FRAMES_MAX));
-    query.bind(prune.dry_run)
+    let query = query.bind(prune.succeeded).bind(prune.dead_letters).bind(number(prune.most()));
+    let query = query.bind(number(Prune::LOOKS_MAX)).bind(number(Prune::FAMILY_MAX));
+    query.bind(signed(Prune::FRAMES_MAX)).bind(prune.dry_run)
 }
 
 #[async_trait]
 impl RetentionStore for PostgresStore {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         const OPERATION: &str = "remove runs";
         let db = &self.shared.db;
         let mut conn = db.acquire(OPERATION).await?;
@@ -84,7 +94,7 @@ impl RetentionStore for PostgresStore {
             let runs: Vec<Uuid> = c.take()?;
             let next: Option<Uuid> = c.take()?;
             let runs = runs.into_iter().map(RunId::from_uuid).collect();
-            Ok(Pruned { runs, next: next.map(RunId::from_uuid) })
+            Ok(PruneStep { runs, next: next.map(RunId::from_uuid) })
         };
         work.await.map_err(|fault: Fault| fault.into_store(OPERATION))
     }
@@ -97,8 +107,9 @@ impl RetentionStore for PostgresStore {
             TombstoneQuery::Key(key) => {
                 db.query(&db.sql.tombstone_find).bind(ns).bind(key.clone()).bind(None::<Uuid>)
             }
-            TombstoneQuery::KeyPrefix(prefix) => {
-                db.query(&db.sql.tombstone_of_prefix).bind(ns).bind(prefix.clone())
+            TombstoneQuery::LastKey { from, below } => {
+                let query = db.query(&db.sql.tombstone_last_key).bind(ns);
+                query.bind(from.clone()).bind(below.clone())
             }
         };
         let rows = db.once(OPERATION, statement).await?;

@@ -23,11 +23,11 @@ const RIGHTS: [(&str, &str); 15] = [
     ("run_rows", "SELECT"),
 ];
 
-/// What it may call, which the owner does for it.
-const CALLS: [&str; 2] = [
-    "prune(integer, uuid, bigint, boolean, integer, integer, bigint, boolean)",
-    "forget(integer, bigint, bigint)",
-];
+/// What a role may call that removes runs, and what one that forgets their start keys may: the owner
+/// does both for it.
+const PRUNE: &str = "prune(integer, uuid, bigint, boolean, boolean, integer, integer, integer, \
+                     bigint, boolean)";
+const FORGET: &str = "forget(integer, bigint, bigint)";
 
 /// Those of them that are views, and read the tables with the rights of their owner.
 const VIEWS: [&str; 2] = ["moment", "run_rows"];
@@ -74,16 +74,25 @@ pub(crate) fn script(
             add(format!("CREATE POLICY {policy} ON {on} TO {to} USING (true) WITH CHECK (true)"));
         }
     }
-    for call in CALLS {
-        add(format!("GRANT EXECUTE ON FUNCTION {} TO {role}", place(call)));
-    }
     add("COMMIT".to_owned());
     Ok(script)
 }
 
+/// A script that lets a role remove runs that are over, and forget them where that is wanted; it
+/// takes back what an earlier one has granted beyond that.
+pub(crate) fn retention(schema: &Schema, role: &str, forget: bool) -> Result<String, StoreError> {
+    let role = quoted(role)?;
+    let place = |call: &str| format!("EXECUTE ON FUNCTION \"{}\".{call}", schema.name());
+    let forgetting = match forget {
+        true => format!("GRANT {} TO {role}", place(FORGET)),
+        false => format!("REVOKE {} FROM {role}", place(FORGET)),
+    };
+    Ok(format!("BEGIN;\nGRANT {} TO {role};\n{forgetting};\nCOMMIT;\n", place(PRUNE)))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CALLS, RIGHTS, Schema, script};
+    use super::{FORGET, PRUNE, RIGHTS, Schema, retention, script};
 
     // What is granted, what is asked for when the store is opened, and what its page lists.
     #[test]
@@ -116,7 +125,23 @@ mod tests {
     #[test]
     fn without_row_security_there_are_rights_alone() {
         let text = script(&Schema::new("provision").unwrap(), "runs", false).unwrap();
-        assert_eq!(text.matches("GRANT ").count(), RIGHTS.len() + CALLS.len() + 1);
+        assert_eq!(text.matches("GRANT ").count(), RIGHTS.len() + 1);
         assert!(!text.contains("POLICY") && !text.contains("ROW LEVEL"));
+        assert!(!text.contains("FUNCTION"), "who runs sagas removes nothing");
+    }
+
+    // covers: X5, X12
+    #[test]
+    fn to_forget_start_keys_is_granted_on_request_alone() {
+        let schema = Schema::new("provision").unwrap();
+        let place = |call: &str| format!("EXECUTE ON FUNCTION \"provision\".{call}");
+        for (forget, of_forget) in [(false, ("REVOKE", "FROM")), (true, ("GRANT", "TO"))] {
+            let text = retention(&schema, "a\"b", forget).unwrap();
+            assert!(text.contains(&format!("GRANT {} TO \"a\"\"b\";", place(PRUNE))), "{text}");
+            let (verb, side) = of_forget;
+            let line = format!("{verb} {} {side} \"a\"\"b\";", place(FORGET));
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(retention(&schema, "", true).is_err());
     }
 }

@@ -148,7 +148,7 @@ statements! {
     stats,
     take,
     tombstone_find,
-    tombstone_of_prefix,
+    tombstone_last_key,
     tombstones,
     tombstones_forget,
     wake,

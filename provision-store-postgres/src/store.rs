@@ -182,6 +182,21 @@ impl PostgresStore {
         rights::script(&Schema::new(schema)?, role, row_security)
     }
 
+    /// The script that lets such a role remove runs that are over ([`provision_core::retention`]),
+    /// and with `forget` also forget their start keys; without it takes the latter back. Run it as the
+    /// owner of the schema, where retention is wanted; it may be repeated. Who was not granted this
+    /// runs sagas all the same, and removes nothing.
+    ///
+    /// # Errors
+    /// Codes `postgres_wrong_schema_name` and `postgres_wrong_role_name`.
+    pub fn retention_rights_script(
+        schema: &str,
+        role: &str,
+        forget: bool,
+    ) -> Result<String, StoreError> {
+        rights::retention(&Schema::new(schema)?, role, forget)
+    }
+
     /// What the store has done in this process since it was opened, over all namespaces.
     #[must_use]
     pub fn counters(&self) -> Counters {

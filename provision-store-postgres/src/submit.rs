@@ -333,26 +333,29 @@ async fn ask(
         let mut c = Columns::new(row);
         numbers.insert(c.number()?, c.number()?);
     }
-    let mut known: HashSet<(i32, Uuid)> = HashSet::new();
+    let (mut known, mut left) = (HashSet::<(i32, Uuid)>::new(), HashMap::new());
     if numbers.len() < asked.len() {
         let statement = db.query(&db.sql.heads_known).bind(ns).bind(runs);
         for row in &db.rows(conn, statement).await? {
             let mut c = Columns::new(row);
             known.insert((c.take()?, c.take()?));
         }
+        let is_absent = |n: u64, ns: i32, run: RunId| {
+            !numbers.contains_key(&n) && !known.contains(&(ns, *run.as_uuid()))
+        };
+        let absent = asked.iter().zip(1_u64..).filter(|((ns, run, _), n)| is_absent(*n, *ns, *run));
+        let absent: Vec<_> = absent.map(|((ns, run, _), _)| (*ns, *run)).collect();
+        left = retention::left_of(db, conn, &absent).await?;
     }
-    let mut answers = Vec::with_capacity(asked.len());
-    for ((ns, run, _), n) in asked.iter().zip(1_u64..) {
-        answers.push(match numbers.get(&n) {
-            Some(number) => Some(Submitted::Requested(*number)),
-            None if known.contains(&(*ns, *run.as_uuid())) => None,
-            None => Some(match retention::left_of(db, conn, *ns, *run).await? {
-                Some(left) => Submitted::Pruned(Box::new(left)),
-                None => Submitted::NoSuchRun,
-            }),
-        });
-    }
-    Ok(answers)
+    let answers = asked.iter().zip(1_u64..).map(|((ns, run, _), n)| match numbers.get(&n) {
+        Some(number) => Some(Submitted::Requested(*number)),
+        None if known.contains(&(*ns, *run.as_uuid())) => None,
+        None => Some(match left.get(&(*ns, *run)) {
+            Some(left) => Submitted::Pruned(Box::new(left.clone())),
+            None => Submitted::NoSuchRun,
+        }),
+    });
+    Ok(answers.collect())
 }
 
 /// One call after the other, each in a transaction of its own.

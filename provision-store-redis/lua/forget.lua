@@ -6,8 +6,12 @@ local before, limit = arg(), tonumber(arg())
 local old = call('ZRANGEBYSCORE', TOMBSTONE_ENDS, '-inf', '(' .. before, 'LIMIT', 0, limit)
 for _, run in ipairs(old) do
   local left = call('HGET', TOMBSTONES, run)
-  local key = left and cjson.decode(left).key
-  if type(key) == 'string' and call('HGET', STARTS, key) == run then call('HDEL', STARTS, key) end
+  local whole, tombstone = pcall(cjson.decode, left)
+  local key = whole and type(tombstone) == 'table' and tombstone.key
+  if type(key) == 'string' then
+    if call('HGET', STARTS, key) == run then call('HDEL', STARTS, key) end
+    call('ZREM', TOMBSTONE_KEYS, key)
+  end
   call('HDEL', TOMBSTONES, run)
   call('ZREM', TOMBSTONE_ENDS, run)
 end

@@ -1,4 +1,5 @@
--- Enters a row that the watch or a sweep found; S17: rows of a run under way are its own.
+-- Enters a row that the watch or a sweep found; S17: rows of a run under way are its own, and one
+-- that is not there has none.
 
 -- Those that move by a person's order alone.
 local AT_REST = {
@@ -19,7 +20,7 @@ if later and text and string.find(text, '"state":"alive"', 1, true) then
   if not (gone and of == id and held == watch) then return 0 end
 else
   local row = read_row(run)
-  if row and not AT_REST[row[STATUS]] then return 0 end
+  if not row or not AT_REST[row[STATUS]] then return 0 end
 end
 ledger_put(key, claim, watch, id, json)
 return 1

@@ -4,7 +4,9 @@
 -- first, which is gone afterwards: a user that may not do one is told before anything is kept.
 
 local META, PROBE = KEYS[1], KEYS[2]
+-- The one it begins with; a store's has another since a run was removed.
 local FORMAT = ARGV[1]
+local WITH_TOMBSTONES = FORMAT == '1' and '2' or FORMAT
 local TRIED = {
   -- What takes away comes first: else what is put could not be taken away again.
   { 'HDEL', PROBE, 'a' }, { 'ZREM', PROBE, 'a' },
@@ -31,7 +33,7 @@ end
 local format = redis.call('HGET', META, 'format')
 if not format then
   redis.call('HSET', META, 'format', FORMAT)
-elseif format ~= FORMAT then
+elseif format ~= FORMAT and format ~= WITH_TOMBSTONES then
   return redis.error_reply('PROVISIONFORMAT ' .. format)
 end
 return 1

@@ -11,12 +11,14 @@ local META, ROWS, FRAMES, REQUESTS, READY, LATER, HELD, GUARDS, LETTERS =
 local LEDGER, LEDGER_ORDER, NAMES, IDS, WATCH, SECRETS, SECRET_ORDER =
   KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local FIXED, INPUTS, RUNS, STARTS, LANES, CHILDREN, ALIVE, DEAD, TURNS, SIGHTS, TOMBSTONES,
-  TOMBSTONE_ENDS, CAPPED =
+  TOMBSTONE_ENDS, TOMBSTONE_KEYS, CAPPED =
   KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25],
-  KEYS[26], KEYS[27], KEYS[28], KEYS[29]
+  KEYS[26], KEYS[27], KEYS[28], KEYS[29], KEYS[30]
 
 local call = redis.call
-local FORMAT = '1'
+-- Of the namespace: the second one since a run was removed, so that a program that does not look
+-- for tombstones starts nothing anew.
+local FORMATS = { ['1'] = true, ['2'] = true }
 -- A moment that never comes; beyond what a number of this language keeps exactly.
 local NEVER = '9223372036854775807'
 -- The clock is written down when it has gone on by so many milliseconds.
@@ -53,7 +55,7 @@ end
 -- and never behind the last write.
 local function clock(may_write)
   local time, meta = call('TIME'), call('HMGET', META, 'format', 'last', 'skew')
-  if meta[1] ~= FORMAT then
+  if not FORMATS[meta[1]] then
     return redis.error_reply('PROVISIONGONE the keys of the namespace are not there')
   end
   local last, skew = tonumber(meta[2] or '0'), tonumber(meta[3] or '0')

@@ -4,5 +4,5 @@
 -- An entry is a row like a run's, in which only the due time, the place and the spot mean something.
 -- Nothing of it need last: a namespace whose keys are gone begins anew.
 
-FORMAT = 'sidecar 1'
-call('HSETNX', META, 'format', FORMAT)
+FORMATS = { ['sidecar 1'] = true }
+call('HSETNX', META, 'format', 'sidecar 1')

@@ -1,7 +1,7 @@
 //! The keys of a namespace: all of them, in the order in which scripts are given them.
 
 /// The kinds of keys of the state store, as `lua/prelude.lua` names them.
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 30] = [
     "meta",
     "rows",
     "frames",
@@ -30,6 +30,7 @@ const KINDS: [&str; 29] = [
     "sights",
     "tombstones",
     "tombstone-ends",
+    "tombstone-keys",
     "capped",
 ];
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use provision_core::{
     error::StoreError,
     id::Timestamp,
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
 };
 
 use crate::{
@@ -26,13 +26,15 @@ pub(crate) fn tombstone(stored: &str) -> Result<Tombstone, StoreError> {
 
 #[async_trait]
 impl RetentionStore for RedisStore {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         let mut args = Args::default();
         args.push(prune.after.as_ref().map(run_key).unwrap_or_default());
         args.moment(prune.ended_before);
+        args.flag(prune.succeeded);
         args.flag(prune.dead_letters);
         args.count(prune.most());
         args.count(Prune::LOOKS_MAX);
+        args.count(Prune::FAMILY_MAX);
         args.number(Prune::FRAMES_MAX);
         args.flag(prune.dry_run);
         let keys = self.keys().of(Reach::All);
@@ -41,7 +43,7 @@ impl RetentionStore for RedisStore {
             texts(answer.value()?)?.iter().map(|text| run(text)).collect::<Result<_, _>>()?;
         let next = answer.text()?;
         let next = if next.is_empty() { None } else { Some(run(&next)?) };
-        Ok(Pruned { runs, next })
+        Ok(PruneStep { runs, next })
     }
 
     async fn tombstones(&self, query: &TombstoneQuery) -> Result<Vec<Tombstone>, StoreError> {
@@ -56,9 +58,10 @@ impl RetentionStore for RedisStore {
                 args.push("key");
                 args.push(key);
             }
-            TombstoneQuery::KeyPrefix(prefix) => {
-                args.push("prefix");
-                args.push(prefix);
+            TombstoneQuery::LastKey { from, below } => {
+                args.push("last");
+                args.push(from);
+                args.push(below);
             }
         }
         let keys = self.keys().of(Reach::All);

@@ -6,6 +6,8 @@ ALTER TABLE provision_runs ADD COLUMN pruned_status TEXT;
 ALTER TABLE provision_runs ADD COLUMN ended_at INTEGER;
 ALTER TABLE provision_runs ADD COLUMN pruned_at INTEGER;
 CREATE INDEX provision_runs_ended ON provision_runs (ns, ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX provision_runs_key_gone ON provision_runs (ns, key)
+WHERE ended_at IS NOT NULL AND key IS NOT NULL;
 
 -- For people and other programs.
 CREATE VIEW tombstones_view AS

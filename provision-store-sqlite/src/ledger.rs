@@ -199,9 +199,9 @@ impl Unit<'_> {
 
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&self, ns: i64, row: &LedgerRow) -> Result<bool, Fault> {
-        let moves = self.status(ns, &row.run)?.is_some_and(RunStatus::is_moving);
+        let status = self.status(ns, &row.run)?;
         let known = self.row(ns, row)?;
-        if known.as_ref() == Some(row) || !row.may_be_entered(known.as_ref(), moves) {
+        if known.as_ref() == Some(row) || !row.may_be_entered(known.as_ref(), status) {
             return Ok(false);
         }
         self.put_row(ns, row)?;

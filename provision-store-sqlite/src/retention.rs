@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use provision_core::{
     error::StoreError,
     id::{RunId, Timestamp},
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
     run::RunStatus,
     store::Submitted,
 };
@@ -57,8 +57,8 @@ fn read(conn: &Connection, ns: i64, query: &TombstoneQuery) -> Result<Vec<Tombst
             Ok(found)
         }
         TombstoneQuery::Key(key) => all(conn, sql::TOMBSTONE_BY_KEY, (ns, key), tombstone),
-        TombstoneQuery::KeyPrefix(prefix) => {
-            all(conn, sql::TOMBSTONE_OF_PREFIX, (ns, prefix), tombstone)
+        TombstoneQuery::LastKey { from, below } => {
+            all(conn, sql::TOMBSTONE_LAST_KEY, (ns, from, below), tombstone)
         }
     }
 }
@@ -70,34 +70,47 @@ impl Unit<'_> {
         Ok(found.map(|tombstone| Submitted::Pruned(Box::new(tombstone))))
     }
 
-    fn prune(&self, ns: i64, prune: &Prune) -> Result<Pruned, Fault> {
+    fn prune(&self, ns: i64, prune: &Prune) -> Result<PruneStep, Fault> {
         let after: &[u8] = prune.after.as_ref().map_or(&[], blob);
-        let looks = signed(Prune::LOOKS_MAX as u64);
-        let before = moment(prune.ended_before);
-        let values = (ns, after, looks, before, prune.dead_letters);
-        let walk =
-            self.all(sql::PRUNE_WALK, values, |row| Ok((run_of(row)?, unsigned(row.get(1)?))))?;
-        let (mut pruned, mut frames) = (Pruned::default(), 0_u64);
-        for (run, seq) in walk {
-            // S1: judged in the transaction that removes it.
-            if self.first(sql::PRUNE_NEEDED, (ns, blob(&run)), |_| Ok(()))?.is_some() {
+        // One more than is looked at tells whether the walk goes on.
+        let rows = signed((Prune::LOOKS_MAX as u64).saturating_add(1));
+        let (before, succeeded) = (moment(prune.ended_before), prune.succeeded);
+        let values = (ns, after, rows, before, succeeded, prune.dead_letters);
+        let walk = self.all(sql::PRUNE_WALK, values, |row| {
+            Ok((run_of(row)?, unsigned(row.get(1)?), row.get::<_, bool>(2)?))
+        })?;
+        let (mut step, mut looks, mut frames) = (PruneStep::default(), 0_usize, 0_u64);
+        let mut last = None;
+        for (run, seq, may_go) in walk {
+            let full = step.runs.len() >= prune.most() || frames >= Prune::FRAMES_MAX;
+            if full || looks >= Prune::LOOKS_MAX {
+                step.next = last;
+                break;
+            }
+            (looks, last) = (looks.saturating_add(1), Some(run));
+            if !may_go || self.first(sql::PRUNE_PARENT, (ns, blob(&run)), |_| Ok(()))?.is_some() {
+                continue;
+            }
+            let family = self.family(ns, &run, prune)?;
+            looks = looks.saturating_add(family.len().saturating_sub(1));
+            if family.len() > Prune::FAMILY_MAX || family.contains(&true) {
                 continue;
             }
             frames = frames.saturating_add(seq);
-            pruned.runs.push(run);
+            step.runs.push(run);
             if !prune.dry_run {
                 self.remove(ns, &run)?;
             }
-            if pruned.runs.len() >= prune.most() || frames >= Prune::FRAMES_MAX {
-                pruned.next = Some(run);
-                return Ok(pruned);
-            }
         }
-        // Those that this very step has removed are no longer counted: it ends later for it.
-        let rest = looks.saturating_sub(signed(pruned.runs.len() as u64)).saturating_sub(1);
-        let rest = if prune.dry_run { looks.saturating_sub(1) } else { rest };
-        pruned.next = self.first(sql::PRUNE_LAST, (ns, after, rest.max(0)), run_of)?;
-        Ok(pruned)
+        Ok(step)
+    }
+
+    /// S1: whether a run, and each one below it, stays; judged in the transaction that removes it.
+    fn family(&self, ns: i64, run: &RunId, prune: &Prune) -> Result<Vec<bool>, Fault> {
+        let most = signed((Prune::FAMILY_MAX as u64).saturating_add(1));
+        let (before, succeeded) = (moment(prune.ended_before), prune.succeeded);
+        let values = (ns, blob(run), most, before, succeeded, prune.dead_letters);
+        self.all(sql::PRUNE_FAMILY, values, |row| Ok(row.get(0)?))
     }
 
     fn remove(&self, ns: i64, run: &RunId) -> Result<(), Fault> {
@@ -112,7 +125,7 @@ impl Unit<'_> {
 
 #[async_trait]
 impl RetentionStore for SqliteStore {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         let (ns, prune) = (self.ns(), prune.clone());
         self.write("remove runs", move |unit| unit.prune(ns, &prune)).await
     }

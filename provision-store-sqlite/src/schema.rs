@@ -259,7 +259,7 @@ mod plans {
     use super::{Connection, STATE, migrate, sql};
 
     /// Statements that run at every step, claim, heartbeat or page.
-    const HOT: [&str; 41] = [
+    const HOT: [&str; 44] = [
         sql::RUN_READ,
         sql::RUN_BY_KEY,
         sql::RUN_BY_GUARD,
@@ -301,10 +301,13 @@ mod plans {
         sql::PRUNE_LEDGER,
         sql::PRUNE_SIGHTINGS,
         sql::PRUNE_SECRETS,
+        sql::PRUNE_ENTOMB,
+        sql::PRUNE_PARENT,
+        sql::PRUNE_WALK,
     ];
 
     /// Those whose cost must not grow with the runs that are finished: the index they must use.
-    const PARTIAL: [(&str, &str); 14] = [
+    const PARTIAL: [(&str, &str); 17] = [
         (sql::LEDGER_BY_ID, "provision_ledger_ids"),
         (sql::HELD, "provision_heads_owner"),
         (sql::RUNS_FREE, "provision_heads_owner"),
@@ -319,6 +322,9 @@ mod plans {
         (sql::RUN_BY_GUARD, "provision_heads_guard"),
         (sql::LEDGER_WATCH_DUE, "provision_ledger_watch"),
         (sql::LEDGER_HOLDER, "provision_ledger_names"),
+        (sql::PRUNE_FAMILY, "provision_runs_parent"),
+        (sql::TOMBSTONE_LAST_KEY, "provision_runs_key_gone"),
+        (sql::TOMBSTONES_FORGET, "provision_runs_ended"),
     ];
 
     fn plan(conn: &Connection, text: &str) -> Vec<String> {

@@ -117,7 +117,11 @@ macro_rules! store_suite {
                 steps_are_bounded_and_go_on_where_they_stopped, a_long_journal_ends_a_step,
                 a_parent_goes_before_its_children_and_not_without_them,
                 a_dry_run_changes_nothing, a_removed_run_is_removed_once,
-                a_forgotten_key_starts_anew, the_last_end_of_a_prefix_is_told,
+                what_may_stand_is_removed_on_request_only,
+                a_child_keeps_its_parent_as_it_keeps_itself, nothing_is_entered_for_a_removed_run,
+                a_sighting_outlives_its_run, a_step_ends_after_so_many_looks,
+                a_family_is_looked_at_as_a_whole_and_may_be_too_large,
+                a_forgotten_key_starts_anew, the_last_key_of_a_range_is_told,
                 retention_stays_inside_its_namespace,
             }
             sealing {
@@ -175,6 +179,7 @@ macro_rules! store_suite {
                 dying_writers_leave_every_journal_whole,
                 requests_racing_with_releases_are_found, claimants_never_pass_a_cap,
                 starts_racing_with_a_removal_make_no_second_run,
+                what_meets_a_removal_keeps_the_run_or_learns_of_it,
             }
         }
     };

@@ -10,6 +10,7 @@ use super::{Engine, Outcome, RunHandle, Start};
 use crate::{
     error::{Error, ErrorKind},
     id::RunId,
+    retention::Tombstone,
     run::RunStatus,
 };
 
@@ -48,6 +49,9 @@ impl Fleet {
 pub struct FleetReport {
     /// Run and status by item.
     pub runs: BTreeMap<String, (RunId, RunStatus)>,
+    /// Items whose runs were over, and were removed since, with what is left of them. They count
+    /// neither as done nor as failed: nobody drives them again under this name of a fleet.
+    pub removed: BTreeMap<String, Tombstone>,
     /// Items that were not started because too many had failed.
     pub not_started: Vec<String>,
 }
@@ -129,12 +133,16 @@ impl Engine {
         loop {
             while open.len() < fleet.at_once && failures < fleet.failures_max {
                 let Some((item, input)) = waiting.next() else { break };
-                if report.runs.contains_key(&item) {
+                if report.runs.contains_key(&item) || report.removed.contains_key(&item) {
                     return Err(Error::new(ErrorKind::Invalid, "duplicate_item", "start a fleet")
                         .with_context(item));
                 }
                 let key = format!("fleet:{}:{item}", fleet.name);
                 let handle = self.start(saga, &input).key(key).await?;
+                if let Some(tombstone) = handle.pruned() {
+                    report.removed.insert(item, tombstone.clone());
+                    continue;
+                }
                 report.runs.insert(item.clone(), (*handle.id(), RunStatus::Running));
                 open.push(self.fleet_item(item, handle));
             }
@@ -159,9 +167,6 @@ impl Engine {
         item: String,
         handle: RunHandle<O>,
     ) -> Result<(String, RunStatus), Error> {
-        if let Some(tombstone) = handle.pruned() {
-            return Ok((item, tombstone.status));
-        }
         if !handle.is_new() {
             let status = self.run(handle.id()).await?.status;
             if matches!(status, RunStatus::RolledBack | RunStatus::RolledBackKeeping) {

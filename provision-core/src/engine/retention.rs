@@ -8,61 +8,65 @@ use crate::{
     error::{Error, ErrorKind},
     id::{RunId, Timestamp},
     metric,
-    retention::{PruneReport, Retention, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneReport, Retention, Tombstone, TombstoneQuery},
 };
 
 /// Between two steps of a walk, so that runs under way find the store free.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Tombstones forgotten in one step.
-const FORGOTTEN: usize = 1_000;
+const FORGOTTEN: usize = 200;
 
 impl Engine {
     /// Removes runs that are over and have been kept for long enough, in small steps with pauses,
     /// until none is left that may go. [`crate::retention`] says which may.
     ///
     /// Workers do this by themselves where the engine was built with
-    /// [`EngineBuilder::retention`](crate::EngineBuilder::retention). A dry run changes nothing and
-    /// counts what one walk would remove. Safe to cancel, and safe to run at the same time on any
-    /// number of machines: each run is removed whole or not at all.
+    /// [`EngineBuilder::retention`](crate::EngineBuilder::retention). Safe to cancel, and safe to run
+    /// at the same time on any number of machines: each run is removed whole or not at all.
     ///
     /// # Errors
     /// The retention is outside its range (kind `Invalid`), or the store cannot be reached: what was
     /// removed until then stays removed.
-    pub async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PruneReport, Error> {
+    pub async fn prune(&self, retention: &Retention) -> Result<PruneReport, Error> {
         retention.check()?;
         let now = self.inner.store.now().await?;
         let mut report = PruneReport::default();
         loop {
-            let removed = self.walk(retention, now, dry_run).await?;
+            let removed = self.walk(retention.first(now, false)).await?;
             report.removed = report.removed.saturating_add(removed);
             // Children go once their parents are gone, and may come earlier in the walk.
-            if removed == 0 || dry_run {
+            if removed == 0 {
                 break;
             }
         }
-        if let Some(before) = retention.forgets(now).filter(|_| !dry_run) {
+        if let Some(before) = retention.forgets(now) {
             report.forgotten = self.forget(before).await?;
         }
-        if report != PruneReport::default() && !dry_run {
+        if report != PruneReport::default() {
             let PruneReport { removed, forgotten } = report;
             tracing::info!(removed, forgotten, "runs that were over were removed");
         }
         Ok(report)
     }
 
-    async fn walk(
-        &self,
-        retention: &Retention,
-        now: Timestamp,
-        dry_run: bool,
-    ) -> Result<u64, Error> {
-        let mut prune = retention.first(now, dry_run);
+    /// Counts the runs that one walk of [`Engine::prune`] would remove, and changes nothing. Runs
+    /// whose parents are among them would go with the next walk, and are not counted.
+    ///
+    /// # Errors
+    /// As of [`Engine::prune`].
+    pub async fn prunable(&self, retention: &Retention) -> Result<u64, Error> {
+        retention.check()?;
+        let now = self.inner.store.now().await?;
+        self.walk(retention.first(now, true)).await
+    }
+
+    async fn walk(&self, mut prune: Prune) -> Result<u64, Error> {
         let mut removed = 0_u64;
         loop {
             let pruned = self.inner.retention_store.prune(&prune).await?;
             let count = pruned.runs.len() as u64;
             removed = removed.saturating_add(count);
-            if count > 0 && !dry_run {
+            if count > 0 && !prune.dry_run {
                 metric::count(metric::RUNS_PRUNED, count, &[]);
             }
             if pruned.next.is_none() {

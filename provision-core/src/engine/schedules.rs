@@ -82,9 +82,9 @@ impl Engine {
         let filter =
             RunFilter { key_prefix: Some(prefix.clone()), limit: 1, ..RunFilter::default() };
         let newest = self.runs(&filter).await?.runs.pop().and_then(|head| head.key);
-        // Retention may have removed it. One that fired later and ended earlier is asked for again,
-        // and its start key is known.
-        let removed = TombstoneQuery::KeyPrefix(prefix.clone());
+        // Retention may have removed it. Its key ends with digits, and the colon is what follows them.
+        let (from, below) = (format!("{prefix}0"), format!("{prefix}:"));
+        let removed = TombstoneQuery::LastKey { from, below };
         let removed = self.inner.retention_store.tombstones(&removed).await?.pop();
         let at = |key: Option<String>| key?.strip_prefix(&prefix)?.parse().ok();
         let newest = at(newest).max(at(removed.and_then(|tombstone| tombstone.key)));

@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, removal::is_open};
+use super::{
+    Engine,
+    removal::{Behind, is_open},
+};
 use crate::{
     context::Memory,
     error::{Error, Failure},
@@ -19,6 +22,7 @@ use crate::{
     mark::OwnerMark,
     protocol::Action,
     resource::Owned,
+    retention::Tombstone,
 };
 
 /// Something at a provider that carries our mark, or was seen by a worker that had just lost its
@@ -35,6 +39,9 @@ pub struct Stray {
     pub run: Option<RunId>,
     /// Whether it was deleted by this sweep.
     pub deleted: bool,
+    /// What is left of that run, where retention has removed it: nothing here can delete what it
+    /// made, so a person has to.
+    pub tombstone: Option<Tombstone>,
 }
 
 /// What a sweep found.
@@ -56,7 +63,8 @@ type Places = BTreeMap<String, (String, Arc<dyn Action>)>;
 impl Engine {
     /// Lists what every registered kind of resource holds under our marks, in each account that
     /// the registered sagas work in, and compares it with the ledger; so is what workers have seen
-    /// that had lost their lease. With `delete`, strays of runs this store knows are deleted.
+    /// that had lost their lease. With `delete`, strays of runs this store knows are deleted; those of
+    /// runs that retention has removed are told, with what is left of the run, and left alone.
     ///
     /// # Errors
     /// The store cannot be read; a provider's trouble is in the report.
@@ -146,6 +154,7 @@ impl Engine {
                 name: owned.name.clone(),
                 run: owned.mark.as_ref().map(OwnerMark::run),
                 deleted,
+                tombstone: self.left_of(behind.as_ref(), owned.mark.as_ref()).await?,
             });
         }
         let seen: HashSet<&ExternalId> = listed.iter().map(|owned| &owned.id).collect();
@@ -158,6 +167,18 @@ impl Engine {
         });
         report.missing.extend(missing);
         Ok(())
+    }
+
+    /// What is left of the run behind a mark, where its step is not known any more.
+    async fn left_of(
+        &self,
+        behind: Option<&Behind>,
+        mark: Option<&OwnerMark>,
+    ) -> Result<Option<Tombstone>, Error> {
+        match (behind, mark) {
+            (None, Some(mark)) => self.tombstone(&mark.run()).await,
+            _ => Ok(None),
+        }
     }
 
     /// What workers have seen that had lost their lease, and that nobody wants or has removed.
@@ -191,6 +212,7 @@ impl Engine {
             // S11: a step that works in another account by now would delete another's thing.
             let behind = behind
                 .filter(|behind| account.is_none_or(|account| behind.action.account() == account));
+            let tombstone = self.left_of(behind.as_ref(), Some(&mark)).await?;
             let owned =
                 Owned::new(id.clone()).with_mark(Some(mark)).with_created_at(Some(sighting.at));
             let deleted = match &behind {
@@ -203,6 +225,7 @@ impl Engine {
                 name: None,
                 run: Some(run),
                 deleted,
+                tombstone,
             });
         }
         Ok(strays)

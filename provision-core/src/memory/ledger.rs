@@ -95,7 +95,10 @@ impl Ledger {
 
     /// Removes what a run has here: rows that claim no name and are not watched.
     pub(super) fn remove(&mut self, run: RunId) {
-        self.rows.retain(|(of, ..), _| *of != run);
+        let keys: Vec<Key> = self.of(run).map(key).collect();
+        for key in keys {
+            self.rows.remove(&key);
+        }
         self.sightings.retain(|seen| seen.run != run);
     }
 
@@ -180,9 +183,9 @@ impl Tables {
 
     /// S17: rows of a run under way are written by its own appends only.
     fn enter(&mut self, row: &LedgerRow) -> bool {
-        let moves = self.runs.get(&row.run).is_some_and(|run| run.head.status.is_moving());
+        let status = self.runs.get(&row.run).map(|run| run.head.status);
         let known = self.ledger.rows.get(&key(row));
-        if known == Some(row) || !row.may_be_entered(known, moves) {
+        if known == Some(row) || !row.may_be_entered(known, status) {
             return false;
         }
         self.ledger.put(row.clone());

@@ -1,20 +1,15 @@
 //! Runs that are over: removed whole, their tombstones kept.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 
 use crate::{
     error::StoreError,
     id::{RunId, Timestamp},
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
     store::{RunHead, Submitted},
 };
 
 use super::{MemoryStore, tables::Tables};
-
-/// Which runs were started by which.
-type Children = HashMap<RunId, Vec<RunId>>;
 
 impl Tables {
     /// The answer about a run that was removed.
@@ -22,69 +17,78 @@ impl Tables {
         self.tombstones.get(run).cloned().map(|tombstone| Submitted::Pruned(Box::new(tombstone)))
     }
 
-    fn prune(&mut self, prune: &Prune, now: Timestamp) -> Pruned {
+    fn prune(&mut self, prune: &Prune, now: Timestamp) -> PruneStep {
         let from = prune.after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let walk = self.runs.range((from, std::ops::Bound::Unbounded));
-        let looked: Vec<RunId> = walk.take(Prune::LOOKS_MAX).map(|(run, _)| *run).collect();
-        let children = self.children();
-        let (mut pruned, mut frames) = (Pruned::default(), 0_u64);
-        for run in &looked {
-            let Some(row) = self.runs.get(run).filter(|row| self.may_go(&row.head, prune)) else {
-                continue;
-            };
-            if self.is_needed(&row.head, &children) {
+        let walk: Vec<RunId> = walk.take(Prune::LOOKS_MAX + 1).map(|(run, _)| *run).collect();
+        let (mut step, mut looks, mut frames) = (PruneStep::default(), 0_usize, 0_u64);
+        let mut last = None;
+        for run in walk {
+            let full = step.runs.len() >= prune.most() || frames >= Prune::FRAMES_MAX;
+            if full || looks >= Prune::LOOKS_MAX {
+                step.next = last;
+                break;
+            }
+            (looks, last) = (looks.saturating_add(1), Some(run));
+            let Some(head) = self.runs.get(&run).map(|row| &row.head) else { continue };
+            let seq = head.seq;
+            // Cheap before dear: most runs stay for what their own row says.
+            if self.stays(run, prune) || self.has_parent(head) {
                 continue;
             }
-            frames = frames.saturating_add(row.head.seq);
-            pruned.runs.push(*run);
+            let family = self.family(run);
+            looks = looks.saturating_add(family.len().saturating_sub(1));
+            if family.len() > Prune::FAMILY_MAX || family.iter().any(|run| self.stays(*run, prune))
+            {
+                continue;
+            }
+            frames = frames.saturating_add(seq);
+            step.runs.push(run);
             if !prune.dry_run {
-                self.remove(*run, now);
-            }
-            if pruned.runs.len() >= prune.most() || frames >= Prune::FRAMES_MAX {
-                pruned.next = Some(*run);
-                return pruned;
+                self.remove(run, now);
             }
         }
-        pruned.next = looked.last().filter(|_| looked.len() == Prune::LOOKS_MAX).copied();
-        pruned
+        step
     }
 
-    fn children(&self) -> Children {
-        let mut children = Children::new();
-        for row in self.runs.values() {
-            if let Some(parent) = &row.head.parent {
-                children.entry(parent.run).or_default().push(row.head.id);
-            }
-        }
-        children
+    fn has_parent(&self, head: &RunHead) -> bool {
+        head.parent.as_ref().is_some_and(|parent| self.runs.contains_key(&parent.run))
     }
 
-    /// Whether its own row lets a run go.
-    fn may_go(&self, head: &RunHead, prune: &Prune) -> bool {
-        let letter = head.summary.is_dead_letter(head.status);
-        head.updated_at < prune.ended_before && (prune.dead_letters || !letter)
-    }
-
-    /// S1: whether anybody needs it: a parent, what it made, or a run below it.
-    fn is_needed(&self, head: &RunHead, children: &Children) -> bool {
-        let parent = head.parent.as_ref().is_some_and(|p| self.runs.contains_key(&p.run));
-        let mut family = vec![head.id];
+    /// A run and those below it, and no more than one too many.
+    fn family(&self, run: RunId) -> Vec<RunId> {
+        let mut family = vec![run];
         let mut at = 0;
-        while let Some(run) = family.get(at).copied() {
-            family.extend(children.get(&run).into_iter().flatten());
+        while let Some(run) = family.get(at).copied()
+            && family.len() <= Prune::FAMILY_MAX
+        {
+            let room = (Prune::FAMILY_MAX + 1).saturating_sub(family.len());
+            family.extend(self.children.get(&run).into_iter().flatten().take(room));
             at += 1;
         }
-        parent || family.iter().any(|run| self.holds(*run))
+        family
     }
 
-    fn holds(&self, run: RunId) -> bool {
+    /// S1: whether a run, or anything it has made, is not over and done with.
+    fn stays(&self, run: RunId, prune: &Prune) -> bool {
         let Some(head) = self.runs.get(&run).map(|row| &row.head) else { return false };
-        let rests = head.status.is_end() && head.owner.is_none() && head.due == Timestamp::NEVER;
-        !rests || head.guard.is_some() || self.ledger.holds(run)
+        let letter = head.summary.is_dead_letter(head.status);
+        let old = head.updated_at < prune.ended_before && (prune.dead_letters || !letter);
+        let rests =
+            prune.takes(head.status) && head.owner.is_none() && head.due == Timestamp::NEVER;
+        !old || !rests || head.guard.is_some() || self.ledger.holds(run)
     }
 
     fn remove(&mut self, run: RunId, now: Timestamp) {
         let Some(row) = self.runs.remove(&run) else { return };
+        if let Some(parent) = &row.head.parent
+            && let Some(children) = self.children.get_mut(&parent.run)
+        {
+            children.remove(&run);
+            if children.is_empty() {
+                self.children.remove(&parent.run);
+            }
+        }
         self.ledger.remove(run);
         let scope = run.to_string();
         self.sealed.retain(|key, _| key.scope != scope);
@@ -96,20 +100,22 @@ impl Tables {
         match query {
             TombstoneQuery::Runs(runs) => runs.iter().filter_map(of).collect(),
             TombstoneQuery::Key(key) => self.keys.get(key).and_then(of).into_iter().collect(),
-            TombstoneQuery::KeyPrefix(prefix) => {
-                let begins = |known: &&Tombstone| {
-                    known.key.as_ref().is_some_and(|key| key.starts_with(prefix.as_str()))
+            TombstoneQuery::LastKey { from, below } => {
+                let between = |known: &&Tombstone| {
+                    known.key.as_ref().is_some_and(|key| (from..below).contains(&key))
                 };
-                let found = self.tombstones.values().filter(begins);
-                found.max_by_key(|known| (known.ended_at, known.run)).cloned().into_iter().collect()
+                let found = self.tombstones.values().filter(between);
+                found.max_by(|a, b| a.key.cmp(&b.key)).cloned().into_iter().collect()
             }
         }
     }
 
     fn forget(&mut self, ended_before: Timestamp, limit: usize) -> usize {
         let old = self.tombstones.values().filter(|known| known.ended_at < ended_before);
-        let old: Vec<RunId> = old.take(limit).map(|known| known.run).collect();
-        for run in &old {
+        let mut old: Vec<_> = old.map(|known| (known.ended_at, known.run)).collect();
+        old.sort_unstable();
+        old.truncate(limit);
+        for (_, run) in &old {
             if let Some(key) = self.tombstones.remove(run).and_then(|known| known.key) {
                 self.keys.remove(&key);
             }
@@ -120,7 +126,7 @@ impl Tables {
 
 #[async_trait]
 impl RetentionStore for MemoryStore {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         Ok(self.write(|tables, now| tables.prune(prune, now)))
     }
 

@@ -23,6 +23,8 @@ use super::{
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, Row>,
     pub(super) keys: HashMap<String, RunId>,
+    /// Which runs were started by which, of those that are there.
+    pub(super) children: HashMap<RunId, BTreeSet<RunId>>,
     /// Of runs that were removed; their start keys stay among `keys`.
     pub(super) tombstones: BTreeMap<RunId, Tombstone>,
     pub(super) guards: HashMap<String, RunId>,

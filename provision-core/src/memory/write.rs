@@ -66,6 +66,9 @@ impl Tables {
         if let Some(guard) = &head.guard {
             self.guards.insert(guard.key.clone(), head.id);
         }
+        if let Some(parent) = &head.parent {
+            self.children.entry(parent.run).or_default().insert(head.id);
+        }
         self.due.insert(&spot, head.due, head.id);
         self.stirred = true;
         let row = Row {

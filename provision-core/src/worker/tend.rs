@@ -88,7 +88,7 @@ const FIRE_EVERY: Duration = Duration::from_secs(30);
 pub(super) async fn retire(engine: Engine, retention: Retention, first: Duration) {
     clock::sleep(first).await;
     loop {
-        let pruning = panics::caught("remove runs", "", engine.prune(&retention, false));
+        let pruning = panics::caught("remove runs", "", engine.prune(&retention));
         if let Some(Err(error)) = pruning.await {
             tracing::warn!(%error, "runs that are over could not be removed");
         }

@@ -14,7 +14,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
     secret::{Sealed, SecretKey, SecretStore},
     store::{
         Acquire, Append, Appended, Incarnation, LeaseGrant, LeaseRequest, Leased, RunFilter,
@@ -261,7 +261,7 @@ impl SecretStore for Counting {
 
 #[async_trait]
 impl RetentionStore for Counting {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         self.go("prune", self.store.prune(prune)).await
     }
 

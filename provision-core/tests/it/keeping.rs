@@ -19,7 +19,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
     saga::OnFailure,
     secret::{Sealed, SecretKey, SecretStore},
     store::{
@@ -359,7 +359,7 @@ impl SecretStore for Frail {
 
 #[async_trait]
 impl RetentionStore for Frail {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         self.store.prune(prune).await
     }
 

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use provision_core::{
     By, Cost, CostPer, Engine, ExternalId, LedgerQuery, LedgerRow, MemoryStore, OwnerMark,
-    ResourceState, RunId, Saga, SagaId, StepError, Timestamp, WorkerConfig, clock::sleep,
-    engine::UsageLimits, ledger::LedgerOp, resource::Facts, store::StateStore,
+    ResourceState, RunId, Saga, SagaId, StepError, Timestamp, WorkerConfig,
+    clock::sleep,
+    engine::UsageLimits,
+    ledger::LedgerOp,
+    resource::Facts,
+    store::{NewRun, RunHead, StateStore, Submission},
 };
 use uuid::Uuid;
 
@@ -185,6 +189,10 @@ async fn what_lies_beyond_a_page_of_the_ledger_is_wanted_too() {
 
     // More runs than the largest page holds, before the one that made it.
     let runs = (1..=10_000).map(|n| (RunId::from_uuid(Uuid::from_u128(n)), "b".to_owned()));
+    let head = StateStore::load(&store, &[row.run]).await.unwrap().remove(0).unwrap().head;
+    let starts = runs.clone().map(|(id, _)| RunHead { id, ..head.clone() });
+    let starts = starts.map(|head| Submission::Run(Box::new(NewRun { head, lease_to: None })));
+    StateStore::submit(&store, &starts.collect::<Vec<_>>()).await.unwrap();
     crowd(&store, &row, runs).await;
     let report = engine.sweep(true).await.unwrap();
     assert_eq!((report.wanted, report.strays), (1, Vec::new()));

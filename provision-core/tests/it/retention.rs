@@ -8,9 +8,11 @@ use provision_core::{
     clock::sleep,
     engine::Fleet,
     executor::{Executor, HostDriven},
+    id::{ExternalId, Timestamp},
+    ledger::{LedgerOp, Sighting},
     retention::{PruneReport, Retention},
     schedule::{Misfire, Schedule},
-    store::RunFilter,
+    store::{RunFilter, StateStore},
 };
 use provision_testkit::faulty::{Fault, Faults, Faulty, Op};
 
@@ -44,6 +46,11 @@ fn calm() -> WorkerConfig {
     WorkerConfig::default().with_lease(24 * hour).with_poll(hour).with_maintenance(hour)
 }
 
+/// Removes what succeeded, too: these sagas leave nothing that would be undone.
+fn all(keep: Duration) -> Retention {
+    Retention::keeping(keep).with_succeeded(true)
+}
+
 fn by() -> By {
     By::new("ann", "test")
 }
@@ -52,7 +59,7 @@ fn by() -> By {
 #[tokio::test(start_paused = true)]
 async fn a_worker_removes_what_is_old_and_the_key_stays_known() {
     let builder = Engine::builder(MemoryStore::new()).register(plain(ORDER)).register(plain(OTHER));
-    let engine = builder.retention(Retention::keeping(2 * DAY)).build().await.unwrap();
+    let engine = builder.retention(all(2 * DAY)).build().await.unwrap();
     let worker = engine.spawn_worker(calm());
     let name = "acme".to_owned();
     let run = engine.start(ORDER, &name).key("acme").await.unwrap();
@@ -91,7 +98,7 @@ async fn orders_to_a_removed_run_say_that_it_was_removed() {
     let engine = Engine::builder(MemoryStore::new()).register(plain(ORDER)).build().await.unwrap();
     let run = *driven(&engine, "acme").await.id();
     sleep(2 * DAY).await;
-    let report = engine.prune(&Retention::keeping(DAY), false).await.unwrap();
+    let report = engine.prune(&all(DAY)).await.unwrap();
     assert_eq!(report, PruneReport { removed: 1, forgotten: 0 });
     let refusals = [
         engine.cancel(&run, by()).await,
@@ -122,17 +129,17 @@ async fn what_a_run_made_keeps_it_until_it_is_torn_down() {
     let run = driven(&engine, "acme").await;
     sleep(30 * DAY).await;
     let retention = Retention::keeping(DAY);
-    assert_eq!(engine.prune(&retention, false).await.unwrap(), PruneReport::default());
+    assert_eq!(engine.prune(&retention).await.unwrap(), PruneReport::default());
     engine.tear_down(run.id(), by()).await.unwrap();
     HostDriven.drive(&engine, run.id()).await.unwrap();
     assert_eq!(run.outcome().await.unwrap(), Outcome::TornDown);
     // It has ended anew.
-    assert_eq!(engine.prune(&retention, false).await.unwrap().removed, 0);
+    assert_eq!(engine.prune(&retention).await.unwrap().removed, 0);
     sleep(2 * DAY).await;
     engine.watch_ledger(100).await.unwrap();
-    assert_eq!(engine.prune(&retention, true).await.unwrap().removed, 1);
+    assert_eq!(engine.prunable(&retention).await.unwrap(), 1);
     assert_eq!(engine.ledger(&LedgerQuery::default()).await.unwrap().len(), 1, "a dry run");
-    assert_eq!(engine.prune(&retention, false).await.unwrap().removed, 1);
+    assert_eq!(engine.prune(&retention).await.unwrap().removed, 1);
     assert!(engine.ledger(&LedgerQuery::default()).await.unwrap().is_empty());
 }
 
@@ -161,15 +168,15 @@ async fn a_removal_whose_answer_is_lost_is_repeated_and_removes_nothing_twice() 
         runs.push(*driven(&engine, &format!("client-{n}")).await.id());
     }
     sleep(2 * DAY).await;
-    let retention = Retention::keeping(DAY);
+    let retention = all(DAY);
     // Nothing was written; then everything was, and nobody heard of it.
     for (skip, fault, left) in [(1, Fault::Before, 150), (0, Fault::After, 50)] {
         faults.fail(Op::Prune, skip, fault);
-        engine.prune(&retention, false).await.unwrap_err();
+        engine.prune(&retention).await.unwrap_err();
         let filter = RunFilter { limit: 1_000, ..RunFilter::default() };
         assert_eq!(engine.runs(&filter).await.unwrap().runs.len(), left);
     }
-    assert_eq!(engine.prune(&retention, false).await.unwrap().removed, 50);
+    assert_eq!(engine.prune(&retention).await.unwrap().removed, 50);
     for run in runs {
         assert_eq!(engine.tombstone(&run).await.unwrap().unwrap().run, run);
     }
@@ -180,13 +187,13 @@ async fn a_removal_whose_answer_is_lost_is_repeated_and_removes_nothing_twice() 
 async fn a_forgotten_key_starts_a_new_run() {
     let engine = Engine::builder(MemoryStore::new()).register(plain(ORDER)).build().await.unwrap();
     let run = *driven(&engine, "acme").await.id();
-    let retention = Retention::keeping(DAY).with_forget_after(10 * DAY);
+    let retention = all(DAY).with_forget_after(10 * DAY);
     sleep(5 * DAY).await;
-    let report = engine.prune(&retention, false).await.unwrap();
+    let report = engine.prune(&retention).await.unwrap();
     assert_eq!(report, PruneReport { removed: 1, forgotten: 0 });
     sleep(6 * DAY).await;
-    assert_eq!(engine.prune(&retention, true).await.unwrap(), PruneReport::default());
-    let report = engine.prune(&retention, false).await.unwrap();
+    assert_eq!(engine.prunable(&retention).await.unwrap(), 0);
+    let report = engine.prune(&retention).await.unwrap();
     assert_eq!(report, PruneReport { removed: 0, forgotten: 1 });
     assert_eq!(engine.run(&run).await.unwrap_err().code(), "no_such_run");
     let again = engine.start(ORDER, &"acme".to_owned()).key("acme").await.unwrap();
@@ -210,7 +217,7 @@ async fn firings_that_were_removed_are_not_fired_again() {
     let fired = first.runs(&RunFilter::default()).await.unwrap().runs.len();
     assert!(fired >= 2, "{fired}");
     sleep(30 * DAY).await;
-    let removed = first.prune(&Retention::keeping(DAY), false).await.unwrap().removed;
+    let removed = first.prune(&all(DAY)).await.unwrap().removed;
     assert_eq!(removed, fired as u64);
     // Another process: it goes on after the last firing, and misses none.
     let worker = engine().await.unwrap().spawn_worker(calm());
@@ -222,15 +229,79 @@ async fn firings_that_were_removed_are_not_fired_again() {
 
 // covers: S1
 #[tokio::test(start_paused = true)]
-async fn a_repeated_fleet_knows_its_removed_members() {
+async fn a_repeated_fleet_tells_its_removed_members_apart() {
     let engine = Engine::builder(MemoryStore::new()).register(plain(ORDER)).build().await.unwrap();
     let worker = engine.spawn_worker(calm());
-    let items = || ["a", "b"].map(|item| (item.to_owned(), item.to_owned())).to_vec();
-    let fleet = Fleet::new("all");
-    let report = engine.fleet(&fleet, ORDER, items()).await.unwrap();
+    let items = |names: &[&str]| {
+        names.iter().map(|item| ((*item).to_owned(), (*item).to_owned())).collect::<Vec<_>>()
+    };
+    let fleet = Fleet::new("all").with_failures_max(1);
+    let report = engine.fleet(&fleet, ORDER, items(&["a", "b"])).await.unwrap();
+    assert!(report.removed.is_empty());
+    let undone = engine.handle::<String>(report.runs["a"].0);
+    engine.tear_down(undone.id(), by()).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(undone.outcome().await.unwrap(), Outcome::TornDown);
     sleep(2 * DAY).await;
-    assert_eq!(engine.prune(&Retention::keeping(DAY), false).await.unwrap().removed, 2);
-    assert_eq!(engine.fleet(&fleet, ORDER, items()).await.unwrap(), report);
-    assert!(engine.runs(&RunFilter::default()).await.unwrap().runs.is_empty());
+    assert_eq!(engine.prune(&all(DAY)).await.unwrap().removed, 2);
+    let again = engine.fleet(&fleet, ORDER, items(&["a", "b", "c"])).await.unwrap();
+    assert_eq!(again.runs.keys().collect::<Vec<_>>(), ["c"]);
+    let removed: Vec<_> =
+        again.removed.iter().map(|(item, left)| (item.as_str(), left.status)).collect();
+    assert_eq!(removed, [("a", RunStatus::TornDown), ("b", RunStatus::Succeeded)]);
+    assert_eq!((again.failed().count(), again.not_started.len()), (0, 0));
+    let twice = engine.fleet(&fleet, ORDER, items(&["a", "a"])).await.unwrap_err();
+    assert_eq!(twice.code(), "duplicate_item");
     worker.stop().await;
+}
+
+// covers: S1
+#[tokio::test(start_paused = true)]
+async fn what_succeeded_stays_unless_the_host_says_otherwise() {
+    let engine = Engine::builder(MemoryStore::new()).register(plain(ORDER)).build().await.unwrap();
+    let (kept, undone) = (driven(&engine, "kept").await, driven(&engine, "undone").await);
+    engine.tear_down(undone.id(), by()).await.unwrap();
+    HostDriven.drive(&engine, undone.id()).await.unwrap();
+    sleep(2 * DAY).await;
+    let retention = Retention::keeping(DAY);
+    assert_eq!(engine.prunable(&retention).await.unwrap(), 1);
+    assert_eq!(engine.prune(&retention).await.unwrap().removed, 1);
+    assert_eq!(engine.tombstone(undone.id()).await.unwrap().unwrap().status, RunStatus::TornDown);
+    // What it did can still be undone.
+    engine.tear_down(kept.id(), by()).await.unwrap();
+    HostDriven.drive(&engine, kept.id()).await.unwrap();
+    assert_eq!(kept.outcome().await.unwrap(), Outcome::TornDown);
+    assert_eq!(engine.prunable(&all(DAY)).await.unwrap(), 0, "it has ended anew");
+}
+
+// covers: S1, S15
+#[tokio::test(start_paused = true)]
+async fn a_sweep_tells_whose_run_was_removed() {
+    let (cloud, store) = (Cloud::default(), MemoryStore::new());
+    let engine = Engine::builder(store.clone()).register(order(&cloud)).build().await.unwrap();
+    let run = driven(&engine, "acme").await;
+    engine.tear_down(run.id(), by()).await.unwrap();
+    HostDriven.drive(&engine, run.id()).await.unwrap();
+    sleep(2 * DAY).await;
+    engine.watch_ledger(100).await.unwrap();
+    sleep(2 * DAY).await;
+    assert_eq!(engine.prune(&Retention::keeping(DAY)).await.unwrap().removed, 1);
+    let seen = Sighting {
+        run: *run.id(),
+        path: "b".to_owned(),
+        generation: 1,
+        provider: "cloud".to_owned(),
+        kind: "thing".to_owned(),
+        external_id: ExternalId::new("late"),
+        epoch: 1,
+        at: Timestamp::ZERO,
+    };
+    StateStore::ledger(&store, &[LedgerOp::Sight(seen)]).await.unwrap();
+    let strays = engine.sweep(true).await.unwrap().strays;
+    assert_eq!(strays.len(), 1, "{strays:?}");
+    let stray = &strays[0];
+    assert_eq!((stray.id.as_str(), stray.run, stray.deleted), ("late", Some(*run.id()), false));
+    let left = engine.tombstone(run.id()).await.unwrap();
+    assert!(left.is_some());
+    assert_eq!(stray.tombstone, left);
 }

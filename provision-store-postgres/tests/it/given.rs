@@ -270,6 +270,8 @@ pub(crate) async fn least_privilege() -> Option<Fixture> {
     );
     schema.execute(&make).await;
     schema.execute(&PostgresStore::rights_script(&schema.name, ROLE, true).unwrap()).await;
+    let retention = PostgresStore::retention_rights_script(&schema.name, ROLE, true).unwrap();
+    schema.execute(&retention).await;
     let mark = if schema.url.contains('?') { '&' } else { '?' };
     let url = format!("{}{mark}options=-c%20role%3D{ROLE}", schema.url);
     let configure = |config: PostgresConfig| config.with_migrate(false);

@@ -28,6 +28,7 @@ mod lost_reply;
 mod opening;
 mod orders;
 mod pools;
+mod retention;
 mod roles;
 mod server;
 mod takeover;

@@ -56,7 +56,7 @@ async fn removes(store: &PostgresStore) {
     let lease = acquire_any(new_worker(), Duration::from_secs(60));
     let mut runs = Vec::new();
     for (alive, status) in
-        [(false, RunStatus::Succeeded), (true, RunStatus::Succeeded), (false, RunStatus::Parked)]
+        [(false, RunStatus::TornDown), (true, RunStatus::TornDown), (false, RunStatus::Parked)]
     {
         runs.push(handle.started(run_head()).await);
         let leased = handle.lease(&lease).await.leased.remove(0);
@@ -72,7 +72,8 @@ async fn removes(store: &PostgresStore) {
     for run in &runs[1..] {
         assert_eq!(handle.record(*run).await.frames.len(), 1);
     }
-    assert_eq!(store.forget(later, 10).await.unwrap(), 1);
+    // To forget is a right of its own.
+    assert_eq!(store.forget(later, 10).await.unwrap_err().code(), "postgres_no_permission");
 }
 
 // covers: R5-07, X12
@@ -85,6 +86,8 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
     let url = made(&schema, &mut owner, &role).await;
     let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
     let store = config.with_unsafe_settings(true).with_connections_max(2).open().await.unwrap();
+    let retention = PostgresStore::retention_rights_script(&schema.name, &role, false).unwrap();
+    run(&mut owner, retention).await.unwrap();
     works(store.in_namespace("another").await.unwrap()).await;
     removes(&store).await;
     works(store).await;
@@ -97,6 +100,8 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
         format!("DELETE FROM {}.ledger", schema.name),
         format!("UPDATE {}.runs SET ended_at = 1", schema.name),
         format!("DELETE FROM {}.sightings", schema.name),
+        format!("SELECT {}.forget(1, 1, 1)", schema.name),
+        format!("SELECT {}.prune_entomb(1, gen_random_uuid())", schema.name),
         format!("UPDATE {frames} SET body = '[]'"),
         format!("DELETE FROM {frames}"),
         format!("TRUNCATE {frames}"),
@@ -120,14 +125,6 @@ async fn who_was_not_granted_the_call_removes_nothing() {
     let mut owner = schema.connect().await;
     let role = format!("looks_{}", schema.name);
     let url = made(&schema, &mut owner, &role).await;
-    let calls = [
-        "prune(integer, uuid, bigint, boolean, integer, integer, bigint, boolean)",
-        "forget(integer, bigint, bigint)",
-    ];
-    for call in calls {
-        let revoke = format!("REVOKE EXECUTE ON FUNCTION {}.{call} FROM {role}", schema.name);
-        run(&mut owner, revoke).await.unwrap();
-    }
     let config = PostgresConfig::new(&url).with_schema(&schema.name).with_migrate(false);
     let store = config.with_unsafe_settings(true).with_notify(false).open().await.unwrap();
     let now = store.now().await.unwrap();
@@ -138,6 +135,14 @@ async fn who_was_not_granted_the_call_removes_nothing() {
     for error in refused {
         assert_eq!(error.code(), "postgres_no_permission");
     }
+    let grant = |forget| PostgresStore::retention_rights_script(&schema.name, &role, forget);
+    run(&mut owner, grant(true).unwrap()).await.unwrap();
+    assert!(store.prune(&Prune::before(now)).await.is_ok());
+    assert_eq!(store.forget(now, 10).await.unwrap(), 0);
+    // And is taken back.
+    run(&mut owner, grant(false).unwrap()).await.unwrap();
+    assert!(store.prune(&Prune::before(now)).await.is_ok());
+    assert_eq!(store.forget(now, 10).await.unwrap_err().code(), "postgres_no_permission");
     drop(store);
     run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }

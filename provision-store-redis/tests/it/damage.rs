@@ -5,15 +5,17 @@ use std::{sync::Arc, time::Duration};
 use provision_core::{
     StoreError,
     error::StoreErrorKind,
-    id::RunId,
+    id::{RunId, Timestamp},
+    ledger::{LedgerOp, LedgerRow, ResourceState},
     limit::{Admission, Ask, Profile, Turn},
     queue::{Claim, Queue as _},
+    retention::{Prune, RetentionStore as _, TombstoneQuery},
     run::RunStatus,
-    store::{LeaseRequest, RunFilter, StateStore as _},
+    store::{LeaseRequest, RunFilter, RunHead, StateStore as _},
 };
 use provision_store_redis::{RedisConfig, RedisStore};
 use provision_testkit::conformance::{
-    Handle, acquire_any, append_of, held_for, new_worker, run_head,
+    Handle, acquire_any, append_of, held_for, ledger_row, new_worker, run_head,
 };
 
 use crate::{everything::submission, server::Server};
@@ -180,4 +182,66 @@ async fn a_limit_that_cannot_be_read_is_worth_a_burst() {
         let answer = handle.limiter.admit(&ask).await.unwrap();
         assert_eq!(answer, Admission::Now { calls: 1 }, "{damaged}");
     }
+}
+
+/// Whatever is damaged about one run, it stays, and the others go.
+// covers: S1, S3
+#[tokio::test]
+async fn damage_to_one_run_does_not_stop_retention() {
+    let Some((server, store, handle)) = opened().await else { return };
+    let (status, due) = (RunStatus::TornDown, Timestamp::NEVER);
+    let over = || RunHead { status, due, ..run_head() };
+    let mut damaged = Vec::new();
+    for kind in ["rows", "fixed", "row", "sighting"] {
+        let run = handle.started(over()).await;
+        match kind {
+            "row" => {
+                let row = LedgerRow { state: ResourceState::Gone, ..ledger_row(run, "vm", "x") };
+                assert!(handle.changes(LedgerOp::Enter(Box::new(row))).await);
+                let keys = server.ask("HKEYS {default}:ledger").unwrap();
+                let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
+                let mut connection = server.client().get_connection().unwrap();
+                let mut command = redis::cmd("HSET");
+                command.arg("{default}:ledger").arg(&keys[0]).arg("no row");
+                command.exec(&mut connection).unwrap();
+            }
+            "sighting" => {
+                let mut connection = server.client().get_connection().unwrap();
+                let mut command = redis::cmd("ZADD");
+                command.arg("{default}:sights").arg(0).arg(format!("{run} vm\n{{"));
+                command.exec(&mut connection).unwrap();
+            }
+            kind => put(&server, kind, run, "{}"),
+        }
+        damaged.push(run);
+    }
+    let whole = handle.started(over()).await;
+    let later = store.now().await.unwrap().plus(TTL);
+    assert_eq!(store.prune(&Prune::before(later)).await.unwrap().runs, [whole]);
+    let left = store.tombstones(&TombstoneQuery::Runs(damaged)).await.unwrap();
+    assert!(left.is_empty(), "found {left:?}");
+    // A tombstone that cannot be read is forgotten like any other.
+    put(&server, "tombstones", whole, "{");
+    assert_eq!(store.forget(later, 10).await.unwrap(), 1);
+}
+
+/// A program that does not look for tombstones would start a second run under a removed key.
+// covers: S2
+#[tokio::test]
+async fn the_first_removal_raises_the_format() {
+    let Some((server, store, handle)) = opened().await else { return };
+    let format = || {
+        let found = server.ask("HGET {default}:meta format").unwrap();
+        redis::from_redis_value::<String>(found).unwrap()
+    };
+    let (status, due) = (RunStatus::TornDown, Timestamp::NEVER);
+    let run = handle.started(RunHead { status, due, ..run_head() }).await;
+    let later = store.now().await.unwrap().plus(TTL);
+    let dry = Prune { dry_run: true, ..Prune::before(later) };
+    assert_eq!(store.prune(&dry).await.unwrap().runs, [run]);
+    assert_eq!(format(), "1");
+    assert_eq!(store.prune(&Prune::before(later)).await.unwrap().runs, [run]);
+    assert_eq!(format(), "2");
+    let again = RedisStore::open(server.url()).await.unwrap();
+    assert!(again.submit(&[submission()]).await.is_ok());
 }

@@ -7,10 +7,12 @@ use provision_core::{
     ledger::{LedgerOp, LedgerQuery, LedgerReply, Sighting},
     limit::{Ask, Observed, Profile, Turn},
     queue::{Claim, Offer},
+    retention::{Prune, TombstoneQuery},
+    run::RunStatus,
     secret::{Sealed, SecretKey},
     store::{
         Append, Guard, GuardUntil, LeaseRequest, Leased, NewRun, Parent, Release, RunFilter,
-        StateStore as _, Submission, Submitted,
+        RunHead, StateStore as _, Submission, Submitted,
     },
 };
 use provision_store_redis::RedisStore;
@@ -41,6 +43,7 @@ pub(crate) async fn everything(store: &RedisStore) {
     }
     ledger_too(&handle, run).await;
     secrets_too(&handle, &secret, &sealed).await;
+    retention_too(&handle).await;
     limits_too(&handle).await;
 }
 
@@ -104,6 +107,18 @@ async fn secrets_too(handle: &Handle, key: &SecretKey, value: &Sealed) {
     assert_eq!(handle.secrets.get(key).await.unwrap(), None);
 }
 
+async fn retention_too(handle: &Handle) {
+    let key = Some(run_head().id.to_string());
+    let (status, due) = (RunStatus::TornDown, Timestamp::NEVER);
+    let run = handle.started(RunHead { key, status, due, ..run_head() }).await;
+    let later = handle.state.now().await.unwrap().plus(TTL);
+    let pruned = handle.retention.prune(&Prune::before(later)).await.unwrap();
+    assert_eq!(pruned.runs, [run]);
+    let query = TombstoneQuery::Runs(vec![run]);
+    assert_eq!(handle.retention.tombstones(&query).await.unwrap().len(), 1);
+    assert_eq!(handle.retention.forget(Timestamp::ZERO, 1).await.unwrap(), 0);
+}
+
 async fn limits_too(handle: &Handle) {
     let worker = new_worker();
     let profile = Profile { bucket: "b".into(), rate: None, concurrency: Some(9_u32.into()) };
@@ -121,8 +136,9 @@ async fn ledger_too(handle: &Handle, run: RunId) {
     let LedgerReply::Rows(rows) = handle.ledger(watch).await else { panic!("rows") };
     let row = rows.into_iter().find(|row| row.run == run).unwrap();
     assert!(handle.changes(LedgerOp::EndWatch { row: Box::new(row), next: None }).await);
-    let stray = ledger_row(run_head().id, "vm", "stray");
-    handle.changes(LedgerOp::Enter(Box::new(stray))).await;
+    let rests = RunHead { status: RunStatus::Parked, due: Timestamp::NEVER, ..run_head() };
+    let stray = ledger_row(handle.started(rests).await, "vm", "stray");
+    assert!(handle.changes(LedgerOp::Enter(Box::new(stray))).await);
     let sighting = Sighting {
         run,
         path: "vm".into(),

@@ -81,6 +81,7 @@ pub(crate) const KINDS: [&str; 30] = [
     "sights",
     "tombstones",
     "tombstone-ends",
+    "tombstone-keys",
     "buckets",
     "capped",
 ];

@@ -124,7 +124,7 @@ async fn a_user_with_the_listed_rights_can_do_everything_and_with_one_less_is_to
 #[tokio::test]
 async fn a_namespace_of_another_format_is_refused_and_left_alone() {
     let Some(server) = Server::start("") else { return };
-    server.ask("HSET {default}:meta format 2").unwrap();
+    server.ask("HSET {default}:meta format 3").unwrap();
     let error = refused(RedisConfig::new(server.url())).await;
     assert_eq!(told(&error), (StoreErrorKind::Damaged, "schema_newer"));
     assert_eq!(server.ask("DBSIZE").unwrap(), Value::Int(1));

@@ -11,7 +11,8 @@ use std::{
 
 use provision_core::{
     clock::sleep,
-    id::{Payload, RunId, Timestamp},
+    id::{ExternalId, Payload, RunId, Timestamp},
+    ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
     retention::Prune,
     run::RunStatus,
     store::{
@@ -263,7 +264,7 @@ pub async fn starts_racing_with_a_removal_make_no_second_run(f: Fixture) {
         let release = Some(until(Timestamp::NEVER));
         let status = RunStatus::Succeeded;
         f.main.applied(Append { status, release, ..append_of(&leased, 1) }).await;
-        let prune = Prune::before(f.later(f.ttl).await);
+        let prune = Prune { succeeded: true, ..Prune::before(f.later(f.ttl).await) };
         let mut tasks = JoinSet::new();
         for n in 0..100 {
             let (handle, head) = (handle(&f, n), keyed());
@@ -331,4 +332,59 @@ pub async fn claimants_never_pass_a_cap(f: Fixture) {
     let driven: u32 = tasks.join_all().await.into_iter().sum();
     assert_eq!(driven, 120, "nothing is left behind");
     assert_eq!(held.1.load(Ordering::SeqCst), CAP);
+}
+
+/// What comes at the same moment as a removal finds the run whole, or what is left of it.
+// covers: S1, S5, S15, S17
+pub async fn what_meets_a_removal_keeps_the_run_or_learns_of_it(f: Fixture) {
+    for round in 0..30 {
+        let status = RunStatus::RolledBack;
+        let head = RunHead { status, due: Timestamp::NEVER, ..run_head() };
+        let run = f.main.started(head).await;
+        let prune = Prune::before(f.later(f.ttl).await);
+        let (name, body) = (format!("late-{round}"), Payload::null());
+        let row = LedgerRow { index: 1, ..ledger_row(run, "vm", &name) };
+        let seen = Sighting {
+            run,
+            path: "vm".to_owned(),
+            generation: 1,
+            provider: "hetzner".to_owned(),
+            kind: "server".to_owned(),
+            external_id: ExternalId::new("seen"),
+            epoch: 1,
+            at: Timestamp::ZERO,
+        };
+        let with = handle(&f, round);
+        let (enter, sight) = (LedgerOp::Enter(Box::new(row)), LedgerOp::Sight(seen.clone()));
+        let other = match round % 4 {
+            0 => tokio::spawn(async move { with.changes(enter).await }),
+            1 => tokio::spawn(async move { with.changes(sight).await }),
+            n => tokio::spawn(async move {
+                let asked = match n {
+                    2 => Submission::Request { run, body },
+                    _ => Submission::Reopen { run, body },
+                };
+                match with.submit(asked).await {
+                    Submitted::Requested(_) => true,
+                    Submitted::Pruned(left) if left.run == run => false,
+                    other => panic!("expected the run or what is left, found {other:?}"),
+                }
+            }),
+        };
+        let walk = f.main.retention.prune(&prune).await.expect("prune answers");
+        let changed = other.await.expect("no panic");
+        let is_there = f.again.state.load(&[run]).await.expect("load").remove(0).is_some();
+        assert_eq!(walk.runs, if is_there { Vec::new() } else { vec![run] });
+        let rows = f.again.rows(LedgerQuery::default()).await;
+        assert!(rows.iter().all(|row| row.run != run || is_there), "a row is left of {run}");
+        if round % 4 == 1 {
+            // Whoever came first, what was seen is still known.
+            match f.again.ledger(LedgerOp::Sightings(Some(run))).await {
+                LedgerReply::Sightings(found) => assert_eq!(found, [seen]),
+                other => panic!("expected sightings, found {other:?}"),
+            }
+        } else {
+            assert_eq!(changed, is_there, "round {round}");
+        }
+    }
 }

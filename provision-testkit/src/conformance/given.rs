@@ -53,6 +53,12 @@ pub fn run_head() -> RunHead {
     }
 }
 
+/// A new run that moves by a person's order alone.
+#[must_use]
+pub(super) fn resting() -> RunHead {
+    RunHead { status: RunStatus::Parked, due: Timestamp::NEVER, ..run_head() }
+}
+
 /// Renews `worker` for `ttl`.
 #[must_use]
 pub fn held_for(worker: Incarnation, ttl: Duration) -> LeaseRequest {

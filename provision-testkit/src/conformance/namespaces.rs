@@ -13,7 +13,7 @@ use provision_core::{
 
 use super::{
     Fixture, append_of,
-    given::{acquire_any, held_for, until},
+    given::{acquire_any, held_for, resting, until},
     ledger_row, new_worker, run_head,
 };
 
@@ -112,7 +112,7 @@ pub async fn the_ledger_is_out_of_reach_elsewhere(f: Fixture) {
     let end = LedgerOp::EndWatch { row: Box::new(row.clone()), next: None };
     assert!(!other.changes(end).await);
     let mut same_name = row.clone();
-    same_name.run = run_head().id;
+    same_name.run = other.started(resting()).await;
     assert!(other.changes(LedgerOp::Enter(Box::new(same_name))).await);
     assert_eq!(f.main.rows(LedgerQuery::default()).await, [row]);
 }

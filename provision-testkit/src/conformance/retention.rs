@@ -4,7 +4,7 @@ use provision_core::{
     error::{Failure, StepError},
     id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Origin, ResourceState, Sighting},
-    retention::{Prune, Pruned, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, Tombstone, TombstoneQuery},
     run::{RunStatus, RunSummary},
     secret::{Sealed, SecretKey},
     store::{
@@ -18,6 +18,28 @@ use super::{Fixture, Handle, append_of, given::until, ledger_row, new_worker, ru
 /// The append that ends a run, and gives its lease back.
 fn end_of(append: Append, status: RunStatus) -> Append {
     Append { status, open: false, release: Some(until(Timestamp::NEVER)), ..append }
+}
+
+/// A run that has ended so long ago.
+fn over(status: RunStatus) -> RunHead {
+    RunHead { status, due: Timestamp::NEVER, ..run_head() }
+}
+
+fn child_of(parent: RunId, head: RunHead) -> RunHead {
+    RunHead { parent: Some(Parent { run: parent, path: "sub".to_owned() }), ..head }
+}
+
+fn sighting(run: RunId, id: &str) -> Sighting {
+    Sighting {
+        run,
+        path: "vm".to_owned(),
+        generation: 1,
+        provider: "hetzner".to_owned(),
+        kind: "server".to_owned(),
+        external_id: ExternalId::new(id),
+        epoch: 1,
+        at: Timestamp::from_millis(7),
+    }
 }
 
 fn gone(run: RunId) -> LedgerRow {
@@ -39,10 +61,10 @@ async fn ended(f: &Fixture, head: RunHead, rows: Vec<LedgerRow>) -> RunId {
 
 /// One step of a walk over everything that is over by now.
 async fn step(f: &Fixture) -> Prune {
-    Prune::before(f.later(f.ttl).await)
+    Prune { succeeded: true, ..Prune::before(f.later(f.ttl).await) }
 }
 
-async fn pruned(handle: &Handle, prune: &Prune) -> Pruned {
+async fn pruned(handle: &Handle, prune: &Prune) -> PruneStep {
     handle.retention.prune(prune).await.expect("prune answers")
 }
 
@@ -81,8 +103,8 @@ pub async fn only_runs_that_are_over_and_rest_are_removed(f: Fixture) {
     let asked = ended(&f, run_head(), Vec::new()).await;
     f.main.request(asked, "1").await;
     stay.push(asked);
-    let early = Prune::before(Timestamp::from_millis(2));
-    assert_eq!(pruned(&f.main, &early).await, Pruned::default(), "they ended after that");
+    let early = Prune { ended_before: Timestamp::from_millis(2), ..step(&f).await };
+    assert_eq!(pruned(&f.main, &early).await, PruneStep::default(), "they ended after that");
     let gone = removed(&f).await;
     assert_eq!(gone.len(), RunStatus::ALL.into_iter().filter(|status| status.is_end()).count());
     for run in stay {
@@ -135,16 +157,7 @@ pub async fn what_a_worker_saw_too_late_keeps_its_run(f: Fixture) {
     let head = run_head();
     let row = gone(head.id);
     let run = ended(&f, head, vec![row.clone()]).await;
-    let seen = |id: &str| Sighting {
-        run,
-        path: "vm".to_owned(),
-        generation: 1,
-        provider: "hetzner".to_owned(),
-        kind: "server".to_owned(),
-        external_id: ExternalId::new(id),
-        epoch: 1,
-        at: Timestamp::from_millis(7),
-    };
+    let seen = |id: &str| sighting(run, id);
     assert!(f.main.changes(LedgerOp::Sight(seen("id-web"))).await);
     assert!(f.main.changes(LedgerOp::Sight(seen("id-late"))).await);
     assert!(removed(&f).await.is_empty(), "nobody knows what became of one of them");
@@ -293,7 +306,11 @@ pub async fn steps_are_bounded_and_go_on_where_they_stopped(f: Fixture) {
     }
     assert_eq!(steps, runs);
     assert!(is_there(&f.main, kept).await);
-    assert_eq!(pruned(&f.main, &step(&f).await).await, Pruned::default(), "the walk is at its end");
+    assert_eq!(
+        pruned(&f.main, &step(&f).await).await,
+        PruneStep::default(),
+        "the walk is at its end"
+    );
 }
 
 /// A step that has removed long journals removes nothing more.
@@ -320,20 +337,16 @@ pub async fn a_long_journal_ends_a_step(f: Fixture) {
     }
     let runs: Vec<_> = heads.into_iter().map(|leased| leased.record.head.id).collect();
     let first = pruned(&f.main, &step(&f).await).await;
-    assert_eq!(first, Pruned { runs: runs[..3].to_vec(), next: Some(runs[2]) });
+    assert_eq!(first, PruneStep { runs: runs[..3].to_vec(), next: Some(runs[2]) });
     assert_eq!(removed(&f).await, runs[3..]);
 }
 
 /// A parent stays as long as something below it must; its children stay as long as it does.
 // covers: S1, L5
 pub async fn a_parent_goes_before_its_children_and_not_without_them(f: Fixture) {
-    let child_of = |parent: RunId| RunHead {
-        parent: Some(Parent { run: parent, path: "sub".to_owned() }),
-        ..run_head()
-    };
     let parent = ended(&f, run_head(), Vec::new()).await;
-    let child = ended(&f, child_of(parent), Vec::new()).await;
-    let below = child_of(child);
+    let child = ended(&f, child_of(parent, run_head()), Vec::new()).await;
+    let below = child_of(child, run_head());
     let row = ledger_row(below.id, "vm", "below");
     let grandchild = ended(&f, below, vec![row.clone()]).await;
     assert!(removed(&f).await.is_empty(), "what is below could not be torn down any more");
@@ -345,6 +358,128 @@ pub async fn a_parent_goes_before_its_children_and_not_without_them(f: Fixture) 
     assert_eq!(removed(&f).await, [child, grandchild]);
     let children = RunFilter { parent: Some(parent), ..RunFilter::default() };
     assert!(f.main.state.list(&children).await.unwrap().runs.is_empty());
+}
+
+/// What succeeded may still stand, whatever the ledger says: it stays unless the host says so.
+// covers: S1
+pub async fn what_may_stand_is_removed_on_request_only(f: Fixture) {
+    let mut standing = Vec::new();
+    let mut undone = Vec::new();
+    for status in RunStatus::ALL.into_iter().filter(|status| status.is_end()) {
+        let run = f.main.started(over(status)).await;
+        match status {
+            RunStatus::RolledBack | RunStatus::TornDown => undone.push(run),
+            _ => standing.push(run),
+        }
+    }
+    // One that was undone stays as long as something below it stands.
+    let parent = f.main.started(over(RunStatus::RolledBack)).await;
+    let child = child_of(parent, over(RunStatus::RolledBackKeeping));
+    let child = f.main.started(child).await;
+    let plain = Prune { succeeded: false, ..step(&f).await };
+    assert_eq!(pruned(&f.main, &plain).await.runs, undone);
+    standing.extend([parent, child]);
+    for run in &standing {
+        assert!(is_there(&f.main, *run).await, "{run} was removed");
+    }
+    assert_eq!(removed(&f).await, standing);
+}
+
+/// A child that ended a moment ago, or that nobody has looked at, keeps its parent.
+// covers: S1, L5
+pub async fn a_child_keeps_its_parent_as_it_keeps_itself(f: Fixture) {
+    let parent = f.main.started(over(RunStatus::RolledBack)).await;
+    let leased = f.leased(new_worker(), child_of(parent, run_head())).await;
+    let child = leased.record.head.id;
+    let failure = Some(Failure::of("vm", 1, &StepError::permanent("create")));
+    let summary = RunSummary { failure, ..RunSummary::default() };
+    let append = Append { summary, ..append_of(&leased, 1) };
+    f.main.applied(end_of(append, RunStatus::RolledBack)).await;
+    let ended_before = f.main.head(child).await.updated_at;
+    assert!(f.main.head(parent).await.updated_at < ended_before);
+    let letters = Prune { dead_letters: true, ..step(&f).await };
+    let young = Prune { ended_before, ..letters.clone() };
+    assert_eq!(pruned(&f.main, &young).await, PruneStep::default(), "the child is too young");
+    assert!(removed(&f).await.is_empty(), "nobody has looked at the child");
+    assert_eq!(pruned(&f.main, &letters).await.runs, [parent, child]);
+}
+
+/// Nobody could end a removal that was begun for a run that is not there any more.
+// covers: S1, S15
+pub async fn nothing_is_entered_for_a_removed_run(f: Fixture) {
+    let run = f.main.started(over(RunStatus::TornDown)).await;
+    let watch_at = Some(f.later(f.ttl).await);
+    let late = LedgerRow { index: 7, watch_at, ..ledger_row(run, "vm", "late") };
+    assert_eq!(removed(&f).await, [run]);
+    for row in [late.clone(), LedgerRow { index: 0, ..late }, gone(run)] {
+        assert!(!f.main.changes(LedgerOp::Enter(Box::new(row))).await);
+    }
+    assert!(f.again.rows(LedgerQuery::default()).await.is_empty());
+    f.advance(f.ttl * 2).await;
+    let claim = LedgerOp::ClaimWatch { worker: new_worker(), hold: f.ttl, limit: 10 };
+    match f.main.ledger(claim).await {
+        LedgerReply::Rows(rows) => assert!(rows.is_empty(), "found {rows:?}"),
+        other => panic!("expected rows, found {other:?}"),
+    }
+}
+
+/// What is seen after its run was removed stays to be told.
+// covers: S1, S5
+pub async fn a_sighting_outlives_its_run(f: Fixture) {
+    let run = f.main.started(over(RunStatus::TornDown)).await;
+    assert_eq!(removed(&f).await, [run]);
+    let seen = sighting(run, "id-late");
+    assert!(f.main.changes(LedgerOp::Sight(seen.clone())).await);
+    match f.again.ledger(LedgerOp::Sightings(None)).await {
+        LedgerReply::Sightings(found) => assert_eq!(found, [seen]),
+        other => panic!("expected sightings, found {other:?}"),
+    }
+    assert_eq!(tombstone(&f.main, run).await.map(|left| left.run), Some(run));
+}
+
+/// Starts runs that are over, all at once.
+async fn many(f: &Fixture, heads: impl Iterator<Item = RunHead>) -> Vec<RunId> {
+    let heads: Vec<_> = heads.collect();
+    let runs = heads.iter().map(|head| head.id).collect();
+    let starts: Vec<_> = heads
+        .into_iter()
+        .map(|head| Submission::Run(Box::new(NewRun { head, lease_to: None })))
+        .collect();
+    let answers = f.main.state.submit(&starts).await.expect("submit answers");
+    assert!(answers.iter().all(|answer| matches!(answer, Submitted::Created(None))));
+    runs
+}
+
+/// A step looks at so many runs, whether or not they may go, and the next one goes on behind them.
+// covers: S25
+pub async fn a_step_ends_after_so_many_looks(f: Fixture) {
+    let looks = Prune::LOOKS_MAX;
+    let stay = many(&f, (0..looks + 10).map(|_| over(RunStatus::Parked))).await;
+    let run = f.main.started(over(RunStatus::RolledBack)).await;
+    let first = pruned(&f.main, &step(&f).await).await;
+    assert_eq!(first, PruneStep { runs: Vec::new(), next: Some(stay[looks - 1]) });
+    let second = Prune { after: first.next, ..step(&f).await };
+    assert_eq!(pruned(&f.main, &second).await, PruneStep { runs: vec![run], next: None });
+}
+
+/// Those below a run are looked at, too; one with too many below it stays.
+// covers: S25
+pub async fn a_family_is_looked_at_as_a_whole_and_may_be_too_large(f: Fixture) {
+    let family = Prune::FAMILY_MAX;
+    let large = f.main.started(over(RunStatus::RolledBack)).await;
+    many(&f, (0..family).map(|_| child_of(large, over(RunStatus::RolledBack)))).await;
+    let next = pruned(&f.main, &step(&f).await).await;
+    assert_eq!(next, PruneStep { runs: Vec::new(), next: Some(large) }, "it is too large");
+    let fits = f.main.started(over(RunStatus::RolledBack)).await;
+    many(&f, (1..family).map(|_| child_of(fits, over(RunStatus::RolledBack)))).await;
+    let mut prune = Prune { after: next.next, ..step(&f).await };
+    prune.after = pruned(&f.main, &prune).await.next;
+    assert!(prune.after < Some(fits), "children of the large one are looked at one by one");
+    assert_eq!(
+        pruned(&f.main, &prune).await,
+        PruneStep { runs: vec![fits], next: Some(fits) },
+        "it has used up the looks of its step",
+    );
 }
 
 /// A dry run names what would go, and everything is still there.
@@ -367,7 +502,7 @@ pub async fn a_removed_run_is_removed_once(f: Fixture) {
     let prune = step(&f).await;
     assert_eq!(pruned(&f.main, &prune).await.runs, [run]);
     let left = tombstone(&f.main, run).await;
-    assert_eq!(pruned(&f.again, &prune).await, Pruned::default());
+    assert_eq!(pruned(&f.again, &prune).await, PruneStep::default());
     assert_eq!(tombstone(&f.again, run).await, left);
 }
 
@@ -375,13 +510,19 @@ pub async fn a_removed_run_is_removed_once(f: Fixture) {
 // covers: S1, S25
 pub async fn a_forgotten_key_starts_anew(f: Fixture) {
     let keyed = |key: &str| RunHead { key: Some(key.to_owned()), ..run_head() };
+    // Started after the other one, and over before it.
+    let later = f.leased(new_worker(), keyed("order:2")).await;
     let run = ended(&f, keyed("order:1"), Vec::new()).await;
-    let other = ended(&f, keyed("order:2"), Vec::new()).await;
-    assert_eq!(removed(&f).await, [run, other]);
+    f.advance(std::time::Duration::from_millis(20)).await;
+    let other = later.record.head.id;
+    f.main.applied(end_of(append_of(&later, 1), RunStatus::Succeeded)).await;
+    assert_eq!(removed(&f).await, [other, run]);
     let by = f.later(f.ttl).await;
     let forget = |before, limit| f.main.retention.forget(before, limit);
     assert_eq!(forget(Timestamp::from_millis(2), 10).await.unwrap(), 0);
     assert_eq!(forget(by, 1).await.unwrap(), 1);
+    assert!(tombstone(&f.main, run).await.is_none(), "it ended first");
+    assert!(matches!(f.main.start(keyed("order:2")).await, Submitted::Pruned(_)));
     assert_eq!(forget(by, 10).await.unwrap(), 1);
     assert_eq!(forget(by, 10).await.unwrap(), 0);
     assert!(tombstone(&f.main, run).await.is_none());
@@ -392,20 +533,31 @@ pub async fn a_forgotten_key_starts_anew(f: Fixture) {
     assert!(matches!(f.main.start(keyed("order:1")).await, Submitted::Known(_)));
 }
 
-/// Of a schedule's firings that were removed, the one that ended last is told.
-pub async fn the_last_end_of_a_prefix_is_told(f: Fixture) {
-    for key in ["tick:1", "tick:2", "tock:3", "tick"] {
+/// Of a schedule's firings that were removed, the one with the last key is told, whenever it ended.
+pub async fn the_last_key_of_a_range_is_told(f: Fixture) {
+    for key in ["tick:2", "tick:1", "tock:3", "tick", "tick:1:7", "tick:x"] {
         let head = RunHead { key: Some(key.to_owned()), ..run_head() };
         ended(&f, head, Vec::new()).await;
         f.advance(std::time::Duration::from_millis(20)).await;
     }
-    assert_eq!(removed(&f).await.len(), 4);
-    for (prefix, last) in [("tick:", Some("tick:2")), ("tock:", Some("tock:3")), ("tack", None)] {
-        let query = TombstoneQuery::KeyPrefix(prefix.to_owned());
+    let there = RunHead { key: Some("tick:3".to_owned()), ..run_head() };
+    let leased = f.leased(new_worker(), there).await;
+    assert_eq!(removed(&f).await.len(), 6);
+    let last = async |from: &str, below: &str| {
+        let query = TombstoneQuery::LastKey { from: from.to_owned(), below: below.to_owned() };
         let found = f.main.retention.tombstones(&query).await.expect("tombstones are read");
-        assert_eq!(found.iter().map(|left| left.key.as_deref()).next_back().flatten(), last);
         assert!(found.len() <= 1, "found {found:?}");
-    }
+        found.into_iter().find_map(|left| left.key)
+    };
+    assert_eq!(last("tick:0", "tick::").await.as_deref(), Some("tick:2"));
+    assert_eq!(last("tick:0", "tick:2").await.as_deref(), Some("tick:1:7"));
+    assert_eq!(last("tock:0", "tock::").await.as_deref(), Some("tock:3"));
+    assert_eq!(last("tack:0", "tack::").await, None);
+    // Runs that are there are listed, and what was removed is not among them.
+    let filter = RunFilter { key_prefix: Some("tick:".to_owned()), ..RunFilter::default() };
+    let listed = f.main.state.list(&filter).await.expect("list answers").runs;
+    let listed: Vec<_> = listed.into_iter().map(|head| head.id).collect();
+    assert_eq!(listed, [leased.record.head.id]);
 }
 
 /// Another namespace removes nothing here, knows nothing of it, and has the key to itself.
@@ -414,7 +566,7 @@ pub async fn retention_stays_inside_its_namespace(f: Fixture) {
     let head = RunHead { key: Some("order:1".to_owned()), ..run_head() };
     let run = ended(&f, head.clone(), Vec::new()).await;
     let prune = step(&f).await;
-    assert_eq!(pruned(&f.elsewhere, &prune).await, Pruned::default());
+    assert_eq!(pruned(&f.elsewhere, &prune).await, PruneStep::default());
     assert_eq!(pruned(&f.main, &prune).await.runs, [run]);
     assert!(tombstone(&f.elsewhere, run).await.is_none());
     assert_eq!(f.elsewhere.retention.forget(f.later(f.ttl).await, 10).await.unwrap(), 0);

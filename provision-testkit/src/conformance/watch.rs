@@ -5,7 +5,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, ResourceState},
 };
 
-use super::{Fixture, append_of, ledger_row, new_worker, run_head};
+use super::{Fixture, append_of, given::resting, ledger_row, new_worker};
 
 async fn watched(f: &Fixture, moments: &[Timestamp]) -> Vec<LedgerRow> {
     let leased = f.leased_run(new_worker()).await;
@@ -71,7 +71,7 @@ pub async fn a_watch_is_ended_by_its_claim_only(f: Fixture) {
 /// newest claim alone.
 // covers: S15
 pub async fn a_removal_belongs_to_who_holds_it(f: Fixture) {
-    let run = run_head().id;
+    let run = f.main.started(resting()).await;
     let first = f.later(f.ttl).await;
     let mine = LedgerRow { index: 7, watch_at: Some(first), ..ledger_row(run, "vm", "late") };
     let enter = |row: &LedgerRow| LedgerOp::Enter(Box::new(row.clone()));

@@ -8,7 +8,7 @@ use provision_core::{
     ledger::{LedgerOp, LedgerReply},
     limit::{Admission, Ask, Limiter, Observed},
     queue::{Claim, Offer, Queue, QueueStats},
-    retention::{Prune, Pruned, RetentionStore, Tombstone, TombstoneQuery},
+    retention::{Prune, PruneStep, RetentionStore, Tombstone, TombstoneQuery},
     secret::{Sealed, SecretKey, SecretStore},
     store::{
         Append, Appended, Incarnation, LeaseGrant, LeaseRequest, RunFilter, RunPage, RunRecord,
@@ -122,7 +122,7 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
 
 #[async_trait]
 impl<S: RetentionStore> RetentionStore for Faulty<S> {
-    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+    async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
         self.faults.through(Op::Prune, self.inner.prune(prune)).await
     }
 

@@ -1,0 +1,5 @@
+SELECT run, key, pruned_saga, pruned_version, input_hash, pruned_status, created_at, ended_at,
+    pruned_at
+FROM provision_runs INDEXED BY provision_runs_key_gone
+WHERE ns = ?1 AND ended_at IS NOT NULL AND key >= ?2 AND key < ?3
+ORDER BY key DESC LIMIT 1
