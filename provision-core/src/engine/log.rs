@@ -59,7 +59,7 @@ impl Engine {
     ///
     /// let last = engine.log(run.id(), None, 2).await?;
     /// let told: Vec<_> = last.lines.iter().map(|line| (line.number, &*line.path, &*line.text)).collect();
-    /// assert_eq!(told, [(2, "asked", "done"), (3, "", "ends: succeeded")]);
+    /// assert_eq!(told, [(2, "asked", "done"), (3, "", "ends: Succeeded")]);
     /// let older = engine.log(run.id(), Some(last.lines[0].number), 2).await?;
     /// assert_eq!((older.lines.len(), older.before, older.after), (1, 0, 2));
     /// # Ok(())

@@ -200,7 +200,7 @@ async fn the_log_of_a_run_is_read_from_its_end_in_bounded_pages() {
     assert_eq!((newest.lines.len(), newest.after), (LOG_LINES_MAX, 0));
     let whole = u64::try_from(events.len()).unwrap();
     assert_eq!(newest.before + 1_000, whole, "the oldest are left out");
-    assert_eq!(newest.lines.last().unwrap().text, "ends: succeeded");
+    assert_eq!(newest.lines.last().unwrap().text, "ends: Succeeded");
     let older = engine.log(run.id(), Some(newest.lines[0].number), 1_000).await.unwrap();
     assert_eq!((older.before, older.after), (0, 1_000));
     let lines: Vec<_> = older.lines.iter().chain(&newest.lines).collect();

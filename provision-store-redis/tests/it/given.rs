@@ -52,7 +52,7 @@ pub(crate) async fn pass(client: &redis::Client, namespace: &str, by: Duration) 
 }
 
 /// The kinds of keys of a namespace; that there are no others is tested.
-pub(crate) const KINDS: [&str; 30] = [
+pub(crate) const KINDS: [&str; 31] = [
     "meta",
     "rows",
     "frames",
