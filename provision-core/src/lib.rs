@@ -105,6 +105,7 @@ pub mod saga;
 pub mod schedule;
 pub mod secret;
 mod severity;
+mod silence;
 pub mod step;
 pub mod store;
 pub mod vault;

@@ -9,21 +9,24 @@ use crate::{
     clock,
     error::StoreError,
     id::{RunId, Timestamp},
-    queue::{Offer, Queue},
-    store::{Append, RunFilter, RunHead, RunRecord, StateStore},
+    queue::{Claim, Offer, Queue},
+    silence::Silence,
+    store::{Append, RunHead, RunRecord, StateStore},
 };
 
-/// How long a run waits for a queue that does not answer, once for each thing it is told.
+/// How long the store is waited for on behalf of the queue.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Due runs that are put forward again at once, after the queue has lost them.
 const AGAIN_MAX: usize = 1_000;
-/// Rows that are read in one call for that.
-const PAGE: usize = 250;
+/// Runs that are read in one call for that.
+const PAGE: usize = 100;
 
 /// A queue that is not the store.
 pub(crate) struct Offers {
     queue: Arc<dyn Queue>,
     store: Arc<dyn StateStore>,
+    /// The queue did not answer in time: what it is to be told is left to the store's scan.
+    silence: Silence,
 }
 
 impl fmt::Debug for Offers {
@@ -69,7 +72,7 @@ impl Told {
 
 impl Offers {
     pub(crate) fn new(queue: Arc<dyn Queue>, store: Arc<dyn StateStore>) -> Self {
-        Self { queue, store }
+        Self { queue, store, silence: Silence::default() }
     }
 
     pub(crate) fn queue(&self) -> &Arc<dyn Queue> {
@@ -78,12 +81,12 @@ impl Offers {
 
     /// Puts runs forward; answers whether the queue took them.
     pub(crate) async fn put(&self, offers: &[Offer]) -> bool {
-        offers.is_empty() || taken("offer", self.queue.offer(offers)).await
+        offers.is_empty() || self.taken("offer", self.queue.offer(offers)).await
     }
 
     async fn forget(&self, runs: &[RunId]) {
         if !runs.is_empty() {
-            taken("ack", self.queue.ack(runs)).await;
+            self.taken("ack", self.queue.ack(runs)).await;
         }
     }
 
@@ -100,7 +103,8 @@ impl Offers {
                 false => over.push(offer.run),
             }
         }
-        for record in self.load(&woken).await {
+        // What the store does not tell now is found by its scan.
+        for record in self.load(&woken).await.unwrap_or_default() {
             if record.head.status.is_moving() {
                 offers.push(offer_of(&record.head, at));
             }
@@ -109,17 +113,21 @@ impl Offers {
         self.forget(&over).await;
     }
 
-    /// Looks after what was proposed and could not be leased: what is over is forgotten, what is
-    /// not due yet comes when it is, and what somebody holds is left to them. What is due and
-    /// cannot be claimed here now comes again at `again`.
-    pub(crate) async fn settle(&self, left: &[RunId], again: Timestamp) {
-        let found = self.load(left).await;
+    /// Looks after what was proposed and could not be leased at `now`: what is over is forgotten,
+    /// what is not due yet comes when it is, and what somebody holds is left to them. What is due
+    /// and cannot be claimed here now comes again at `again`.
+    ///
+    /// Where the store does not answer, nothing is known: the entries come again by themselves.
+    pub(crate) async fn settle(&self, left: &[RunId], now: Timestamp, again: Timestamp) {
+        let Some(found) = self.load(left).await else { return };
         let (mut offers, mut over) = (Vec::new(), Vec::new());
         for run in left {
             match found.iter().map(|record| &record.head).find(|head| head.id == *run) {
                 Some(head) if head.owner.is_some() => {}
                 Some(head) if head.due < Timestamp::NEVER => {
-                    offers.push(offer_of(head, head.due.max(again)));
+                    // One that was proposed a moment early waits for that moment alone.
+                    let due = if head.due > now { head.due } else { again };
+                    offers.push(offer_of(head, due));
                 }
                 _ => over.push(*run),
             }
@@ -128,46 +136,49 @@ impl Offers {
         self.forget(&over).await;
     }
 
-    /// Puts due runs forward that the queue has lost, in bounded batches.
-    pub(crate) async fn again(&self, now: Timestamp) {
-        let mut filter = RunFilter { due_by: Some(now), limit: PAGE, ..RunFilter::default() };
-        for _ in 0..AGAIN_MAX.div_ceil(PAGE) {
-            let page = match self.store.list(&filter).await {
-                Ok(page) => page,
-                Err(error) => return tracing::debug!(%error, "due runs could not be listed"),
-            };
-            let free = page.runs.iter().filter(|head| head.owner.is_none());
+    /// Puts due runs forward that the queue has lost: those that the store itself would propose
+    /// first to the same claim, no more than a bounded number.
+    pub(crate) async fn again(&self, own: &dyn Queue, claim: Claim) {
+        let claim = Claim { limit: AGAIN_MAX, wait: Duration::ZERO, ..claim };
+        let due = match clock::within(PATIENCE, own.claim(&claim)).await {
+            Some(Ok(due)) => due,
+            missed => return tracing::debug!(?missed, "due runs could not be looked for"),
+        };
+        for page in due.chunks(PAGE) {
+            let Some(found) = self.load(page).await else { return };
+            let free = found.iter().map(|record| &record.head).filter(|head| head.owner.is_none());
             let offers: Vec<Offer> = free.map(|head| offer_of(head, head.due)).collect();
-            if !self.put(&offers).await || page.next.is_none() {
+            if !self.put(&offers).await {
                 return;
             }
-            filter.after = page.next;
         }
     }
 
-    async fn load(&self, runs: &[RunId]) -> Vec<RunRecord> {
+    /// Those of these runs that the store has; `None` when it does not answer.
+    async fn load(&self, runs: &[RunId]) -> Option<Vec<RunRecord>> {
         if runs.is_empty() {
-            return Vec::new();
+            return Some(Vec::new());
         }
-        let loaded = clock::within(PATIENCE, self.store.load(runs)).await;
-        loaded.and_then(Result::ok).unwrap_or_default().into_iter().flatten().collect()
+        match clock::within(PATIENCE, self.store.load(runs)).await {
+            Some(Ok(found)) => Some(found.into_iter().flatten().collect()),
+            missed => {
+                tracing::debug!(?missed, "runs could not be read for the queue");
+                None
+            }
+        }
     }
-}
 
-/// Whether the queue answered in time.
-async fn taken(
-    what: &'static str,
-    call: impl Future<Output = Result<(), StoreError>> + Send,
-) -> bool {
-    match clock::within(PATIENCE, call).await {
-        Some(Ok(())) => true,
-        Some(Err(error)) => {
-            tracing::debug!(%error, what, "the queue did not take it; the store's scan will do");
-            false
+    /// Whether the queue answered in time. One that did not is left alone for a while.
+    async fn taken(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<(), StoreError>> + Send,
+    ) -> bool {
+        let answer = self.silence.broken_by(call).await;
+        let taken = matches!(answer, Some(Ok(())));
+        if !taken {
+            tracing::debug!(?answer, what, "the queue did not take it; the store's scan will do");
         }
-        None => {
-            tracing::debug!(what, "the queue did not answer in time; the store's scan will do");
-            false
-        }
+        taken
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     bucket::{SLOT_RECHECK, TURNS_NEAR},
     clock::{self, Moment},
     context::{Call, ContextHost, Seam},
-    error::{Effect, StepError, Verdict},
+    error::{Effect, StepError, StoreError, Verdict},
     id::{ExternalId, RunId, Timestamp},
     ledger::{Origin, Sighting, adopter, being_removed, sightings},
     limit::{Admission, Ask, HeldBy, Observed, Profile, Turn},
@@ -77,7 +77,7 @@ pub(crate) fn stopped() -> StepError {
     StepError::retry("go on").with_code("stopped").with_message("the attempt was told to stop")
 }
 
-fn store_trouble(operation: &'static str, error: crate::error::StoreError) -> StepError {
+fn store_trouble(operation: &'static str, error: StoreError) -> StepError {
     StepError::retry(operation).with_code("store").with_source(error).uncounted()
 }
 
@@ -91,25 +91,37 @@ impl AttemptHost {
     /// Asks the limiter once; when and why it says no.
     async fn held_back(&self, profile: &Profile, turn: Turn) -> Option<(Timestamp, HeldBy)> {
         self.shared.give_back_slots().await;
-        let (limiter, slot) = (Arc::clone(&self.shared.limiter), profile.concurrency.is_some());
-        let ask =
-            Ask { profile: profile.clone(), calls: 1, worker: self.shared.worker, slot, turn };
-        let admission = if slot {
-            let answer = Box::pin(async move { limiter.admit(&ask).await });
-            Asking::new(&self.shared.slots, &profile.bucket, answer).answer().await
-        } else {
-            limiter.admit(&ask).await
-        };
-        match admission {
-            Ok(Admission::At { at, reason }) => Some((at, reason)),
+        match self.admission(profile, turn).await {
+            Some(Ok(Admission::At { at, reason })) => Some((at, reason)),
             // The limiter guards the provider's patience, not correctness: without it calls go on.
-            Ok(Admission::Now { .. }) | Err(_) => {
-                if slot {
+            Some(Ok(Admission::Now { .. }) | Err(_)) | None => {
+                if profile.concurrency.is_some() {
                     self.shared.slots.taken(&profile.bucket);
                 }
                 None
             }
         }
+    }
+
+    /// The limiter's answer; `None` when it does not come in time.
+    async fn admission(
+        &self,
+        profile: &Profile,
+        turn: Turn,
+    ) -> Option<Result<Admission, StoreError>> {
+        let shared = &self.shared;
+        if shared.limiter_is_beside && shared.limiter_silence.is_on() {
+            // Not even begun: an ask for a slot that nobody hears out would be kept.
+            return None;
+        }
+        let (limiter, slot) = (Arc::clone(&shared.limiter), profile.concurrency.is_some());
+        let ask = Ask { profile: profile.clone(), calls: 1, worker: shared.worker, slot, turn };
+        if !slot {
+            return shared.heard_of_limiter(limiter.admit(&ask)).await;
+        }
+        let answer = Box::pin(async move { limiter.admit(&ask).await });
+        let asking = Asking::new(&shared.slots, &profile.bucket, answer);
+        shared.heard_of_limiter(asking.answer()).await
     }
 
     /// Whether the attempt may still wait so long: neither its end nor a stop comes first.
@@ -244,8 +256,9 @@ impl ContextHost for AttemptHost {
     }
 
     async fn observe(&self, bucket: &str, seen: Observed) {
-        if let Err(error) = self.shared.limiter.observe(bucket, self.shared.worker, &seen).await {
-            tracing::debug!(%error, bucket, "the limiter could not be told");
+        let told = self.shared.limiter.observe(bucket, self.shared.worker, &seen);
+        if !matches!(self.shared.heard_of_limiter(told).await, Some(Ok(()))) {
+            tracing::debug!(bucket, "the limiter could not be told");
         }
     }
 

@@ -25,6 +25,7 @@ use crate::{
     resolver::SecretResolver,
     saga::Plan,
     secret::SecretStore,
+    silence::Silence,
     store::{Append, Appended, Incarnation, RunHead, SagaRef, StateStore},
     vault::Vault,
     worker::Control,
@@ -85,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) offers: Option<Arc<Offers>>,
     /// The limiter is not the store: it is told at each heartbeat that this worker lives.
     pub(crate) limiter_is_beside: bool,
+    /// A limiter beside the store did not answer in time: calls go on without it.
+    pub(crate) limiter_silence: Silence,
 }
 
 impl fmt::Debug for Shared {
@@ -124,6 +127,18 @@ impl Shared {
         if let (Some(offers), Some(told)) = (&self.offers, told) {
             // Boxed: most drives have no such queue, and all of them would carry its size.
             Box::pin(offers.tell(told, requests)).await;
+        }
+    }
+
+    /// Waits for an answer of the limiter. One beside the store may be frozen while the store is
+    /// well: then `None` comes, and it is left alone for a while.
+    pub(crate) async fn heard_of_limiter<T>(
+        &self,
+        call: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        match self.limiter_is_beside {
+            true => self.limiter_silence.broken_by(call).await,
+            false => Some(call.await),
         }
     }
 

@@ -108,8 +108,9 @@ impl Shared {
         let held: Vec<String> = self.slots.inner().held.keys().cloned().collect();
         for bucket in &held {
             let seen = Observed::default();
-            if let Err(error) = self.limiter.observe(bucket, self.worker, &seen).await {
-                tracing::debug!(%error, bucket, "the limiter was not told of a slot");
+            let told = self.heard_of_limiter(self.limiter.observe(bucket, self.worker, &seen));
+            if !matches!(told.await, Some(Ok(()))) {
+                tracing::debug!(bucket, "the limiter was not told of a slot");
             }
         }
     }
@@ -119,8 +120,11 @@ impl Shared {
         loop {
             let Some((bucket, answer)) = self.slots.inner().unheard.pop() else { break };
             let asking = Asking::new(&self.slots, &bucket, answer);
-            if let Ok(Admission::Now { .. }) = asking.answer().await {
-                self.slots.keep(bucket);
+            match self.heard_of_limiter(asking.answer()).await {
+                Some(Ok(Admission::Now { .. })) => self.slots.keep(bucket),
+                Some(_) => {}
+                // It is heard out another time.
+                None => return,
             }
         }
         loop {
@@ -143,13 +147,14 @@ impl Carried<'_> {
     async fn to(mut self, shared: &Shared) -> bool {
         let Some(bucket) = &self.bucket else { return true };
         let seen = Observed { slot_freed: true, ..Observed::default() };
-        match shared.limiter.observe(bucket, shared.worker, &seen).await {
-            Ok(()) => {
+        let told = shared.heard_of_limiter(shared.limiter.observe(bucket, shared.worker, &seen));
+        match told.await {
+            Some(Ok(())) => {
                 self.bucket = None;
                 true
             }
-            Err(error) => {
-                tracing::debug!(%error, bucket, "a slot is given back later");
+            missed => {
+                tracing::debug!(?missed, bucket, "a slot is given back later");
                 false
             }
         }

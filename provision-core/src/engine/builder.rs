@@ -161,8 +161,9 @@ impl EngineBuilder {
     /// Workers lease what it proposes, and scan the store themselves at every poll
     /// ([`WorkerConfig::with_poll`](crate::worker::WorkerConfig::with_poll)): that finds what the
     /// queue has lost, what a dead worker held, and what a host started inside its own transaction;
-    /// a queue that lost everything is filled again with what is due. No call waits longer than a
-    /// second for a queue that does not answer, and none fails because of it.
+    /// a queue that lost everything is filled again with what is due. A queue that does not
+    /// answer is waited for one second, and then left alone for another; nothing fails because of
+    /// it.
     pub fn queue(mut self, queue: impl Queue) -> Self {
         let store = Arc::clone(&self.inner.store);
         self.inner.offers = Some(Arc::new(Offers::new(Arc::new(queue), store)));
@@ -174,7 +175,7 @@ impl EngineBuilder {
     ///
     /// Exact on every store: it is compared where leases are granted. A run counts while a worker
     /// holds it, and not while it waits (see [`crate::caps`]). Every engine whose workers claim from
-    /// the queue names the same limit. A full queue holds back no other.
+    /// the queue names the same limit; 0 holds all of its runs back. A full queue holds back no other.
     ///
     /// ```
     /// use provision_core::{Engine, MemoryStore, Saga, SagaId, WorkerConfig};

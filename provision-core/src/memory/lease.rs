@@ -1,6 +1,6 @@
 //! The one place where leases are granted, renewed and ended.
 
-use std::convert::Infallible;
+use std::{collections::HashMap, convert::Infallible};
 
 use crate::{
     caps::{Caps, Room},
@@ -104,11 +104,15 @@ impl Tables {
 
     /// The room in the capped queues of these groups.
     fn room(&self, caps: &Caps, groups: &[usize]) -> Room {
-        let runs = || self.alive.values().flat_map(|life| &life.runs);
-        let leased = |queue: &str| {
-            let rows = runs().filter_map(|run| self.runs.get(run));
-            Ok::<_, Infallible>(rows.filter(|row| row.head.queue == queue).count() as u64)
-        };
+        let mut leased: HashMap<&str, u64> = HashMap::new();
+        // One look for all queues, and none where no queue has a cap.
+        for life in self.alive.values().filter(|_| !caps.is_empty()) {
+            for row in life.runs.iter().filter_map(|run| self.runs.get(run)) {
+                *leased.entry(row.head.queue.as_str()).or_default() += 1;
+            }
+        }
+        let leased =
+            |queue: &str| Ok::<_, Infallible>(leased.get(queue).copied().unwrap_or_default());
         match caps.room(groups.iter().filter_map(|index| self.due.queue_of(*index)), leased) {
             Ok(room) => room,
             Err(never) => match never {},

@@ -6,6 +6,8 @@
 
 use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
+
 use super::WorkerConfig;
 use crate::{
     clock,
@@ -33,6 +35,8 @@ const FRUITLESS: Duration = Duration::from_millis(20);
 /// How much longer than was asked for a claim of a queue beside the store may take: while it does
 /// not answer, nothing is scanned.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Answers whose rest is settled at the same time; that of others comes again by itself.
+const SETTLING_MAX: usize = 8;
 
 /// What an incarnation has heard, and how it hears more.
 pub(super) struct Hints {
@@ -52,6 +56,11 @@ pub(super) struct Hints {
     /// Queues that were at their cap when the store was asked last.
     full: Vec<String>,
     scanned: clock::Moment,
+    /// What the queue is told of runs that could not be leased. Tasks of their own: what was granted
+    /// does not wait for a queue. They end with the incarnation: the scan finds what is not told.
+    settling: JoinSet<()>,
+    /// The queue is being filled again with what it has lost.
+    refilling: JoinSet<()>,
 }
 
 impl Hints {
@@ -68,6 +77,8 @@ impl Hints {
             fruitless: 0,
             full: Vec::new(),
             scanned: clock::moment(),
+            settling: JoinSet::new(),
+            refilling: JoinSet::new(),
         }
     }
 
@@ -76,9 +87,11 @@ impl Hints {
         self.engine.inner.offers.as_ref().filter(|_| !self.deaf)
     }
 
-    /// Whether the store's scan is what finds work: then a free slot is a reason to scan.
+    /// Whether the store's scan is what finds work: then a free slot is a reason to scan. Also while
+    /// a queue proposes only what cannot be leased here, such as runs of another version: what is
+    /// behind those must not wait for them.
     pub(super) fn scans(&self) -> bool {
-        self.beside().is_none()
+        self.beside().is_none() || self.fruitless > 0
     }
 
     /// Whether a queue was at its cap when the store was asked last.
@@ -99,7 +112,7 @@ impl Hints {
     ///
     /// Safe to cancel: the wait goes on where it was.
     pub(super) async fn next(&mut self, free: usize) -> bool {
-        if self.proposals.is_none() && free == 0 && !self.scans() {
+        if self.proposals.is_none() && free == 0 && self.beside().is_some() {
             // What a full worker took from a queue would be kept from others.
             return pending().await;
         }
@@ -163,7 +176,7 @@ impl Hints {
     }
 
     /// Takes note of what came of an ask; whether to ask again at once.
-    pub(super) async fn answered(
+    pub(super) fn answered(
         &mut self,
         wanted: Option<Vec<RunId>>,
         grant: &LeaseGrant,
@@ -178,26 +191,43 @@ impl Hints {
                 // What was proposed is nothing for us (another saga, another's lease).
                 self.pause(self.poll);
             }
-            if full
-                && self.silent
-                && let Some(offers) = self.beside()
-            {
-                offers.again(grant.now).await;
+            if full && self.silent {
+                self.refill();
             }
             return false;
         };
         let granted = |run: &RunId| grant.leased.iter().any(|one| one.record.head.id == *run);
         let left: Vec<RunId> = wanted.iter().filter(|run| !granted(run)).copied().collect();
-        if let Some(offers) = self.engine.inner.offers.as_ref().filter(|_| !left.is_empty()) {
-            // With all slots taken it is for others, at once.
-            let later = if full { Timestamp::ZERO } else { grant.now.plus(self.poll) };
-            offers.settle(&left, later).await;
-        }
+        // With all slots taken it is for others, at once.
+        let again = if full { Timestamp::ZERO } else { grant.now.plus(self.poll) };
+        self.settle(left, grant.now, again);
         self.fruitless = if none { self.fruitless.saturating_add(1) } else { 0 };
         if none {
             self.pause(self.poll.min(FRUITLESS * 2_u32.saturating_pow(self.fruitless.min(16))));
         }
         self.is_scan_due()
+    }
+
+    /// Tells the queue of what it proposed and could not be leased.
+    fn settle(&mut self, left: Vec<RunId>, now: Timestamp, again: Timestamp) {
+        while self.settling.try_join_next().is_some() {}
+        let Some(offers) = self.engine.inner.offers.as_ref().filter(|_| !left.is_empty()) else {
+            return;
+        };
+        if self.settling.len() < SETTLING_MAX {
+            let offers = Arc::clone(offers);
+            self.settling.spawn(async move { offers.settle(&left, now, again).await });
+        }
+    }
+
+    /// Fills the queue again with what it has lost.
+    fn refill(&mut self) {
+        while self.refilling.try_join_next().is_some() {}
+        let Some(offers) = self.beside().filter(|_| self.refilling.is_empty()) else { return };
+        let (offers, own) = (Arc::clone(offers), Arc::clone(&self.engine.inner.queue));
+        let (queues, except) = (self.queues.clone(), self.full.clone());
+        let claim = Claim { limit: 0, queues, except, wait: Duration::ZERO };
+        self.refilling.spawn(async move { offers.again(&*own, claim).await });
     }
 
     /// Hears nothing for so long.

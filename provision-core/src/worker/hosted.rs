@@ -105,6 +105,7 @@ async fn drive(life: &Life, grant: LeaseGrant) -> Option<RunId> {
     let lost = held.add(lease).unwrap_or_default();
     let mut tasks = JoinSet::new();
     tasks.spawn(tend::heartbeat(Arc::clone(shared), ttl, held.clone()));
+    tasks.spawn(tend::keep_slots(Arc::clone(shared), ttl));
     Drive::run(Arc::clone(shared), leased, lost).await;
     held.forget(lease);
     // Nobody renews it until the next call: what its calls held of a provider's patience is free.

@@ -27,6 +27,7 @@ use crate::{
     id::RunId,
     incarnation::{Grave, LifeLock},
     local::{Handed, Local, Locals},
+    silence::Silence,
     store::{Acquire, Incarnation, LeaseGrant, LeaseRequest, Leased},
 };
 
@@ -69,6 +70,7 @@ pub(super) fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> 
         changes: Arc::clone(&inner.changes),
         offers: inner.offers.clone(),
         limiter_is_beside: inner.limiter_is_beside,
+        limiter_silence: Silence::default(),
     })
 }
 
@@ -171,6 +173,7 @@ impl Life {
         let mut helpers = JoinSet::new();
         let (ttl, held) = (self.config.lease, self.held.clone());
         helpers.spawn(tend::heartbeat(Arc::clone(&self.shared), ttl, held));
+        helpers.spawn(tend::keep_slots(Arc::clone(&self.shared), ttl));
         if !self.engine.inner.schedules.is_empty() {
             helpers.spawn(tend::fire(self.engine.clone()));
         }
@@ -201,7 +204,7 @@ impl Life {
                 if wanted.is_none() {
                     self.backlog = full;
                 }
-                let again = self.hints.answered(wanted, &grant, full).await;
+                let again = self.hints.answered(wanted, &grant, full);
                 let dead = self.take(grant);
                 let more = self.hints.scans() && self.backlog && free > 0;
                 self.ask = again || more || !dead.is_empty();

@@ -40,10 +40,17 @@ pub(super) async fn heartbeat(shared: Arc<Shared>, ttl: Duration, held: Held) {
             // S6: calls are cut by their own deadline, which was not moved.
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
         }
-        // Not for long: the next renewal must not wait for a limiter.
-        clock::within(ttl / 6, shared.give_back_slots()).await;
+    }
+}
+
+/// Carries freed slots to the limiter, and tells one beside the store which are held. Apart from the
+/// heartbeat: no renewal waits for a limiter.
+pub(super) async fn keep_slots(shared: Arc<Shared>, ttl: Duration) {
+    loop {
+        clock::sleep(ttl / 3).await;
+        clock::within(ttl / 3, shared.give_back_slots()).await;
         if shared.limiter_is_beside {
-            clock::within(ttl / 6, shared.tell_of_slots()).await;
+            clock::within(ttl / 3, shared.tell_of_slots()).await;
         }
     }
 }

@@ -26,6 +26,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::counting::{Counting, Road};
+
 const WORK: SagaId<String, u32> = SagaId::new("work", 1);
 const GO: SignalId<u32> = SignalId::new("go");
 /// So seldom that no test waits for it.
@@ -38,6 +40,8 @@ struct Mood {
     copies: AtomicUsize,
     fails: AtomicBool,
     hangs: AtomicBool,
+    /// It proposes, and takes nothing.
+    takes_nothing: AtomicBool,
 }
 
 /// A queue of its own: an entry that was proposed is hidden for a minute.
@@ -88,6 +92,24 @@ impl Board {
         }
     }
 
+    /// As [`Self::answers`], of what is put in or taken out.
+    async fn takes(&self) -> Result<(), StoreError> {
+        if self.mood.takes_nothing.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        self.answers().await
+    }
+
+    fn put(&self, offers: &[Offer]) {
+        let copies = self.mood.copies.load(Ordering::SeqCst);
+        for offer in offers {
+            let entry = Entry { offer: offer.clone(), copies, hidden: Timestamp::ZERO };
+            self.entries.lock().unwrap().insert(offer.run, entry);
+        }
+        self.offered.fetch_add(offers.len(), Ordering::SeqCst);
+        self.stirred.notify_waiters();
+    }
+
     async fn look(&self, claim: &Claim) -> Vec<RunId> {
         let now = self.clock.now().await.unwrap();
         let mut entries = self.entries.lock().unwrap();
@@ -112,14 +134,8 @@ impl Board {
 #[async_trait]
 impl Queue for Board {
     async fn offer(&self, offers: &[Offer]) -> Result<(), StoreError> {
-        self.answers().await?;
-        let copies = self.mood.copies.load(Ordering::SeqCst);
-        for offer in offers {
-            let entry = Entry { offer: offer.clone(), copies, hidden: Timestamp::ZERO };
-            self.entries.lock().unwrap().insert(offer.run, entry);
-        }
-        self.offered.fetch_add(offers.len(), Ordering::SeqCst);
-        self.stirred.notify_waiters();
+        self.takes().await?;
+        self.put(offers);
         Ok(())
     }
 
@@ -139,7 +155,7 @@ impl Queue for Board {
     }
 
     async fn ack(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        self.answers().await?;
+        self.takes().await?;
         self.entries.lock().unwrap().retain(|run, _| !runs.contains(run));
         Ok(())
     }
@@ -185,12 +201,26 @@ impl Step for Count {
     }
 }
 
-async fn engine(store: &MemoryStore, queue: impl Queue, count: &Count) -> Engine {
-    let saga = Saga::define(WORK, |s| {
+fn saga(id: SagaId<String, u32>, count: &Count) -> Saga<String, u32> {
+    let saga = Saga::define(id, |s| {
         s.step("count", count.clone(), NothingToUndo).input((), |name: &String, ()| name.clone())
     });
-    let builder = Engine::builder(store.clone()).queue(queue).register(saga.unwrap());
+    saga.unwrap()
+}
+
+async fn engine(store: &MemoryStore, queue: impl Queue, count: &Count) -> Engine {
+    let builder = Engine::builder(store.clone()).queue(queue).register(saga(WORK, count));
     builder.build().await.unwrap()
+}
+
+/// An entry that is due at once.
+fn entry(run: RunId) -> Offer {
+    let due = Timestamp::ZERO;
+    Offer { run, queue: "default".to_owned(), priority: 0, tenant: None, due }
+}
+
+fn unknown_run() -> RunId {
+    RunId::from_uuid(uuid::Uuid::from_u128(7))
 }
 
 /// Starts runs in an engine without workers, as another process would.
@@ -314,15 +344,7 @@ async fn entries_of_what_is_over_or_unknown_are_forgotten() {
     let worker = blind(&engine(&store, board.clone(), &count).await).await;
     let run = started(&starter, 1).await.remove(0);
     run.output().await.unwrap();
-    let entry = |run: RunId| Offer {
-        run,
-        queue: "default".to_owned(),
-        priority: 0,
-        tenant: None,
-        due: Timestamp::ZERO,
-    };
-    let unknown = RunId::from_uuid(uuid::Uuid::from_u128(7));
-    board.offer(&[entry(*run.id()), entry(unknown)]).await.unwrap();
+    board.offer(&[entry(*run.id()), entry(unknown_run())]).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     assert_eq!(board.len(), 0);
     count.each_was_called(1, 1);
@@ -374,4 +396,122 @@ async fn a_proposal_that_one_worker_cannot_lease_comes_to_another() {
     for worker in [stranger, worker] {
         worker.stop().await;
     }
+}
+
+// A store that cannot be asked has not said that a run is over.
+// covers: S23
+#[tokio::test(start_paused = true)]
+async fn nothing_is_forgotten_while_the_store_does_not_answer() {
+    let store = Counting::default();
+    let (board, count) = (Board::new(&store.store), Count::default());
+    let builder = Engine::builder(store.clone()).queue(board.clone()).register(saga(WORK, &count));
+    let engine = builder.build().await.unwrap();
+    let worker = blind(&engine).await;
+    let late = engine.start(WORK, &"late".into()).delay(Duration::from_secs(120)).await.unwrap();
+    for road in [Road::Down, Road::Slow(Duration::from_secs(30))] {
+        store.taken();
+        store.set("load", road);
+        board.put(&[entry(*late.id())]);
+        sleep(Duration::from_secs(3)).await;
+        assert!(store.count("load") > 0, "the proposal was looked after");
+        assert_eq!(board.len(), 1, "the entry of a live run stays");
+    }
+    store.set("load", Road::Open);
+    board.put(&[entry(*late.id())]);
+    assert_eq!(late.output().await.unwrap(), 1);
+    worker.stop().await;
+}
+
+// What could not be leased is told to the queue beside, and not before, what was.
+// covers: S23, L7
+#[tokio::test(start_paused = true)]
+async fn what_was_leased_does_not_wait_for_what_is_told_of_the_rest() {
+    let store = MemoryStore::new();
+    let (board, count) = (Board::new(&store), Count::default());
+    let alone = Engine::builder(store.clone()).register(saga(WORK, &count));
+    let alone = alone.build().await.unwrap();
+    let worker = blind(&engine(&store, board.clone(), &count).await).await;
+    let run = alone.start(WORK, &"run".into()).await.unwrap();
+    board.mood.takes_nothing.store(true, Ordering::SeqCst);
+    board.put(&[entry(*run.id()), entry(unknown_run())]);
+    sleep(Duration::from_millis(200)).await;
+    count.each_was_called(1, 1);
+    worker.stop().await;
+}
+
+// covers: S23
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_proposed_early_comes_when_it_is_due() {
+    let store = MemoryStore::new();
+    let (board, count) = (Board::new(&store), Count::default());
+    let engine = engine(&store, board.clone(), &count).await;
+    let worker = blind(&engine).await;
+    let began = Instant::now();
+    let run = engine.start(WORK, &"run".into()).delay(Duration::from_secs(5)).await.unwrap();
+    board.put(&[entry(*run.id())]);
+    let ended = timeout(Duration::from_secs(60), run.output()).await.expect("not at a poll alone");
+    assert_eq!(ended.unwrap(), 1);
+    assert!((5..7).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    worker.stop().await;
+}
+
+// covers: L3, S23
+#[tokio::test(start_paused = true)]
+async fn entries_that_nobody_here_can_lease_do_not_hold_back_those_behind_them() {
+    const OTHER: SagaId<String, u32> = SagaId::new("other", 1);
+    let store = MemoryStore::new();
+    let (board, count) = (Board::new(&store), Count::default());
+    let builder = Engine::builder(store.clone()).queue(board.clone()).register(saga(OTHER, &count));
+    let foreign = builder.build().await.unwrap();
+    for n in 0..500 {
+        foreign.start(OTHER, &format!("other {n}")).await.unwrap();
+    }
+    let starter = engine(&store, board.clone(), &count).await;
+    let runs = started(&starter, 100).await;
+    let began = Instant::now();
+    let worker = engine(&store, board.clone(), &count).await;
+    let worker = worker.spawn_worker(WorkerConfig::default().with_slots(4));
+    while count.calls.lock().unwrap().len() < 100 {
+        // Four runs at each poll would take twenty-five seconds.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    }
+    all_end(&runs).await;
+    count.each_was_called(100, 1);
+    worker.stop().await;
+}
+
+// covers: S23
+#[tokio::test(start_paused = true)]
+async fn a_worker_fills_the_queue_again_with_the_oldest_of_what_it_serves() {
+    let store = MemoryStore::new();
+    let (board, count) =
+        (Board::new(&store), Count { takes: Duration::from_secs(2), ..Count::default() });
+    let starter = engine(&store, board.clone(), &count).await;
+    let runs = started(&starter, 60).await;
+    for n in 0..1_200 {
+        starter.start(WORK, &format!("other {n}")).queue("other").await.unwrap();
+    }
+    board.lose_all();
+    let worker = engine(&store, board.clone(), &count).await;
+    let config = WorkerConfig::default().with_slots(4).with_queues(["default"]);
+    let worker = worker.spawn_worker(config);
+    sleep(Duration::from_secs(3)).await;
+    let known: Vec<RunId> = board.entries.lock().unwrap().keys().copied().collect();
+    assert!(known.len() >= 40, "{} were put forward again", known.len());
+    assert!(known.iter().all(|known| runs.iter().any(|run| run.id() == known)));
+    all_end(&runs).await;
+    worker.stop().await;
+}
+
+// covers: S23, L7
+#[tokio::test(start_paused = true)]
+async fn a_hung_queue_is_waited_for_once_and_not_by_every_start() {
+    let store = MemoryStore::new();
+    let (board, count) = (Board::new(&store), Count::default());
+    let starter = engine(&store, board.clone(), &count).await;
+    board.mood.hangs.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    started(&starter, 50).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

@@ -17,6 +17,7 @@ mod doubt;
 mod effects;
 mod failures;
 mod fleets;
+mod frozen;
 mod handover;
 mod journeys;
 mod keeping;
