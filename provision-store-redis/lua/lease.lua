@@ -81,6 +81,7 @@ local function grant(run, row, worker, nonce)
   row[OWNER], row[NONCE], row[UPDATED] = worker, nonce, text(NOW)
   row[POKED], row[DIED] = '0', ''
   call('ZADD', HELD, 0, held_member(run, row))
+  count_lease(run, row)
   write_row(run, row)
   local record = record_of(run, row)
   record[#record + 1] = died
@@ -140,7 +141,6 @@ if wanted ~= 'none' and not retire then
     if row and row[OWNER] == '' then
       local record = grant(run, row, worker, text(nonce + n))
       leased[#leased + 1], bytes = record, bytes + bytes_of(record)
-      if room then room.enter(string.sub(row[SPOT], 1, 6), run, row) end
       if bytes >= GRANTED_BYTES_MAX then break end
     end
   end

@@ -1,31 +1,11 @@
--- How much room is left in queues that have a cap.
---
--- CAPPED holds, for each run that was leased from such a queue, `queue lane owner run epoch`. Who
--- gives a lease back does not touch it: a member counts as long as its row says that it is held,
--- and what does not count any more is removed by the next look. So there are never more members
--- than the cap, and queues without a cap cost nothing.
-
--- Characters of `.owner.run.epoch` up to the epoch.
-local OWNER_FROM, RUN_FROM, EPOCH_FROM = 1, 38, 75
-
--- The queue of a lane, as hexadecimal digits: of one alphabet, whatever it is named.
-local function queue_of(lane)
-  local queue = string.match(call('HGET', LANES, lane) or '', '^([^\n]*)\n') or ''
-  return string.gsub(queue, '.', function(c) return string.format('%02x', string.byte(c)) end)
-end
+-- How much room is left in queues that have a cap: as many places as the cap, less the leases that
+-- CAPPED names and that are held still.
 
 -- Runs of a queue that are under lease.
 local function count_held(queue)
-  local count, from = 0, #queue + 2
+  local count = 0
   for _, member in ipairs(call('ZRANGEBYLEX', CAPPED, '[' .. queue .. ' ', '(' .. queue .. '!')) do
-    local held = string.sub(member, from)
-    local owner = string.sub(held, OWNER_FROM, OWNER_FROM + 35)
-    local row = read_row(string.sub(held, RUN_FROM, RUN_FROM + 35))
-    if row and row[OWNER] == owner and row[EPOCH] == string.sub(held, EPOCH_FROM) then
-      count = count + 1
-    else
-      call('ZREM', CAPPED, member)
-    end
+    if is_leased(member) then count = count + 1 end
   end
   return count
 end
@@ -54,11 +34,6 @@ local function room_of(caps)
     if not known then return true end
     known.room = known.room - 1
     return known.room >= 0
-  end
-  function room.enter(lane, run, row)
-    if look(lane) then
-      call('ZADD', CAPPED, 0, queues[lane] .. ' ' .. row[OWNER] .. ' ' .. run .. ' ' .. row[EPOCH])
-    end
   end
   function room.names()
     local names = {}

@@ -66,6 +66,7 @@ local function start()
   if epoch then
     row[EPOCH], row[OWNER], row[NONCE], row[UPDATED] = epoch, owner, nonce, text(NOW)
     call('ZADD', HELD, 0, held_member(run, row))
+    count_lease(run, row)
   else
     place(run, row)
   end

@@ -12,6 +12,8 @@ const WRITES: &str = "#!lua\n";
 const READS: &str = "#!lua flags=allow-oom\n";
 /// Takes away more than it puts: a full server must be able to get room by it.
 const FREES: &str = READS;
+/// Puts elsewhere what is there, and no more: a full server must go on proposing what it holds.
+const MOVES: &str = READS;
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
 const ROWS: &str = include_str!("../lua/rows.lua");
 const LEDGER_ROWS: &str = include_str!("../lua/ledger_rows.lua");
@@ -19,6 +21,7 @@ const START: &str = include_str!("../lua/start.lua");
 const RECORD: &str = include_str!("../lua/record.lua");
 const PICK: &str = include_str!("../lua/pick.lua");
 const SIDECAR: &str = include_str!("../lua/sidecar.lua");
+const COUNTED: &str = include_str!("../lua/counted.lua");
 const ROOM: &str = include_str!("../lua/room.lua");
 const BUCKET: &str = include_str!("../lua/bucket.lua");
 
@@ -57,9 +60,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    APPEND = "append", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, START, include_str!("../lua/append.lua")];
-    SUBMIT = "submit", [WRITES, PRELUDE, ROWS, START, include_str!("../lua/submit.lua")];
-    LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, ROOM, include_str!("../lua/lease.lua")];
+    APPEND = "append", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, COUNTED, START, include_str!("../lua/append.lua")];
+    SUBMIT = "submit", [WRITES, PRELUDE, ROWS, COUNTED, START, include_str!("../lua/submit.lua")];
+    LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, COUNTED, ROOM, include_str!("../lua/lease.lua")];
     PARK = "park what cannot be read", [WRITES, PRELUDE, ROWS, include_str!("../lua/park.lua")];
     LOAD = "load", [READS, PRELUDE, ROWS, RECORD, include_str!("../lua/load.lua")];
     LIST = "list", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/list.lua")];
@@ -67,9 +70,9 @@ scripts! {
     OFFER = "offer", [WRITES, PRELUDE, ROWS, include_str!("../lua/offer.lua")];
     PROPOSE = "claim", [WRITES, PRELUDE, ROWS, PICK, include_str!("../lua/propose.lua")];
     STATS = "count the queue", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/stats.lua")];
-    SIDECAR_OFFER = "offer", [WRITES, PRELUDE, SIDECAR, ROWS, START, include_str!("../lua/sidecar_offer.lua")];
-    SIDECAR_CLAIM = "claim", [WRITES, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/sidecar_claim.lua")];
-    SIDECAR_ACK = "ack", [WRITES, PRELUDE, SIDECAR, ROWS, include_str!("../lua/sidecar_ack.lua")];
+    SIDECAR_OFFER = "offer", [WRITES, PRELUDE, SIDECAR, ROWS, COUNTED, START, include_str!("../lua/sidecar_offer.lua")];
+    SIDECAR_CLAIM = "claim", [MOVES, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/sidecar_claim.lua")];
+    SIDECAR_ACK = "ack", [FREES, PRELUDE, SIDECAR, ROWS, include_str!("../lua/sidecar_ack.lua")];
     SIDECAR_STATS = "count the queue", [READS, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/stats.lua")];
     LEDGER_QUERY = "read the ledger", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/ledger_query.lua")];
     LEDGER_ENTER = "enter into the ledger", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];

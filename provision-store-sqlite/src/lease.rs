@@ -5,8 +5,8 @@ use provision_core::{
     id::{RunId, Timestamp},
     store::{Acquire, Fence, Incarnation, LeaseGrant, LeaseRequest, Leased, Release},
 };
-use rusqlite::params;
-use std::time::Duration;
+use rusqlite::{Row, params};
+use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 use crate::{
@@ -204,10 +204,14 @@ impl Unit<'_> {
 
     /// The room in the capped queues of these lanes: the writer is alone, so it stays as it is found.
     fn room(&self, ns: i64, acquire: &Acquire, lanes: &[Lane]) -> Result<Room, Fault> {
-        acquire.caps.room(lanes.iter().map(|lane| lane.queue.as_str()), |queue| {
-            let leased = self.first(sql::LEASED_OF_QUEUE, (ns, queue), |row| Ok(row.get(0)?))?;
-            Ok(unsigned(leased.unwrap_or_default()))
-        })
+        let mut leased = HashMap::new();
+        // One look for all queues, and none where no queue has a cap.
+        if !acquire.caps.is_empty() {
+            let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, unsigned(row.get(1)?)));
+            leased.extend(self.all(sql::LEASED_BY_QUEUE, (ns,), read)?);
+        }
+        let of = |queue: &str| Ok::<_, Fault>(leased.get(queue).copied().unwrap_or_default());
+        acquire.caps.room(lanes.iter().map(|lane| lane.queue.as_str()), of)
     }
 
     /// Those of the proposed runs that are due, unowned and in these lanes.

@@ -307,9 +307,10 @@ mod plans {
     ];
 
     /// Those whose cost must not grow with the runs that are finished: the index they must use.
-    const PARTIAL: [(&str, &str); 17] = [
+    const PARTIAL: [(&str, &str); 18] = [
         (sql::LEDGER_BY_ID, "provision_ledger_ids"),
         (sql::HELD, "provision_heads_owner"),
+        (sql::LEASED_BY_QUEUE, "provision_heads_owner"),
         (sql::RUNS_FREE, "provision_heads_owner"),
         (sql::PROMOTE, "provision_heads_delayed"),
         (sql::DELAYED_NEXT, "provision_heads_delayed"),

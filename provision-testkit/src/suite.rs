@@ -165,6 +165,7 @@ macro_rules! store_suite {
             }
             capping {
                 a_capped_queue_is_leased_up_to_its_cap, a_full_queue_holds_back_no_other,
+                what_was_leased_without_a_cap_takes_a_place,
                 the_runs_of_the_dead_hold_their_places_until_their_lease_is_over,
                 each_queue_of_a_kind_has_a_cap_of_its_own, proposed_runs_keep_to_the_cap,
                 order_and_turns_hold_under_a_cap, a_cap_counts_its_own_namespace,

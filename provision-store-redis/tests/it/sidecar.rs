@@ -397,6 +397,31 @@ async fn what_was_proposed_is_hidden_for_its_time_and_comes_again() {
     assert_eq!(beside.stats().await.unwrap(), QueueStats::default());
 }
 
+// covers: S23, L7
+#[tokio::test]
+async fn a_full_server_proposes_and_forgets_what_it_holds() {
+    let Some(server) = Server::start("") else { return };
+    let beside = RedisSidecar::connect(server.url(), "work").await.unwrap();
+    let offer = || Offer {
+        run: RunId::from_uuid(uuid::Uuid::now_v7()),
+        queue: "default".to_owned(),
+        priority: 0,
+        tenant: None,
+        due: Timestamp::ZERO,
+    };
+    let (one, two) = (offer(), offer());
+    beside.offer(&[one.clone(), two.clone()]).await.unwrap();
+    server.ask("CONFIG SET maxmemory 1").unwrap();
+    assert!(beside.offer(&[offer()]).await.is_err(), "there is no room for more");
+    let claim = Claim { limit: 9, queues: Vec::new(), except: Vec::new(), wait: Duration::ZERO };
+    let mut found = beside.claim(&claim).await.unwrap();
+    found.sort();
+    assert_eq!(found, [one.run, two.run]);
+    beside.ack(&found).await.unwrap();
+    assert_eq!(beside.stats().await.unwrap(), QueueStats::default());
+    server.ask("CONFIG SET maxmemory 0").unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_keeps_nothing_serves_a_sidecar_and_no_store() {
     let Some(server) = Server::start("appendonly no\nmaxmemory-policy allkeys-lru") else { return };

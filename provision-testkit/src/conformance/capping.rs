@@ -3,7 +3,7 @@
 use provision_core::{
     caps::{Cap, Capped, Caps},
     id::{RunId, Timestamp},
-    store::{LeaseGrant, LeaseRequest, Leased},
+    store::{LeaseGrant, LeaseRequest, Leased, NewRun, Submission, Submitted},
 };
 
 use super::{
@@ -67,6 +67,26 @@ pub async fn a_capped_queue_is_leased_up_to_its_cap(f: Fixture) {
     }
     let without = f.main.lease(&under(&f, 9, &[])).await;
     assert_eq!((without.leased.len(), without.full.len()), (2, 0), "who names no cap has none");
+}
+
+/// What somebody leased who names no cap, or was given when it was started, takes a place like any
+/// other; the caps of those who claim decide.
+// covers: R5-29
+pub async fn what_was_leased_without_a_cap_takes_a_place(f: Fixture) {
+    start(&f, "publish", 3).await;
+    let first = f.main.lease(&under(&f, 2, &[])).await;
+    assert_eq!(of(&first, "publish").len(), 2);
+    let mut head = run_head();
+    head.queue = "publish".to_owned();
+    let born = NewRun { head, lease_to: Some((new_worker(), f.ttl)) };
+    let answer = f.main.submit(Submission::Run(Box::new(born))).await;
+    assert!(matches!(answer, Submitted::Created(Some(_))), "{answer:?}");
+    let grant = f.again.lease(&under(&f, 9, &[named("publish", 3)])).await;
+    assert_eq!((grant.leased.len(), grant.full), (0, vec!["publish".to_owned()]));
+    let mut ends = append_of(&first.leased[0], 1);
+    ends.release = Some(until(Timestamp::NEVER));
+    f.main.applied(ends).await;
+    assert_eq!(f.again.lease(&under(&f, 9, &[named("publish", 3)])).await.leased.len(), 1);
 }
 
 /// A queue at its cap holds back no other, whatever its runs' priority and age.

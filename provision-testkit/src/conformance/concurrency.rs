@@ -316,7 +316,8 @@ pub async fn claimants_never_pass_a_cap(f: Fixture) {
                 let now = held.0.fetch_add(count, Ordering::SeqCst) + count;
                 held.1.fetch_max(now, Ordering::SeqCst);
                 idle = if count == 0 { idle + 1 } else { 0 };
-                sleep(Duration::from_millis(3)).await;
+                // Held for long enough that others come meanwhile.
+                sleep(Duration::from_millis(if count == 0 { 3 } else { 30 })).await;
                 for leased in leased {
                     // Out of the count before the store knows: it is never counted too late.
                     held.0.fetch_sub(1, Ordering::SeqCst);
