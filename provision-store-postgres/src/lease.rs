@@ -5,7 +5,7 @@
 //! incarnation first, and frees its runs by a later statement of the same transaction, which sees
 //! what was granted before.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use provision_core::{
     caps::{Capped, Caps, Room},
@@ -17,7 +17,7 @@ use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    bury,
+    bury, caps,
     db::{Db, Statement},
     error::Fault,
     notify::Stirs,
@@ -250,40 +250,29 @@ impl Call<'_> {
         Ok((signs, self.leased(&granted).await?))
     }
 
-    /// Leases where queues have caps: each that has something due is locked, counted and leased from
-    /// in one transaction, so that claimants of one capped queue come one after the other. Nobody
-    /// else waits for those locks.
+    /// Leases where queues have caps: those with room are locked, counted and leased from in one
+    /// transaction.
     async fn acquired_within_caps(&mut self, acquire: &Acquire) -> Result<Vec<PgRow>, Fault> {
         let (db, store, request) = (self.db, self.store, self.request);
-        let ns = store.ns;
         let mut tx = db.begin(self.conn).await?;
-        let query = db.query(&db.sql.cap_queues).bind(ns).bind(acquire.queues.clone());
-        let rows = db.rows(&mut tx, with_code(query, acquire)).await?;
-        let due: Vec<String> =
-            rows.iter().map(|row| Columns::new(row).take()).collect::<Result<_, _>>()?;
-        let capped: Vec<String> =
-            due.into_iter().filter(|queue| acquire.caps.of(queue).is_some()).collect();
-        let mut room = Room::default();
-        if !capped.is_empty() {
-            let lock = db.query(&db.sql.cap_lock).bind(i64::from(ns)).bind(capped.clone());
-            db.rows(&mut tx, lock).await?;
-            // A statement of its own: it sees what was granted under the lock before.
-            let counted = db.query(&db.sql.cap_count).bind(ns).bind(capped.clone());
-            let mut leased: HashMap<String, u64> = HashMap::new();
-            for row in &db.rows(&mut tx, counted).await? {
-                let mut c = Columns::new(row);
-                leased.insert(c.take()?, c.number()?);
-            }
-            let of = |queue: &str| Ok::<_, Fault>(leased.get(queue).copied().unwrap_or_default());
-            room = acquire.caps.room(capped.iter().map(String::as_str), of)?;
+        let mut found = caps::room((db, &mut tx), store, acquire).await?;
+        if let Some(queue) = found.taken {
+            db.commit(tx).await?;
+            caps::wait((db, self.conn), store.ns, queue).await;
+            tx = db.begin(self.conn).await?;
+            found = caps::room((db, &mut tx), store, acquire).await?;
         }
+        let caps::Found { mut room, full, .. } = found;
         let statement = acquiring(db, (store, request), acquire, &room)?;
         let rows = db.rows(&mut tx, statement).await?;
         db.commit(tx).await?;
         for row in rows.iter().filter(|row| is_granted(row)) {
             room.take(&Columns::new(row).skip(6).take::<String>()?);
         }
-        self.full = room.full();
+        self.full = full;
+        self.full.extend(room.full());
+        self.full.sort();
+        self.full.dedup();
         Ok(rows)
     }
 
@@ -450,7 +439,7 @@ fn is_granted(row: &PgRow) -> bool {
     matches!(Columns::new(row).take::<Option<i32>>(), Ok(Some(_)))
 }
 
-fn with_code(query: Statement, acquire: &Acquire) -> Statement {
+pub(crate) fn with_code(query: Statement, acquire: &Acquire) -> Statement {
     let names: Vec<String> = acquire.code.iter().map(|saga| saga.name.clone()).collect();
     let versions: Vec<i64> = acquire.code.iter().map(|saga| i64::from(saga.version)).collect();
     let prints: Vec<String> = acquire.code.iter().map(|saga| saga.fingerprint.clone()).collect();

@@ -3,6 +3,7 @@
 mod append;
 mod batch;
 mod bury;
+mod caps;
 mod check;
 mod config;
 mod counters;

@@ -85,6 +85,8 @@ statements! {
     cap_count,
     cap_lock,
     cap_queues,
+    cap_queues_of,
+    cap_wait,
     check,
     clock_keep,
     expired_lock,

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -64,6 +64,8 @@ pub struct PostgresStore {
     pub(crate) namespace: Arc<str>,
     /// Where claims of this namespace go on between tenants.
     pub(crate) turns: Arc<Turns>,
+    /// Where claims of this namespace go on between capped queues.
+    pub(crate) cap_turn: Arc<AtomicUsize>,
 }
 
 pub(crate) struct Shared {
@@ -143,7 +145,7 @@ impl PostgresStore {
         let mut conn = db.acquire(OPERATION).await?;
         let found = find_namespace(&db, &mut conn, &namespace).await;
         let ns = found.map_err(|fault| fault.into_store(OPERATION))?;
-        Ok(Self { shared, ns, namespace, turns: Arc::default() })
+        Ok(Self { shared, ns, namespace, turns: Arc::default(), cap_turn: Arc::default() })
     }
 
     /// A handle to another namespace of the same schema; nothing of this one can be reached by it.

@@ -13,6 +13,7 @@
     reason = "these are tests; some start processes and measure time"
 )]
 
+mod capped;
 mod chaos;
 mod conformance;
 mod cost;
