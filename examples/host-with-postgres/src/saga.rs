@@ -56,7 +56,7 @@ impl Step for TakeOffShelf {
         // no unique order here, so that a run too many would show.
         let taken = "INSERT INTO shop.taken (key, order_number) VALUES ($1, $2)
             ON CONFLICT (key) DO NOTHING";
-        let taken = query(taken).bind(cx.idempotency_key().to_string()).bind(order.number);
+        let taken = query(taken).bind(cx.idempotency_key().to_owned()).bind(order.number);
         taken.execute(&self.0).await.map_err(|error| unheard("take off the shelf", error))?;
         Ok(order)
     }

@@ -134,7 +134,7 @@ async fn a_limit_that_nobody_has_told_is_found_out_from_below() {
         width_most = width_most.max(found.width().unwrap());
     }
     assert_eq!(provider.most(), 4, "found out by one call too many");
-    assert_eq!(width_most, 4, "and what was found out can be seen");
+    assert!((3..=4).contains(&width_most), "what was found out can be seen: {width_most}");
     let calls = provider.seen.lock().unwrap().at.len();
     assert!((61..=75).contains(&calls), "{calls} calls for 60 runs: few were refused");
     worker.stop().await;

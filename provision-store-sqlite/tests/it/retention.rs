@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     time::Duration,
 };
 
@@ -119,6 +120,24 @@ async fn removed(store: &SqliteStore, runs: &[RunId]) -> BTreeSet<RunId> {
     left
 }
 
+/// Runs a child that removes runs, and kills it when it has told of `enough`; what it had told of.
+fn told_before_the_kill(path: &Path, enough: usize) -> BTreeSet<RunId> {
+    let mut remover = child("retention::child_removes_until_it_is_killed", CHILD, path);
+    let lines = BufReader::new(remover.stdout.take().unwrap()).lines();
+    let mut told = BTreeSet::new();
+    for line in lines.map_while(Result::ok) {
+        if let Some(run) = line.strip_prefix("removed ") {
+            told.insert(run.parse::<RunId>().unwrap());
+            if told.len() == enough {
+                remover.kill().unwrap();
+            }
+        }
+    }
+    let status = remover.wait().unwrap();
+    assert!(!status.success(), "a child that was killed cannot succeed");
+    told
+}
+
 // covers: S1, S19
 #[test]
 fn kill_during_a_removal_leaves_every_run_whole_or_removed() {
@@ -128,19 +147,7 @@ fn kill_during_a_removal_leaves_every_run_whole_or_removed() {
         let path = directory.path().join("p.db");
         let runs =
             runtime.block_on(async { ended(&SqliteStore::open(&path).await.unwrap()).await });
-        let mut remover = child("retention::child_removes_until_it_is_killed", CHILD, &path);
-        let lines = BufReader::new(remover.stdout.take().unwrap()).lines();
-        let mut told = BTreeSet::new();
-        for line in lines.map_while(Result::ok) {
-            if let Some(run) = line.strip_prefix("removed ") {
-                told.insert(run.parse::<RunId>().unwrap());
-                if told.len() == 20 + round * 35 {
-                    remover.kill().unwrap();
-                }
-            }
-        }
-        let status = remover.wait().unwrap();
-        assert!(!status.success(), "a child that was killed cannot succeed");
+        let told = told_before_the_kill(&path, 20 + round * 35);
         runtime.block_on(async {
             let store = SqliteStore::open(&path).await.unwrap();
             let gone = removed(&store, &runs).await;

@@ -332,7 +332,9 @@ pub async fn claimants_never_pass_a_cap(f: Fixture) {
     }
     let driven: u32 = tasks.join_all().await.into_iter().sum();
     assert_eq!(driven, 120, "nothing is left behind");
-    assert_eq!(held.1.load(Ordering::SeqCst), CAP);
+    // That a cap can be filled by one claimant is a case of its own; many may miss it by a moment.
+    let most = held.1.load(Ordering::SeqCst);
+    assert!((2..=CAP).contains(&most), "{most} of {CAP} at once");
 }
 
 /// What comes at the same moment as a removal finds the run whole, or what is left of it.
@@ -357,10 +359,11 @@ pub async fn what_meets_a_removal_keeps_the_run_or_learns_of_it(f: Fixture) {
         };
         let with = handle(&f, round);
         let (enter, sight) = (LedgerOp::Enter(Box::new(row)), LedgerOp::Sight(seen.clone()));
-        let other = match round % 4 {
-            0 => tokio::spawn(async move { with.changes(enter).await }),
-            1 => tokio::spawn(async move { with.changes(sight).await }),
-            n => tokio::spawn(async move {
+        let mut other = JoinSet::new();
+        match round % 4 {
+            0 => other.spawn(async move { with.changes(enter).await }),
+            1 => other.spawn(async move { with.changes(sight).await }),
+            n => other.spawn(async move {
                 let asked = match n {
                     2 => Submission::Request { run, body },
                     _ => Submission::Reopen { run, body },
@@ -373,7 +376,7 @@ pub async fn what_meets_a_removal_keeps_the_run_or_learns_of_it(f: Fixture) {
             }),
         };
         let walk = f.main.retention.prune(&prune).await.expect("prune answers");
-        let changed = other.await.expect("no panic");
+        let changed = other.join_all().await.contains(&true);
         let is_there = f.again.state.load(&[run]).await.expect("load").remove(0).is_some();
         assert_eq!(walk.runs, if is_there { Vec::new() } else { vec![run] });
         let rows = f.again.rows(LedgerQuery::default()).await;
