@@ -94,26 +94,31 @@ async fn ended(store: &SqliteStore) -> Vec<RunId> {
     runs
 }
 
+/// What is there of a run: its frames, its rows of the ledger, and whether its value is.
+async fn pieces(store: &SqliteStore, run: RunId) -> (Option<usize>, usize, bool) {
+    let record = store.load(&[run]).await.unwrap().remove(0);
+    let query = LedgerQuery { run: Some(run), ..LedgerQuery::default() };
+    let rows = match store.ledger(&[LedgerOp::Query(query)]).await.unwrap().remove(0) {
+        LedgerReply::Rows(rows) => rows.len(),
+        other => panic!("expected rows, found {other:?}"),
+    };
+    let sealed = store.get(&secret(run)).await.unwrap().is_some();
+    (record.map(|record| record.frames.len()), rows, sealed)
+}
+
 /// How many of the runs are removed; every one of them is that, or whole.
 async fn removed(store: &SqliteStore, runs: &[RunId]) -> BTreeSet<RunId> {
     let left = store.tombstones(&TombstoneQuery::Runs(runs.to_vec())).await.unwrap();
     let left: BTreeSet<RunId> = left.into_iter().map(|tombstone| tombstone.run).collect();
     for (n, run) in runs.iter().enumerate() {
-        let record = store.load(&[*run]).await.unwrap().remove(0);
-        let query = LedgerQuery { run: Some(*run), ..LedgerQuery::default() };
-        let rows = match store.ledger(&[LedgerOp::Query(query)]).await.unwrap().remove(0) {
-            LedgerReply::Rows(rows) => rows.len(),
-            other => panic!("expected rows, found {other:?}"),
-        };
-        let sealed = store.get(&secret(*run)).await.unwrap().is_some();
-        let frames = record.as_ref().map(|record| record.frames.len());
+        let there = pieces(store, *run).await;
         let start = NewRun { head: keyed(n), lease_to: None };
         let again = store.submit(&[Submission::Run(Box::new(start))]).await.unwrap().remove(0);
         if left.contains(run) {
-            assert_eq!((frames, rows, sealed), (None, 0, false), "half of {run} is left");
+            assert_eq!(there, (None, 0, false), "half of {run} is left");
             assert!(matches!(again, Submitted::Pruned(found) if found.run == *run));
         } else {
-            assert_eq!((frames, rows, sealed), (Some(2), 1, true), "half of {run} is gone");
+            assert_eq!(there, (Some(2), 1, true), "half of {run} is gone");
             assert!(matches!(again, Submitted::Known(found) if found.id == *run));
         }
     }
