@@ -51,7 +51,7 @@ async fn fired(engine: &Engine, name: &str) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_schedule_whose_input_panics_stops_no_other_and_is_tried_again() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.listen();
     let mood = Arc::new(AtomicBool::new(false));
     let bad = Arc::clone(&mood);
     let echo = Saga::define(ONE, |s| s.value("echo").input((), |i: &String, ()| i.clone()));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,9 +15,10 @@ use provision_core::{
 };
 use serde_json::{Map, Value, json};
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
+    subscriber::DefaultGuard,
 };
 
 use crate::cloud::{Cloud, Do, Fault, Thing, UndoIt};
@@ -48,6 +49,19 @@ impl Visit for Fields {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Log {
+    /// Writes down what this thread tells until the guard is dropped.
+    ///
+    /// While a process has one subscriber alone, whoever comes first to a place decides for all
+    /// whether that place is listened to, and other tests listen to nothing. A second one, kept for
+    /// as long as the process lives, makes every place ask each of them.
+    pub(crate) fn listen(&self) -> DefaultGuard {
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
+        LazyLock::force(&SECOND);
+        tracing::subscriber::set_default(self.clone())
     }
 }
 
@@ -131,7 +145,7 @@ fn saga(cloud: &Cloud) -> Saga<String, String> {
 #[tokio::test(start_paused = true)]
 async fn every_failed_attempt_is_one_line_with_run_step_attempt_and_the_callers_fields() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.listen();
     let cloud = Cloud::default();
     let engine = Engine::builder(MemoryStore::new()).register(saga(&cloud)).build().await.unwrap();
     let worker = engine.spawn_worker(WorkerConfig::default());
@@ -189,7 +203,7 @@ impl Step for Leaky {
 #[tokio::test(start_paused = true)]
 async fn no_line_and_no_span_holds_the_cause_of_a_failure() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.listen();
     let saga =
         Saga::define(ORDER, |s| s.step("a", Leaky, NothingToUndo).input((), |c, ()| c.clone()));
     let engine = Engine::builder(MemoryStore::new()).register(saga.unwrap()).build().await.unwrap();
@@ -205,7 +219,7 @@ async fn no_line_and_no_span_holds_the_cause_of_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn every_call_has_a_span_inside_the_span_of_its_attempt() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.listen();
     let cloud = Cloud::default();
     cloud.fault("do c x", &[Fault::After]);
     let engine = Engine::builder(MemoryStore::new()).register(saga(&cloud)).build().await.unwrap();

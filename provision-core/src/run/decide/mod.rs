@@ -203,6 +203,10 @@ impl Machine<'_> {
             self.step_unwinds()?;
             self.start_ready()?;
             self.close_fan_outs()?;
+            // What has just been closed may have begun an unwinding: its undos come first.
+            if self.out.append.len() > before {
+                continue;
+            }
             self.conclude()?;
             if self.out.append.len() == before {
                 break;

@@ -127,6 +127,31 @@ fn a_step_that_would_be_renewed_while_it_unwinds_is_undone() {
     assert_eq!(walk.run_on(), RunStatus::RolledBack);
 }
 
+/// A fan-out that closes begins the unwinding of the run in the same write: although the undo of
+/// another branch has failed before, what stands elsewhere is undone before the run parks.
+// covers: S13, L5
+#[test]
+fn an_unwinding_begins_before_the_run_parks_for_an_earlier_failed_undo() {
+    let item = Spec { attempts: 2, ..Spec::default() };
+    let items = What::Each { items: 3, at_least: Some(2), body: vec![item] };
+    let specs = [
+        Spec { park: true, ..Spec::default() },
+        Spec { what: items, ..Spec::default() },
+        Spec { what: What::Resource, optional: true, ..Spec::default() },
+    ];
+    // Driven again: the optional resource cannot be undone, then too few items succeed.
+    let choices = [
+        1554, 8736, 0, 1288, 5686, 299, 2418, 442, 2058, 0, 1697, 896, 0, 817, 672, 0, 2781, 4200,
+        0, 6657, 168, 6062, 0, 3487, 5188, 546, 3844, 5, 0, 602, 1275, 0, 5526, 696, 7918, 2968,
+        1321, 2305, 1526, 1682, 2188, 84, 0, 963, 0, 0, 1165, 2240, 2028, 266, 0, 0, 7420, 0, 649,
+        0, 0, 46,
+    ];
+    let mut walk = Walk::new(&specs, choices.to_vec());
+    assert_eq!(walk.run(), RunStatus::RolledBack);
+    walk.order(Order::Redrive);
+    walk.run_on();
+}
+
 // covers: S8, S10, S12, S13, S17, L5
 #[test]
 fn what_ended_can_be_torn_down_or_driven_again() {
