@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use client_onboarding::saga::STEPS;
 use provision_adapters::{n8n, supabase, vercel};
+use provision_testkit::harness::encodings;
 use serde_json::Value;
 
 use crate::place::Place;
@@ -246,33 +247,54 @@ fn an_interrupt_leaves_a_run_that_goes_on() {
     assert_eq!((again.code, &again.json()["run"]), (Some(0), &ran.json()["run"]), "{again:?}");
 }
 
-// covers: R1-08, R1-28, R1-30, R2-45, R4-15
+/// The database, its log and all that is printed are searched, after runs that ended well, were
+/// refused at steps that hold secrets, and were killed there.
+// covers: X1, R1-08, R1-28, R1-30, R1-61, R2-45, R4-15
 #[test]
 fn no_token_key_or_password_is_readable_outside_of_the_cloud() {
     let place = Place::new();
+    let mut texts = Vec::new();
+    let disturbed: [&[&str]; 5] = [
+        &["--client", "a", "--fail-at", "supabase"],
+        &["--client", "b", "--fail-at", "repo-secrets"],
+        &["--client", "c", "--crash-at", "webhook-key"],
+        &["--client", "c", "--fail-at", "webhook-key"],
+        &["--client", "d", "--crash-at", "env"],
+    ];
+    for arguments in disturbed {
+        let ran = place.run(&[arguments, &["--tier", "enterprise"]].concat());
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+        texts.extend([ran.stdout.into_bytes(), ran.stderr.into_bytes()]);
+    }
     let ran = place.run(&["--tier", "enterprise"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let cloud = fs::read_to_string(place.path().join("cloud/supabase.json")).unwrap();
-    let cloud: Value = serde_json::from_str(&cloud).unwrap();
-    let project = cloud["state"]["projects"].as_object().unwrap().values().next().unwrap().clone();
-    let mut secrets = vec![project["password"].as_str().unwrap().to_owned()];
-    let own = project["keys"].as_object().unwrap().values();
-    secrets.extend(own.map(|key| key.as_str().unwrap().to_owned()));
-    let tokens = [supabase::sim::TOKEN, vercel::sim::TOKEN, n8n::sim::KEY, "ghp_simulated"];
-    secrets.extend(tokens.map(str::to_owned));
-    let mut texts = vec![ran.stdout.into_bytes(), ran.stderr.into_bytes()];
-    for entry in fs::read_dir(place.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            texts.push(fs::read(path).unwrap());
+    texts.extend([ran.stdout.into_bytes(), ran.stderr.into_bytes()]);
+    let files = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
+    assert!(files.iter().any(|file| file.extension().is_some_and(|kind| kind == "db")));
+    texts.extend(files.iter().map(|file| fs::read(file).unwrap()));
+    let texts: Vec<_> = texts.iter().map(|text| String::from_utf8_lossy(text)).collect();
+    for secret in secrets_of(&place) {
+        for form in encodings(&secret) {
+            assert!(!texts.iter().any(|text| text.contains(&form)), "{secret} as {form}");
         }
     }
-    assert!(texts.len() > 3);
-    for secret in secrets {
-        let needle = secret.as_bytes();
-        let found = texts.iter().any(|text| text.windows(needle.len()).any(|part| part == needle));
-        assert!(!found, "{secret}");
+}
+
+/// The tokens of the providers, and the passwords and keys of the projects that are there.
+fn secrets_of(place: &Place) -> Vec<String> {
+    let cloud = fs::read_to_string(place.path().join("cloud/supabase.json")).unwrap();
+    let cloud: Value = serde_json::from_str(&cloud).unwrap();
+    let tokens = [supabase::sim::TOKEN, vercel::sim::TOKEN, n8n::sim::KEY, "ghp_simulated"];
+    let mut secrets: Vec<_> = tokens.map(str::to_owned).into();
+    let projects = cloud["state"]["projects"].as_object().unwrap();
+    for project in projects.values() {
+        secrets.push(project["password"].as_str().unwrap().to_owned());
+        let keys = project["keys"].as_object().unwrap().values();
+        secrets.extend(keys.map(|key| key.as_str().unwrap().to_owned()));
     }
+    assert!(projects.len() > 1, "one of the run that was killed as well");
+    secrets
 }
 
 /// Every page and test that names a step has to know all of them.
