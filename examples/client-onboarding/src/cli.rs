@@ -1,13 +1,9 @@
 //! The command line, as clap reads it; what it means is decided in [`crate::options`].
 
-use std::{ffi::OsString, path::PathBuf};
+use clap::{Args, Parser, Subcommand};
+use example_command::place::PlaceArgs;
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
-
-use crate::{
-    exit::Trouble,
-    options::{self, Command},
-};
+use crate::options;
 
 /// Onboards a client into a simulated cloud, durably: kill it at any moment and type it again.
 #[derive(Debug, Parser)]
@@ -21,6 +17,10 @@ pub struct Cli {
     pub(crate) mode: ModeArgs,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+    /// How long the simulated cloud takes: 1 is as long as the real ones. Below 0.01 it also
+    /// leaves out the refusal that every other command can be seen to wait for.
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.04, global = true)]
+    pub(crate) speed: f64,
 }
 
 /// Other things to do.
@@ -82,49 +82,4 @@ pub struct ModeArgs {
     /// Use the real providers, with tokens from the environment.
     #[arg(long)]
     pub(crate) live: bool,
-}
-
-/// Where things are kept, and how they are shown.
-#[derive(Debug, Args)]
-pub struct PlaceArgs {
-    /// Folder of the store, its keys and the simulated cloud.
-    #[arg(long, value_name = "DIR", default_value = "./.provision", global = true)]
-    pub(crate) data_dir: PathBuf,
-    /// `memory:`, `sqlite:` with an optional path, `postgres://..` or `redis://..`.
-    #[arg(long, value_name = "URL", default_value = "sqlite:", global = true)]
-    pub(crate) store: String,
-    /// Print one JSON object on the last line of stdout, and everything else on stderr.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// How long the simulated cloud takes: 1 is as long as the real ones. Below 0.01 it also
-    /// leaves out the refusal that every other command can be seen to wait for.
-    #[arg(long, value_name = "FACTOR", default_value_t = 0.04, global = true)]
-    pub(crate) speed: f64,
-}
-
-/// Reads the command line. `None` means that the answer (help, version) has been printed.
-///
-/// # Errors
-/// Something in it cannot be used.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Command>, Trouble> {
-    match Cli::try_parse_from(arguments) {
-        Ok(cli) => options::command(cli).map(Some),
-        Err(error)
-            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
-        {
-            // A closed pipe is no reason to fail.
-            let _ = error.print();
-            Ok(None)
-        }
-        Err(error) => Err(wrong(&error)),
-    }
-}
-
-/// clap explains over several lines; the first says what is wrong.
-fn wrong(error: &clap::Error) -> Trouble {
-    let text = error.render().to_string();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let tip = lines.find_map(|line| line.strip_prefix("tip: ")).map(str::to_owned);
-    Trouble::usage("usage", first, tip.unwrap_or_else(|| "see --help".to_owned()))
 }

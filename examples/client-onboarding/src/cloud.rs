@@ -3,13 +3,13 @@
 //! Each commits its state to the data folder before it answers, so a killed process takes the
 //! cloud down with it and the next one finds it as it was.
 
-use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
+use example_command::{
+    exit::Trouble,
+    folder::{CloudFolder, Lock, Taken},
+    stage::{LastCall, Simulators},
+};
 use provision_adapters::{
     github::{Account, GitHub, GitHubConfig, sim::GitHubSim},
     http::{BaseUrl, ConfigError},
@@ -17,10 +17,7 @@ use provision_adapters::{
         N8n, N8nConfig,
         sim::{KEY, N8nSim},
     },
-    sim::{
-        self, Fault, FaultPlan, FaultRule, Inventory, InventoryItem, RetryAfterForm, SimOptions,
-        SimServer,
-    },
+    sim::{Fault, FaultPlan, FaultRule, Inventory, RetryAfterForm, SimServer},
     supabase::{
         Supabase, SupabaseConfig,
         sim::{ORGANIZATION, SupabaseSim, TOKEN as SUPABASE_TOKEN},
@@ -30,26 +27,22 @@ use provision_adapters::{
         sim::{TOKEN as VERCEL_TOKEN, VercelSim},
     },
 };
-use provision_core::{Cost, CostPer, SecretRef, clock, resolver::MapResolver};
+use provision_core::{Cost, CostPer, SecretRef, resolver::MapResolver};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    exit::Trouble,
     inventory::as_runs_count,
     providers::{Providers, token},
+    saga::HEALTH,
 };
 
 const GITHUB_TOKEN: &str = "ghp_simulated";
 /// A busy machine may take so long to serve what is there.
 const GRACE_MIN: Duration = Duration::from_secs(2);
-/// File whose lock the running cloud holds.
-const IN_USE: &str = "in-use";
 /// Domain below which simulated clients get their own; its DNS is always right.
 const ZONE: &str = "clients.example";
 /// From this speed on somebody may be watching; below it a test is waiting.
 const SPEED_TO_WATCH: f64 = 0.01;
-/// How long a command waits for another one to leave the cloud.
-const WAIT_FOR_CLOUD: Duration = Duration::from_secs(10);
 
 /// One of the providers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +66,7 @@ pub struct Cloud {
     n8n: SimServer<N8nSim>,
     speed: f64,
     // Held while the cloud runs: two of them would overwrite each other's state.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Cloud {
@@ -82,10 +75,8 @@ impl Cloud {
     /// # Errors
     /// Another process runs it, or the folder cannot be used.
     pub async fn start(data_dir: &Path, speed: f64) -> Result<Self, Trouble> {
-        match Self::reach(data_dir, speed).await? {
-            Reached::Own(cloud) => Ok(*cloud),
-            Reached::Served(_) => Err(in_use()),
-        }
+        let folder = CloudFolder::of(data_dir);
+        Self::begun(&folder, folder.take_alone::<Addresses>().await?, speed)
     }
 
     /// Starts the cloud of a data folder, or finds the one that another process serves: also one
@@ -94,24 +85,19 @@ impl Cloud {
     /// # Errors
     /// Another process runs it for itself alone, or the folder cannot be used.
     pub async fn reach(data_dir: &Path, speed: f64) -> Result<Reached, Trouble> {
-        let folder = folder(data_dir);
-        let lock = match clock::within(WAIT_FOR_CLOUD, locked(data_dir)).await {
-            Some(Ok(Ok(lock))) => lock,
-            Some(Ok(Err(served))) => return Ok(Reached::Served(served)),
-            Some(Err(trouble)) => return Err(trouble),
-            None => return Err(in_use()),
-        };
-        // Of a cloud that was killed.
-        drop(fs::remove_file(announced(&folder)));
-        let options =
-            |name: &str| SimOptions::default().with_persist(file(&folder, name)).with_speed(speed);
-        let failed = |error: io::Error| unusable(&folder, &error);
+        let folder = CloudFolder::of(data_dir);
+        Ok(match folder.take().await? {
+            Taken::Own(lock) => Reached::Own(Box::new(Self::begun(&folder, lock, speed)?)),
+            Taken::Served(addresses) => Reached::Served(addresses),
+        })
+    }
+
+    fn begun(folder: &CloudFolder, lock: Lock, speed: f64) -> Result<Self, Trouble> {
         let cloud = Self {
-            supabase: SimServer::start(SupabaseSim::new(), options("supabase")).map_err(failed)?,
-            github: SimServer::start(GitHubSim::acme(GITHUB_TOKEN), options("github"))
-                .map_err(failed)?,
-            vercel: SimServer::start(VercelSim::new(), options("vercel")).map_err(failed)?,
-            n8n: SimServer::start(N8nSim::new(), options("n8n")).map_err(failed)?,
+            supabase: folder.start(SupabaseSim::new(), speed)?,
+            github: folder.start(GitHubSim::acme(GITHUB_TOKEN), speed)?,
+            vercel: folder.start(VercelSim::new(), speed)?,
+            n8n: folder.start(N8nSim::new(), speed)?,
             speed,
             _lock: lock,
         };
@@ -123,7 +109,7 @@ impl Cloud {
             let busy = FaultRule::new(Fault::RateLimited { retry_after });
             cloud.github.faults().add(busy.method("POST").path_contains("/generate").once());
         }
-        Ok(Reached::Own(Box::new(cloud)))
+        Ok(cloud)
     }
 
     /// What goes wrong at a provider.
@@ -162,12 +148,8 @@ impl Cloud {
     /// # Errors
     /// The addresses cannot be written.
     pub fn announce(&self, data_dir: &Path) -> Result<Addresses, Trouble> {
-        let folder = folder(data_dir);
-        let (addresses, whole) = (self.addresses(), folder.join("addresses.new"));
-        let text =
-            serde_json::to_vec(&addresses).map_err(|e| Trouble::bug("json", e.to_string()))?;
-        let written = fs::write(&whole, text).and_then(|()| fs::rename(whole, announced(&folder)));
-        written.map_err(|error| unusable(&folder, &error))?;
+        let addresses = self.addresses();
+        CloudFolder::of(data_dir).announce(&addresses)?;
         Ok(addresses)
     }
 
@@ -179,6 +161,25 @@ impl Cloud {
             .with(token::GITHUB, GITHUB_TOKEN)
             .with(token::VERCEL, VERCEL_TOKEN)
             .with(token::N8N, KEY)
+    }
+}
+
+impl Simulators for Cloud {
+    fn last_call(&self, path: &str, id: &str) -> LastCall<'_> {
+        let (provider, method, part) = match path {
+            "supabase" => (Provider::Supabase, "GET", format!("/projects/{id}/api-keys")),
+            "repo" => (Provider::GitHub, "PUT", "/topics".to_owned()),
+            "repo-secrets" => (Provider::GitHub, "PUT", "/secrets/SUPABASE_SERVICE_KEY".to_owned()),
+            "repo-variables" => (Provider::GitHub, "POST", "/actions/variables".to_owned()),
+            "site" => (Provider::Vercel, "GET", format!("/projects/{id}")),
+            "env" => (Provider::Vercel, "GET", "/env".to_owned()),
+            "deployment" => (Provider::Vercel, "GET", HEALTH.to_owned()),
+            "domain" => (Provider::Vercel, "GET", "/config".to_owned()),
+            "webhook-key" => (Provider::N8n, "GET", "/credentials".to_owned()),
+            "workflow" => (Provider::N8n, "GET", format!("/workflows/{id}")),
+            _ => (Provider::N8n, "GET", "/webhook/".to_owned()),
+        };
+        LastCall { faults: self.faults(provider), method, part }
     }
 }
 
@@ -212,27 +213,6 @@ impl Addresses {
     pub fn nowhere(speed: f64) -> Self {
         let nowhere = || "http://127.0.0.1:9".to_owned();
         Self { supabase: nowhere(), github: nowhere(), vercel: nowhere(), n8n: nowhere(), speed }
-    }
-
-    /// Those of the cloud that another process serves for a data folder; `None` where none does.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn served(data_dir: &Path) -> Result<Option<Self>, Trouble> {
-        let folder = folder(data_dir);
-        let failed = |error: io::Error| unusable(&folder, &error);
-        let Ok(file) = File::open(folder.join(IN_USE)) else { return Ok(None) };
-        match file.try_lock_shared() {
-            // Whoever served it is gone, whatever it has left here.
-            Ok(()) => return Ok(None),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        match fs::read(announced(&folder)) {
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
     }
 
     /// Clients of these providers.
@@ -274,82 +254,12 @@ impl Addresses {
 /// # Errors
 /// A file of it cannot be read.
 pub fn stored_inventory(data_dir: &Path) -> Result<Inventory, Trouble> {
-    let folder = folder(data_dir);
+    let folder = CloudFolder::of(data_dir);
     let all = [
-        stored(&folder, SupabaseSim::new())?,
-        stored(&folder, GitHubSim::acme(GITHUB_TOKEN))?,
-        stored(&folder, VercelSim::new())?,
-        stored(&folder, N8nSim::new())?,
+        folder.stored(SupabaseSim::new())?,
+        folder.stored(GitHubSim::acme(GITHUB_TOKEN))?,
+        folder.stored(VercelSim::new())?,
+        folder.stored(N8nSim::new())?,
     ];
     Ok(as_runs_count(all.into_iter().flatten()))
-}
-
-fn stored(folder: &Path, mut provider: impl sim::Provider) -> Result<Vec<InventoryItem>, Trouble> {
-    let path = file(folder, provider.name());
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unusable(folder, &error)),
-    };
-    let damaged = |why: String| Trouble::unavailable("cloud_damaged", why, REMOVE);
-    let saved: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    let state = saved.get("state").cloned().unwrap_or_default();
-    provider.restore(state).map_err(damaged)?;
-    Ok(provider.inventory())
-}
-
-const REMOVE: &str = "remove the data folder to begin with an empty cloud";
-
-fn folder(data_dir: &Path) -> PathBuf {
-    data_dir.join("cloud")
-}
-
-fn announced(folder: &Path) -> PathBuf {
-    folder.join("addresses.json")
-}
-
-fn file(folder: &Path, provider: &str) -> PathBuf {
-    folder.join(format!("{provider}.json"))
-}
-
-/// Waits for the lock of the data folder's cloud, or for who has it to serve that cloud.
-async fn locked(data_dir: &Path) -> Result<Result<File, Addresses>, Trouble> {
-    loop {
-        if let Some(served) = Addresses::served(data_dir)? {
-            return Ok(Err(served));
-        }
-        if let Some(lock) = lock(&folder(data_dir))? {
-            return Ok(Ok(lock));
-        }
-        clock::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Takes the lock of the folder, if it is free. The kernel frees it when its holder dies, so a killed
-/// command leaves nothing behind.
-fn lock(folder: &Path) -> Result<Option<File>, Trouble> {
-    let failed = |error: io::Error| unusable(folder, &error);
-    fs::create_dir_all(folder).map_err(failed)?;
-    let path = folder.join(IN_USE);
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = open.map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-fn in_use() -> Trouble {
-    Trouble::unavailable(
-        "cloud_in_use",
-        "another command runs the simulated cloud of this data folder",
-        "wait for it to end, take another --data-dir, or let `client-onboarding cloud` serve them all",
-    )
-}
-
-fn unusable(folder: &Path, error: &io::Error) -> Trouble {
-    let message = format!("the simulated cloud in {} cannot be used: {error}", folder.display());
-    Trouble::unavailable("cloud_unusable", message, REMOVE)
 }

@@ -1,31 +1,21 @@
 //! Everything that is open while a command works: store, cloud, engine, worker.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
+use example_command::{crash::CrashAt, exit::Trouble, place, stage::Stage, stores::Opened};
 use provision_core::{
-    Engine, EngineBuilder, MemoryStore, RunHandle, Saga, SagaError, Worker, WorkerConfig,
+    Engine, RunHandle, Saga, SagaError, Worker, WorkerConfig,
     store::{RunFilter, RunHead},
     vault::LocalKeys,
 };
-use provision_store_postgres::PostgresStore;
-use provision_store_redis::RedisStore;
-use provision_store_sqlite::SqliteStore;
 
 use crate::{
     cloud::{Addresses, Cloud, Reached},
-    crash::CrashAt,
-    exit::Trouble,
     host_row::Clients,
     input::{Client, Tier, business_key, queue},
     live,
-    options::{Mode, Options, Server, StoreAt},
-    saga::{ONBOARD, Site, onboarding},
-    stage::Stage,
+    options::{Mode, Options},
+    saga::{ONBOARD, PURE, Site, onboarding},
 };
 
 /// What is open.
@@ -54,11 +44,11 @@ impl Host {
         };
         // Before the first file: a command that cannot work leaves nothing behind.
         let real = if options.live { Some(live::providers(tier).await?) } else { None };
-        create(&options.data_dir)?;
-        ignored_by_git(&options.data_dir)?;
-        let (builder, clients) = store(&options.store).await?;
+        place::prepare(&options.data_dir)?;
+        let store = Opened::open(&options.store).await?;
+        let clients = Clients::of(&store).await?;
         let keys = LocalKeys::file(options.data_dir.join("keys"))?;
-        let builder = builder.keys(keys);
+        let builder = store.engine().keys(keys);
         let (saga, builder, cloud) = match real {
             Some(providers) => {
                 let saga = onboarding(&providers, &Stage::live());
@@ -71,7 +61,7 @@ impl Host {
         };
         let saga = saga.map_err(|error| Trouble::bug("saga", error.to_string()))?;
         let builder = match &options.crash_at {
-            Some(step) => builder.probe(CrashAt::new(step.as_str())),
+            Some(step) => builder.probe(CrashAt::new(step.as_str(), &PURE)),
             None => builder,
         };
         let engine = builder.register(saga).build().await?;
@@ -170,48 +160,4 @@ async fn simulated(options: &Options) -> Result<(Defined, Option<Arc<Cloud>>), T
         ));
     }
     Ok((onboarding(&served.providers()?, &Stage::served(served.speed)), None))
-}
-
-async fn store(at: &StoreAt) -> Result<(EngineBuilder, Clients), Trouble> {
-    match at {
-        StoreAt::Memory => {
-            let store = MemoryStore::new();
-            Ok((Engine::builder(store.clone()), Clients::Journal(Arc::new(store))))
-        }
-        StoreAt::Postgres(Server(url)) => {
-            let store = PostgresStore::open(url).await?;
-            let clients = Clients::in_postgres(&store).await?;
-            Ok((Engine::builder(store), clients))
-        }
-        StoreAt::Redis(Server(url)) => {
-            let store = RedisStore::open(url).await?;
-            Ok((Engine::builder(store.clone()), Clients::Journal(Arc::new(store))))
-        }
-        StoreAt::Sqlite(path) => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            create(folder.unwrap_or_else(|| Path::new(".")))?;
-            let store = SqliteStore::open(path).await?;
-            let clients = Clients::in_sqlite(&store).await?;
-            Ok((Engine::builder(store), clients))
-        }
-    }
-}
-
-/// Keys and sealed values lie here: the folder keeps itself out of repositories, unless somebody
-/// has decided already what of it belongs there.
-fn ignored_by_git(folder: &Path) -> Result<(), Trouble> {
-    match File::create_new(folder.join(".gitignore")) {
-        Ok(mut file) => file.write_all(b"*\n").map_err(|error| unusable(folder, &error)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(unusable(folder, &error)),
-    }
-}
-
-fn create(folder: &Path) -> Result<(), Trouble> {
-    fs::create_dir_all(folder).map_err(|error| unusable(folder, &error))
-}
-
-fn unusable(folder: &Path, error: &io::Error) -> Trouble {
-    let message = format!("the folder {} cannot be used: {error}", folder.display());
-    Trouble::unavailable("data_dir", message, "choose another --data-dir or --store")
 }

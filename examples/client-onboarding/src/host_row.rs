@@ -9,16 +9,23 @@ mod sqlite;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use example_command::{
+    drive::Pulse,
+    exit::Trouble,
+    report::OwnRow,
+    stores::{self, Opened},
+};
 use provision_core::{
-    Payload, RunId, RunStatus,
+    RunId, RunStatus,
     run::journal::Record,
-    store::{Append, StateStore, Submission},
+    store::{Append, StateStore},
 };
 use provision_store_postgres::PostgresStore;
 use provision_store_sqlite::SqliteStore;
 use serde::{Deserialize, Serialize};
 
-use crate::{exit::Trouble, saga::Site};
+use crate::saga::Site;
 
 /// One client of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +65,18 @@ impl ClientRow {
         let status = RunStatus::parse(&self.status);
         matches!(status, Some(RunStatus::Succeeded | RunStatus::PartlySucceeded))
     }
+
+    /// The row as reports show it.
+    #[must_use]
+    pub fn shown(&self) -> OwnRow {
+        OwnRow {
+            kind: "client",
+            id: self.id.clone(),
+            name: self.name.clone(),
+            place: self.url.clone(),
+            is_alive: self.is_alive(),
+        }
+    }
 }
 
 /// Where the rows are.
@@ -72,6 +91,18 @@ pub enum Clients {
 }
 
 impl Clients {
+    /// Makes the table where the store has a place for it.
+    ///
+    /// # Errors
+    /// The table cannot be made.
+    pub async fn of(store: &Opened) -> Result<Self, Trouble> {
+        match store {
+            Opened::Sqlite(store) => Self::in_sqlite(store).await,
+            Opened::Postgres(store) => Self::in_postgres(store).await,
+            Opened::Memory(_) | Opened::Redis(_) => Ok(Self::Journal(store.state())),
+        }
+    }
+
     /// Makes the table in the store's file, and has it written with the end of every run.
     ///
     /// # Errors
@@ -90,26 +121,6 @@ impl Clients {
         Ok(Self::Postgres(store.clone()))
     }
 
-    /// Writes something of no meaning where that can be done, to see whether the store can be
-    /// written at all.
-    ///
-    /// # Errors
-    /// It cannot: the disk is full, another program holds the file, the server is gone.
-    pub async fn beat(&self) -> Result<(), Trouble> {
-        match self {
-            // Nothing comes of a request to a run that is not there, but a server that is full
-            // refuses it like every other write.
-            Self::Journal(store) => {
-                let nobody = "00000000-0000-0000-0000-000000000000".parse();
-                let nobody = nobody.map_err(|_error| Trouble::bug("id", "no id of a run"))?;
-                let beat = Submission::Request { run: nobody, body: Payload::null() };
-                Ok(store.submit(&[beat]).await.map(drop)?)
-            }
-            Self::Sqlite(store) => sqlite::beat(store).await,
-            Self::Postgres(store) => postgres::beat(store).await,
-        }
-    }
-
     /// The row that a run has written.
     ///
     /// # Errors
@@ -125,6 +136,17 @@ impl Clients {
             }
             Self::Sqlite(store) => sqlite::of_run(store, run).await,
             Self::Postgres(store) => postgres::of_run(store, run).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Pulse for Clients {
+    async fn beat(&self) -> Result<(), Trouble> {
+        match self {
+            Self::Journal(store) => stores::beat(&**store).await,
+            Self::Sqlite(store) => sqlite::beat(store).await,
+            Self::Postgres(store) => postgres::beat(store).await,
         }
     }
 }

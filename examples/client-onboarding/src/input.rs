@@ -2,10 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
+use example_command::exit::Trouble;
 use provision_adapters::supabase::{REGION_GROUPS, REGIONS};
 use serde::{Deserialize, Serialize};
-
-use crate::exit::Trouble;
 
 /// Longest client id, in characters; the names made of it then fit every provider.
 pub const ID_MAX: usize = 40;

@@ -1,8 +1,9 @@
 //! `--live`: the same saga over the real providers, with tokens from the environment.
 
+use example_command::exit::Trouble;
 use provision_adapters::{
     github::{Account, GitHub, GitHubConfig},
-    http::{BaseUrl, ConfigError},
+    http::BaseUrl,
     n8n::{N8n, N8nConfig},
     supabase::{Supabase, SupabaseConfig},
     vercel::{Vercel, VercelConfig},
@@ -13,7 +14,6 @@ use provision_core::{
 };
 
 use crate::{
-    exit::Trouble,
     input::Tier,
     providers::{Providers, token},
 };
@@ -95,14 +95,4 @@ pub async fn providers(tier: Tier) -> Result<Providers, Trouble> {
         template: text(TEMPLATE).await?,
         zone: text(ZONE).await?,
     })
-}
-
-impl From<ConfigError> for Trouble {
-    fn from(error: ConfigError) -> Self {
-        let hint = match error {
-            ConfigError::TlsMissing => "build it with `--features live` to use real providers",
-            _ => "check the variables that --live reads",
-        };
-        Self::usage("provider_config", error.to_string(), hint)
-    }
 }

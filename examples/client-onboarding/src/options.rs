@@ -1,13 +1,14 @@
 //! What the command line means, checked before anything is opened.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
+use std::path::PathBuf;
+
+use example_command::{
+    exit::Trouble,
+    place::{PlaceArgs, StoreAt},
 };
 
 use crate::{
-    cli::{Cli, ClientArgs, ModeArgs, Other, PlaceArgs},
-    exit::Trouble,
+    cli::{Cli, ClientArgs, ModeArgs, Other},
     input::{Client, REGION_DEFAULT, Tier, check_id},
     saga,
 };
@@ -38,29 +39,6 @@ pub enum Command {
     },
     /// Everything that concerns runs.
     Run(Box<Options>),
-}
-
-/// Where runs are stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreAt {
-    /// In this process only.
-    Memory,
-    /// In this SQLite file.
-    Sqlite(PathBuf),
-    /// On this PostgreSQL server.
-    Postgres(Server),
-    /// On this Redis server.
-    Redis(Server),
-}
-
-/// URL of a server; what it is printed as holds no password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Server(pub String);
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// What to do with the clients' runs.
@@ -158,8 +136,8 @@ pub struct Options {
 /// # Errors
 /// What cannot be used, with what would do.
 pub fn command(cli: Cli) -> Result<Command, Trouble> {
-    let Cli { command, client, mode, place } = cli;
-    check_combination(&client, &mode, &place)?;
+    let Cli { command, client, mode, place, speed } = cli;
+    check_combination(&client, &mode, speed)?;
     let shared = matches!(command, Some(Other::Worker(_) | Other::Submit(_)));
     if shared {
         check_before_command(&client, &mode)?;
@@ -169,7 +147,7 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
             return Ok(Command::Inventory { data_dir: place.data_dir, json: place.json });
         }
         Some(Other::Cloud) => {
-            let PlaceArgs { data_dir, speed, json, .. } = place;
+            let PlaceArgs { data_dir, json, .. } = place;
             return Ok(Command::Cloud { data_dir, speed, json });
         }
         Some(Other::Worker(worker)) => {
@@ -191,7 +169,7 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
     for wanted in &clients {
         wanted.fresh()?;
     }
-    let store = store_at(&place.store, &place.data_dir)?;
+    let store = StoreAt::parse(&place.store, &place.data_dir)?;
     Ok(Command::Run(Box::new(Options {
         clients,
         fleet,
@@ -202,7 +180,7 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
         data_dir: place.data_dir,
         store,
         json: place.json,
-        speed: place.speed,
+        speed,
     })))
 }
 
@@ -229,11 +207,7 @@ fn what_to_do(mode: &ModeArgs) -> Mode {
     }
 }
 
-fn check_combination(
-    client: &ClientArgs,
-    mode: &ModeArgs,
-    place: &PlaceArgs,
-) -> Result<(), Trouble> {
+fn check_combination(client: &ClientArgs, mode: &ModeArgs, speed: f64) -> Result<(), Trouble> {
     let refuse = |what: &str, hint: &str| Err(Trouble::usage("usage", what, hint));
     if mode.plan && mode.tear_down {
         return refuse("--plan and --tear-down do not go together", "choose one of them");
@@ -247,7 +221,7 @@ fn check_combination(
             "leave out --live: real things would be made to fail",
         );
     }
-    if !(place.speed.is_finite() && (0.0..=10.0).contains(&place.speed)) {
+    if !(speed.is_finite() && (0.0..=10.0).contains(&speed)) {
         return refuse("--speed is a factor from 0 to 10", "1 is as slow as the real providers");
     }
     Ok(())
@@ -287,45 +261,13 @@ fn clients(args: &ClientArgs, live: bool) -> Result<Vec<Wanted>, Trouble> {
     }
 }
 
-fn store_at(url: &str, data_dir: &Path) -> Result<StoreAt, Trouble> {
-    if url == "memory:" {
-        return Ok(StoreAt::Memory);
-    }
-    let begins_with = |schemes: &[&str]| schemes.iter().any(|scheme| url.starts_with(scheme));
-    if begins_with(&["postgres://", "postgresql://"]) {
-        return Ok(StoreAt::Postgres(Server(url.to_owned())));
-    }
-    if begins_with(&["redis://"]) {
-        return Ok(StoreAt::Redis(Server(url.to_owned())));
-    }
-    if begins_with(&["rediss://"]) {
-        return Err(Trouble::usage(
-            "unknown_store",
-            "this program was built without TLS for Redis",
-            "build it with the feature `tls` of `provision-store-redis`, or give `redis://..` \
-             where the way to the server is safe",
-        ));
-    }
-    let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(Trouble::usage(
-            "unknown_store",
-            "this store URL cannot be used",
-            "valid are `memory:`, `sqlite:`, `sqlite:PATH`, `postgres://..` and `redis://..`",
-        ));
-    };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    Ok(StoreAt::Sqlite(match path {
-        "" => data_dir.join("provision.db"),
-        path => PathBuf::from(path),
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use example_command::exit::Trouble;
 
-    use super::{Cli, Command, Options, Server, StoreAt, command};
-    use crate::{exit::Trouble, input::Tier};
+    use super::{Cli, Command, Options, command};
+    use crate::input::Tier;
 
     fn options(arguments: &[&str]) -> Result<Options, Trouble> {
         let cli = Cli::try_parse_from(["client-onboarding"].iter().chain(arguments)).unwrap();
@@ -355,20 +297,6 @@ mod tests {
         for (id, size) in [("acme", "0"), ("acme", "101"), (&*"x".repeat(40), "3")] {
             assert!(options(&["--client", id, "--fleet", size]).is_err(), "{id} {size}");
         }
-    }
-
-    #[test]
-    fn stores_are_told_apart() {
-        let at = |url| options(&["--data-dir", "d", "--store", url]).map(|options| options.store);
-        assert_eq!(at("memory:").unwrap(), StoreAt::Memory);
-        assert_eq!(at("sqlite:").unwrap(), StoreAt::Sqlite("d/provision.db".into()));
-        assert_eq!(at("sqlite:x.db").unwrap(), StoreAt::Sqlite("x.db".into()));
-        let url = "postgres://me:hunter2@localhost/db";
-        let postgres = at(url).unwrap();
-        assert_eq!(postgres, StoreAt::Postgres(Server(url.to_owned())));
-        assert!(!format!("{postgres:?}").contains("hunter2"));
-        assert!(matches!(at("redis://localhost/3").unwrap(), StoreAt::Redis(_)));
-        assert_eq!(at("mysql://x").unwrap_err().code(), "unknown_store");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Input: [`Client`].
 
+use example_command::stage::Stage;
 use provision_adapters::{
     github::{
         Repo, RepoFromTemplate, RepoSecrets, RepoSpec, RepoVariables, SecretsSpec, VariablesSpec,
@@ -23,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     input::{Client, Tier},
     providers::Providers,
-    stage::Stage,
 };
 
 /// Name and version; runs are stored under them.

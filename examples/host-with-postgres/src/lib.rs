@@ -14,6 +14,7 @@ use std::{
 };
 
 use clap::Parser;
+use example_command::signals::signal;
 use shop::{Shop, Standing};
 use trouble::Trouble;
 
@@ -64,7 +65,7 @@ async fn serve(cli: &Cli) -> Result<u8, Trouble> {
     say("open for orders");
     let ended = tokio::select! {
         ended = trade(&shop, cli) => ended.map(Some),
-        () = interrupted() => Ok(None),
+        () = signal() => Ok(None),
     };
     // Whatever came of it: open calls are awaited, and other hosts take over at once.
     worker.stop().await;
@@ -87,23 +88,4 @@ async fn trade(shop: &Shop, cli: &Cli) -> Result<Standing, Trouble> {
 fn say(line: &str) {
     // A reader that has gone away is no reason to stop trading.
     let _ = writeln!(io::stdout(), "{line}");
-}
-
-#[cfg(unix)]
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
-}
-
-#[cfg(not(unix))]
-async fn interrupted() {
-    let _ = tokio::signal::ctrl_c().await;
 }

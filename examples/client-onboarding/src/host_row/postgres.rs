@@ -5,7 +5,7 @@ use provision_store_postgres::PostgresStore;
 use sqlx::{Row as _, query, query_scalar};
 
 use super::{ClientRow, row_of};
-use crate::exit::Trouble;
+use example_command::exit::Trouble;
 
 const TABLES: [&str; 2] = [
     "create table if not exists clients (

@@ -4,7 +4,7 @@ use provision_core::RunId;
 use provision_store_sqlite::SqliteStore;
 
 use super::{ClientRow, row_of};
-use crate::exit::Trouble;
+use example_command::exit::Trouble;
 
 const TABLE: &str = "create table if not exists clients (
     id text primary key,

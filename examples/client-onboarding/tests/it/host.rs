@@ -7,8 +7,8 @@ use client_onboarding::{
     cloud::{Cloud, Provider},
     input::{Client, Tier},
     saga::{ONBOARD, onboarding},
-    stage::Stage,
 };
+use example_command::stage::Stage;
 use provision_adapters::sim::{Fault, FaultRule};
 use provision_core::{
     Engine, Error, LedgerQuery, MemoryStore, Outcome, ResourceState, WorkerConfig, vault::LocalKeys,

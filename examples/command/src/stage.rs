@@ -4,16 +4,32 @@
 //! Real providers take minutes, and their adapters look every few seconds. [`OnStage`] shortens
 //! these times by the same factor as the simulators' own; over real providers it changes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use provision_adapters::sim::{Fault, FaultRule, RuleId};
+use provision_adapters::sim::{Fault, FaultPlan, FaultRule, RuleId};
 use provision_core::{
     ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, SecretSpec,
     StepContext, StepError, Timing, Verdict,
 };
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-use crate::cloud::{Cloud, Provider};
+/// The simulators of a cloud, as far as one of them is to refuse something.
+pub trait Simulators: fmt::Debug + Send + Sync + 'static {
+    /// The last call of the step at `path`: what `ready` of its adapter ends with. `id` is that of
+    /// the resource.
+    fn last_call(&self, path: &str, id: &str) -> LastCall<'_>;
+}
+
+/// A call of a simulator.
+#[derive(Debug)]
+pub struct LastCall<'a> {
+    /// What goes wrong at the simulator.
+    pub faults: &'a FaultPlan,
+    /// Method of the call.
+    pub method: &'static str,
+    /// Part of its path.
+    pub part: String,
+}
 
 /// Decides what happens to the steps of a saga. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +46,7 @@ struct Scene {
 /// The step that is refused. Only the cloud of this very process can be told to.
 #[derive(Debug)]
 struct Refuses {
-    cloud: Arc<Cloud>,
+    cloud: Arc<dyn Simulators>,
     step: String,
     /// While it is refused, no other run talks to its provider: the refusal is for none else.
     gate: RwLock<()>,
@@ -45,9 +61,9 @@ impl Stage {
 
     /// A simulated cloud whose times are multiplied by `speed`; it refuses `fail_at`.
     #[must_use]
-    pub fn simulated(cloud: &Arc<Cloud>, speed: f64, fail_at: Option<String>) -> Self {
-        let (cloud, gate) = (Arc::clone(cloud), RwLock::new(()));
-        let refuses = fail_at.map(|step| Refuses { cloud, step, gate });
+    pub fn simulated<S: Simulators>(cloud: &Arc<S>, speed: f64, fail_at: Option<String>) -> Self {
+        let cloud: Arc<dyn Simulators> = Arc::<S>::clone(cloud);
+        let refuses = fail_at.map(|step| Refuses { cloud, step, gate: RwLock::new(()) });
         Self { scene: Some(Arc::new(Scene { speed, refuses })) }
     }
 
@@ -159,7 +175,7 @@ impl<R: Resource> Resource for OnStage<R> {
         let (ready, refuses) = match self.stage.refuses(cx) {
             Some(refuses) => {
                 let _alone = refuses.gate.write().await;
-                let _refusal = Refusal::arm(&refuses.cloud, cx.path(), id);
+                let _refusal = Refusal::arm(&*refuses.cloud, cx.path(), id);
                 (self.resource.ready(cx, spec, id).await, true)
             }
             None => {
@@ -213,39 +229,20 @@ impl<R: Resource> Resource for OnStage<R> {
 
 /// While it lives, the provider refuses the last call of one step.
 struct Refusal<'a> {
-    cloud: &'a Cloud,
-    provider: Provider,
+    faults: &'a FaultPlan,
     rule: RuleId,
 }
 
 impl<'a> Refusal<'a> {
-    fn arm(cloud: &'a Cloud, path: &str, id: &ExternalId) -> Self {
-        let (provider, method, part) = last_call(path, id.as_str());
+    fn arm(cloud: &'a dyn Simulators, path: &str, id: &ExternalId) -> Self {
+        let LastCall { faults, method, part } = cloud.last_call(path, id.as_str());
         let rule = FaultRule::new(Fault::Status(403)).method(method).path_contains(part);
-        Self { cloud, provider, rule: cloud.faults(provider).add(rule) }
+        Self { faults, rule: faults.add(rule) }
     }
 }
 
 impl Drop for Refusal<'_> {
     fn drop(&mut self) {
-        self.cloud.faults(self.provider).remove(self.rule);
-    }
-}
-
-/// The last call of each step, by its method and a part of its path: what `ready` of the adapter
-/// ends with.
-fn last_call(path: &str, id: &str) -> (Provider, &'static str, String) {
-    match path {
-        "supabase" => (Provider::Supabase, "GET", format!("/projects/{id}/api-keys")),
-        "repo" => (Provider::GitHub, "PUT", "/topics".to_owned()),
-        "repo-secrets" => (Provider::GitHub, "PUT", "/secrets/SUPABASE_SERVICE_KEY".to_owned()),
-        "repo-variables" => (Provider::GitHub, "POST", "/actions/variables".to_owned()),
-        "site" => (Provider::Vercel, "GET", format!("/projects/{id}")),
-        "env" => (Provider::Vercel, "GET", "/env".to_owned()),
-        "deployment" => (Provider::Vercel, "GET", crate::saga::HEALTH.to_owned()),
-        "domain" => (Provider::Vercel, "GET", "/config".to_owned()),
-        "webhook-key" => (Provider::N8n, "GET", "/credentials".to_owned()),
-        "workflow" => (Provider::N8n, "GET", format!("/workflows/{id}")),
-        _ => (Provider::N8n, "GET", "/webhook/".to_owned()),
+        self.faults.remove(self.rule);
     }
 }

@@ -1,43 +1,28 @@
-//! `--plan`: what a run would do, found out by looking alone.
+//! `--plan`: shows what a run would do, found out by looking alone.
 
 use provision_core::engine::{Change, Plan};
 
 use crate::{
+    Wording,
     exit::{Exit, Trouble},
-    host::Host,
-    options::Wanted,
     progress::Screen,
     report::print_json,
-    saga::ONBOARD,
 };
 
-/// Looks, shows, and says whether there are changes.
+/// Shows a plan, and says whether there are changes.
 ///
 /// # Errors
-/// The typed options differ from those of the run, or the store cannot be read.
-pub async fn show(
-    host: &Host,
-    wanted: &Wanted,
-    screen: &Screen,
-    json: bool,
-) -> Result<Exit, Trouble> {
-    let plan = match host.current(&wanted.id).await? {
-        Some(head) => {
-            let stored = head.input.decode();
-            wanted.agreeing_with(stored.map_err(|e| Trouble::bug("input", e.to_string()))?)?;
-            host.engine.plan_run(&head.id).await?
-        }
-        None => host.engine.plan(ONBOARD, &wanted.fresh()?).await?,
-    };
-    if let Some(failure) = unasked(&plan) {
+/// A part of it could not be looked at: a plan with a hole in it is none.
+pub fn show(plan: &Plan, wording: Wording, screen: &Screen, json: bool) -> Result<Exit, Trouble> {
+    if let Some(failure) = unasked(plan) {
         return Err(failure);
     }
     if json {
-        print_json(&plan)?;
+        print_json(plan)?;
     } else {
-        plan.steps
-            .iter()
-            .for_each(|step| screen.line(format!("  {:<15} {}", step.path, words(&step.change))));
+        for step in &plan.steps {
+            screen.line(format!("  {:<15} {}", step.path, words(&step.change, wording)));
+        }
         let changes = plan.steps.iter().filter(|step| changes(&step.change)).count();
         screen
             .line(format!("plan: {changes} of {} steps would change something", plan.steps.len()));
@@ -64,7 +49,7 @@ fn changes(change: &Change) -> bool {
     !matches!(change, Change::Unchanged { .. } | Change::Skip)
 }
 
-fn words(change: &Change) -> String {
+fn words(change: &Change, wording: Wording) -> String {
     match change {
         Change::Create => "create".to_owned(),
         Change::Unchanged { id: Some(id) } => format!("unchanged, exists as {id}"),
@@ -73,7 +58,7 @@ fn words(change: &Change) -> String {
         Change::Conflict { id, owner: Some(run) } => format!("conflict: {id} belongs to run {run}"),
         Change::Conflict { id, owner: None } => format!("conflict: {id} is somebody else's"),
         Change::Run => "run".to_owned(),
-        Change::Skip => "not part of this tier".to_owned(),
+        Change::Skip => wording.skipped.to_owned(),
         Change::Later { needs } => format!("create, after {needs}"),
         other => format!("{other:?}"),
     }

@@ -13,6 +13,8 @@ use provision_core::{
     engine::{Progress, Snapshot, What},
 };
 
+use crate::Wording;
+
 /// Where people read what happens: stdout, or stderr when stdout is for a program.
 #[derive(Debug, Clone)]
 pub struct Screen {
@@ -69,6 +71,7 @@ pub struct RunView {
     /// What was last said of an attempt or an id of each step: a look that found nothing new, and
     /// an id noted twice, are not news.
     said: BTreeMap<String, String>,
+    wording: Wording,
 }
 
 impl RunView {
@@ -93,7 +96,15 @@ impl RunView {
             phases,
             ends,
             said: BTreeMap::new(),
+            wording: Wording::default(),
         }
+    }
+
+    /// Words of the program. By default those of [`Wording::default`].
+    #[must_use]
+    pub fn with_wording(mut self, wording: Wording) -> Self {
+        self.wording = wording;
+        self
     }
 
     /// Shows one event.
@@ -107,7 +118,10 @@ impl RunView {
         }
         let phase = self.phases.get(&event.path).map_or("", String::as_str);
         let path = if event.path.is_empty() { "run" } else { &event.path };
-        let what = words(&event.what, event.at);
+        let what = match &event.what {
+            What::Skipped => self.wording.skipped.to_owned(),
+            what => what.text(event.at),
+        };
         let topic = match &event.what {
             What::Started { .. } => Some("attempt"),
             What::Noted { .. } => Some("id"),
@@ -120,13 +134,6 @@ impl RunView {
             }
         }
         self.screen.line(format!("{}{phase:<11} {path:<15} {what}", self.label));
-    }
-}
-
-fn words(what: &What, at: Timestamp) -> String {
-    match what {
-        What::Skipped => "not part of this tier".to_owned(),
-        what => what.text(at),
     }
 }
 

@@ -7,23 +7,23 @@ use provision_core::{
     run::journal::{Direction, Record},
 };
 
-use crate::saga;
-
 /// Waits for one step and then ends the process, as a power cut would.
 #[derive(Debug)]
 pub struct CrashAt {
     path: String,
+    pure: &'static [&'static str],
 }
 
 impl CrashAt {
-    /// Watches for the step at `path`.
+    /// Watches for the step at `path`. `pure` are the steps that change nothing outside of the run:
+    /// at one of these it dies as soon as the step has begun.
     #[must_use]
-    pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into() }
+    pub fn new(path: impl Into<String>, pure: &'static [&'static str]) -> Self {
+        Self { path: path.into(), pure }
     }
 
     fn is_pure(&self) -> bool {
-        saga::PURE.contains(&self.path.as_str())
+        self.pure.contains(&self.path.as_str())
     }
 }
 

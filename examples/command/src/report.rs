@@ -12,11 +12,49 @@ use provision_core::{
 use serde::Serialize;
 
 use crate::{
-    exit::Exit,
-    exit::Trouble,
-    host_row::{ClientRow, Clients},
+    Wording,
+    exit::{Exit, Trouble},
     progress::Screen,
 };
+
+/// A row of the host's own that a run has written; shown beside what providers hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRow {
+    /// What it is a row about, such as `client`.
+    pub kind: &'static str,
+    /// Its key.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Where to look, such as an address.
+    pub place: String,
+    /// Whether it counts at present.
+    pub is_alive: bool,
+}
+
+impl OwnRow {
+    fn line(&self) -> ResourceLine {
+        ResourceLine {
+            provider: "internal".to_owned(),
+            kind: self.kind.to_owned(),
+            id: Some(self.id.clone()),
+            name: Some(self.name.clone()),
+            origin: "created",
+            state: if self.is_alive { "alive" } else { "gone" },
+        }
+    }
+}
+
+/// What a report is about beside its run.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// How long the command has worked.
+    pub elapsed: Duration,
+    /// The host's own rows of the run.
+    pub own: Vec<OwnRow>,
+    /// Words of the program.
+    pub wording: Wording,
+}
 
 /// One step in brief.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,18 +104,12 @@ impl RunReport {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn read(
-        engine: &Engine,
-        clients: &Clients,
-        run: RunId,
-        elapsed: Duration,
-    ) -> Result<Self, Trouble> {
+    pub async fn read(engine: &Engine, run: RunId, beside: &Beside) -> Result<Self, Trouble> {
         let snapshot = engine.snapshot(&run).await?;
         let query = LedgerQuery { run: Some(run), ..LedgerQuery::default() };
         let rows = engine.ledger(&query).await?;
-        let row = clients.of_run(run).await?;
-        let mut resources: Vec<_> = rows.iter().map(line).collect();
-        resources.extend(row.as_ref().map(client_line));
+        let own = beside.own.iter().map(OwnRow::line);
+        let resources = rows.iter().map(line).chain(own).collect();
         let status = snapshot.head.status;
         let failed = snapshot.head.summary.failure.is_some();
         Ok(Self {
@@ -85,10 +117,10 @@ impl RunReport {
             status: status.as_str(),
             steps: snapshot.steps.iter().map(step).collect(),
             resources,
-            elapsed_ms: millis(elapsed),
-            error: failure_of(&snapshot).map(|failure| error_line(failure, status)),
+            elapsed_ms: millis(beside.elapsed),
+            error: failure_of(&snapshot).map(|failure| error_line(failure, next(status, beside))),
             exit: Some(Exit::of(status, failed)),
-            table: table(&snapshot, &rows, row.as_ref()),
+            table: table(&snapshot, &rows, beside),
         })
     }
 
@@ -117,6 +149,29 @@ impl FleetReport {
     pub fn new(runs: Vec<RunReport>, elapsed: Duration) -> Self {
         Self { runs, elapsed_ms: millis(elapsed) }
     }
+}
+
+/// Shows what came of the runs of a command that was about `wanted` subjects; the exit code of the
+/// worst. With `json` one object: a run's, or with `fleet` those of all.
+///
+/// # Errors
+/// They cannot be written as JSON.
+pub fn tell(
+    screen: &Screen,
+    fleet: FleetReport,
+    wanted: usize,
+    as_fleet: bool,
+    json: bool,
+) -> Result<Exit, Trouble> {
+    fleet.runs.iter().for_each(|report| report.show(screen));
+    let begun = if fleet.runs.len() < wanted { Exit::Cancelled } else { Exit::Done };
+    let exit = fleet.runs.iter().map(RunReport::exit).fold(begun, Exit::or_worse);
+    match fleet.runs.as_slice() {
+        _ if !json => {}
+        [.., report] if !as_fleet => print_json(report)?,
+        _ => print_json(&fleet)?,
+    }
+    Ok(exit)
 }
 
 /// Prints one JSON object as the last line of stdout.
@@ -160,17 +215,6 @@ fn line(row: &LedgerRow) -> ResourceLine {
     }
 }
 
-fn client_line(row: &ClientRow) -> ResourceLine {
-    ResourceLine {
-        provider: "internal".to_owned(),
-        kind: "client".to_owned(),
-        id: Some(row.id.clone()),
-        name: Some(row.name.clone()),
-        origin: "created",
-        state: if row.is_alive() { "alive" } else { "gone" },
-    }
-}
-
 /// Why the run failed or parked; of one that succeeded, what it tolerated.
 fn failure_of(snapshot: &Snapshot) -> Option<&Failure> {
     let tolerated = || {
@@ -183,8 +227,8 @@ fn failure_of(snapshot: &Snapshot) -> Option<&Failure> {
     snapshot.head.summary.failure.as_ref().or_else(tolerated)
 }
 
-fn error_line(failure: &Failure, status: RunStatus) -> ErrorLine {
-    let hint = failure.hint.as_deref().unwrap_or_else(|| next(status));
+fn error_line(failure: &Failure, next: &str) -> ErrorLine {
+    let hint = failure.hint.as_deref().unwrap_or(next);
     ErrorLine {
         code: failure.code.clone(),
         message: failure.to_string(),
@@ -192,7 +236,7 @@ fn error_line(failure: &Failure, status: RunStatus) -> ErrorLine {
     }
 }
 
-fn table(snapshot: &Snapshot, rows: &[LedgerRow], client: Option<&ClientRow>) -> Vec<String> {
+fn table(snapshot: &Snapshot, rows: &[LedgerRow], beside: &Beside) -> Vec<String> {
     let head = &snapshot.head;
     let mut lines = vec![String::new(), format!("run {}: {}", head.id, head.status.as_str())];
     if let Some(failure) = failure_of(snapshot) {
@@ -201,8 +245,8 @@ fn table(snapshot: &Snapshot, rows: &[LedgerRow], client: Option<&ClientRow>) ->
         lines.extend(failure.hint.as_ref().map(|hint| format!("hint: {hint}")));
     }
     let there: Vec<_> = rows.iter().filter(|row| row.state != ResourceState::Gone).collect();
-    let client = client.filter(|row| row.is_alive());
-    if there.is_empty() && client.is_none() {
+    let own: Vec<_> = beside.own.iter().filter(|row| row.is_alive).collect();
+    if there.is_empty() && own.is_empty() {
         lines.push("nothing of it exists".to_owned());
     } else {
         let head = ("what", "name or id", "where", "since", "cost");
@@ -215,10 +259,11 @@ fn table(snapshot: &Snapshot, rows: &[LedgerRow], client: Option<&ClientRow>) ->
         let place = row.region.as_deref().unwrap_or(&row.account).to_owned();
         lines.push(columns(&what, &name, &place, &moment(row.since), &cost(row)));
     }
-    if let Some(row) = client {
-        lines.push(columns("internal.client", &row.id, &row.url, &moment(head.updated_at), "-"));
+    for row in own {
+        let what = format!("internal.{}", row.kind);
+        lines.push(columns(&what, &row.id, &row.place, &moment(head.updated_at), "-"));
     }
-    lines.push(next(head.status).to_owned());
+    lines.push(next(head.status, beside).to_owned());
     lines
 }
 
@@ -242,11 +287,9 @@ fn cost(row: &LedgerRow) -> String {
 }
 
 /// What a person may do next.
-const fn next(status: RunStatus) -> &'static str {
+fn next(status: RunStatus, beside: &Beside) -> &'static str {
     match status {
-        RunStatus::Succeeded | RunStatus::PartlySucceeded => {
-            "next: --plan looks whether it is still so, --tear-down removes it"
-        }
+        RunStatus::Succeeded | RunStatus::PartlySucceeded => beside.wording.succeeded,
         RunStatus::Parked => "next: mend the cause and type the command again",
         RunStatus::RolledBack | RunStatus::RolledBackKeeping | RunStatus::TornDown => {
             "next: type the command again to begin anew"
@@ -255,8 +298,9 @@ const fn next(status: RunStatus) -> &'static str {
     }
 }
 
-/// `2026-11-21 10:05:07Z`.
-fn moment(at: Timestamp) -> String {
+/// A moment as people read it: `2026-11-21 10:05:07Z`.
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
     let seconds = at.as_millis() / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Civil date from days since 1970, with years that begin in March.
