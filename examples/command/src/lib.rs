@@ -15,10 +15,13 @@
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`crash`] | `--crash-at`: dies at a chosen step |
 //! | `stores` (feature `stores`) | opens what `--store` names |
+//! | `database` (feature `database`) | the database of `DATABASE_URL`, or a private server |
 //! | `folder` (feature `sim`) | the folder of a simulated cloud, and who serves it |
 //! | `stage` (feature `sim`) | `--fail-at`, and the short times of a simulated cloud |
 
 pub mod crash;
+#[cfg(feature = "database")]
+pub mod database;
 pub mod drive;
 pub mod exit;
 #[cfg(feature = "sim")]

@@ -1,17 +1,15 @@
 //! Throwaway servers for tests: private, on a loopback port, in a folder of their own, gone with
 //! the command that used them.
 
-mod find;
-mod guardian;
-mod pgbouncer;
-mod postgres;
-mod redis;
+mod install;
 
 use std::{
     io::Read as _,
     path::Path,
     process::{Command, ExitStatus},
 };
+
+use throwaway_services::{pgbouncer, postgres, redis};
 
 use crate::Outcome;
 
@@ -132,15 +130,15 @@ impl Services {
     /// reach the disk.
     pub(crate) fn find(for_tests: bool) -> Outcome<Self> {
         let postgres = Service::find("PostgreSQL", POSTGRES_URL, || {
-            postgres::Server::start(&find::postgres()?, for_tests).map(Server::Postgres)
+            postgres::Server::start(&install::postgres()?, for_tests).map(Server::Postgres)
         })?;
         let behind = postgres.url();
         let pgbouncer = Service::find_or_say("PgBouncer", PGBOUNCER_URL, || {
             let behind = behind.ok_or("there is no PostgreSQL server behind it")?;
-            pgbouncer::Server::start(&find::pgbouncer()?, &behind).map(Server::PgBouncer)
+            pgbouncer::Server::start(&install::pgbouncer()?, &behind).map(Server::PgBouncer)
         });
         let redis = Service::find("Redis", REDIS_URL, || {
-            redis::Server::start(&find::redis()?, for_tests).map(Server::Redis)
+            redis::Server::start(&install::redis()?, for_tests).map(Server::Redis)
         })?;
         // They end in this order: who stands before another server first.
         Ok(Self(vec![pgbouncer, postgres, redis]))

@@ -25,7 +25,7 @@ rm -rf "$2"
 
 /// A running server with its guardian; dropping it stops the server and removes its folder.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     server: Child,
     guardian: Child,
     /// Closing it tells the guardian to act.
@@ -34,7 +34,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// Sets a guardian over a server that runs in `folder`.
-    pub(super) fn new(server: Child, folder: &Path) -> Outcome<Self> {
+    pub(crate) fn new(server: Child, folder: &Path) -> Outcome<Self> {
         let mut guardian = Command::new("sh")
             .args(["-c", GUARDIAN, "guardian", &server.id().to_string()])
             .arg(folder)
@@ -63,7 +63,7 @@ impl Drop for Guarded {
 const IN_MEMORY: &str = "/dev/shm";
 
 /// A new folder for a server of this name; in memory where that is asked for and possible.
-pub(super) fn folder(name: &str, in_memory: bool) -> Outcome<PathBuf> {
+pub(crate) fn folder(name: &str, in_memory: bool) -> Outcome<PathBuf> {
     let memory = Path::new(IN_MEMORY);
     let parent = if in_memory && memory.is_dir() { memory.into() } else { std::env::temp_dir() };
     let folder = parent.join(format!("provision-{name}-{}", random(8)?));
@@ -71,13 +71,13 @@ pub(super) fn folder(name: &str, in_memory: bool) -> Outcome<PathBuf> {
     Ok(folder)
 }
 
-pub(super) fn free_port() -> Outcome<u16> {
+pub(crate) fn free_port() -> Outcome<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("port: {error}"))?;
     listener.local_addr().map(|address| address.port()).map_err(|error| format!("port: {error}"))
 }
 
 /// Random bytes as hexadecimal digits.
-pub(super) fn random(bytes: usize) -> Outcome<String> {
+pub(crate) fn random(bytes: usize) -> Outcome<String> {
     let mut drawn = vec![0; bytes];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut drawn))

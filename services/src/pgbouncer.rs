@@ -10,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    find,
+use crate::{
+    Outcome, find,
     guardian::{Guarded, folder, free_port},
 };
-use crate::Outcome;
 
 /// How long a new pooler may take until it takes connections.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -23,7 +22,7 @@ const PORT_TRIES: u32 = 3;
 
 /// A running pooler; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     url: String,
     version: String,
     _guarded: Guarded,
@@ -42,7 +41,10 @@ struct Behind<'a> {
 impl Server {
     /// Starts a pooler on a free loopback port, with the user and password of the server behind it
     /// and the settings that the package ships with.
-    pub(crate) fn start(binary: &Path, behind: &str) -> Outcome<Self> {
+    ///
+    /// # Errors
+    /// It cannot be started; says what the server said.
+    pub fn start(binary: &Path, behind: &str) -> Outcome<Self> {
         let Some(behind) = Behind::of(behind) else {
             return Err("the server's URL names no user, password, host and port".to_owned());
         };
@@ -58,11 +60,15 @@ impl Server {
         Err(last)
     }
 
-    pub(crate) fn url(&self) -> &str {
+    /// Where it is, with user and password.
+    #[must_use]
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn version(&self) -> &str {
+    /// What it says of itself.
+    #[must_use]
+    pub fn version(&self) -> &str {
         &self.version
     }
 }

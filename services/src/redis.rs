@@ -12,8 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::guardian::{Guarded, folder, free_port, random};
-use crate::Outcome;
+use crate::{
+    Outcome,
+    guardian::{Guarded, folder, free_port, random},
+};
 
 /// How long a new server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -22,7 +24,7 @@ const PORT_TRIES: u32 = 3;
 
 /// A running server; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     url: String,
     version: String,
     _guarded: Guarded,
@@ -33,7 +35,10 @@ impl Server {
     ///
     /// It syncs every write to the disk, unless `in_memory` lets its folder be in memory: enough
     /// where nothing that is tested cuts the power, and several times as fast.
-    pub(crate) fn start(binary: &Path, in_memory: bool) -> Outcome<Self> {
+    ///
+    /// # Errors
+    /// It cannot be started; says what the server said.
+    pub fn start(binary: &Path, in_memory: bool) -> Outcome<Self> {
         let folder = folder("redis", in_memory)?;
         let started =
             (0..PORT_TRIES).try_fold(String::new(), |_, _| match serve(binary, &folder) {
@@ -49,11 +54,15 @@ impl Server {
         }
     }
 
-    pub(crate) fn url(&self) -> &str {
+    /// Where it is, with user and password.
+    #[must_use]
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn version(&self) -> &str {
+    /// What it says of itself.
+    #[must_use]
+    pub fn version(&self) -> &str {
         &self.version
     }
 }
