@@ -159,7 +159,7 @@ pub(crate) struct ResourceAction<R> {
 }
 
 /// What to do after a look.
-enum Next {
+pub(crate) enum Next {
     Use(ExternalId, Origin),
     Create,
     Wait { after: Duration, reason: WaitReason },
@@ -183,7 +183,11 @@ impl<R: Resource> ResourceAction<R> {
             }
             Found::Foreign(foreign) => match cx.memory().adopt {
                 AdoptPolicy::Use => Ok(Next::Use(foreign.id, Origin::Adopted)),
-                AdoptPolicy::Refuse => Err(refused(R::KIND, &foreign)),
+                AdoptPolicy::Refuse => match removed::foreign(cx, self.place(), &foreign.id).await?
+                {
+                    Some(wait) => Ok(wait),
+                    None => Err(refused(R::KIND, &foreign)),
+                },
             },
             Found::Many(candidates) => {
                 let keep = self.keep_one(cx, spec, candidates).await?;

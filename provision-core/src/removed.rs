@@ -7,7 +7,11 @@
 use std::time::Duration;
 
 use crate::{
-    context::StepContext, error::StepError, id::ExternalId, ledger::Origin, protocol::Flow,
+    context::StepContext,
+    error::StepError,
+    id::ExternalId,
+    ledger::Origin,
+    protocol::{Flow, Next},
     run::journal::WaitReason,
 };
 
@@ -44,6 +48,17 @@ pub(crate) async fn noted(
 ) -> Result<Option<Flow>, StepError> {
     let asked = cx.memory().polling_since.is_some();
     Ok((!asked && is_removed(cx, place, noted).await?).then_some(Flow::Renew))
+}
+
+/// A wait until what stands where this run wants to make its own is removed: whoever made it, it
+/// makes room soon.
+pub(crate) async fn foreign(
+    cx: &StepContext,
+    (kind, account): Place<'_>,
+    id: &ExternalId,
+) -> Result<Option<Next>, StepError> {
+    let removed = cx.host().being_removed(kind, account, Some(id)).await?;
+    Ok(removed.then_some(Next::Wait { after: POLL, reason: WaitReason::Quiet }))
 }
 
 const WAIT: Flow = Flow::NotYet { after: POLL, reason: WaitReason::Quiet };

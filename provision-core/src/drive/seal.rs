@@ -185,16 +185,20 @@ impl Drive {
     }
 }
 
-/// Another run's live resource stands where the intent wants to make one.
+/// Another run's live resource stands where the intent wants to make one. One that is being removed
+/// is waited for, which uses up no attempt.
 pub(super) fn conflict(row: &LedgerRow) -> StepError {
-    StepError::permanent("record the intent")
+    let (provider, kind, run) = (&row.provider, &row.kind, row.run);
+    let name = row.name.as_deref().unwrap_or_default();
+    let operation = "record the intent";
+    if row.is_being_removed() {
+        return StepError::retry(operation)
+            .with_code("conflict")
+            .with_message(format!("{provider} {kind} `{name}` of run {run} is being removed"))
+            .uncounted();
+    }
+    StepError::permanent(operation)
         .with_code("conflict")
-        .with_message(format!(
-            "{} {} `{}` is owned by run {}",
-            row.provider,
-            row.kind,
-            row.name.as_deref().unwrap_or_default(),
-            row.run
-        ))
+        .with_message(format!("{provider} {kind} `{name}` is owned by run {run}"))
         .with_hint("tear that run down, or choose another name")
 }

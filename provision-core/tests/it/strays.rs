@@ -486,6 +486,34 @@ async fn nobody_adopts_what_is_being_removed() {
     worker.stop().await;
 }
 
+/// Whether the provider shows it until the end, or not any more while only its row is there.
+// covers: S11, S15
+#[tokio::test(start_paused = true)]
+async fn a_fresh_run_waits_for_a_name_that_is_being_removed() {
+    for shown in [true, false] {
+        let yard = Yard::new();
+        let (_, engine) = engine(alone(&yard, Policy::once())).await;
+        let worker = engine.spawn_worker(config());
+        landed_late(&yard, &engine).await;
+        yard.world().deletes.push_back(How::Slow(20));
+        let mut watch = JoinSet::new();
+        watch.spawn({
+            let engine = engine.clone();
+            async move { engine.watch_ledger(20).await.unwrap() }
+        });
+        sleep(secs(2)).await;
+        let hidden = if shown { Vec::new() } else { std::mem::take(&mut yard.world().plots) };
+        let fresh = start(&engine, ONE).await;
+        sleep(secs(10)).await;
+        assert_eq!(engine.run(fresh.id()).await.unwrap().status, RunStatus::Waiting);
+        yard.world().plots.extend(hidden);
+        assert_eq!(watch.join_all().await, [1]);
+        assert_eq!(fresh.output().await.unwrap(), "t1", "shown: {shown}");
+        assert_eq!(yard.ids(), ["t1"]);
+        worker.stop().await;
+    }
+}
+
 // covers: S15
 #[tokio::test(start_paused = true)]
 async fn a_removal_whose_worker_died_is_ended_by_another_while_the_run_waits_for_it() {
