@@ -29,6 +29,7 @@ pub mod sim;
 pub mod supabase;
 #[cfg(feature = "tailscale")]
 pub mod tailscale;
+pub mod tools;
 #[cfg(feature = "vercel")]
 pub mod vercel;
 #[cfg(feature = "webhook")]

@@ -29,6 +29,7 @@ mod hetzner_parts;
 mod hetzner_raw;
 mod n8n;
 mod n8n_faults;
+mod process;
 mod scenes;
 mod scenes_elevenlabs;
 mod scenes_hetzner;
