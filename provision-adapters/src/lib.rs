@@ -2,7 +2,7 @@
 //!
 //! One folder and one feature per provider; the feature `sim` adds the simulators, which speak
 //! real HTTP on loopback, and `live` adds TLS for the real providers; `webhook` verifies what
-//! providers send. The crate differs from a
+//! providers send, and `tools` runs programs such as Terraform. The crate differs from a
 //! set of provider SDKs in what a call reports: not only that it failed, but what may have
 //! happened and how that can be found out.
 

@@ -12,15 +12,19 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
+    fs::{File, OpenOptions},
     io::{self, ErrorKind},
-    path::PathBuf,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    pin::pin,
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
-use provision_core::{Call, CallKind, Effect, Secret, StepContext, StepError, Verdict};
-use rustix::process::{Pid, Signal, kill_process_group};
+use provision_core::{Call, CallKind, Effect, Secret, StepContext, StepError, Verdict, clock};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
 };
 
@@ -55,6 +59,8 @@ pub struct Program {
     folder: Option<PathBuf>,
     input: Option<Vec<u8>>,
     output_bytes_max: usize,
+    output_file: Option<PathBuf>,
+    grace: Duration,
 }
 
 #[derive(Clone)]
@@ -87,6 +93,8 @@ impl Program {
             folder: None,
             input: None,
             output_bytes_max: OUTPUT_BYTES_MAX,
+            output_file: None,
+            grace: Duration::ZERO,
         }
     }
 
@@ -136,6 +144,30 @@ impl Program {
         self
     }
 
+    /// Has it write into a file of its own instead of to this process, and its error output into a
+    /// second one beside it, with `.errors` appended. Default: pipes.
+    ///
+    /// For programs that must come to their end when this process dies: who writes into a pipe that
+    /// nobody reads any more is killed by the system. Both files can be read by this user alone. Of
+    /// each the last bytes are read, and nobody is killed for writing more.
+    #[must_use]
+    pub fn with_output_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.output_file = Some(file.into());
+        self
+    }
+
+    /// Interrupts it (`SIGINT`) so long before the end of its time that it can end by itself; it
+    /// and its group are killed when the time is over. Default 0: they are killed at once.
+    ///
+    /// With a grace, dropping the future interrupts it too, and does not wait: it may go on for a
+    /// while, so something else must keep it from working beside its successor, such as a lock that
+    /// it holds. It should write into a file ([`with_output_file`](Self::with_output_file)).
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
     /// Most bytes of its standard output; with more it is killed. Default [`OUTPUT_BYTES_MAX`].
     #[must_use]
     pub fn with_output_max(mut self, bytes: usize) -> Self {
@@ -159,22 +191,59 @@ impl Program {
     }
 
     async fn exchange(&self, call: &Call) -> Result<Ended, StepError> {
-        let mut child = self.command().spawn().map_err(|error| unstarted(call, error))?;
-        let group = Group::of(&child);
+        let (out, errors) = self.outputs().map_err(|error| unstarted(call, error))?;
+        let mut command = self.command();
+        command.stdout(out).stderr(errors);
+        let mut child = command.spawn().map_err(|error| unstarted(call, error))?;
+        let mut group = Group::of(&child, !self.grace.is_zero());
+        let mut watched = pin!(self.watch(&mut child));
+        let ended = match self.grace.is_zero() {
+            true => watched.await,
+            false => {
+                let alone = call.timeout.saturating_sub(self.grace);
+                match clock::within(alone, &mut watched).await {
+                    Some(ended) => ended,
+                    None => {
+                        group.interrupt();
+                        watched.await
+                    }
+                }
+            }
+        };
+        // In the poll that saw its end: afterwards its number may be another's.
+        group.end();
+        let mut ended = ended.map_err(|trouble| trouble.told(call))?;
+        if let Some(file) = &self.output_file {
+            let said = self.written(file).await;
+            (ended.output, ended.complaint) = said.map_err(|trouble| trouble.told(call))?;
+        }
+        Ok(ended)
+    }
+
+    /// Feeds it and reads it until it has ended.
+    async fn watch(&self, child: &mut Child) -> Result<Ended, Trouble> {
         let (input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let watched = async {
-            let (_, output, complaint) = tokio::try_join!(
-                write(input, self.input.as_deref().unwrap_or_default()),
-                read(output, self.output_bytes_max),
-                read_end(errors, COMPLAINT_BYTES_MAX),
-            )?;
-            let status = child.wait().await?;
-            Ok::<_, Trouble>(Ended { status, output, complaint })
-        };
-        let ended = watched.await;
-        drop(group);
-        ended.map_err(|trouble| trouble.told(call))
+        let (_, output, complaint) = tokio::try_join!(
+            write(input, self.input.as_deref().unwrap_or_default()),
+            read(output, self.output_bytes_max),
+            read_end(errors, COMPLAINT_BYTES_MAX),
+        )?;
+        Ok(Ended { status: child.wait().await?, output, complaint })
+    }
+
+    /// What it has written into its files.
+    async fn written(&self, file: &Path) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+        let output = tail(file, self.output_bytes_max).await?;
+        Ok((output, tail(&errors_of(file), COMPLAINT_BYTES_MAX).await?))
+    }
+
+    /// Where its outputs go to.
+    fn outputs(&self) -> io::Result<(Stdio, Stdio)> {
+        match &self.output_file {
+            None => Ok((Stdio::piped(), Stdio::piped())),
+            Some(file) => Ok((fresh(file)?.into(), fresh(&errors_of(file))?.into())),
+        }
     }
 
     fn command(&self) -> Command {
@@ -195,9 +264,8 @@ impl Program {
             command.current_dir(folder);
         }
         let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own group, so that what it starts can be killed with it.
-        command.process_group(0).kill_on_drop(true);
+        command.stdin(input).process_group(0).kill_on_drop(self.grace.is_zero());
         command
     }
 }
@@ -248,20 +316,39 @@ impl Ended {
     }
 }
 
-/// The process group of a program; dropping it kills what is left of it.
+/// The process group of a program; dropping it kills what is left of it, or interrupts its leader
+/// where that has not been done yet.
 #[derive(Debug)]
-struct Group(Option<Pid>);
+struct Group {
+    id: Option<Pid>,
+    gentle: bool,
+}
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    fn of(child: &Child, gentle: bool) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.and_then(Pid::from_raw))
+        Self { id: id.and_then(Pid::from_raw), gentle }
+    }
+
+    /// Tells the leader alone: what it has started is ended by it.
+    fn interrupt(&mut self) {
+        self.gentle = false;
+        if let Some(leader) = self.id {
+            let _ = kill_process(leader, Signal::INT);
+        }
+    }
+
+    /// Kills what the leader has left behind.
+    fn end(mut self) {
+        self.gentle = false;
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
+        if self.gentle {
+            self.interrupt();
+        } else if let Some(group) = self.id {
             // Nobody left is the good case. The number is not given to another group meanwhile:
             // this runs in the very poll that saw the leader's end, or before it.
             let _ = kill_process_group(group, Signal::KILL);
@@ -356,4 +443,31 @@ async fn read_end(pipe: Option<impl AsyncRead + Unpin>, most: usize) -> Result<V
         let excess = kept.len().saturating_sub(most);
         kept.drain(..excess);
     }
+}
+
+/// The file of the error output, beside that of the output.
+fn errors_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".errors");
+    name.into()
+}
+
+/// A new file in the place of an old one, which an earlier program may still write into.
+fn fresh(file: &Path) -> io::Result<File> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
+}
+
+/// The last bytes of a file.
+async fn tail(file: &Path, most: usize) -> Result<Vec<u8>, Trouble> {
+    let mut file = tokio::fs::File::open(file).await?;
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    let begin = file.metadata().await?.len().saturating_sub(most);
+    file.seek(io::SeekFrom::Start(begin)).await?;
+    let mut kept = Vec::new();
+    file.take(most).read_to_end(&mut kept).await?;
+    Ok(kept)
 }

@@ -11,6 +11,7 @@
 
 mod adoption;
 mod ambiguous;
+mod ansible;
 mod canary;
 mod credentials;
 mod elevenlabs;
@@ -40,12 +41,15 @@ mod sql_model_catalog;
 mod sql_model_fuzz;
 mod sql_model_rls;
 mod strays;
+mod stub;
 mod supabase;
 mod supabase_faults;
 mod supabase_raw;
 mod supabase_schemas;
 mod tailscale;
 mod tailscale_faults;
+mod terraform;
+mod terraform_real;
 mod vercel;
 mod vercel_faults;
 mod vercel_raw;
