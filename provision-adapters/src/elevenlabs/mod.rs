@@ -21,7 +21,7 @@ mod steps;
 
 pub use client::{Credits, ElevenLabs};
 pub use config::{ElevenLabsConfig, Prices};
-pub use file::FileSink;
+pub use file::{FileSink, FileUpload};
 pub use sink::{AudioMade, AudioSink, AudioUpload, Receipt, Stored};
 pub use steps::{
     music::{Music, MusicSpec, Score},

@@ -10,6 +10,8 @@ pub struct Credential<'c> {
     token: &'c SecretRef,
     /// A header of its own; none for `Authorization: Bearer`.
     header: Option<&'static str>,
+    /// A header that has it as well.
+    second: Option<&'static str>,
     pub(super) refusals: &'static [u16],
 }
 
@@ -17,13 +19,20 @@ impl<'c> Credential<'c> {
     /// Sends the token as `Authorization: Bearer`; 401 refuses it.
     #[must_use]
     pub fn bearer(token: &'c SecretRef) -> Self {
-        Self { token, header: None, refusals: &[401] }
+        Self { token, header: None, second: None, refusals: &[401] }
     }
 
     /// Sends the token in a header of its own; 401 refuses it.
     #[must_use]
     pub fn header(name: &'static str, token: &'c SecretRef) -> Self {
-        Self { token, header: Some(name), refusals: &[401] }
+        Self { token, header: Some(name), second: None, refusals: &[401] }
+    }
+
+    /// Sends the token in this header as well, for a gateway before the provider.
+    #[must_use]
+    pub fn and_as(mut self, name: &'static str) -> Self {
+        self.second = Some(name);
+        self
     }
 
     /// Sets the statuses that refuse a token.
@@ -39,6 +48,10 @@ impl<'c> Credential<'c> {
     }
 
     pub(super) fn sign(&self, request: Request, token: &Secret) -> Request {
+        let request = match self.second {
+            Some(name) => request.secret_header(name, token),
+            None => request,
+        };
         match self.header {
             Some(name) => request.secret_header(name, token),
             None => request.bearer(token),

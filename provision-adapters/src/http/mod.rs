@@ -9,6 +9,8 @@ mod base;
 mod classify;
 mod config;
 mod credential;
+#[cfg(feature = "supabase-storage")]
+mod file;
 mod limit;
 mod moment;
 mod request;

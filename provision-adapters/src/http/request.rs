@@ -9,6 +9,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::base::BaseUrl;
+#[cfg(feature = "supabase-storage")]
+use super::file::FilePart;
 
 /// Methods the adapters use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +49,16 @@ pub struct Request {
     segments: Vec<String>,
     query: Vec<(String, String)>,
     headers: Vec<(&'static str, String, bool)>,
-    body: Option<Vec<u8>>,
+    body: Option<Content>,
     fault: Option<&'static str>,
+}
+
+/// What a request carries.
+#[derive(Clone)]
+enum Content {
+    Bytes(Vec<u8>),
+    #[cfg(feature = "supabase-storage")]
+    File(FilePart),
 }
 
 impl fmt::Debug for Request {
@@ -117,7 +127,7 @@ impl Request {
     #[must_use]
     pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Self {
         match serde_json::to_vec(body) {
-            Ok(bytes) => self.body = Some(bytes),
+            Ok(bytes) => self.body = Some(Content::Bytes(bytes)),
             Err(_) => self.fault = Some("the body cannot be written as json"),
         }
         self.header(CONTENT_TYPE_NAME, "application/json")
@@ -125,8 +135,23 @@ impl Request {
 
     /// Sets a text body of the given content type.
     #[must_use]
-    pub fn text(mut self, content_type: &'static str, body: String) -> Self {
-        self.body = Some(body.into_bytes());
+    pub fn text(mut self, content_type: impl Into<String>, body: String) -> Self {
+        self.body = Some(Content::Bytes(body.into_bytes()));
+        self.header(CONTENT_TYPE_NAME, content_type)
+    }
+
+    /// Sets the first `length` bytes of a file as the body, sent piece by piece as they are read.
+    ///
+    /// The file is opened when the request is sent. One that is shorter by then cuts the call.
+    #[cfg(feature = "supabase-storage")]
+    #[must_use]
+    pub fn file(
+        mut self,
+        content_type: impl Into<String>,
+        path: std::path::PathBuf,
+        length: u64,
+    ) -> Self {
+        self.body = Some(Content::File(FilePart { path, length }));
         self.header(CONTENT_TYPE_NAME, content_type)
     }
 
@@ -142,7 +167,7 @@ impl Request {
             body.push('=');
             encode(value, &mut body);
         }
-        self.body = Some(body.into_bytes());
+        self.body = Some(Content::Bytes(body.into_bytes()));
         self.header(CONTENT_TYPE_NAME, "application/x-www-form-urlencoded")
     }
 
@@ -203,8 +228,16 @@ impl Request {
                 .map_err(|_| refuse("a header name has characters that headers cannot hold"))?;
             headers.insert(name, value);
         }
-        if let Some(body) = self.body {
-            *request.body_mut() = Some(body.into());
+        match self.body {
+            None => {}
+            Some(Content::Bytes(bytes)) => *request.body_mut() = Some(bytes.into()),
+            #[cfg(feature = "supabase-storage")]
+            Some(Content::File(part)) => {
+                let body = part.open().map_err(|error| {
+                    StepError::retry(operation).with_code("file_unreadable").with_source(error)
+                })?;
+                *request.body_mut() = Some(reqwest::Body::wrap(body));
+            }
         }
         Ok(request)
     }
@@ -299,7 +332,8 @@ mod tests {
     #[test]
     fn form_values_are_encoded_and_never_shown() {
         let request = Request::post(&["token"]).form(&[("id", "a b"), ("secret", "x&y=z%")]);
-        let body = String::from_utf8(request.body.clone().unwrap()).unwrap();
+        let Some(super::Content::Bytes(body)) = request.body.clone() else { panic!("no bytes") };
+        let body = String::from_utf8(body).unwrap();
         assert_eq!(body, "id=a%20b&secret=x%26y%3Dz%25");
         assert!(!format!("{request:?}").contains("secret"));
     }

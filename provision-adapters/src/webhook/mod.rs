@@ -26,15 +26,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The start is then `engine.start(SAGA, &input).key(key)`.
+//! The start is then `engine.start(SAGA, &input).key(key)`. With the feature `axum`, `Endpoint` does
+//! all of it behind a router that a host nests into its own.
 //!
 //! A verifier is of one source: one endpoint of one account. Ids are unique at their sender at
 //! most, and who knows the secret of one source can sign any id; so the source is a part of the
 //! key, and no source can take the key of another's event.
 
+#[cfg(feature = "axum")]
+mod router;
 mod scheme;
 mod verify;
 
+#[cfg(feature = "axum")]
+pub use router::{ANSWER_WITHIN, Delivery, Endpoint, Taken, Untaken};
 pub use scheme::Encoding;
 pub use verify::{
     BODY_MAX, Refused, SOURCE_MAX, TOLERANCE, TOLERANCE_MAX, Unusable, Verified, Verifier,

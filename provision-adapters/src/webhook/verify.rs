@@ -213,6 +213,12 @@ impl Verifier {
         self
     }
 
+    /// Longest body that is taken, in bytes.
+    #[must_use]
+    pub fn body_max(&self) -> usize {
+        self.body_max
+    }
+
     /// Verifies a delivery. `headers` are all of them, in names of any case; `body` is every byte
     /// as it came, before anything has parsed it.
     ///

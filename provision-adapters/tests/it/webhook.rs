@@ -200,7 +200,7 @@ fn a_signed_event_without_an_id_is_not_believed() {
 }
 
 /// What Stripe sends.
-fn sign(secret: &str, seconds: u64, body: &[u8]) -> String {
+pub(crate) fn sign(secret: &str, seconds: u64, body: &[u8]) -> String {
     let before = format!("{seconds}.");
     format!("t={seconds},v1={}", hmac(secret.as_bytes(), &[before.as_bytes(), body]))
 }

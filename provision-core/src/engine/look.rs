@@ -32,6 +32,20 @@ fn refused(operation: &'static str) -> StepError {
 }
 
 impl Engine {
+    /// A context outside of every run, for what an adapter offers to hosts: calls that only look,
+    /// such as one for an address that is signed when somebody asks.
+    ///
+    /// Calls in it go through the host's limiter and resolver, and are told to the provider as
+    /// those of the run of zeros. It journals nothing: a step or resource that creates in it fails
+    /// with code `look_only` before its intent. Values sealed by runs of `tenant` can be opened.
+    ///
+    /// # Errors
+    /// The store does not tell its time.
+    pub async fn outside(&self, tenant: Option<&str>) -> Result<StepContext, crate::error::Error> {
+        let nobody = RunId::from_uuid(uuid::Uuid::nil());
+        self.looking(nobody, "outside", tenant.map(ToOwned::to_owned), Memory::default()).await
+    }
+
     /// A context of a run and step in which only looking is allowed.
     pub(super) async fn looking(
         &self,
