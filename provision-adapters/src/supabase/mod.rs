@@ -15,16 +15,17 @@ mod model;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod steps;
-pub mod verify;
 
+pub use crate::tools::{
+    migrations::{MIGRATIONS_MAX, Migration, MigrationError, SQL_BYTES_MAX},
+    row_security::{self as verify, Openings},
+};
 pub use client::Supabase;
 pub use config::SupabaseConfig;
 pub use steps::{
-    migrate::Migration,
     project::SupabaseProject,
     spec::{Project, ProjectSpec, SchemaSpec, SpecError},
 };
-pub use verify::Openings;
 
 /// Address of the real provider's Management API.
 pub const API: &str = "https://api.supabase.com";
@@ -110,7 +111,3 @@ pub const DELETE_AGAIN: Duration = Duration::from_secs(15);
 pub const PAGE_ITEMS: usize = 100;
 /// Most pages one listing may have before it is given up as endless.
 pub const PAGES_MAX: usize = 100;
-/// Most migrations of one schema.
-pub const MIGRATIONS_MAX: usize = 500;
-/// Most bytes of SQL that one schema may have; one request carries them all.
-pub const SQL_BYTES_MAX: usize = 4 << 20;

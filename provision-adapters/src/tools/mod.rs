@@ -7,8 +7,14 @@
 pub mod ansible;
 #[cfg(all(unix, any(feature = "ansible", feature = "terraform")))]
 mod folder;
+#[cfg(any(feature = "postgres-admin", feature = "supabase"))]
+pub mod migrations;
+#[cfg(all(unix, feature = "postgres-admin"))]
+pub mod postgres;
 #[cfg(all(unix, feature = "process"))]
 pub mod process;
+#[cfg(any(feature = "postgres-admin", feature = "supabase"))]
+pub mod row_security;
 #[cfg(all(unix, feature = "terraform"))]
 pub mod terraform;
 #[cfg(all(unix, any(feature = "ansible", feature = "terraform")))]

@@ -30,6 +30,8 @@ mod hetzner_parts;
 mod hetzner_raw;
 mod n8n;
 mod n8n_faults;
+mod postgres;
+mod postgres_schema;
 mod process;
 mod scenes;
 mod scenes_elevenlabs;

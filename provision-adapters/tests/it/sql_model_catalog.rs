@@ -1,6 +1,6 @@
 //! The system catalogs of the model, as verification reads them.
 
-use provision_adapters::supabase::sim::sql::Catalog;
+use provision_adapters::{supabase::sim::sql::Catalog, tools::row_security::Scope};
 use serde_json::{Value, json};
 
 fn catalog() -> Catalog {
@@ -30,8 +30,8 @@ fn rows(sql: &str) -> Vec<Vec<Value>> {
 #[test]
 fn the_questions_of_verification_are_answered() {
     let preamble = "set transaction read only; set local search_path = '';";
-    let ask = |sql: &str| rows(&format!("{preamble}{sql}"));
-    let relations = ask(include_str!("../../src/supabase/verify/sql/relations.sql"));
+    let ask = |sql: &str| rows(&format!("{preamble}{}", Scope::supabase().render(sql)));
+    let relations = ask(include_str!("../../src/tools/row_security/sql/relations.sql"));
     let expected = json!([
         ["app", "open", "r", "false", "false", "postgres", "", "true", "false", "false"],
         ["public", "posts", "r", "true", "false", "postgres", "", "true", "true", "true"],
@@ -49,7 +49,7 @@ fn the_questions_of_verification_are_answered() {
         ],
     ]);
     assert_eq!(json!(relations), expected);
-    let policies = ask(include_str!("../../src/supabase/verify/sql/policies.sql"));
+    let policies = ask(include_str!("../../src/tools/row_security/sql/policies.sql"));
     let expected = json!([
         [
             "app",
@@ -73,12 +73,12 @@ fn the_questions_of_verification_are_answered() {
         ],
     ]);
     assert_eq!(json!(policies), expected);
-    let bodies = ask(include_str!("../../src/supabase/verify/sql/bodies.sql"));
+    let bodies = ask(include_str!("../../src/tools/row_security/sql/bodies.sql"));
     assert_eq!(json!(bodies), json!([["public", "helper", "select * from public.posts"]]));
-    let functions = ask(include_str!("../../src/supabase/verify/sql/functions.sql"));
+    let functions = ask(include_str!("../../src/tools/row_security/sql/functions.sql"));
     let expected = json!([["public", "helper", "a integer, b text", "true", "true", "1"]]);
     assert_eq!(json!(functions), expected);
-    let roles = ask(include_str!("../../src/supabase/verify/sql/roles.sql"));
+    let roles = ask(include_str!("../../src/tools/row_security/sql/roles.sql"));
     let expected =
         json!([["anon", "false", "false", "true"], ["authenticated", "false", "false", "false"],]);
     assert_eq!(json!(roles), expected);

@@ -16,9 +16,12 @@ use std::{
 use provision_adapters::supabase::{
     Openings,
     sim::sql::Catalog,
-    verify::{Answer, Executor, Finding, Row, verify},
+    verify::{Answer, Executor, Finding, Row, Scope, verify},
 };
 use serde_json::Value;
+
+/// Held by who works with the roles of these schemas, which belong to the whole server.
+pub(crate) static ROLES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// One schema and what is known of it.
 pub(crate) struct Case {
@@ -29,7 +32,7 @@ pub(crate) struct Case {
     pub(crate) refused: Option<String>,
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/schemas")
 }
 
@@ -65,7 +68,7 @@ fn case(name: String, sql: String) -> Case {
 }
 
 /// What is wrong with the findings of one case; nothing when they are as the file says.
-fn complaint(case: &Case, findings: &[Finding]) -> Option<String> {
+pub(crate) fn complaint(case: &Case, findings: &[Finding]) -> Option<String> {
     let got: Vec<String> =
         findings.iter().map(|f| format!("{} {}", f.rule.code(), f.subject)).collect();
     let good = case.name.starts_with("good_");
@@ -84,7 +87,10 @@ async fn look<E: Executor<Error = String>>(make: impl Fn(&Case) -> Result<E, Str
     let mut wrong = Vec::new();
     for case in bad.iter().chain(&good) {
         let findings = match make(case) {
-            Ok(executor) => verify(&executor, &case.openings).await.map_err(|t| format!("{t:?}")),
+            Ok(executor) => {
+                let found = verify(&executor, &Scope::supabase(), &case.openings).await;
+                found.map_err(|trouble| format!("{trouble:?}"))
+            }
             Err(error) if case.refused.as_ref().is_some_and(|state| error.starts_with(state)) => {
                 continue;
             }
@@ -237,7 +243,7 @@ fn rows(csv: &str) -> Vec<Row> {
 }
 
 /// The parts of `postgres://user:password@host:port/..` as the client's environment.
-fn server(url: &str) -> Option<Vec<(&'static str, String)>> {
+pub(crate) fn server(url: &str) -> Option<Vec<(&'static str, String)>> {
     let (_, rest) = url.split_once("://")?;
     let (rest, _) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
     let (login, address) = rest.rsplit_once('@').unwrap_or(("postgres", rest));
@@ -257,10 +263,12 @@ async fn the_simulated_database_tells_good_schemas_from_bad_ones() {
 #[tokio::test]
 async fn a_real_database_tells_good_schemas_from_bad_ones() {
     let Ok(url) = std::env::var("PROVISION_TEST_POSTGRES_URL") else {
+        provision_testkit::skips::refused_in_ci("PROVISION_TEST_POSTGRES_URL is not set");
         eprintln!("skipped: PROVISION_TEST_POSTGRES_URL is not set");
         return;
     };
     let server = server(&url).expect("a postgres url");
+    let _alone = ROLES.lock().await;
     look(|case| Psql::new(&server, case)).await;
 }
 

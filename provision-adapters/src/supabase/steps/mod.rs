@@ -5,4 +5,3 @@ pub(crate) mod migrate;
 pub(crate) mod project;
 pub(crate) mod settle;
 pub(crate) mod spec;
-mod statements;

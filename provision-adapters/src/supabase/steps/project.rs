@@ -2,8 +2,8 @@
 //! anonymous role, and only then asked for its keys.
 
 use provision_core::{
-    Call, Candidate, Effect, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark,
-    Readiness, Resource, SecretSpec, StepContext, StepError, Timing, Verdict,
+    Call, Candidate, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness,
+    Resource, SecretSpec, StepContext, StepError, Timing,
 };
 
 use super::{
@@ -17,13 +17,11 @@ use crate::supabase::{
     LATE_WINDOW, LISTING_LAG, POLL, POLL_SERVICES, REGION_GROUPS,
     client::{NewProject, Supabase},
     model::{ProjectShown, Status},
-    verify::{self, Answer, Executor, Finding, Trouble},
+    verify::{self, Answer, Executor},
 };
 
 /// Name of the sealed database password.
 const PASSWORD: &str = "db_password";
-/// Most findings an error names.
-const FINDINGS_SHOWN: usize = 10;
 /// What every name of ours contains.
 const MARK: &str = "[provision:";
 
@@ -96,11 +94,7 @@ impl SupabaseProject {
         id: &str,
     ) -> Result<(), StepError> {
         let sql = Sql { client: &self.client, cx, id };
-        match verify::verify(&sql, &spec.schema.openings).await {
-            Ok(findings) if findings.is_empty() => Ok(()),
-            Ok(findings) => Err(exposed(&findings)),
-            Err(trouble) => Err(unverified(trouble)),
-        }
+        verify::prove(VERIFY, &sql, &verify::Scope::supabase(), &spec.schema.openings).await
     }
 }
 
@@ -120,36 +114,6 @@ impl Executor for Sql<'_> {
 }
 
 const VERIFY: &str = "verify row-level security";
-
-/// X11: the schema lets anonymous readers in; no repetition changes that.
-fn exposed(findings: &[Finding]) -> StepError {
-    let shown: Vec<String> = findings.iter().take(FINDINGS_SHOWN).map(Finding::to_string).collect();
-    let more = match findings.len().saturating_sub(FINDINGS_SHOWN) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    StepError::new(Effect::Applied, Verdict::Permanent, VERIFY)
-        .with_code("exposed")
-        .with_message(format!("{}{more}", shown.join("; ")))
-        .with_hint("close it in the migrations, or name it in the openings of the schema")
-}
-
-fn unverified(trouble: Trouble<StepError>) -> StepError {
-    let permanent = StepError::new(Effect::Applied, Verdict::Permanent, VERIFY);
-    match trouble {
-        Trouble::Executor(error) => error,
-        Trouble::Refused { question, sqlstate } => permanent
-            .with_code("unverifiable")
-            .with_message(format!("{question}: the database answered SQLSTATE {sqlstate}")),
-        Trouble::Unreadable { question } => StepError::retry(VERIFY)
-            .with_code("garbage")
-            .with_message(format!("{question}: the answer has another form")),
-        Trouble::TooMany => permanent
-            .with_code("too_open")
-            .with_message(format!("more than {} reads as anonymous are needed", verify::PROBES_MAX))
-            .with_hint("grant the anonymous role only what it needs"),
-    }
-}
 
 impl Resource for SupabaseProject {
     const KIND: &'static str = "supabase.project";

@@ -3,13 +3,11 @@
 use provision_core::SecretRef;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    migrate::Migration,
-    statements::{Refusal, check},
-};
-use crate::supabase::{
-    DATA_API_SERVICE, INSTANCE_SIZES, MIGRATIONS_MAX, REGION_GROUPS, SERVICES, SPEC_NAME_MAX,
-    SQL_BYTES_MAX, verify::Openings,
+use crate::{
+    supabase::{
+        DATA_API_SERVICE, INSTANCE_SIZES, REGION_GROUPS, SERVICES, SPEC_NAME_MAX, verify::Openings,
+    },
+    tools::migrations::{Migration, MigrationError, acceptable},
 };
 
 /// A project to be there. Holds no secret.
@@ -133,28 +131,7 @@ impl SchemaSpec {
     }
 
     fn check(&self) -> Result<(), SpecError> {
-        let bytes: usize = self.migrations.iter().map(|migration| migration.sql.len()).sum();
-        if self.migrations.len() > MIGRATIONS_MAX || bytes > SQL_BYTES_MAX {
-            return Err(SpecError::TooLarge);
-        }
-        for (place, migration) in self.migrations.iter().enumerate() {
-            let name = migration.name.clone();
-            let earlier = self.migrations.iter().take(place);
-            // X5: it is written into a statement.
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
-                return Err(SpecError::MigrationName { name });
-            }
-            if earlier.into_iter().any(|other| other.name == name) {
-                return Err(SpecError::MigrationTwice { name });
-            }
-            check(&migration.sql).map_err(|refusal| match refusal {
-                Refusal::Transaction(word) => SpecError::Transaction { name, word },
-                Refusal::ClientCommand => SpecError::ClientCommand { name },
-                Refusal::Unfinished => SpecError::Unfinished { name },
-            })?;
-        }
-        Ok(())
+        Ok(acceptable(&self.migrations)?)
     }
 }
 
@@ -183,41 +160,9 @@ pub enum SpecError {
         /// What may be asked for.
         valid: String,
     },
-    /// There are too many migrations, or too much SQL.
-    #[error("at most {MIGRATIONS_MAX} migrations and {SQL_BYTES_MAX} bytes of sql")]
-    TooLarge,
-    /// A migration's name has other characters than letters, digits, `.`, `_` and `-`.
-    #[error("migration name `{name}` must be 1 to 128 of letters, digits, `.`, `_`, `-`")]
-    MigrationName {
-        /// The name.
-        name: String,
-    },
-    /// Two migrations have the same name.
-    #[error("two migrations are called `{name}`")]
-    MigrationTwice {
-        /// The name.
-        name: String,
-    },
-    /// A migration has a statement that would end the transaction it runs in.
-    #[error("migration `{name}` has the statement `{word}`; all migrations run in one transaction")]
-    Transaction {
-        /// The migration.
-        name: String,
-        /// The first word of the statement.
-        word: String,
-    },
-    /// A migration has a command of the terminal client.
-    #[error("migration `{name}` has a command of psql")]
-    ClientCommand {
-        /// The migration.
-        name: String,
-    },
-    /// A quote or comment of a migration does not end.
-    #[error("migration `{name}` has a quote or comment that does not end")]
-    Unfinished {
-        /// The migration.
-        name: String,
-    },
+    /// The migrations cannot be applied together.
+    #[error(transparent)]
+    Migrations(#[from] MigrationError),
 }
 
 impl SpecError {
@@ -228,11 +173,7 @@ impl SpecError {
             Self::Name => "bad_name",
             Self::UnknownRegion { .. } => "unknown_region",
             Self::UnknownSize { .. } => "unknown_size",
-            Self::TooLarge => "schema_too_large",
-            Self::MigrationName { .. } | Self::MigrationTwice { .. } => "bad_migration_name",
-            Self::Transaction { .. } | Self::ClientCommand { .. } | Self::Unfinished { .. } => {
-                "bad_migration"
-            }
+            Self::Migrations(error) => error.code(),
         }
     }
 }

@@ -5,53 +5,15 @@
 //! not: a read that goes through in that mode went around the policies.
 
 use super::{
-    Answer, Budget, Executor, Trouble,
+    Answer, Budget, Database, Executor, Trouble,
     catalog::{Function, Kind, Relation, Seen, text},
     finding::{Finding, Rule},
     names::{Openings, quote_literal},
+    scope::{Asker, Filter},
 };
 
-/// Whether row-level security filters a read, or refuses one that it would have filtered.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Filter {
-    On,
-    Refuse,
-}
-
-/// Who makes an anonymous request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// The anonymous role.
-    Anonymous,
-    /// The owner, in the place of the anonymous role.
-    Owner,
-}
-
-/// What the anonymous key says of its holder: nobody, and yet more than nothing.
-const CLAIMS: &str =
-    r#"{"iss":"supabase","ref":"project","role":"anon","iat":1700000000,"exp":4102444800}"#;
-
-/// Makes the rest of a batch an anonymous request that changes nothing.
-pub(super) fn preamble(asker: Asker, filter: Filter) -> String {
-    let row_security = match filter {
-        Filter::On => "on",
-        Filter::Refuse => "off",
-    };
-    let role = match asker {
-        Asker::Anonymous => "set local role anon;\n",
-        Asker::Owner => "",
-    };
-    format!(
-        "set transaction read only;\n\
-         set local statement_timeout = '10s';\n\
-         set local search_path = public, extensions;\n\
-         set local \"request.jwt.claims\" = '{CLAIMS}';\n\
-         {role}set local row_security = {row_security};\n"
-    )
-}
-
 pub(super) async fn read<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     seen: &Seen,
     openings: &Openings,
     budget: &mut Budget,
@@ -67,31 +29,32 @@ pub(super) async fn read<E: Executor>(
     budget.spend(relations.len() + views + functions.len())?;
     let mut findings = Vec::new();
     for relation in &relations {
-        if unfiltered(executor, relation).await? {
+        if unfiltered(database, relation).await? {
             findings.push(Finding::new(relation.name.to_string(), Rule::ReadUnfiltered));
         }
     }
-    findings.extend(rows(executor, &relations).await?);
+    findings.extend(rows(database, &relations).await?);
     for function in functions {
-        findings.extend(call(executor, function).await?);
+        findings.extend(call(database, function).await?);
     }
     Ok(findings)
 }
 
 /// Whether a read goes through although row-level security was told to refuse what it filters.
 async fn unfiltered<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     relation: &Relation,
 ) -> Result<bool, Trouble<E::Error>> {
-    let batch = format!("{}{}", preamble(Asker::Anonymous, Filter::Refuse), count(relation));
-    let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
+    let batch =
+        format!("{}{}", database.preamble(Asker::Anonymous, Filter::Refuse), count(relation));
+    let answer = database.run(batch).await.map_err(Trouble::Executor)?;
     refused_or("read as anon", &answer).map(|rows| rows.is_some())
 }
 
 /// Relations that show a row. Tables are read together; a view can be refused for what lies
 /// under it, and would hide the others, so each is read alone.
 async fn rows<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     relations: &[&Relation],
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
     let (views, tables): (Vec<&Relation>, Vec<&Relation>) =
@@ -101,9 +64,12 @@ async fn rows<E: Executor>(
     let mut findings = Vec::new();
     for group in groups {
         let selects: Vec<String> = group.iter().map(|relation| count(relation)).collect();
-        let batch =
-            format!("{}{}", preamble(Asker::Anonymous, Filter::On), selects.join("\nunion all\n"));
-        let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
+        let batch = format!(
+            "{}{}",
+            database.preamble(Asker::Anonymous, Filter::On),
+            selects.join("\nunion all\n")
+        );
+        let answer = database.run(batch).await.map_err(Trouble::Executor)?;
         let Some(rows) = refused_or("rows as anon", &answer)? else { continue };
         if rows.len() != group.len() {
             return Err(Trouble::Unreadable { question: "rows as anon" });
@@ -122,15 +88,15 @@ async fn rows<E: Executor>(
 
 /// Calls a function that needs no arguments; rows it gives past row-level security are a finding.
 async fn call<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     function: &Function,
 ) -> Result<Option<Finding>, Trouble<E::Error>> {
     let select = format!(
         "select count(*)::text as shown from (select 1 from {}() limit 1) as probe",
         function.name.quoted()
     );
-    let batch = format!("{}{select}", preamble(Asker::Anonymous, Filter::Refuse));
-    let answer = executor.run(batch).await.map_err(Trouble::Executor)?;
+    let batch = format!("{}{select}", database.preamble(Asker::Anonymous, Filter::Refuse));
+    let answer = database.run(batch).await.map_err(Trouble::Executor)?;
     let Some(rows) = refused_or("call as anon", &answer)? else { return Ok(None) };
     let gave = rows.iter().any(|row| text(row, "shown").is_some_and(|count| count != "0"));
     let subject = format!("{}({})", function.name, function.arguments);

@@ -11,9 +11,5 @@ select
     with_check as takes
 from pg_policies
 where schemaname !~ '^pg_'
-    and schemaname not in (
-        'information_schema', 'auth', 'storage', 'realtime', '_realtime', 'extensions', 'graphql',
-        'pgbouncer', 'vault', 'net', 'cron', 'supabase_functions', 'supabase_migrations',
-        '_analytics', '_supavisor', 'pgsodium', 'pgsodium_masks', 'pgtle'
-    )
+    and schemaname not in ({provided})
 order by 1, 2, 3

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Answer, Budget, Executor, Trouble,
+    Answer, Budget, Database, Executor, Trouble,
     catalog::{Command, Policy, Seen, text},
     condition::{Judgement, Known, Leaf, Must, Proof, proof},
     finding::{Finding, Rule},
     names::{Openings, Relation, quote_literal},
-    probe::{Asker, Filter, NO_RIGHT, preamble},
+    probe::NO_RIGHT,
+    scope::{Asker, Filter},
 };
 
 /// One condition that decides about anonymous requests, and what it would open.
@@ -22,14 +23,14 @@ struct Condition<'a> {
 }
 
 pub(super) async fn evaluate<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     seen: &Seen,
     openings: &Openings,
     budget: &mut Budget,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
     let conditions = read(seen, openings);
     let leaves = conditions.iter().flat_map(|(_, proof)| proof.leaves()).collect();
-    let answers = ask(executor, leaves, budget).await?;
+    let answers = ask(database, leaves, budget).await?;
     let leaf = |leaf: &Leaf| answers.get(leaf).copied().unwrap_or(Judgement::Unclear);
     let findings = |(condition, proof): &(Condition<'_>, Proof)| match proof.judge(&leaf) {
         Judgement::Closed => Vec::new(),
@@ -57,7 +58,7 @@ fn read<'a>(seen: &'a Seen, openings: &Openings) -> Vec<(Condition<'a>, Proof)> 
 
 /// Asks the database for each leaf once.
 async fn ask<'l, E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     mut leaves: Vec<&'l Leaf>,
     budget: &mut Budget,
 ) -> Result<BTreeMap<&'l Leaf, Judgement>, Trouble<E::Error>> {
@@ -67,12 +68,12 @@ async fn ask<'l, E: Executor>(
     let mut groups = vec![leaves.as_slice()];
     while let Some(group) = groups.pop().filter(|group| !group.is_empty()) {
         budget.spend(1)?;
-        match (run(executor, group, Asker::Anonymous).await?, group) {
+        match (run(database, group, Asker::Anonymous).await?, group) {
             (Evaluated::All(judgements), _) => {
                 answers.extend(group.iter().copied().zip(judgements))
             }
             (Evaluated::Refused(sqlstate), [leaf]) => {
-                let judgement = refused(executor, leaf, &sqlstate, budget).await?;
+                let judgement = refused(database, leaf, &sqlstate, budget).await?;
                 answers.insert(leaf, judgement);
             }
             // One expression that raises an error hides the others: look for it by halves.
@@ -89,7 +90,7 @@ async fn ask<'l, E: Executor>(
 /// name what the expression names, such as a function in a closed schema; the policy reaches it
 /// all the same, since its names were looked up when it was made. The owner asks in its stead.
 async fn refused<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     leaf: &Leaf,
     sqlstate: &str,
     budget: &mut Budget,
@@ -100,7 +101,7 @@ async fn refused<E: Executor>(
         return Ok(Judgement::Unclear);
     }
     budget.spend(1)?;
-    Ok(match run(executor, &[leaf], Asker::Owner).await? {
+    Ok(match run(database, &[leaf], Asker::Owner).await? {
         Evaluated::All(judgements) => judgements.first().copied().unwrap_or(Judgement::Unclear),
         Evaluated::Refused(sqlstate) if sqlstate == NO_RIGHT => Judgement::Closed,
         Evaluated::Refused(_) => Judgement::Unclear,
@@ -153,14 +154,15 @@ enum Evaluated {
 
 /// Evaluates all leaves in one statement.
 async fn run<E: Executor>(
-    executor: &E,
+    database: &Database<'_, E>,
     leaves: &[&Leaf],
     asker: Asker,
 ) -> Result<Evaluated, Trouble<E::Error>> {
     let statements: Vec<String> =
         leaves.iter().enumerate().map(|(place, leaf)| statement(place, leaf)).collect();
-    let batch = format!("{}{}", preamble(asker, Filter::On), statements.join("\nunion all\n"));
-    let rows = match executor.run(batch).await.map_err(Trouble::Executor)? {
+    let batch =
+        format!("{}{}", database.preamble(asker, Filter::On), statements.join("\nunion all\n"));
+    let rows = match database.run(batch).await.map_err(Trouble::Executor)? {
         Answer::Refused { sqlstate } => return Ok(Evaluated::Refused(sqlstate)),
         Answer::Rows(rows) => rows,
     };

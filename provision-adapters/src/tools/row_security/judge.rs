@@ -7,7 +7,8 @@ use super::{
 };
 
 pub(super) fn judge(seen: &Seen, openings: &Openings) -> Vec<Finding> {
-    let mut findings: Vec<_> = seen.roles.iter().flat_map(judge_role).collect();
+    let mut findings: Vec<_> =
+        seen.roles.iter().flat_map(|role| judge_role(role, &seen.anonymous)).collect();
     for relation in &seen.relations {
         let owned = seen.roles.iter().any(|r| r.anon_is_member && r.name == relation.owner);
         let rules = judge_relation(relation, owned, openings);
@@ -21,9 +22,9 @@ pub(super) fn judge(seen: &Seen, openings: &Openings) -> Vec<Finding> {
     findings
 }
 
-fn judge_role(role: &Role) -> Vec<Finding> {
+fn judge_role(role: &Role, anonymous: &str) -> Vec<Finding> {
     let bypasses = role.bypasses.then(|| Finding::new(&role.name, Rule::RoleBypasses));
-    let member = (role.anon_is_member && role.name != "anon")
+    let member = (role.anon_is_member && role.name != anonymous)
         .then(|| Finding::new(&role.name, Rule::RoleIsMember));
     bypasses.into_iter().chain(member).collect()
 }

@@ -1,6 +1,6 @@
 //! What the catalog says, in the terms the judgement needs.
 
-use super::{Answer, Executor, Row, Trouble, condition::Body, names::Relation as Name};
+use super::{Answer, Database, Executor, Row, Trouble, condition::Body, names::Relation as Name};
 
 /// One role whose rights matter.
 #[derive(Debug, Clone)]
@@ -70,6 +70,7 @@ pub(super) struct Function {
 /// Everything the catalog says.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
+    pub(super) anonymous: String,
     pub(super) roles: Vec<Role>,
     pub(super) relations: Vec<Relation>,
     pub(super) policies: Vec<Policy>,
@@ -80,14 +81,16 @@ pub(super) struct Seen {
 /// Every question is asked read-only, and with no schema but the server's own in the path.
 const PREAMBLE: &str = "set transaction read only;\nset local search_path = '';\n";
 
-pub(super) async fn look<E: Executor>(executor: &E) -> Result<Seen, Trouble<E::Error>> {
-    let roles: Vec<Role> = ask(executor, "roles", include_str!("sql/roles.sql"), role).await?;
+pub(super) async fn look<E: Executor>(
+    database: &Database<'_, E>,
+) -> Result<Seen, Trouble<E::Error>> {
+    let roles: Vec<Role> = ask(database, "roles", include_str!("sql/roles.sql"), role).await?;
     // An executor that answers nothing to everything must not pass for a closed database.
-    if !roles.iter().any(|role| role.name == "anon" && role.anon_is_member) {
+    if !roles.iter().any(|role| role.name == database.scope.anonymous && role.anon_is_member) {
         return Err(Trouble::Unreadable { question: "roles" });
     }
-    let relations = ask(executor, "relations", include_str!("sql/relations.sql"), relation).await?;
-    let all = ask(executor, "policies", include_str!("sql/policies.sql"), policy).await?;
+    let relations = ask(database, "relations", include_str!("sql/relations.sql"), relation).await?;
+    let all = ask(database, "policies", include_str!("sql/policies.sql"), policy).await?;
     let policies: Vec<Policy> = all
         .into_iter()
         .filter(|(_, applies_to)| applies_to.iter().any(|to| is_anonymous(to, &roles)))
@@ -95,10 +98,11 @@ pub(super) async fn look<E: Executor>(executor: &E) -> Result<Seen, Trouble<E::E
         .collect();
     let bodies = match policies.is_empty() {
         true => Vec::new(),
-        false => ask(executor, "bodies", include_str!("sql/bodies.sql"), body).await?,
+        false => ask(database, "bodies", include_str!("sql/bodies.sql"), body).await?,
     };
-    let functions = ask(executor, "functions", include_str!("sql/functions.sql"), function).await?;
-    Ok(Seen { roles, relations, policies, bodies, functions })
+    let functions = ask(database, "functions", include_str!("sql/functions.sql"), function).await?;
+    let anonymous = database.scope.anonymous.clone();
+    Ok(Seen { anonymous, roles, relations, policies, bodies, functions })
 }
 
 /// Whether a policy for `role` holds for the anonymous role.
@@ -107,12 +111,16 @@ fn is_anonymous(role: &str, roles: &[Role]) -> bool {
 }
 
 async fn ask<E: Executor, T>(
-    executor: &E,
+    database: &Database<'_, E>,
     question: &'static str,
     sql: &str,
     read: impl Fn(&Row) -> Option<T>,
 ) -> Result<Vec<T>, Trouble<E::Error>> {
-    match executor.run(format!("{PREAMBLE}{sql}")).await.map_err(Trouble::Executor)? {
+    match database
+        .run(format!("{PREAMBLE}{}", database.scope.render(sql)))
+        .await
+        .map_err(Trouble::Executor)?
+    {
         Answer::Refused { sqlstate } => Err(Trouble::Refused { question, sqlstate }),
         Answer::Rows(rows) => {
             let read: Option<Vec<T>> = rows.iter().map(read).collect();

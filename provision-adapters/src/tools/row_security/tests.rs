@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Mutex};
 
-use super::{Answer, Executor, Openings, Row, Rule, Trouble, verify};
+use super::{Answer, Executor, Openings, Row, Rule, Scope, Trouble, verify};
 
 /// Answers by what a batch contains; the rest gets no rows.
 struct Script {
@@ -63,7 +63,7 @@ async fn run(
     answers: Vec<(&'static str, Answer)>,
 ) -> (Result<Vec<Rule>, Trouble<String>>, Vec<String>) {
     let script = Script { answers, asked: Mutex::new(Vec::new()) };
-    let end = verify(&script, &Openings::none()).await;
+    let end = verify(&script, &Scope::supabase(), &Openings::none()).await;
     let end = end.map(|findings| findings.iter().map(|finding| finding.rule).collect());
     (end, script.asked.into_inner().unwrap())
 }
@@ -115,7 +115,7 @@ async fn a_table_is_read_as_the_anonymous_role_in_both_ways() {
         let probes: Vec<_> = asked.iter().filter(|batch| batch.contains("notes")).collect();
         assert_eq!(probes.len(), 2, "{asked:?}");
         for batch in probes {
-            assert!(batch.contains("set local role anon;"), "{batch}");
+            assert!(batch.contains("set local role \"anon\";"), "{batch}");
         }
         assert!(asked.iter().all(|batch| batch.starts_with("set transaction read only;")));
     }
@@ -167,7 +167,7 @@ async fn a_condition_that_raises_an_error_does_not_hide_the_others() {
     ]);
     let holds = |value: &str| rows(vec![row(&[("place", "0"), ("holds", value)])]);
     let closed = "((private.closed()) is not true)";
-    let as_anon = "set local role anon;\nset local row_security = on;\n\
+    let as_anon = "set local role \"anon\";\nset local row_security = on;\n\
                    select '0'::text as place, ((private.closed";
     let (end, asked) = run(vec![
         ("from pg_roles", anon()),
@@ -182,7 +182,7 @@ async fn a_condition_that_raises_an_error_does_not_hide_the_others() {
     .await;
     let expected = vec![Rule::PolicyUnclear, Rule::PolicyShowsAll, Rule::PolicyShowsAll];
     assert_eq!(end, Ok(expected), "{asked:?}");
-    let as_owner = |batch: &&String| batch.contains(closed) && !batch.contains("role anon");
+    let as_owner = |batch: &&String| batch.contains(closed) && !batch.contains("role \"anon\"");
     assert_eq!(asked.iter().filter(as_owner).count(), 1, "{asked:?}");
 }
 

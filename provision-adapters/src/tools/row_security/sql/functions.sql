@@ -9,13 +9,9 @@ select
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 where p.prokind in ('f', 'p')
-    and has_function_privilege('anon', p.oid, 'EXECUTE')
+    and has_function_privilege({anonymous}, p.oid, 'EXECUTE')
     and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
-    and (n.nspname = 'public' or has_schema_privilege('anon', n.oid, 'USAGE'))
+    and (n.nspname = 'public' or has_schema_privilege({anonymous}, n.oid, 'USAGE'))
     and n.nspname !~ '^pg_'
-    and n.nspname not in (
-        'information_schema', 'auth', 'storage', 'realtime', '_realtime', 'extensions', 'graphql',
-        'pgbouncer', 'vault', 'net', 'cron', 'supabase_functions', 'supabase_migrations',
-        '_analytics', '_supavisor', 'pgsodium', 'pgsodium_masks', 'pgtle'
-    )
+    and n.nspname not in ({provided})
 order by 1, 2, 3

@@ -4,7 +4,7 @@ select
     r.rolname::text as role,
     r.rolsuper::text as superuser,
     r.rolbypassrls::text as bypasses,
-    pg_has_role('anon', r.oid, 'MEMBER')::text as anon_is_member
+    pg_has_role({anonymous}, r.oid, 'MEMBER')::text as anon_is_member
 from pg_roles r
-where pg_has_role('anon', r.oid, 'MEMBER') or r.rolname = 'authenticated'
+where pg_has_role({anonymous}, r.oid, 'MEMBER') or r.rolname = {signed_in}
 order by 1

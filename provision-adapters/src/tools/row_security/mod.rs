@@ -15,18 +15,20 @@ mod judge;
 mod names;
 mod policy;
 mod probe;
+mod scope;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::future::Future;
 
 pub use finding::{Finding, Rule};
+#[cfg(feature = "postgres-admin")]
+pub(crate) use names::quote_literal;
 pub use names::{Openings, Relation as RelationName, quote_identifier};
-
-/// Most batches that are sent as the anonymous role: one for each relation and function it is
-/// granted, and a few for all policies. A project answers 120 queries a minute (providers page,
-/// 2026-08-21), and a look that needed more would never end.
-pub const PROBES_MAX: usize = 90;
+use scope::{Asker, Filter};
+pub use scope::{PROBES_MAX, Scope};
+pub use told::prove;
 
 /// Rows of one answer: names and values in their order, every value as text.
 pub type Row = Vec<(String, Option<String>)>;
@@ -70,8 +72,24 @@ pub enum Trouble<E> {
         /// Which question.
         question: &'static str,
     },
-    /// The anonymous role is granted so much that [`PROBES_MAX`] batches are not enough.
+    /// The anonymous role is granted so much that the scope's number of batches is not enough.
     TooMany,
+}
+
+/// An executor with the scope it is asked for.
+struct Database<'a, E> {
+    executor: &'a E,
+    scope: &'a Scope,
+}
+
+impl<E: Executor> Database<'_, E> {
+    async fn run(&self, batch: String) -> Result<Answer, E::Error> {
+        self.executor.run(batch).await
+    }
+
+    fn preamble(&self, asker: Asker, filter: Filter) -> String {
+        self.scope.preamble(asker, filter)
+    }
 }
 
 /// Batches that may still be sent as the anonymous role.
@@ -94,13 +112,15 @@ impl Budget {
 /// [`Trouble`]; it never means that the database is closed.
 pub async fn verify<E: Executor>(
     executor: &E,
+    scope: &Scope,
     openings: &Openings,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
-    let seen = catalog::look(executor).await?;
+    let database = &Database { executor, scope };
+    let seen = catalog::look(database).await?;
     let mut findings = judge::judge(&seen, openings);
-    let mut budget = Budget(PROBES_MAX);
-    findings.extend(policy::evaluate(executor, &seen, openings, &mut budget).await?);
-    findings.extend(probe::read(executor, &seen, openings, &mut budget).await?);
+    let mut budget = Budget(scope.probes_max);
+    findings.extend(policy::evaluate(database, &seen, openings, &mut budget).await?);
+    findings.extend(probe::read(database, &seen, openings, &mut budget).await?);
     findings.sort();
     findings.dedup();
     Ok(findings)

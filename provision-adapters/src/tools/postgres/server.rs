@@ -1,0 +1,225 @@
+//! The way to a server: one connection for each call, ended with it.
+
+use std::sync::Arc;
+
+use provision_core::{
+    Call, CallKind, Effect, Secret, StepContext, StepError, Verdict, limit::Profile,
+};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Error, Executor as _,
+    PgConnection, Row as _, ValueRef as _,
+    postgres::{PgConnectOptions, PgRow, PgSslMode},
+};
+
+use super::{
+    Identifier, LOCK_TIMEOUT, PostgresConfig,
+    error::{self, Stage, classify},
+};
+use crate::tools::row_security::{Answer, Row};
+
+/// The first version that ends a statement whose connection is gone.
+const NOTICES_LOST_CONNECTIONS: u32 = 140_000;
+
+/// A server that is administered. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    config: Arc<PostgresConfig>,
+    account: Arc<str>,
+}
+
+impl Postgres {
+    /// Describes a server; nothing is sent.
+    #[must_use]
+    pub fn new(config: PostgresConfig) -> Self {
+        let account = format!("{}:{}", config.host, config.port).into();
+        Self { config: Arc::new(config), account }
+    }
+
+    pub(super) fn config(&self) -> &PostgresConfig {
+        &self.config
+    }
+
+    /// The server as the ledger names it.
+    pub(super) fn account(&self) -> &str {
+        &self.account
+    }
+
+    pub(super) async fn password(&self, cx: &StepContext) -> Result<Secret, StepError> {
+        Ok(Secret::new(cx.reveal(&self.config.password).await?.expose().trim()))
+    }
+
+    /// A call that counts against this server.
+    pub(super) fn counted(&self, call: Call) -> Call {
+        let concurrency = Some(self.config.concurrency.into());
+        let bucket = format!("postgres/{}", self.account);
+        call.with_limit(Profile { bucket, rate: None, concurrency })
+    }
+
+    /// Asks one question of the maintenance database, with its values bound; every column is text.
+    pub(super) async fn ask(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        question: &'static str,
+        values: &[&str],
+    ) -> Result<Vec<Row>, StepError> {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        let work = Work::Question(question, values);
+        match self.call(cx, Call::read(operation), &self.config.database, work).await? {
+            Answer::Rows(rows) => Ok(rows),
+            Answer::Refused { sqlstate } => Err(error::refused(operation, &sqlstate)),
+        }
+    }
+
+    /// Sends a batch that is one transaction, or a statement that cannot be part of one.
+    pub(super) async fn execute(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        database: &str,
+        batch: String,
+    ) -> Result<Vec<Row>, StepError> {
+        match self.batch(cx, Call::mutate(operation), database, batch).await? {
+            Answer::Rows(rows) => Ok(rows),
+            Answer::Refused { sqlstate } => Err(error::refused(operation, &sqlstate)),
+        }
+    }
+
+    /// Runs SQL directly in a database, with the rights of the role that administers the server:
+    /// all statements of a batch are one transaction, unless it says otherwise itself. Values
+    /// belong into it only when they are quoted.
+    ///
+    /// # Errors
+    /// No connection (`connect`, effect `None`), or no answer: unknown for a mutating call. A
+    /// refusal is an answer, and the batch had no effect.
+    pub async fn query(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        database: &Identifier,
+        batch: impl Into<String>,
+    ) -> Result<Answer, StepError> {
+        self.batch(cx, call, database.as_str(), batch.into()).await
+    }
+
+    /// As [`Self::execute`]; a refusal is an answer.
+    pub(super) async fn batch(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        database: &str,
+        batch: String,
+    ) -> Result<Answer, StepError> {
+        self.call(cx, call, database, Work::Batch(batch)).await
+    }
+
+    /// Connects, does the work, and leaves. Dropping the future closes the connection, at which
+    /// the server gives up what it was doing.
+    async fn call(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        database: &str,
+        work: Work,
+    ) -> Result<Answer, StepError> {
+        // Connecting and settling have their own time.
+        let call = self.counted(call).with_timeout(self.config.statement_timeout * 2);
+        let options = self.options(database, &self.password(cx).await?);
+        cx.call(&call, async {
+            let connecting = connect(&options).await;
+            let mut connection =
+                connecting.map_err(|error| classify(&call, Stage::Connecting, &error))?;
+            let answer = match work.run(&mut connection).await {
+                Ok(rows) => Answer::Rows(read(&call, &rows)?),
+                Err(error) => match error::sqlstate(&error) {
+                    Some(sqlstate) if error::is_refusal(&sqlstate) => Answer::Refused { sqlstate },
+                    _ => return Err(classify(&call, Stage::Asking, &error)),
+                },
+            };
+            // The answer stands, whatever the farewell comes to.
+            let _ = connection.close().await;
+            Ok(answer)
+        })
+        .await
+    }
+
+    fn options(&self, database: &str, password: &Secret) -> PgConnectOptions {
+        let config = &self.config;
+        let options = PgConnectOptions::new_without_pgpass()
+            .port(config.port)
+            .username(&config.user)
+            .password(password.expose())
+            .database(database)
+            .application_name("provision")
+            .options([
+                ("statement_timeout", config.statement_timeout.as_millis().to_string()),
+                ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
+            ])
+            // X1: a statement may hold what belongs into no log.
+            .disable_statement_logging();
+        if config.host.starts_with('/') {
+            return options.socket(&config.host);
+        }
+        let options = options.host(&config.host);
+        // X2: plain connections stay on this machine.
+        match (config.is_remote(), &config.root_certificate) {
+            (false, _) => options.ssl_mode(PgSslMode::Disable),
+            (true, None) => options.ssl_mode(PgSslMode::VerifyFull),
+            (true, Some(file)) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(file),
+        }
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    if connection.server_version_num().is_some_and(|version| version >= NOTICES_LOST_CONNECTIONS) {
+        const SETTLE: &str = "set client_connection_check_interval = '1s'";
+        connection.execute(sqlx::raw_sql(SETTLE)).await?;
+    }
+    Ok(connection)
+}
+
+/// What is done on a connection.
+enum Work {
+    /// One question, with values to bind.
+    Question(&'static str, Vec<String>),
+    /// Statements without values.
+    Batch(String),
+}
+
+impl Work {
+    async fn run(self, connection: &mut PgConnection) -> Result<Vec<PgRow>, Error> {
+        match self {
+            Self::Question(question, values) => {
+                let query = values.into_iter().fold(sqlx::query(question), |q, v| q.bind(v));
+                query.fetch_all(connection).await
+            }
+            Self::Batch(batch) => connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(batch))).await,
+        }
+    }
+}
+
+/// Rows as text: batches are answered in text, and questions have no other columns.
+fn read(call: &Call, rows: &[PgRow]) -> Result<Vec<Row>, StepError> {
+    let value = |row: &PgRow, place: usize| {
+        let value = row.try_get_raw(place).ok()?;
+        match value.is_null() {
+            true => Some(None),
+            false => value.as_str().ok().map(|text| Some(text.to_owned())),
+        }
+    };
+    let read_row = |row: &PgRow| {
+        let columns = row.columns().iter();
+        columns
+            .map(|column| Some((column.name().to_owned(), value(row, column.ordinal())?)))
+            .collect::<Option<Row>>()
+    };
+    let rows: Option<Vec<Row>> = rows.iter().map(read_row).collect();
+    let effect = match call.kind {
+        CallKind::Read => Effect::None,
+        CallKind::Mutate => Effect::Applied,
+    };
+    rows.ok_or_else(|| {
+        StepError::new(effect, Verdict::Retry { after: None }, call.operation).with_code("garbage")
+    })
+}

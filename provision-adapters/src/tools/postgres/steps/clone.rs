@@ -1,0 +1,161 @@
+//! Copies the schema of a template with `pg_dump` and `psql`, which know what depends on what.
+//!
+//! The dump is read whole before a byte of it is applied, and the script ends with its own
+//! `commit`: when either program, or this one, dies on the way, the server sees the end of the
+//! connection inside the transaction and keeps nothing. (`psql --single-transaction` commits
+//! whatever came before the end of its input.) Both programs get the password in their environment
+//! and no shell sees any name (X8): a password file would stay behind when this process is killed.
+
+use provision_core::{Call, Effect, Secret, StepContext, StepError, Verdict};
+
+use crate::tools::{
+    migrations::checksum,
+    postgres::{Identifier, Postgres, error},
+    process::{Ended, Program},
+};
+
+const DUMP: &str = "dump template";
+const APPLY: &str = "clone schema";
+/// What the script prints when its transaction is committed.
+const COMMITTED: &str = "provision_committed";
+/// Room for what `psql` prints besides.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// The schema of a template: what makes it, without owners, grants and rows.
+pub(super) struct Dump {
+    sql: String,
+    /// Tells one schema from another.
+    pub(super) checksum: String,
+}
+
+/// Reads the schema of a template as it is now.
+pub(super) async fn dump(
+    server: &Postgres,
+    cx: &StepContext,
+    template: &Identifier,
+) -> Result<Dump, StepError> {
+    let config = server.config();
+    let program = program(server, "pg_dump", template, &server.password(cx).await?)
+        .arguments(["--schema-only", "--no-owner", "--no-privileges", "--no-password"])
+        .arguments(["--no-tablespaces", "--no-publications", "--no-subscriptions"])
+        .arguments(["--no-security-labels", "--encoding=UTF8", "--lock-wait-timeout=10000"])
+        // The template's own records are not the tenant's.
+        .arguments(["--exclude-schema=provision"])
+        .with_output_max(config.dump_bytes_max);
+    let call = server.counted(Call::read(DUMP)).with_timeout(config.statement_timeout * 2);
+    let ended = program.run(cx, &call).await?;
+    if !ended.is_success() {
+        return Err(undumped(&ended));
+    }
+    let sql = std::str::from_utf8(ended.output())
+        .map_err(|_| StepError::permanent(DUMP).with_code("not_utf8"))?;
+    // These lines tell of the programs, or are drawn anew for each dump.
+    let drawn = |line: &&str| {
+        ["-- Dumped ", "\\restrict ", "\\unrestrict "].iter().any(|start| line.starts_with(start))
+    };
+    let lasting: Vec<&str> = sql.lines().filter(|line| !drawn(line)).collect();
+    Ok(Dump { checksum: checksum(&lasting.join("\n")), sql: sql.to_owned() })
+}
+
+/// What applying a dump came to, when the server had something to say.
+pub(super) enum Applied {
+    /// It is committed.
+    Whole,
+    /// The server refused a statement, with this SQLSTATE, and kept nothing.
+    Refused(String),
+}
+
+impl Dump {
+    /// Applies it between what comes first and what comes last, as one transaction.
+    pub(super) async fn apply(
+        &self,
+        server: &Postgres,
+        cx: &StepContext,
+        database: &Identifier,
+        (first, last): (&str, &str),
+    ) -> Result<Applied, StepError> {
+        // A dump ends with no path set, and everything after it names its schemas.
+        let script = format!(
+            "begin;\n{first}{}\n;\nreset role;\nreset all;\n{last}commit;\n\\echo {COMMITTED}\n",
+            self.sql
+        );
+        let config = server.config();
+        let program = program(server, "psql", database, &server.password(cx).await?)
+            .arguments(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password"])
+            .arguments(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=sqlstate", "--file=-"])
+            .with_input(script)
+            .with_output_max(OUTPUT_BYTES_MAX);
+        let call = server.counted(Call::mutate(APPLY)).with_timeout(config.statement_timeout * 2);
+        let ended = program.run(cx, &call).await?;
+        let committed = ended.output().split(|&b| b == b'\n').any(|l| l == COMMITTED.as_bytes());
+        if ended.is_success() && committed {
+            return Ok(Applied::Whole);
+        }
+        match refusal(&ended) {
+            Some(sqlstate) if error::is_refusal(&sqlstate) => Ok(Applied::Refused(sqlstate)),
+            _ => Err(unapplied(&ended)),
+        }
+    }
+}
+
+/// A program of the server's, with the connection in its environment.
+fn program(server: &Postgres, name: &str, database: &Identifier, password: &Secret) -> Program {
+    let config = server.config();
+    let executable = config.programs.as_ref().map_or_else(|| name.into(), |f| f.join(name));
+    let program = Program::new(executable)
+        // A name is told apart from a connection string only here.
+        .with_variable("PGDATABASE", database.as_str())
+        .with_variable("PGHOST", &config.host)
+        .with_variable("PGPORT", config.port.to_string())
+        .with_variable("PGUSER", &config.user)
+        .with_variable("PGAPPNAME", "provision")
+        .with_variable("PGCONNECT_TIMEOUT", "10")
+        .with_variable("PGCLIENTENCODING", "UTF8")
+        // What they complain of is sorted by its words.
+        .with_variable("LC_ALL", "C")
+        .with_secret("PGPASSWORD", password);
+    if !config.is_remote() {
+        return program.with_variable("PGSSLMODE", "disable");
+    }
+    let program = program.with_variable("PGSSLMODE", "verify-full");
+    match &config.root_certificate {
+        Some(file) => program.with_variable("PGSSLROOTCERT", file),
+        None => program.with_variable("PGSSLROOTCERT", "system"),
+    }
+}
+
+/// The SQLSTATE in `psql:<stdin>:12: ERROR:  42P07`; 3 is the code for an error in a script.
+fn refusal(ended: &Ended) -> Option<String> {
+    let complaint = ended.complaint();
+    let (_, rest) = complaint.split_once("ERROR:")?;
+    let sqlstate: String = rest.trim_start().chars().take(5).collect();
+    (ended.code() == Some(3) && sqlstate.len() == 5).then_some(sqlstate)
+}
+
+fn undumped(ended: &Ended) -> StepError {
+    let complaint = ended.complaint();
+    if complaint.contains("server version mismatch") {
+        return StepError::permanent(DUMP)
+            .with_code("program_too_old")
+            .with_message("pg_dump is older than the server")
+            .with_hint("install a client of the server's version, and name its folder");
+    }
+    if complaint.contains("does not exist") {
+        return StepError::permanent(DUMP)
+            .with_code("no_template")
+            .with_message("there is no such template, or no such role");
+    }
+    StepError::retry(DUMP)
+        .with_code("dump_failed")
+        .with_message(format!("pg_dump ended with {:?}", ended.code()))
+}
+
+fn unapplied(ended: &Ended) -> StepError {
+    // The script was not begun: no connection, which psql tells before it reads.
+    let complaint = ended.complaint();
+    let unconnected = ended.code() == Some(2) && complaint.contains("connection to server");
+    let effect = if unconnected { Effect::None } else { Effect::Unknown };
+    StepError::new(effect, Verdict::Retry { after: None }, APPLY)
+        .with_code(if unconnected { "connect" } else { "clone_cut" })
+        .with_message(format!("psql ended with {:?}", ended.code()))
+}

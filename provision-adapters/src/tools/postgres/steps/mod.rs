@@ -1,0 +1,38 @@
+//! What a run does on a server.
+
+pub(crate) mod clone;
+pub(crate) mod database;
+pub(crate) mod role;
+pub(crate) mod schema;
+pub(crate) mod tenants;
+
+use provision_core::OwnerMark;
+
+use crate::tools::row_security::Row;
+
+/// The value of a column; `None` where it is null.
+fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
+    row.iter().find(|(name, _)| name == column).and_then(|(_, value)| value.as_deref())
+}
+
+/// A database or role as the catalog shows it.
+struct Shown {
+    id: String,
+    name: String,
+    mark: Option<OwnerMark>,
+}
+
+impl Shown {
+    /// Reads the columns `id`, `name` and `comment`.
+    fn of(row: &Row) -> Option<Self> {
+        Some(Self {
+            id: text(row, "id")?.to_owned(),
+            name: text(row, "name")?.to_owned(),
+            mark: text(row, "comment").and_then(OwnerMark::find_in),
+        })
+    }
+
+    fn all(rows: &[Row]) -> Vec<Self> {
+        rows.iter().filter_map(Self::of).collect()
+    }
+}

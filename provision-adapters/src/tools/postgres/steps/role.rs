@@ -1,0 +1,252 @@
+//! A role: made with its mark in one transaction, dropped with what it owns and is granted.
+
+use std::time::Duration;
+
+use provision_core::{
+    Effect, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, SecretRef,
+    SecretSpec, StepContext, StepError, Timing, Verdict, resource::Foreign,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Shown, text};
+use crate::tools::{
+    postgres::{Identifier, Postgres, scram},
+    row_security::{quote_identifier, quote_literal},
+};
+
+/// Name of the sealed password.
+const PASSWORD: &str = "password";
+const LOOK: &str = include_str!("../sql/role_by_name.sql");
+const LOOK_BY_ID: &str = include_str!("../sql/role_by_id.sql");
+const LIST: &str = include_str!("../sql/roles.sql");
+const USES: &str = include_str!("../sql/role_uses.sql");
+
+/// A role to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleSpec {
+    name: Identifier,
+    login: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    member_of: Vec<Identifier>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    connects: Vec<Identifier>,
+}
+
+impl RoleSpec {
+    /// Wants a role that nobody logs in as: an owner of objects, or a group with rights.
+    #[must_use]
+    pub fn group(name: Identifier) -> Self {
+        Self { name, login: false, member_of: Vec::new(), connects: Vec::new() }
+    }
+
+    /// Wants a role that logs in with a password, which is drawn.
+    #[must_use]
+    pub fn login(name: Identifier) -> Self {
+        Self { login: true, ..Self::group(name) }
+    }
+
+    /// Gives it the rights of another role.
+    #[must_use]
+    pub fn with_membership(mut self, role: Identifier) -> Self {
+        self.member_of.push(role);
+        self
+    }
+
+    /// Lets it connect to a database.
+    #[must_use]
+    pub fn with_connect(mut self, database: Identifier) -> Self {
+        self.connects.push(database);
+        self
+    }
+}
+
+/// A role that is there. The password is a reference, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// Its name.
+    pub name: Identifier,
+    /// Its password, where it logs in.
+    pub password: Option<SecretRef>,
+}
+
+/// A role of a server. It is no superuser, makes no roles and no databases.
+///
+/// The password is drawn and sealed with the intent; what the server is sent is the verifier of
+/// it, from which it cannot be found. A role of the same name without this run's mark is foreign
+/// and stays as it is. Before a role is dropped, its connections are ended, what it owns in
+/// databases that stay is given to the role that administers the server, and its grants are
+/// revoked.
+#[derive(Debug, Clone)]
+pub struct PostgresRole {
+    server: Postgres,
+}
+
+impl PostgresRole {
+    /// Makes roles on this server.
+    #[must_use]
+    pub fn new(server: &Postgres) -> Self {
+        Self { server: server.clone() }
+    }
+
+    fn statement(&self, cx: &StepContext, spec: &RoleSpec, verifier: Option<&str>) -> String {
+        let (name, mark) = (spec.name.quoted(), quote_literal(&cx.mark().to_string()));
+        let login = match verifier {
+            Some(verifier) => format!("login password {}", quote_literal(verifier)),
+            None => "nologin".to_owned(),
+        };
+        let mut sql = format!(
+            "begin;\ncreate role {name} nosuperuser nocreatedb nocreaterole inherit {login};\n\
+             comment on role {name} is {mark};\n"
+        );
+        for role in &spec.member_of {
+            sql.push_str(&format!("grant {} to {name};\n", role.quoted()));
+        }
+        for database in &spec.connects {
+            sql.push_str(&format!("grant connect on database {} to {name};\n", database.quoted()));
+        }
+        sql.push_str(&format!(
+            "select oid::text as id from pg_roles where rolname = {};\ncommit;",
+            quote_literal(spec.name.as_str())
+        ));
+        sql
+    }
+
+    /// Takes from a role what it has in one database.
+    async fn strip(&self, cx: &StepContext, name: &str, database: &str) -> Result<(), StepError> {
+        let role = quote_identifier(name);
+        let sql = format!(
+            "begin;\nreassign owned by {role} to current_user;\ndrop owned by {role};\ncommit;"
+        );
+        match self.server.execute(cx, "take rights of role", database, sql).await {
+            // The database went away meanwhile, and with it what the role had there.
+            Err(error) if error.code() == "no_database" => Ok(()),
+            end => end.map(drop),
+        }
+    }
+
+    fn maintenance(&self) -> &str {
+        &self.server.config().database
+    }
+}
+
+impl Resource for PostgresRole {
+    const KIND: &'static str = "postgres.role";
+    type Spec = RoleSpec;
+    type Output = Role;
+
+    fn identity(&self, spec: &RoleSpec) -> Identity {
+        Identity::Named(spec.name.to_string())
+    }
+
+    async fn find(&self, cx: &StepContext, spec: &RoleSpec) -> Result<Found, StepError> {
+        let rows = self.server.ask(cx, "look for role", LOOK, &[spec.name.as_str()]).await?;
+        let Some(shown) = rows.first().and_then(Shown::of) else { return Ok(Found::Absent) };
+        Ok(match shown.mark {
+            Some(mark) if mark == cx.mark() => Found::Ours(ExternalId::new(shown.id)),
+            Some(owner) => Found::Foreign(Foreign::unmarked(shown.id).with_owner(owner)),
+            None => Found::Foreign(Foreign::unmarked(shown.id)),
+        })
+    }
+
+    async fn create(
+        &self,
+        cx: &StepContext,
+        spec: &RoleSpec,
+        intent: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        const CREATE: &str = "create role";
+        let verifier = match (spec.login, intent.secret(PASSWORD)) {
+            (false, _) => None,
+            (true, Some(password)) => Some(scram::verifier(password, intent.idempotency_key())),
+            (true, None) => {
+                return Err(StepError::permanent(CREATE)
+                    .with_code("no_password")
+                    .with_message("the intent holds no sealed password"));
+            }
+        };
+        let sql = self.statement(cx, spec, verifier.as_deref());
+        let rows = match self.server.execute(cx, CREATE, self.maintenance(), sql).await {
+            // A call of an earlier attempt may have made it in this very moment.
+            Err(error) if error.code() == "name_taken" => {
+                return match self.find(cx, spec).await? {
+                    Found::Ours(id) => Ok(id),
+                    _ => Err(error),
+                };
+            }
+            end => end?,
+        };
+        let id = rows.first().and_then(|row| text(row, "id"));
+        id.map(ExternalId::new).ok_or_else(|| StepError::unknown(CREATE).with_code("garbage"))
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        spec: &RoleSpec,
+        id: &ExternalId,
+    ) -> Result<Readiness<Role>, StepError> {
+        let rows = self.server.ask(cx, "look at role", LOOK_BY_ID, &[id.as_str()]).await?;
+        if rows.is_empty() {
+            return Ok(Readiness::Broken { code: "gone".to_owned() });
+        }
+        // Somebody else's role keeps a password that is not ours to know.
+        let password = (spec.login && !cx.is_adopted(id)).then(|| cx.sealed(PASSWORD));
+        Ok(Readiness::Ready(Role { name: spec.name.clone(), password }))
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        _: &RoleSpec,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        const DROP: &str = "drop role";
+        let rows = self.server.ask(cx, "look at role", LOOK_BY_ID, &[id.as_str()]).await?;
+        let Some(shown) = rows.first().and_then(Shown::of) else { return Ok(()) };
+        if shown.mark.is_some_and(|mark| mark != cx.mark()) {
+            return Err(StepError::new(Effect::Applied, Verdict::Operator, DROP)
+                .with_code("foreign")
+                .with_message("the role carries the mark of another run"));
+        }
+        let (role, name) = (quote_identifier(&shown.name), quote_literal(&shown.name));
+        let stop = format!(
+            "alter role {role} nologin;\n\
+             select pg_terminate_backend(pid)::text from pg_stat_activity where usename = {name}"
+        );
+        self.server.execute(cx, "end connections of role", self.maintenance(), stop).await?;
+        let uses = self.server.ask(cx, "look for uses of role", USES, &[id.as_str()]).await?;
+        for database in uses.iter().filter_map(|row| text(row, "name")) {
+            self.strip(cx, &shown.name, database).await?;
+        }
+        // What it has on databases themselves is the server's, and seen from any of them.
+        self.strip(cx, &shown.name, self.maintenance()).await?;
+        let sql = format!("drop role if exists {role}");
+        self.server.execute(cx, DROP, self.maintenance(), sql).await.map(drop)
+    }
+
+    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+        let rows = self.server.ask(cx, "list roles", LIST, &[]).await?;
+        let owned = |shown: Shown| {
+            let mark = shown.mark?;
+            Some(Owned::new(shown.id).with_name(shown.name).with_mark(Some(mark)))
+        };
+        Ok(Shown::all(&rows).into_iter().filter_map(owned).collect())
+    }
+
+    fn secrets(&self, spec: &RoleSpec) -> Vec<SecretSpec> {
+        spec.login.then(|| SecretSpec::password(PASSWORD)).into_iter().collect()
+    }
+
+    fn timing(&self) -> Timing {
+        let late_window = self.server.config().late_window;
+        Timing { late_window, listing_lag: Duration::ZERO, ..Timing::default() }
+    }
+
+    fn account(&self) -> &str {
+        self.server.account()
+    }
+
+    fn facts(&self, spec: &RoleSpec) -> Facts {
+        Facts { name: Some(spec.name.to_string()), ..Facts::default() }
+    }
+}

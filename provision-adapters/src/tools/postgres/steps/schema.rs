@@ -1,0 +1,324 @@
+//! The schema of a tenant's database: cloned from a template, made from migrations, or both; then
+//! locked down, and tried as the anonymous role before the step is done.
+
+use provision_core::{Call, Effect, Step, StepContext, StepError, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    clone::{self, Applied, Dump},
+    text,
+};
+use crate::tools::{
+    migrations::{Migration, RECORDED, Record, acceptable, batch, checksum, entry, pending},
+    postgres::{Identifier, PROBES_MAX, Postgres, error::refused},
+    row_security::{Answer, Executor, Openings, Row, Scope, prove},
+};
+
+const OPERATION: &str = "apply schema";
+const READ: &str = "read applied migrations";
+const VERIFY: &str = "verify row-level security";
+const FIRST: &str = include_str!("../sql/first.sql");
+const ROW_SECURITY: &str = include_str!("../sql/row_security.sql");
+
+/// A schema to be in a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaSpec {
+    database: Identifier,
+    anonymous: Identifier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<Identifier>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    schemas: Vec<Identifier>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<Identifier>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    migrations: Vec<Migration>,
+    #[serde(default)]
+    openings: Openings,
+}
+
+impl SchemaSpec {
+    /// Wants a schema in this database, closed to a role that stands for whoever is not signed in.
+    /// The role must be there.
+    #[must_use]
+    pub fn new(database: Identifier, anonymous: Identifier) -> Self {
+        Self {
+            database,
+            anonymous,
+            owner: None,
+            schemas: Vec::new(),
+            template: None,
+            migrations: Vec::new(),
+            openings: Openings::none(),
+        }
+    }
+
+    /// Sets the role that owns what is made; it must be there. Default: the role that administers
+    /// the server.
+    #[must_use]
+    pub fn with_owner(mut self, role: Identifier) -> Self {
+        self.owner = Some(role);
+        self
+    }
+
+    /// Makes a schema, in which migrations then work first. Default: they work in `public`.
+    #[must_use]
+    pub fn with_schema(mut self, name: Identifier) -> Self {
+        self.schemas.push(name);
+        self
+    }
+
+    /// Clones the schema of another database of the server, as it is at that moment: tables,
+    /// constraints, triggers, sequences, views, functions, policies and extensions, without rows,
+    /// owners and grants. Grants are given by migrations.
+    #[must_use]
+    pub fn with_template(mut self, database: Identifier) -> Self {
+        self.template = Some(database);
+        self
+    }
+
+    /// Adds a migration, applied once and after the template: tables with policies and grants.
+    ///
+    /// All migrations run in one transaction; one that is recorded under this name with other SQL
+    /// is refused.
+    #[must_use]
+    pub fn with_migration(mut self, name: impl Into<String>, sql: impl Into<String>) -> Self {
+        self.migrations.push(Migration::new(name, sql));
+        self
+    }
+
+    /// Names what anonymous readers may reach. Default: nothing.
+    #[must_use]
+    pub fn with_openings(mut self, openings: Openings) -> Self {
+        self.openings = openings;
+        self
+    }
+
+    /// What comes before anything of the tenant, in each transaction.
+    fn first(&self) -> String {
+        let mut sql = FIRST.to_owned();
+        let owner = self.owner.as_ref().map(Identifier::quoted);
+        if let Some(owner) = &owner {
+            let database = self.database.quoted();
+            sql.push_str(&format!(
+                "grant create on database {database} to {owner};\n\
+                 grant create, usage on schema public to {owner};\n\
+                 alter default privileges for role {owner} revoke execute on functions from public;\n"
+            ));
+        }
+        for schema in &self.schemas {
+            let owned = owner.as_ref().map_or_else(String::new, |o| format!(" authorization {o}"));
+            sql.push_str(&format!("create schema if not exists {}{owned};\n", schema.quoted()));
+        }
+        sql
+    }
+
+    /// Whose rights and which schema a piece of the tenant's SQL works with.
+    fn working_as(&self) -> String {
+        let role = self.owner.as_ref().map(|owner| format!("set local role {};\n", owner.quoted()));
+        let path = self
+            .schemas
+            .first()
+            .map(|schema| format!("set local search_path = {}, public;\n", schema.quoted()));
+        format!("{}{}", role.unwrap_or_default(), path.unwrap_or_default())
+    }
+
+    /// What comes after it.
+    fn last(&self, version: &str) -> String {
+        let database = self.database.quoted();
+        // A version is hexadecimal digits.
+        format!(
+            "{ROW_SECURITY}alter database {database} set provision.schema_version = '{version}';\n"
+        )
+    }
+
+    /// Under what a clone of the template is recorded; no migration can have this name.
+    fn template_entry(&self) -> Option<String> {
+        self.template.as_ref().map(|template| format!("template:{template}"))
+    }
+}
+
+/// A schema that is applied and verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    /// The database it is in.
+    pub database: Identifier,
+    /// Tells one schema from another: 32 hexadecimal digits over the template and all migrations,
+    /// also kept with the database, where [`Postgres::tenants`] reads it.
+    pub version: String,
+}
+
+/// Applies a schema and verifies that it is closed to the anonymous role (X11).
+///
+/// Repeatable: every transaction begins with its record, so one that is sent twice, or lands late,
+/// changes nothing. The step has nothing to undo beyond its database. Give credentials of the
+/// database to a role that depends on this step.
+#[derive(Debug, Clone)]
+pub struct ApplySchema {
+    server: Postgres,
+}
+
+impl ApplySchema {
+    /// Applies schemas on this server.
+    #[must_use]
+    pub fn new(server: &Postgres) -> Self {
+        Self { server: server.clone() }
+    }
+
+    /// The version that a new database would get now, with the template as it is; changes nothing.
+    ///
+    /// # Errors
+    /// The template cannot be read.
+    pub async fn version(&self, cx: &StepContext, spec: &SchemaSpec) -> Result<String, StepError> {
+        let template = match &spec.template {
+            Some(template) => Some(clone::dump(&self.server, cx, template).await?.checksum),
+            None => None,
+        };
+        Ok(version(template.as_deref(), &spec.migrations))
+    }
+
+    /// Clones the template unless that is recorded; tells the checksum of what was cloned.
+    async fn clone_template(
+        &self,
+        cx: &StepContext,
+        spec: &SchemaSpec,
+        recorded: &[Record],
+    ) -> Result<Option<String>, StepError> {
+        let (Some(template), Some(name)) = (&spec.template, spec.template_entry()) else {
+            return Ok(None);
+        };
+        let found = |records: &[Record]| {
+            records.iter().find(|(n, _)| *n == name).map(|(_, checksum)| checksum.clone())
+        };
+        if let Some(checksum) = found(recorded) {
+            return Ok(Some(checksum));
+        }
+        let dump = clone::dump(&self.server, cx, template).await?;
+        match self.apply_dump(cx, spec, &dump, &name).await? {
+            Applied::Whole => Ok(Some(dump.checksum)),
+            Applied::Refused(sqlstate) => {
+                // Another attempt's clone was faster: it is whole, or this one would not see it.
+                let now = self.recorded(cx, &spec.database).await?.unwrap_or_default();
+                found(&now).map(Some).ok_or_else(|| kept_nothing(&sqlstate))
+            }
+        }
+    }
+
+    async fn apply_dump(
+        &self,
+        cx: &StepContext,
+        spec: &SchemaSpec,
+        dump: &Dump,
+        name: &str,
+    ) -> Result<Applied, StepError> {
+        let record = entry(name, &dump.checksum);
+        let role = spec.owner.as_ref().map(|owner| format!("set local role {};\n", owner.quoted()));
+        let first = format!("{}{record}{}", spec.first(), role.unwrap_or_default());
+        let last = spec.last(&version(Some(&dump.checksum), &[]));
+        dump.apply(&self.server, cx, &spec.database, (&first, &last)).await
+    }
+
+    async fn migrate(
+        &self,
+        cx: &StepContext,
+        spec: &SchemaSpec,
+        (missing, version): (&[&Migration], &str),
+    ) -> Result<(), StepError> {
+        let last = spec.last(version);
+        let sql = batch(&spec.first(), missing, (&spec.working_as(), &last));
+        let call = Call::mutate(OPERATION);
+        match self.server.batch(cx, call, spec.database.as_str(), sql).await? {
+            Answer::Rows(_) => Ok(()),
+            Answer::Refused { sqlstate } => {
+                let now = self.recorded(cx, &spec.database).await?.unwrap_or_default();
+                match pending(OPERATION, &spec.migrations, &now)?.len() {
+                    0 if !missing.is_empty() => Ok(()),
+                    left if left < missing.len() => Err(StepError::retry(OPERATION)
+                        .with_code("busy")
+                        .with_message("another attempt applies migrations")),
+                    _ => Err(kept_nothing(&sqlstate)),
+                }
+            }
+        }
+    }
+
+    /// Names and checksums on record; `None` before the first batch.
+    async fn recorded(
+        &self,
+        cx: &StepContext,
+        database: &Identifier,
+    ) -> Result<Option<Vec<Record>>, StepError> {
+        let call = Call::read(READ);
+        match self.server.batch(cx, call, database.as_str(), RECORDED.to_owned()).await? {
+            Answer::Rows(rows) => {
+                let record = |row: &Row| {
+                    Some((text(row, "name")?.to_owned(), text(row, "checksum")?.to_owned()))
+                };
+                let read: Option<Vec<_>> = rows.iter().map(record).collect();
+                read.map(Some).ok_or_else(|| StepError::retry(READ).with_code("garbage"))
+            }
+            // There is no such table, or no such schema.
+            Answer::Refused { sqlstate } if matches!(&*sqlstate, "42P01" | "3F000") => Ok(None),
+            Answer::Refused { sqlstate } => Err(refused(READ, &sqlstate)),
+        }
+    }
+}
+
+impl Step for ApplySchema {
+    const KIND: &'static str = "postgres.apply_schema";
+    type Input = SchemaSpec;
+    type Output = Schema;
+
+    async fn run(&self, cx: &StepContext, spec: SchemaSpec) -> Result<Schema, StepError> {
+        acceptable(&spec.migrations).map_err(|error| {
+            StepError::permanent(OPERATION).with_code(error.code()).with_message(error.to_string())
+        })?;
+        let recorded = self.recorded(cx, &spec.database).await?;
+        let known = recorded.as_deref().unwrap_or_default();
+        let missing = pending(OPERATION, &spec.migrations, known)?;
+        let template = self.clone_template(cx, &spec, known).await?;
+        let version = version(template.as_deref(), &spec.migrations);
+        let untouched = recorded.is_none() && template.is_none();
+        if !missing.is_empty() || untouched {
+            self.migrate(cx, &spec, (&missing, &version)).await?;
+        }
+        let tenant = Tenant { server: &self.server, cx, database: &spec.database };
+        let scope = Scope::role(spec.anonymous.as_str()).with_probes_max(PROBES_MAX);
+        prove(VERIFY, &tenant, &scope, &spec.openings).await?;
+        Ok(Schema { database: spec.database, version })
+    }
+}
+
+/// Sends a batch of the verification to a tenant's database.
+struct Tenant<'a> {
+    server: &'a Postgres,
+    cx: &'a StepContext,
+    database: &'a Identifier,
+}
+
+impl Executor for Tenant<'_> {
+    type Error = StepError;
+
+    async fn run(&self, batch: String) -> Result<Answer, StepError> {
+        self.server.batch(self.cx, Call::read(VERIFY), self.database.as_str(), batch).await
+    }
+}
+
+/// Tells schemas apart by the template they came from and by all that was applied to them.
+fn version(template: Option<&str>, migrations: &[Migration]) -> String {
+    let mut parts = vec![template.unwrap_or_default().to_owned()];
+    parts.extend(migrations.iter().map(|m| format!("{} {}", m.name, m.checksum())));
+    checksum(&parts.join("\n"))
+}
+
+fn kept_nothing(sqlstate: &str) -> StepError {
+    let error = refused(OPERATION, sqlstate);
+    // What passes is worth a repetition; what the SQL itself says is not.
+    if *error.verdict() == (Verdict::Retry { after: None }) {
+        return error;
+    }
+    StepError::new(Effect::None, error.verdict().clone(), OPERATION)
+        .with_code("migration_refused")
+        .with_message(format!("the database answered SQLSTATE {sqlstate} and kept nothing"))
+        .with_hint("run the same on an empty database to see the statement")
+}
