@@ -1,0 +1,304 @@
+//! How an order becomes songs: input, output, steps, definition.
+
+use std::time::Duration;
+
+use example_command::stage::Stage;
+use provision_adapters::{
+    elevenlabs::{AudioMade, ElevenLabs, FileSink, Music, MusicSpec},
+    supabase_storage::{StorageSink, SupabaseStorage},
+};
+use provision_core::{
+    Compensator, NothingToUndo, OnUnknown, Policy, Saga, SagaError, SagaId, Secret, SecretRef,
+    Step, StepContext, StepError, Undo,
+    draw::{SystemEntropy, uuid_v4},
+    saga::ItemKey,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, postgres::PgQueryResult, query};
+use uuid::Uuid;
+
+/// Name and version; runs are stored under them.
+pub const MAKE: SagaId<Order, Made> = SagaId::new("make-songs", 1);
+/// Bucket of all songs.
+pub const BUCKET: &str = "songs";
+/// Variants of an order, at most; the database says so too.
+pub const VARIANTS_MAX: usize = 5;
+
+/// Input: what is needed to make the songs. Whose they are stands in the order's row alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The order's id.
+    pub id: Uuid,
+    /// What they are about.
+    pub story: String,
+    /// One variant for each of these.
+    pub styles: Vec<String>,
+    /// How long each of them is.
+    pub length_ms: u64,
+}
+
+/// Output: what was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The order's id.
+    pub order: Uuid,
+    /// The songs that could be made.
+    pub songs: Vec<Song>,
+    /// Variants that could not.
+    pub missing: usize,
+    /// The token that shares them.
+    pub token: SecretRef,
+}
+
+/// One song.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Song {
+    /// Number of the variant, from 1.
+    pub number: i16,
+    /// Its path in the bucket.
+    pub object: String,
+}
+
+/// One variant that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variant {
+    order: Uuid,
+    number: i16,
+    words: String,
+    length_ms: u64,
+}
+
+impl ItemKey for Variant {
+    fn item_key(&self) -> String {
+        self.number.to_string()
+    }
+}
+
+impl Variant {
+    fn all(order: &Order) -> Vec<Self> {
+        let numbered = (1..).zip(&order.styles);
+        let one = |(number, style): (i16, &String)| Self {
+            order: order.id,
+            number,
+            words: format!("{style}: {}", order.story),
+            length_ms: order.length_ms,
+        };
+        numbered.map(one).collect()
+    }
+
+    fn object(&self) -> String {
+        format!("{}/variant-{}.mp3", self.order, self.number)
+    }
+}
+
+/// What the saga works with.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// The shop's database, as the role of workers.
+    pub pool: PgPool,
+    /// Who makes music.
+    pub elevenlabs: ElevenLabs,
+    /// Where it is kept.
+    pub storage: SupabaseStorage,
+    /// The folder by way of which it gets there.
+    pub spool: FileSink,
+    /// Times of a simulated cloud.
+    pub stage: Stage,
+}
+
+/// Wires the saga.
+///
+/// # Errors
+/// Never for this graph; a changed one is checked here.
+pub fn making(tools: &Tools) -> Result<Saga<Order, Made>, SagaError> {
+    let pool = || tools.pool.clone();
+    let sink = StorageSink::new(&tools.storage, BUCKET, tools.spool.clone());
+    let music = tools.stage.on(Music::new(&tools.elevenlabs, sink));
+    Saga::define(MAKE, |s| {
+        s.validate(|order: &Order| match order.styles.len() {
+            1..=VARIANTS_MAX => Ok(()),
+            _ => Err("an order has 1 to 5 variants"),
+        });
+        s.phase("compose");
+        let begun = s
+            .step("begin", Begin(pool()), NothingToUndo)
+            .retry(database())
+            .input((), |order, ()| order.id);
+        // One song is worth its money: what could not be made is told, and made good by people.
+        let songs =
+            s.each("variants", begun, |order, _| Variant::all(order)).keyed().at_least(1).body(
+                |item| {
+                    let row = item
+                        .step("row", EnterVariant(pool()), FailVariant(pool()))
+                        .retry(database())
+                        .input((), |variant, ()| variant.clone());
+                    let audio = item
+                        .resource("music", music)
+                        // A call whose answer is lost may have been paid: it is worth another one.
+                        .on_unknown(OnUnknown::RunAgain { at_most: 3 })
+                        .input(row, |variant, ()| {
+                            MusicSpec::prompt(variant.object(), &variant.words)
+                                .lasting(Duration::from_millis(variant.length_ms))
+                        });
+                    item.step("done", FinishVariant(pool()), NothingToUndo)
+                        .retry(database())
+                        .input(audio, |variant, audio| (variant.clone(), audio))
+                },
+            );
+        s.phase("hand over");
+        let token = s
+            .step("share", Share(pool()), Unshare(pool()))
+            .retry(database())
+            .input(songs, |order, _| order.id);
+        s.value("made").input((songs, token), |order, (songs, token)| {
+            let all = songs.len();
+            let songs: Vec<_> = songs.into_iter().filter_map(Result::ok).collect();
+            Made { order: order.id, missing: all - songs.len(), songs, token }
+        })
+    })
+}
+
+/// A database comes back.
+fn database() -> Policy {
+    Policy::attempts(10).exponential(Duration::from_millis(100), 2, Duration::from_secs(10))
+}
+
+/// Says that the order is being worked on.
+struct Begin(PgPool);
+
+impl Step for Begin {
+    const KIND: &'static str = "songs.begin";
+    type Input = Uuid;
+    type Output = ();
+
+    async fn run(&self, _: &StepContext, order: Uuid) -> Result<(), StepError> {
+        const OPERATION: &str = "begin the order";
+        let begin = "UPDATE songs.orders SET progress = 'generating' WHERE id = $1";
+        let done = told(OPERATION, query(begin).bind(order).execute(&self.0).await)?;
+        if done.rows_affected() == 0 {
+            // Nothing that comes later would bring it.
+            return Err(StepError::permanent(OPERATION)
+                .with_code("no_such_order")
+                .with_message("the order has no row"));
+        }
+        Ok(())
+    }
+}
+
+/// Enters a variant; a repetition finds its own row.
+struct EnterVariant(PgPool);
+
+impl Step for EnterVariant {
+    const KIND: &'static str = "songs.enter_variant";
+    type Input = Variant;
+    type Output = ();
+
+    async fn run(&self, _: &StepContext, variant: Variant) -> Result<(), StepError> {
+        let enter = "INSERT INTO songs.variants (order_id, variant_number, duration_ms)
+            VALUES ($1, $2, $3)
+            ON CONFLICT (order_id, variant_number) DO UPDATE SET status = 'generating'
+            WHERE songs.variants.status = 'failed'";
+        let enter = query(enter).bind(variant.order).bind(variant.number);
+        let length = i64::try_from(variant.length_ms).unwrap_or(i64::MAX);
+        told("enter the variant", enter.bind(length).execute(&self.0).await).map(drop)
+    }
+}
+
+struct FailVariant(PgPool);
+
+impl Compensator<EnterVariant> for FailVariant {
+    // The row stays and says so; it goes away with the songs of the whole order.
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        variant: Variant,
+        _: Undo<()>,
+    ) -> Result<(), StepError> {
+        let fail = "UPDATE songs.variants SET status = 'failed', object = NULL, bytes = NULL,
+            completed_at = NULL, selected = false WHERE order_id = $1 AND variant_number = $2";
+        let fail = query(fail).bind(variant.order).bind(variant.number);
+        told("fail the variant", fail.execute(&self.0).await).map(drop)
+    }
+}
+
+/// Says where a variant is.
+struct FinishVariant(PgPool);
+
+impl Step for FinishVariant {
+    const KIND: &'static str = "songs.finish_variant";
+    type Input = (Variant, AudioMade);
+    type Output = Song;
+
+    async fn run(
+        &self,
+        _: &StepContext,
+        (variant, audio): (Variant, AudioMade),
+    ) -> Result<Song, StepError> {
+        const OPERATION: &str = "finish the variant";
+        let finish = "UPDATE songs.variants SET status = 'ready', object = $3, bytes = $4,
+            completed_at = coalesce(completed_at, now())
+            WHERE order_id = $1 AND variant_number = $2";
+        let finish = query(finish).bind(variant.order).bind(variant.number).bind(&audio.object);
+        let bytes = i64::try_from(audio.bytes).unwrap_or(i64::MAX);
+        let done = told(OPERATION, finish.bind(bytes).execute(&self.0).await)?;
+        if done.rows_affected() == 0 {
+            return Err(StepError::permanent(OPERATION).with_code("no_such_variant"));
+        }
+        Ok(Song { number: variant.number, object: audio.object })
+    }
+}
+
+/// Draws the token that shares the songs, and enters its hash.
+struct Share(PgPool);
+
+impl Step for Share {
+    const KIND: &'static str = "songs.share";
+    type Input = Uuid;
+    type Output = SecretRef;
+
+    async fn run(&self, cx: &StepContext, order: Uuid) -> Result<SecretRef, StepError> {
+        const OPERATION: &str = "share the songs";
+        let drawn = uuid_v4(&SystemEntropy)
+            .map_err(|error| StepError::retry(OPERATION).with_source(error))?;
+        // Sealed before it is used: a repetition shares under the same token.
+        let token = cx.seal("token", || Secret::new(drawn.simple().to_string())).await?;
+        let value = cx.reveal(&token).await?;
+        let share = "INSERT INTO songs.shares (order_id, token_hash)
+            VALUES ($1, sha256(convert_to($2, 'UTF8')))
+            ON CONFLICT (order_id) DO NOTHING";
+        told(OPERATION, query(share).bind(order).bind(value.expose()).execute(&self.0).await)?;
+        Ok(token)
+    }
+}
+
+struct Unshare(PgPool);
+
+impl Compensator<Share> for Unshare {
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        order: Uuid,
+        _: Undo<SecretRef>,
+    ) -> Result<(), StepError> {
+        let unshare = query("DELETE FROM songs.shares WHERE order_id = $1").bind(order);
+        told("take back the share", unshare.execute(&self.0).await).map(drop)
+    }
+}
+
+/// What the database refuses for good is not tried again; otherwise it may have been carried out.
+fn told(
+    operation: &'static str,
+    end: Result<PgQueryResult, sqlx::Error>,
+) -> Result<PgQueryResult, StepError> {
+    end.map_err(|error| {
+        let state = error.as_database_error().and_then(|said| said.code());
+        // Data, integrity, and what does not exist or is not allowed.
+        let refused = state
+            .is_some_and(|state| ["22", "23", "42"].iter().any(|class| state.starts_with(class)));
+        let error = match refused {
+            true => StepError::permanent(operation).with_source(error),
+            false => StepError::unknown(operation).with_source(error),
+        };
+        error.with_code("song_database")
+    })
+}

@@ -1,0 +1,100 @@
+//! Webhooks: what becomes of a delivery, and what of one that cannot be taken.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use provision_core::Secret;
+use song_orders::checkout::{Checkout, deliver, signature};
+use sqlx::{Connection as _, Executor as _};
+use tokio::task::JoinSet;
+
+use crate::world::World;
+
+const ORDERS: &str = "SELECT count(*) FROM songs.orders";
+const RUNS: &str = "SELECT count(*) FROM provision.runs";
+
+// covers: X7, S1, S2, R2-18, R3-13, R3-15
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paid_checkout_is_delivery_order_and_run_or_nothing() {
+    let Some(world) = World::open().await else { return };
+    let checkout = Checkout::new("cs_1", "ada");
+    let event = checkout.event("evt_1");
+    let forged = deliver(&world.address, &Secret::new("whsec_guess"), &event).await.unwrap();
+    assert_eq!(forged, 400);
+    assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (0, 0), "no row");
+
+    // Twenty deliveries at once of two events of one checkout.
+    let mut told = JoinSet::new();
+    for delivery in 0..20 {
+        let name = if delivery % 2 == 0 { "evt_1" } else { "evt_2" };
+        let (address, event) = (world.address.clone(), checkout.event(name));
+        told.spawn(async move {
+            let secret = Secret::new(song_orders::DEMO_SECRET);
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let began = Instant::now();
+            let answer = client
+                .post(format!("{address}/hooks/stripe"))
+                .header("stripe-signature", signature(&secret, &event))
+                .body(event);
+            let answer = answer.send().await.unwrap();
+            let status = answer.status().as_u16();
+            (status, answer.text().await.unwrap(), began.elapsed())
+        });
+    }
+    let mut answers = BTreeSet::new();
+    for (status, text, took) in told.join_all().await {
+        assert_eq!(status, 200, "{text}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        answers.insert(text);
+    }
+    assert_eq!(answers.len(), 1, "all are answered alike: {answers:?}");
+    assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (1, 1));
+    let kept = "SELECT count(*) FROM songs.deliveries d JOIN songs.orders o ON o.id = d.order_id
+        JOIN provision.runs r ON r.run = o.run
+        WHERE o.checkout = 'cs_1' AND d.event IN ('evt_1', 'evt_2')";
+    assert_eq!(world.number(kept).await, 2);
+    let mut conn = world.conn().await;
+    let body = "SELECT body FROM songs.deliveries WHERE event = 'evt_1'";
+    let body: Vec<u8> = sqlx::query_scalar(body).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(body, event.into_bytes(), "as it was signed");
+}
+
+// covers: S1, R3-13
+#[tokio::test]
+async fn what_cannot_be_used_leaves_nothing() {
+    let Some(world) = World::open().await else { return };
+    let good = Checkout::new("cs_1", "ada");
+    let cases = [
+        Checkout { occasion_date: "soon".to_owned(), ..good.clone() }.event("evt_1"),
+        Checkout { styles: "a,b,c,d,e,f".to_owned(), ..good.clone() }.event("evt_2"),
+        Checkout { styles: "a,,b".to_owned(), ..good.clone() }.event("evt_3"),
+        r#"{"id":"evt_4","type":"checkout.session.completed","data":{"object":{}}}"#.to_owned(),
+    ];
+    for event in cases {
+        assert_eq!(world.deliver(&event).await, 422, "{event}");
+    }
+    let unpaid = good.event("evt_5").replace(r#""paid""#, r#""unpaid""#);
+    for event in [unpaid, good.event("evt_6").replace("checkout.session", "invoice")] {
+        assert_eq!(world.deliver(&event).await, 200, "{event}");
+    }
+    assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (0, 0));
+    assert_eq!(world.number("SELECT count(*) FROM songs.deliveries").await, 0);
+}
+
+// covers: X7, S1, R3-13
+#[tokio::test]
+async fn a_database_that_hangs_is_answered_in_time_and_the_repetition_is_taken() {
+    let Some(world) = World::open().await else { return };
+    let event = Checkout::new("cs_1", "ada").event("evt_1");
+    let mut conn = world.conn().await;
+    let mut tx = conn.begin().await.unwrap();
+    tx.execute("LOCK TABLE songs.orders IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let began = Instant::now();
+    assert_eq!(world.deliver(&event).await, 503);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    tx.rollback().await.unwrap();
+    assert_eq!(world.deliver(&event).await, 200);
+    assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (1, 1));
+}
