@@ -23,6 +23,7 @@ pub(crate) async fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Removes a file, if it is there.
+#[cfg(feature = "terraform")]
 pub(crate) async fn remove(file: &Path) -> io::Result<()> {
     match fs::remove_file(file).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
