@@ -47,27 +47,27 @@ comment on table accounts is 'it''s kept';
 
 /// What the catalog says of a database; two clones say the same.
 const CATALOG: &str = "
-select 'relation ' || c.oid::regclass || ' ' || c.relkind || ' ' || c.relrowsecurity from pg_class c
+select concat_ws(' ', 'relation', oid::regclass, relkind, relrowsecurity) from pg_class
     where relnamespace = 'public'::regnamespace
-union all select 'column ' || attrelid::regclass || '.' || attname || ' ' || atttypid::regtype
-    || ' ' || attnotnull || ' ' || attidentity::text
-    from pg_attribute join pg_class c on c.oid = attrelid
+union all select concat_ws(' ', 'column', attrelid::regclass, attname, atttypid::regtype, attnotnull,
+    attidentity) from pg_attribute join pg_class c on c.oid = attrelid
     where c.relnamespace = 'public'::regnamespace and attnum > 0 and not attisdropped
-union all select 'default ' || adrelid::regclass || ' ' || pg_get_expr(adbin, adrelid)
+union all select concat_ws(' ', 'default', adrelid::regclass, pg_get_expr(adbin, adrelid))
     from pg_attrdef join pg_class c on c.oid = adrelid where c.relnamespace = 'public'::regnamespace
-union all select 'constraint ' || conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
+union all select concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(oid))
     from pg_constraint where connamespace = 'public'::regnamespace and conrelid <> 0
-union all select 'index ' || indexdef from pg_indexes where schemaname = 'public'
-union all select 'trigger ' || pg_get_triggerdef(t.oid) from pg_trigger t where not tgisinternal
-union all select 'function ' || pg_get_functiondef(oid) from pg_proc
+union all select concat_ws(' ', 'index', indexdef) from pg_indexes where schemaname = 'public'
+union all select concat_ws(' ', 'trigger', pg_get_triggerdef(oid)) from pg_trigger
+    where not tgisinternal
+union all select concat_ws(' ', 'function', pg_get_functiondef(oid)) from pg_proc
     where pronamespace = 'public'::regnamespace
-union all select 'view ' || definition from pg_views where schemaname = 'public'
-union all select 'sequence ' || seqrelid::regclass || ' ' || seqstart || ' ' || seqtypid::regtype
+union all select concat_ws(' ', 'view', definition) from pg_views where schemaname = 'public'
+union all select concat_ws(' ', 'sequence', seqrelid::regclass, seqstart, seqtypid::regtype)
     from pg_sequence join pg_class c on c.oid = seqrelid
     where c.relnamespace = 'public'::regnamespace
-union all select 'policy ' || tablename || ' ' || policyname || ' ' || qual from pg_policies
+union all select concat_ws(' ', 'policy', tablename, policyname, roles, qual) from pg_policies
     where schemaname = 'public'
-union all select 'comment ' || obj_description('accounts'::regclass)
+union all select concat_ws(' ', 'comment', obj_description('accounts'::regclass))
 order by 1";
 
 /// Applies a schema as the engine would.
