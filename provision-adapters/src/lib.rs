@@ -24,6 +24,8 @@ pub mod hetzner;
 pub mod http;
 #[cfg(feature = "n8n")]
 pub mod n8n;
+#[cfg(feature = "resend")]
+pub mod resend;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(feature = "supabase")]

@@ -23,6 +23,7 @@ use crate::{
     mark::OwnerMark,
     metric::{self, Label},
     resource::{AdoptPolicy, Intent, IntentRecord},
+    run::journal::SignalSource,
     secret::{Secret, SecretKey, SecretRef, SecretSpec},
 };
 
@@ -145,6 +146,9 @@ pub struct Memory {
     pub quiet_until: Option<Timestamp>,
     /// When an intent or an id of this generation was recorded last, by the store's clock.
     pub called_at: Option<Timestamp>,
+    /// When the first attempt of this generation was recorded, by the store's clock: no call of
+    /// the step under its key is older. Orders and waits do not move it.
+    pub begun_at: Option<Timestamp>,
     /// When polling for readiness began.
     pub polling_since: Option<Timestamp>,
     /// What to do with a foreign resource.
@@ -313,6 +317,13 @@ impl StepContext {
     pub fn idempotency_key_for(&self, call: &str) -> String {
         let attempt = &self.inner.attempt;
         idempotency_key(&attempt.run, &attempt.path, attempt.generation, call).to_string()
+    }
+
+    /// This step as the source of signals: what somebody outside reports on its behalf, until it is
+    /// undone or made anew.
+    #[must_use]
+    pub fn signal_source(&self) -> SignalSource {
+        SignalSource { path: self.path().to_owned(), generation: self.generation() }
     }
 
     /// The mark that says "this run and step made it", for labels, tags, metadata, descriptions.

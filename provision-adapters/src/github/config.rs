@@ -29,16 +29,28 @@ impl Account {
     }
 }
 
+/// As whom GitHub is asked.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Access {
+    /// With a personal access token, resolved at each call and never stored. Needs `repo` and
+    /// `delete_repo`, and `workflow` where templates hold workflows (classic), or Administration,
+    /// Contents, Secrets, Variables and Actions read and write (fine-grained).
+    Token(SecretRef),
+    /// As an installation of a GitHub App, with the same permissions as a fine-grained token.
+    /// Cannot make repositories of a user.
+    #[cfg(feature = "github-app")]
+    App(super::AppInstallation),
+}
+
 /// How GitHub is reached, and as whom.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GitHubConfig {
     /// Whose repositories are made.
     pub account: Account,
-    /// Names the token; resolved at each call, never stored. Needs `repo` and `delete_repo`, and
-    /// `workflow` where templates hold workflows (classic), or Administration, Contents, Secrets,
-    /// Variables and Actions read and write (fine-grained).
-    pub token: SecretRef,
+    /// As whom GitHub is asked.
+    pub access: Access,
     /// Root of the API. Default `https://api.github.com`; Enterprise Server: `https://HOST/api/v3`.
     pub base: Option<BaseUrl>,
     /// Largest answer that is read, in bytes. Default 8 MiB.
@@ -53,9 +65,20 @@ impl GitHubConfig {
     /// Describes an account at github.com and the token it is used with.
     #[must_use]
     pub fn new(account: Account, token: SecretRef) -> Self {
+        Self::of(account, Access::Token(token))
+    }
+
+    /// Describes an account at github.com and the installation of a GitHub App it is used as.
+    #[cfg(feature = "github-app")]
+    #[must_use]
+    pub fn of_app(account: Account, installation: super::AppInstallation) -> Self {
+        Self::of(account, Access::App(installation))
+    }
+
+    fn of(account: Account, access: Access) -> Self {
         Self {
             account,
-            token,
+            access,
             base: None,
             body_bytes_max: 8 << 20,
             connect_timeout: Duration::from_secs(10),

@@ -6,6 +6,8 @@
 //! intent, or a key that the workflow shows in its title, stands in for it.
 #![doc = include_str!("docs.md")]
 
+#[cfg(feature = "github-app")]
+mod app;
 mod client;
 mod config;
 mod error;
@@ -15,8 +17,10 @@ mod steps;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+#[cfg(feature = "github-app")]
+pub use app::AppInstallation;
 pub use client::GitHub;
-pub use config::{Account, GitHubConfig};
+pub use config::{Access, Account, GitHubConfig};
 pub use steps::{
     Dispatch, DispatchSpec, DispatchedRun, Event, EventSent, Repo, RepoFromTemplate, RepoSecrets,
     RepoSpec, RepoVariables, SecretsSpec, SendEvent, StopRuns, Values, VariablesSpec, Wait,

@@ -82,7 +82,8 @@ pub(crate) struct Variable {
     pub(crate) value: String,
 }
 
-#[derive(Debug, Serialize)]
+/// Carries opened secrets, so it has no `Debug`.
+#[derive(Serialize)]
 pub(crate) struct DispatchBody<'a> {
     #[serde(rename = "ref")]
     pub(crate) reference: &'a str,
@@ -119,4 +120,12 @@ pub(crate) struct RunBody {
     pub(crate) conclusion: Option<String>,
     #[serde(default)]
     pub(crate) created_at: Option<String>,
+}
+
+/// Holds a secret, so it has no `Debug`.
+#[cfg(feature = "github-app")]
+#[derive(Deserialize)]
+pub(crate) struct InstallationToken {
+    pub(crate) token: String,
+    pub(crate) expires_at: String,
 }

@@ -31,7 +31,8 @@ pub fn retry_after(headers: &Headers, now: Timestamp) -> Option<Duration> {
     Some(until.since(server_time(headers, now)))
 }
 
-fn server_time(headers: &Headers, now: Timestamp) -> Timestamp {
+/// When an answer was given, by the provider's clock if it says so.
+pub(crate) fn server_time(headers: &Headers, now: Timestamp) -> Timestamp {
     headers
         .get("date")
         .and_then(|date| httpdate::parse_http_date(date).ok())

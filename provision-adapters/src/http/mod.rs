@@ -12,6 +12,8 @@ mod credential;
 #[cfg(feature = "supabase-storage")]
 mod file;
 mod limit;
+#[cfg(any(feature = "tailscale", feature = "github-app"))]
+mod minted;
 mod moment;
 mod request;
 mod response;
@@ -24,7 +26,11 @@ pub use config::{ConfigError, HttpConfig};
 pub use credential::Credential;
 #[cfg(feature = "hetzner")]
 pub(crate) use limit::refill_pause;
+#[cfg(feature = "github-app")]
+pub(crate) use limit::server_time;
 pub use limit::{RETRY_AFTER_DEFAULT, retry_after};
+#[cfg(any(feature = "tailscale", feature = "github-app"))]
+pub(crate) use minted::{Minted, MintedTokens};
 pub use moment::{format_rfc3339, parse_rfc3339};
 pub use request::{Method, Request};
 pub use response::{Headers, Response};

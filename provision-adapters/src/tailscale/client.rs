@@ -15,9 +15,9 @@ use super::{
     config::TailscaleConfig,
     error::{CREATE_KEY, DELETE_DEVICE, RENAME_DEVICE, is_definite_404, opinion},
     model::{CreatedKey, Device, Devices, Keys, ListedKey, NewKey, NewName},
-    token::Tokens,
+    token::token,
 };
-use crate::http::{ConfigError, Http, HttpConfig, Request, Response, classify};
+use crate::http::{ConfigError, Http, HttpConfig, MintedTokens, Request, Response, classify};
 
 /// A tailnet, asked by one OAuth client. Cheap to clone; clones share connections and token.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct Tailscale {
 struct Inner {
     http: Http,
     config: TailscaleConfig,
-    tokens: Tokens,
+    tokens: MintedTokens,
 }
 
 impl Tailscale {
@@ -49,7 +49,7 @@ impl Tailscale {
             concurrency: Some(CONCURRENCY.into()),
         };
         let http = Http::new(HttpConfig::new("tailscale", config.base.clone(), bucket))?;
-        Ok(Self { inner: Arc::new(Inner { http, config, tokens: Tokens::default() }) })
+        Ok(Self { inner: Arc::new(Inner { http, config, tokens: MintedTokens::default() }) })
     }
 
     pub(crate) fn account(&self) -> &str {
@@ -69,12 +69,12 @@ impl Tailscale {
         request: Request,
     ) -> Result<Response, StepError> {
         let Inner { http, config, tokens } = &*self.inner;
-        let token = tokens.get((http, config), cx, None).await?;
-        let answer = http.send(cx, call.clone(), request.clone().bearer(&token)).await?;
+        let current = token(tokens, (http, config), cx, None).await?;
+        let answer = http.send(cx, call.clone(), request.clone().bearer(&current)).await?;
         if answer.status != 401 {
             return Ok(answer);
         }
-        let fresh = tokens.get((http, config), cx, Some(&token)).await?;
+        let fresh = token(tokens, (http, config), cx, Some(&current)).await?;
         http.send(cx, call.clone(), request.bearer(&fresh)).await
     }
 

@@ -32,12 +32,47 @@
 //! A verifier is of one source: one endpoint of one account. Ids are unique at their sender at
 //! most, and who knows the secret of one source can sign any id; so the source is a part of the
 //! key, and no source can take the key of another's event.
+//!
+//! # Callbacks
+//!
+//! What an outside executor reports of itself while it works comes by [`Callbacks`] instead: each
+//! execution is started with tokens, one for each thing it can say, and a host's handler hands over
+//! what comes as it is:
+//!
+//! ```
+//! use provision_adapters::webhook::{Answer, Callbacks, Report};
+//! use provision_core::{Engine, MemoryStore, Secret, SignalId, Timestamp};
+//!
+//! const RUNNING: SignalId<String> = SignalId::new("running");
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = Secret::new("a key of at least thirty-two bytes");
+//! let callbacks = Callbacks::new([key])?.accept(RUNNING);
+//! let engine = Engine::builder(MemoryStore::new()).build().await?;
+//!
+//! // POST /callbacks/running
+//! let headers: [(&str, &[u8]); 1] = [("Authorization", b"Bearer forged")];
+//! let now = Timestamp::from_millis(1_767_225_600_000);
+//! let report = Report { name: "running", headers: &headers, body: b"\"at last\"", now };
+//! let answer = callbacks.receive(&engine, report).await;
+//! assert_eq!((answer, answer.status()), (Answer::Refused, 401));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A token is bound to one run, one making of one step, and one signal, until a moment. So what is
+//! sent twice is heard once and answered alike, in whatever order it comes; what is sent for a run
+//! that is over, or by an execution that was undone, is answered with 410, and a forged token with
+//! 401 and nothing else.
 
+mod callback;
 #[cfg(feature = "axum")]
 mod router;
 mod scheme;
 mod verify;
 
+pub use callback::{Answer, CALLBACK_BODY_MAX, CALLBACK_KEY_MIN, Callbacks, Report, UnusableKey};
 #[cfg(feature = "axum")]
 pub use router::{ANSWER_WITHIN, Delivery, Endpoint, Taken, Untaken};
 pub use scheme::Encoding;

@@ -42,7 +42,7 @@ impl<'h> Headers<'h> {
         std::str::from_utf8(value).map(Some).map_err(|_| Refused::Malformed)
     }
 
-    fn needed(&self, name: &str) -> Result<&'h str, Refused> {
+    pub(super) fn needed(&self, name: &str) -> Result<&'h str, Refused> {
         self.find(name)?.ok_or(Refused::Unsigned)
     }
 

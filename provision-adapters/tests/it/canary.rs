@@ -19,6 +19,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
+    resend_runs::OnResend,
     scenes::{OnGitHub, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
     scenes_elevenlabs::OnElevenLabs,
     scenes_hetzner::{OnHetzner, OnMachine},
@@ -344,4 +345,10 @@ fn no_fault_on_a_machine_shows_a_secret() {
 #[test]
 fn no_fault_on_elevenlabs_shows_a_secret() {
     canaries(&OnElevenLabs { again: Some(1), ..OnElevenLabs::default() }, 0);
+}
+
+// covers: X1, X2, R1-61
+#[test]
+fn no_fault_on_resend_shows_a_secret() {
+    canaries(&OnResend::default(), 0);
 }

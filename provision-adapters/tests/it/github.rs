@@ -502,8 +502,9 @@ async fn a_run_is_cancelled_and_values_are_gone_after_their_undo() {
     assert_eq!(ready(&dispatch, &cx, &template, &id).await.conclusion, None, "started is enough");
     dispatch.delete(&cx, &template, &id).await.unwrap();
     dispatch.delete(&cx, &template, &id).await.unwrap();
-    let state = dispatch.ready(&cx, &until, &id).await.unwrap();
-    assert_eq!(state, Readiness::Broken { code: "run_cancelled".to_owned() });
+    let error = dispatch.ready(&cx, &until, &id).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("run_cancelled", Effect::Applied));
+    assert!(error.is_broken(), "a retry undoes it first: {error:?}");
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use crate::{
     ledger::{is_lived_with, rows_of},
     offers::offer_of,
     run::{
-        decide::{Event, Halt, Moment, decide},
-        journal::{Finding, Order, RequestBody},
+        decide::{Event, Halt, Moment, SIGNAL_REPEATED, decide},
+        journal::{Finding, Order, RequestBody, SignalSource},
     },
     saga::SignalId,
     store::{RunRecord, Submission, Submitted},
@@ -161,7 +161,50 @@ impl Engine {
         value: &T,
     ) -> Result<(), Error> {
         let value = super::encode(value, "signal_too_large", "encode a signal")?;
-        self.request(run, RequestBody::Signal { name: signal.name().to_owned(), value }).await
+        let (name, source) = (signal.name().to_owned(), None);
+        self.request(run, RequestBody::Signal { name, value, source }).await
+    }
+
+    /// Sends a signal on behalf of a step, once: what an outside executor that the step has started
+    /// reports. Answers whether it is new.
+    ///
+    /// A repetition, of the same name on behalf of the same generation of the same step, is stored
+    /// nowhere and is answered without an error, also when the run is over.
+    ///
+    /// # Errors
+    /// As [`Self::signal`]; and of kind `Conflict` with the code `source_gone`, when the step was
+    /// undone meanwhile or is being made anew.
+    pub async fn signal_once<T: Data>(
+        &self,
+        run: &RunId,
+        signal: SignalId<T>,
+        source: &SignalSource,
+        value: &T,
+    ) -> Result<bool, Error> {
+        let value = super::encode(value, "signal_too_large", "encode a signal")?;
+        let record = self.load(run).await?;
+        if self.has_heard(&record, signal.name(), source) {
+            return Ok(false);
+        }
+        let (name, source) = (signal.name().to_owned(), Some(source.clone()));
+        match self.request(run, RequestBody::Signal { name, value, source }).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == SIGNAL_REPEATED => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the journal or the requests beside it have this name of this source.
+    fn has_heard(&self, record: &RunRecord, wanted: &str, by: &SignalSource) -> bool {
+        let waits = record.requests.iter().any(|request| {
+            matches!(
+                request.body.decode(),
+                Ok(RequestBody::Signal { name, source: Some(source), .. })
+                    if name == wanted && source == *by
+            )
+        });
+        let state = crate::drive::fold(&record.head, &record.frames, &self.inner.plans);
+        waits || state.is_ok_and(|state| state.has_heard(wanted, by))
     }
 
     /// Asks a run to undo everything and end; one that is paused goes on for that.

@@ -83,6 +83,19 @@ impl WaitReason {
     }
 }
 
+/// The step on whose behalf somebody outside sends a signal, such as one that has started an outside
+/// executor.
+///
+/// Of one source a run hears each name once, and only while what the step has made stands: what is
+/// sent on behalf of an earlier generation, or of a step that was undone, is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SignalSource {
+    /// Path of the step.
+    pub path: String,
+    /// Generation of its effect.
+    pub generation: u32,
+}
+
 /// What a look-up after an unknown end, or a person, found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -170,6 +183,9 @@ pub enum RequestBody {
         name: String,
         /// What it carries.
         value: Payload,
+        /// On whose behalf it is sent, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<SignalSource>,
     },
     /// A request that this version cannot read. Nobody asks so: it stands only where a request was
     /// refused.
@@ -329,6 +345,9 @@ pub enum Record {
         name: String,
         /// What it carries.
         value: Payload,
+        /// On whose behalf it was sent, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<SignalSource>,
     },
     /// A person gave an order.
     Ordered {

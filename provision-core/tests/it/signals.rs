@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use provision_core::{
-    Engine, ErrorKind, MemoryStore, NothingToUndo, Outcome, RunHandle, RunStatus, Saga, SagaId,
-    SignalId, Step, StepContext, StepError, WorkerConfig, clock::sleep,
+    By, Engine, ErrorKind, MemoryStore, NothingToUndo, Outcome, RunHandle, RunStatus, Saga, SagaId,
+    SignalId, Step, StepContext, StepError, WorkerConfig, clock::sleep, run::journal::SignalSource,
 };
+
+use crate::cloud::{Cloud, Do, Fault, Thing, UndoIt};
 
 const GO: SignalId<u32> = SignalId::new("go");
 const ONE: SagaId<String, u32> = SagaId::new("one", 1);
@@ -148,5 +150,98 @@ async fn kept_signals_and_waiting_requests_are_bounded() {
     let large = SignalId::<String>::new("large");
     let error = engine.signal(run.id(), large, &"x".repeat(2 << 20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
+    worker.stop().await;
+}
+
+const FIRST: SignalId<u32> = SignalId::new("first");
+const LAST: SignalId<u32> = SignalId::new("last");
+
+/// A thing, two signals about it in their order, and a step that may be refused.
+fn about_a_thing(cloud: &Cloud) -> Saga<String, u32> {
+    let limit = |_: &String, ()| Duration::from_secs(1_000);
+    let saga = Saga::define(ONE, |s| {
+        let thing = s.resource("thing", Thing::new(cloud)).input((), |_, ()| "thing".into());
+        let first = s.signal(FIRST).after(thing).input((), limit);
+        let last = s.signal(LAST).after(first).input((), limit);
+        let made = s.step("c", Do(cloud.clone()), UndoIt(cloud.clone())).after(last);
+        let made = made.input((), |_, ()| "c".into());
+        s.value("sum").after(made).input((first, last), |_, (first, last)| first * 10 + last)
+    });
+    saga.unwrap()
+}
+
+fn source(generation: u32) -> SignalSource {
+    SignalSource { path: "thing".to_owned(), generation }
+}
+
+// covers: R2-04, S17
+#[tokio::test(start_paused = true)]
+async fn of_one_source_each_name_is_heard_once_in_whatever_order_it_comes() {
+    let engine = engine(about_a_thing(&Cloud::default())).await;
+    let run = engine.start(ONE, &"x".into()).await.unwrap();
+    // Twice before any worker has taken it, and out of order.
+    assert!(engine.signal_once(run.id(), LAST, &source(1), &2).await.unwrap());
+    assert!(!engine.signal_once(run.id(), LAST, &source(1), &9).await.unwrap());
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    waits(&engine, &run).await;
+    assert!(!engine.signal_once(run.id(), LAST, &source(1), &9).await.unwrap());
+    assert!(engine.signal_once(run.id(), FIRST, &source(1), &1).await.unwrap());
+    assert_eq!(run.output().await.unwrap(), 12);
+    // Over: a repetition is answered as before, and anything else is told so.
+    assert!(!engine.signal_once(run.id(), FIRST, &source(1), &1).await.unwrap());
+    let late = engine.signal_once(run.id(), GO, &source(1), &1).await.unwrap_err();
+    assert_eq!((late.kind(), late.code()), (ErrorKind::Conflict, "run_over"));
+    worker.stop().await;
+}
+
+// covers: R2-04
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_an_undone_generation_is_never_taken_for_the_next() {
+    let cloud = Cloud::default();
+    cloud.fault("do c", &[Fault::Refuse]);
+    let engine = engine(about_a_thing(&cloud)).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ONE, &"x".into()).await.unwrap();
+    waits(&engine, &run).await;
+    // One more than is waited for: it is kept when the run is undone.
+    for signal in [GO, FIRST, LAST] {
+        assert!(engine.signal_once(run.id(), signal, &source(1), &7).await.unwrap());
+    }
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(Some(_))));
+    engine.redrive(run.id(), By::new("ann", "again")).await.unwrap();
+    waits(&engine, &run).await;
+    let gone = engine.signal_once(run.id(), SignalId::<u32>::new("other"), &source(1), &7).await;
+    assert_eq!(gone.unwrap_err().code(), "source_gone");
+    assert!(!engine.signal_once(run.id(), FIRST, &source(1), &7).await.unwrap());
+    waits(&engine, &run).await;
+    let unknown = SignalSource { path: "nothing".to_owned(), generation: 1 };
+    let unknown = engine.signal_once(run.id(), FIRST, &unknown, &7).await.unwrap_err();
+    assert_eq!(unknown.code(), "source_gone");
+    for (signal, value) in [(LAST, 4), (FIRST, 3)] {
+        assert!(engine.signal_once(run.id(), signal, &source(2), &value).await.unwrap());
+    }
+    assert_eq!(run.output().await.unwrap(), 34);
+    worker.stop().await;
+}
+
+// covers: R2-04
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_was_kept_and_not_taken_is_gone_with_its_source() {
+    let cloud = Cloud::default();
+    let engine = engine(about_a_thing(&cloud)).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ONE, &"x".into()).await.unwrap();
+    waits(&engine, &run).await;
+    // The last comes first, and is kept; the run is undone before the first has come.
+    assert!(engine.signal_once(run.id(), LAST, &source(1), &9).await.unwrap());
+    sleep(Duration::from_secs(1)).await;
+    engine.cancel(run.id(), By::default()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(None)));
+    engine.redrive(run.id(), By::new("ann", "again")).await.unwrap();
+    waits(&engine, &run).await;
+    assert!(engine.signal_once(run.id(), FIRST, &source(2), &1).await.unwrap());
+    waits(&engine, &run).await;
+    assert!(engine.signal_once(run.id(), LAST, &source(2), &2).await.unwrap());
+    assert_eq!(run.output().await.unwrap(), 12);
     worker.stop().await;
 }

@@ -6,11 +6,11 @@ mod repos;
 
 use std::time::Duration;
 
-use provision_core::{Call, SecretRef, StepContext, StepError, limit::Profile};
+use provision_core::{Call, StepContext, StepError, limit::Profile};
 
 use super::{
     API_VERSION, LISTING_LAG,
-    config::{Account, GitHubConfig},
+    config::{Access, Account, GitHubConfig},
     error::opinion,
 };
 use crate::http::{ConfigError, Credential, Http, Request, Response, classify};
@@ -22,7 +22,9 @@ pub(super) use repos::Look;
 pub struct GitHub {
     http: Http,
     account: Account,
-    token: SecretRef,
+    access: Access,
+    #[cfg(feature = "github-app")]
+    tokens: std::sync::Arc<crate::http::MintedTokens>,
     creates: Profile,
     timeout: Duration,
 }
@@ -37,7 +39,9 @@ impl GitHub {
             http: Http::new(config.http()?)?,
             creates: config.creates(),
             account: config.account,
-            token: config.token,
+            access: config.access,
+            #[cfg(feature = "github-app")]
+            tokens: std::sync::Arc::default(),
             timeout: config.call_timeout,
         })
     }
@@ -60,6 +64,33 @@ impl GitHub {
         Call::mutate(operation).with_timeout(self.timeout)
     }
 
+    /// Sends as whoever we are; what is refused for its token is tried once with a newer one.
+    async fn authorized(
+        &self,
+        cx: &StepContext,
+        call: &Call,
+        request: Request,
+    ) -> Result<Response, StepError> {
+        match &self.access {
+            Access::Token(token) => {
+                let credential = Credential::bearer(token);
+                self.http.send_as(cx, call.clone(), request, credential).await
+            }
+            #[cfg(feature = "github-app")]
+            Access::App(app) => {
+                let from = (&self.http, &*self.tokens);
+                let token = app.token(from, cx, None).await?;
+                let signed = request.clone().bearer(&token);
+                let answer = self.http.send(cx, call.clone(), signed).await?;
+                if answer.status != 401 {
+                    return Ok(answer);
+                }
+                let fresh = app.token(from, cx, Some(&token)).await?;
+                self.http.send(cx, call.clone(), request.bearer(&fresh)).await
+            }
+        }
+    }
+
     /// Sends one request; statuses not in `expected` are errors by GitHub's table.
     async fn call(
         &self,
@@ -71,8 +102,7 @@ impl GitHub {
         let request = request
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", API_VERSION);
-        let credential = Credential::bearer(&self.token);
-        let response = self.http.send_as(cx, call.clone(), request, credential).await?;
+        let response = self.authorized(cx, &call, request).await?;
         if expected.contains(&response.status) {
             return Ok(response);
         }

@@ -5,6 +5,8 @@
 //! repositories are the world and survive it.
 
 mod actions;
+#[cfg(feature = "github-app")]
+mod app;
 mod contents;
 mod render;
 mod repos;
@@ -15,6 +17,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+#[cfg(feature = "github-app")]
+pub use app::AppKey;
 pub use state::{Limits, Token, Workflow};
 
 use crate::sim::{InventoryItem, Provider, SimOptions, SimRequest, SimResponse, SimTime};
@@ -39,6 +43,9 @@ pub struct GitHubSim {
     limits: Limits,
     windows: BTreeMap<String, Window>,
     members_delete: bool,
+    run_details: bool,
+    #[cfg(feature = "github-app")]
+    apps: app::Apps,
     speed: f64,
 }
 
@@ -76,6 +83,9 @@ impl GitHubSim {
             limits: Limits::default(),
             windows: BTreeMap::new(),
             members_delete: true,
+            run_details: true,
+            #[cfg(feature = "github-app")]
+            apps: app::Apps::default(),
             speed: 1.0,
         }
     }
@@ -143,6 +153,25 @@ impl GitHubSim {
     /// Lets members of organizations delete repositories, or forbids it.
     pub fn set_members_delete(&mut self, allowed: bool) {
         self.members_delete = allowed;
+    }
+
+    /// Lets dispatches answer with the run they have started, or, as older servers, with nothing.
+    pub fn set_run_details(&mut self, told: bool) {
+        self.run_details = told;
+    }
+
+    /// Title of one run of a repository.
+    #[must_use]
+    pub fn run_title(&self, full_name: &str, id: &str) -> Option<String> {
+        let runs = &self.world.by_name(full_name)?.runs;
+        runs.iter().find(|run| run.id.to_string() == id).map(|run| run.title.clone())
+    }
+
+    /// Inputs of a repository's dispatched runs, oldest first: what their workflows would read.
+    #[must_use]
+    pub fn run_inputs(&self, full_name: &str) -> Vec<BTreeMap<String, String>> {
+        let runs = self.world.by_name(full_name).map(|repo| repo.runs.as_slice());
+        runs.unwrap_or_default().iter().map(|run| run.inputs.clone()).collect()
     }
 
     /// Adds a repository that somebody else made, with a description of their own.
@@ -243,7 +272,16 @@ impl GitHubSim {
         let Some(value) = request.bearer() else {
             return Err(trouble(401, "Requires authentication"));
         };
+        #[cfg(feature = "github-app")]
+        if let ("POST", ["app", "installations", id, "access_tokens"]) =
+            (request.method.as_str(), request.segments().as_slice())
+        {
+            // A JWT is no token: what it opens is answered here, one way or the other.
+            return Err(self.give_token(request, id, now).unwrap_or_else(|refusal| refusal));
+        }
         let token = self.tokens.get(value).cloned();
+        #[cfg(feature = "github-app")]
+        let token = token.or_else(|| self.apps.token(value, now));
         let token = token.ok_or_else(|| trouble(401, "Bad credentials"))?;
         self.count(value, request, now)?;
         Ok(token)

@@ -189,7 +189,7 @@ pub(super) fn run(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
     let url = format!("{}/repos/{}/actions/runs/{}", ask.api(), repo.full_name(), run.id);
     let (status, conclusion) = match () {
         () if run.cancelled => ("completed", Some("cancelled")),
-        () if ask.now >= run.ends => ("completed", Some("success")),
+        () if ask.now >= run.ends => ("completed", Some(run.conclusion.as_str())),
         () if ask.now >= run.begins => ("in_progress", None),
         () => ("queued", None),
     };

@@ -55,6 +55,9 @@ impl GitHubSim {
     }
 
     pub(super) fn user(&self, ask: &Ask<'_>) -> Answer {
+        if ask.token.login.ends_with("[bot]") {
+            return Err(trouble(403, "Resource not accessible by integration"));
+        }
         let id = self.users.get(&ask.token.login).copied().unwrap_or(1);
         Ok(SimResponse::json(200, &user(&ask.api(), &ask.token.login, id)))
     }

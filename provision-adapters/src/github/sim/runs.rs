@@ -54,7 +54,13 @@ impl GitHubSim {
         let value = |input: &str| wanted.inputs.get(input).and_then(Value::as_str);
         let title = expand(&workflow.run_name, known, value, "");
         let run_id = self.start(ask, id, &workflow, ("workflow_dispatch", title));
-        if !wanted.return_run_details {
+        let texts = wanted.inputs.iter();
+        let texts =
+            texts.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        if let Some(run) = self.world.repos.get_mut(&id).and_then(|repo| repo.runs.last_mut()) {
+            run.inputs = texts.collect();
+        }
+        if !wanted.return_run_details || !self.run_details {
             return Ok(SimResponse::empty(204));
         }
         let full_name = self.world.repos.get(&id).map(super::Repo::full_name).unwrap_or_default();
@@ -101,7 +107,8 @@ impl GitHubSim {
     ) -> u64 {
         let run_id = self.world.fresh_id();
         let begins = ask.now.saturating_add(self.delay(RUN_MS.0));
-        let ends = begins.saturating_add(self.delay(RUN_MS.1));
+        let works = workflow.works.unwrap_or_else(|| self.delay(RUN_MS.1));
+        let ends = begins.saturating_add(works);
         if let Some(repo) = self.world.repos.get_mut(&id) {
             let started = Run {
                 id: run_id,
@@ -114,6 +121,8 @@ impl GitHubSim {
                 begins,
                 ends,
                 cancelled: false,
+                conclusion: workflow.conclusion.clone().unwrap_or_else(|| "success".to_owned()),
+                inputs: BTreeMap::new(),
             };
             repo.runs.push(started);
         }

@@ -136,6 +136,10 @@ pub struct Workflow {
     pub(super) inputs: Option<Vec<String>>,
     pub(super) event: Option<String>,
     pub(super) run_name: String,
+    /// How its runs end.
+    pub(super) conclusion: Option<String>,
+    /// How long its runs work.
+    pub(super) works: Option<SimTime>,
 }
 
 impl Workflow {
@@ -143,6 +147,20 @@ impl Workflow {
     #[must_use]
     pub fn new(file: &str) -> Self {
         Self { file: file.to_owned(), run_name: file.to_owned(), ..Self::default() }
+    }
+
+    /// Lets its runs end in this way. Default `success`.
+    #[must_use]
+    pub fn ending_as(mut self, conclusion: &str) -> Self {
+        self.conclusion = Some(conclusion.to_owned());
+        self
+    }
+
+    /// Lets its runs work so long. Default 3 s at speed 1.
+    #[must_use]
+    pub fn working_for(mut self, time: SimTime) -> Self {
+        self.works = Some(time);
+        self
     }
 
     /// Starts on `workflow_dispatch`, with these inputs.
@@ -310,6 +328,8 @@ pub(super) struct Run {
     pub(super) begins: SimTime,
     pub(super) ends: SimTime,
     pub(super) cancelled: bool,
+    pub(super) conclusion: String,
+    pub(super) inputs: BTreeMap<String, String>,
 }
 
 /// A moment as GitHub prints it.

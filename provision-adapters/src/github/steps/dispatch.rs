@@ -1,10 +1,10 @@
 //! A workflow run, started by a dispatch that answers its id.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use provision_core::{
-    Candidate, ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
-    StepError, Timestamp, Timing,
+    Candidate, Effect, ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, Secret,
+    StepContext, StepError, Timestamp, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,16 +104,53 @@ pub struct DispatchedRun {
 }
 
 /// A run of a workflow. Undo cancels it; what it did is not undone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Dispatch {
     github: GitHub,
+    look_again: Duration,
+    at_sending: BTreeMap<String, MakeInput>,
+}
+
+/// Makes an input right before it is sent.
+type MakeInput = Arc<dyn Fn(&StepContext) -> Secret + Send + Sync>;
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatch")
+            .field("github", &self.github)
+            .field("look_again", &self.look_again)
+            .field("at_sending", &self.at_sending.keys())
+            .finish()
+    }
 }
 
 impl Dispatch {
     /// Dispatches workflows with the token of `github`.
     #[must_use]
     pub fn new(github: &GitHub) -> Self {
-        Self { github: github.clone() }
+        Self { github: github.clone(), look_again: LOOK_AGAIN, at_sending: BTreeMap::new() }
+    }
+
+    /// Sets how soon a run that is not over is looked at again. Default 10 s.
+    #[must_use]
+    pub fn with_look_again(mut self, after: Duration) -> Self {
+        self.look_again = after;
+        self
+    }
+
+    /// Adds an input that is made right before it is sent and is journaled nowhere, such as the
+    /// token of a callback. It counts among the 25, and wins over an input of the spec.
+    ///
+    /// GitHub shows inputs to everybody who can read the repository's runs: send nothing there that
+    /// is worth more than what its holder can report with it.
+    #[must_use]
+    pub fn with_input_at_sending(
+        mut self,
+        name: impl Into<String>,
+        make: impl Fn(&StepContext) -> Secret + Send + Sync + 'static,
+    ) -> Self {
+        self.at_sending.insert(name.into(), Arc::new(make));
+        self
     }
 }
 
@@ -161,6 +198,9 @@ impl Resource for Dispatch {
         if let Some(name) = &spec.key_input {
             inputs.insert(name.clone(), cx.idempotency_key().to_owned());
         }
+        for (name, make) in &self.at_sending {
+            inputs.insert(name.clone(), make(cx).expose().to_owned());
+        }
         if inputs.len() > INPUTS_MAX {
             return Err(StepError::permanent("check the inputs").with_code("too_many_inputs"));
         }
@@ -180,7 +220,7 @@ impl Resource for Dispatch {
         spec: &DispatchSpec,
         id: &ExternalId,
     ) -> Result<Readiness<DispatchedRun>, StepError> {
-        let not_yet = Readiness::NotYet { again_in: LOOK_AGAIN };
+        let not_yet = Readiness::NotYet { again_in: self.look_again };
         let Some(run) = self.github.run(cx, &spec.repository, id.as_str()).await? else {
             return Ok(not_yet);
         };
@@ -188,10 +228,7 @@ impl Resource for Dispatch {
         let over = run.status.as_deref() == Some("completed");
         let succeeded = over && run.conclusion.as_deref() == Some("success");
         if spec.wait == Wait::Succeeded && !succeeded {
-            return Ok(match over {
-                true => Readiness::Broken { code: ended(run.conclusion.as_deref()) },
-                false => not_yet,
-            });
+            return if over { Err(failed(&run)) } else { Ok(not_yet) };
         }
         let RunBody { id, html_url, conclusion, .. } = run;
         Ok(Readiness::Ready(DispatchedRun { id, html_url, conclusion }))
@@ -224,6 +261,17 @@ impl Resource for Dispatch {
     fn account(&self) -> &str {
         self.github.account().login()
     }
+}
+
+/// A run that did not succeed, and where its log is: only a person can read what went wrong.
+fn failed(run: &RunBody) -> StepError {
+    let page: String = run.html_url.chars().filter(|c| c.is_ascii_graphic()).take(300).collect();
+    let retry = Verdict::Retry { after: None };
+    StepError::new(Effect::Applied, retry, "wait for the run")
+        .with_code(ended(run.conclusion.as_deref()))
+        .with_message(format!("the workflow run did not succeed: {page}"))
+        .with_hint("read the run's log there; a retry starts another run")
+        .broken()
 }
 
 /// The conclusion as a short word: it comes from the provider, and is stored.

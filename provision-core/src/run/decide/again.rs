@@ -80,6 +80,7 @@ impl State {
     /// What was only computed is computed again when what it was computed from is made again.
     fn forget_values(&mut self) {
         self.redriven = true;
+        self.forget_signals();
         for number in 0..self.nodes.len() {
             let node = self.node(number);
             let computed = matches!(node.def().kind, Kind::Value | Kind::Join { .. });

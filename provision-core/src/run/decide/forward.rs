@@ -169,8 +169,7 @@ impl Machine<'_> {
         if !matches!(self.state.node(number).phase, Phase::Waiting { .. }) {
             return Ok(());
         }
-        let Some(value) = self.state.signals.get_mut(name).and_then(|queue| queue.front().cloned())
-        else {
+        let Some(value) = self.state.kept_signal(name).map(|(_, value)| value.clone()) else {
             return Ok(());
         };
         self.started_again(number)?;

@@ -5,6 +5,7 @@
 
 mod again;
 mod forward;
+mod heard;
 mod legal;
 mod node;
 mod orders;
@@ -19,7 +20,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use node::{Node, Phase, Undo};
-pub(crate) use orders::{Refusal, owned_elsewhere};
+pub(crate) use orders::{Refusal, SIGNAL_REPEATED, owned_elsewhere};
 use state::IllegalRecord;
 pub(crate) use state::State;
 

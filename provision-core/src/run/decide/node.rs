@@ -98,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) sent_until: Option<Timestamp>,
     /// When an intent or an id was journaled last.
     pub(crate) called_at: Option<Timestamp>,
+    /// When the first attempt of this generation was journaled.
+    pub(crate) begun_at: Option<Timestamp>,
     /// Last moment at which an undo of this generation whose end is unknown could have been sent.
     pub(crate) undo_sent_until: Option<Timestamp>,
     /// The same of earlier generations that were called by a name, which this one bears again.
@@ -145,6 +147,7 @@ impl Node {
             unknown_calls: 0,
             sent_until: None,
             called_at: None,
+            begun_at: None,
             undo_sent_until: None,
             name_busy: None,
             polling_since: None,

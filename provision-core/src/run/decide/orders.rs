@@ -8,7 +8,7 @@ use crate::{
     ledger::LedgerRow,
     run::{
         Refused, RunStatus,
-        journal::{Cause, Finding, Order, Record, RequestBody},
+        journal::{Cause, Finding, Order, Record, RequestBody, SignalSource},
     },
     saga::graph::Kind,
 };
@@ -48,6 +48,9 @@ pub(crate) fn owned_elsewhere(row: &LedgerRow) -> Refusal {
 
 const TOO_MANY_SIGNALS: &str = "too_many_signals";
 
+/// Code of a signal that was heard of the same source before.
+pub(crate) const SIGNAL_REPEATED: &str = "signal_repeated";
+
 fn refuse(code: &'static str, message: impl Into<String>, hint: &'static str) -> Halted {
     Err(Halt::Refused(Refusal { code, message: message.into(), hint }))
 }
@@ -55,7 +58,7 @@ fn refuse(code: &'static str, message: impl Into<String>, hint: &'static str) ->
 impl Machine<'_> {
     pub(super) fn request(&mut self, body: RequestBody) -> Halted {
         match body {
-            RequestBody::Signal { name, value } => self.signal(name, value),
+            RequestBody::Signal { name, value, source } => self.signal(name, value, source),
             RequestBody::Unreadable { .. } => refuse(
                 "unreadable",
                 "this version cannot read what is asked",
@@ -104,9 +107,30 @@ impl Machine<'_> {
         }
     }
 
-    fn signal(&mut self, name: String, value: crate::id::Payload) -> Halted {
+    fn signal(
+        &mut self,
+        name: String,
+        value: crate::id::Payload,
+        source: Option<SignalSource>,
+    ) -> Halted {
+        if let Some(source) = &source
+            && self.state.has_heard(&name, source)
+        {
+            return refuse(
+                SIGNAL_REPEATED,
+                format!("`{name}` was heard of `{}`", source.path),
+                "nothing is to be done",
+            );
+        }
         if self.state.ended.is_some() {
             return refuse("run_over", "the run is over", "start a new run");
+        }
+        if source.as_ref().is_some_and(|source| !self.state.is_current(source)) {
+            return refuse(
+                "source_gone",
+                "what the signal is about was undone, or made anew",
+                "what runs on behalf of an earlier attempt is to be stopped",
+            );
         }
         if self.state.signals.values().map(VecDeque::len).sum::<usize>() >= SIGNALS_MAX {
             return refuse(
@@ -120,7 +144,7 @@ impl Machine<'_> {
             matches!(node.phase, Phase::Waiting { .. })
                 && matches!(&node.def().kind, Kind::Signal { name: n } if *n == name)
         });
-        self.emit_run(Record::Signal { name, value })?;
+        self.emit_run(Record::Signal { name, value, source })?;
         match waiting {
             Some(number) if self.state.unwinding(number).is_none() => self.take_signal(number),
             _ => Ok(()),

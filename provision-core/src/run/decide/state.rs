@@ -2,17 +2,20 @@
 //! what the transition table (S3) does not allow.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
-use super::node::{Node, Phase};
+use super::{
+    heard::Heard,
+    node::{Node, Phase},
+};
 use crate::{
     error::Failure,
     id::{Payload, RunId, Timestamp},
     run::{
         Refused, RunStatus,
-        journal::{Cause, Direction, ItemRecord, Record},
+        journal::{Cause, Direction, ItemRecord, Record, SignalSource},
     },
     saga::{
         Plan,
@@ -90,7 +93,12 @@ pub(crate) struct State {
     pub(crate) acknowledged: bool,
     /// Whether a person gave something up.
     pub(crate) left_behind: bool,
-    pub(crate) signals: HashMap<String, VecDeque<Payload>>,
+    /// Signals that no step has taken yet.
+    pub(crate) signals: HashMap<String, VecDeque<Heard>>,
+    /// What was heard of whom, by name: each once.
+    pub(crate) heard: HashSet<(String, SignalSource)>,
+    /// Of whom the signal was that a step has taken.
+    pub(crate) taken: HashMap<usize, SignalSource>,
     /// When the record being applied was written.
     pub(crate) at: Timestamp,
     starts: u32,
@@ -123,6 +131,8 @@ impl State {
             acknowledged: false,
             left_behind: false,
             signals: HashMap::new(),
+            heard: HashSet::new(),
+            taken: HashMap::new(),
             at: Timestamp::ZERO,
             starts: 0,
             ends: 0,
@@ -329,8 +339,10 @@ impl State {
             }
             Record::Unwound { scope } => self.unwound(scope),
             Record::Expanded { path, items } => self.expanded(path, items),
-            Record::Signal { name, value } => {
-                self.signals.entry(name.clone()).or_default().push_back(value.clone());
+            Record::Signal { name, value, source } => {
+                let heard = Heard { value: value.clone(), source: source.clone() };
+                self.signals.entry(name.clone()).or_default().push_back(heard);
+                self.heard.extend(source.clone().map(|source| (name.clone(), source)));
                 Ok(())
             }
             Record::Ordered { order, .. } => self.ordered(order),
@@ -390,7 +402,7 @@ impl State {
                 self.node_mut(number).end_order = order;
                 // A signal is handed to one wait only.
                 if let Kind::Signal { name } = self.node(number).def().kind {
-                    self.signals.get_mut(name).and_then(VecDeque::pop_front);
+                    self.hand_over(name, number);
                 }
             }
             _ => {}

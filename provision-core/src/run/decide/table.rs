@@ -89,6 +89,9 @@ pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
             Record::Failed { verdict: Verdict::Throttled { .. }, .. }
                 | Record::Waiting { reason: WaitReason::Throttled { .. }, .. }
         );
+    if let Record::Started { dir: Direction::Forward, .. } = record {
+        node.begun_at.get_or_insert(at);
+    }
     match record {
         Record::Started { dir, .. } | Record::Failed { dir, .. } | Record::Waiting { dir, .. } => {
             let poll = matches!(record, Record::Waiting { reason: WaitReason::Poll, .. });

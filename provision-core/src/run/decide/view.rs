@@ -113,6 +113,7 @@ impl State {
             may_exist: node.standing() != Effect::None,
             quiet_until: self.quiet_until(number),
             called_at: node.called_at,
+            begun_at: node.begun_at,
             polling_since: node.polling_since,
             adopt: def.adopt,
             run_again: match def.on_unknown {

@@ -178,7 +178,7 @@ impl Walk {
 
     fn signal(&mut self) {
         let value = Payload::null();
-        self.take(Event::Request(RequestBody::Signal { name: "go".into(), value }));
+        self.take(Event::Request(RequestBody::Signal { name: "go".into(), value, source: None }));
     }
 
     pub(super) fn order(&mut self, order: Order) {

@@ -1,0 +1,96 @@
+//! Short-lived tokens that are minted with a long-lived secret: by one caller at a time, kept in
+//! memory alone, replaced before their end and once when they are refused.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use provision_core::{Secret, StepError, Verdict};
+use tokio::{sync::Mutex, time::Instant};
+
+/// The token of one client, shared by all its callers. Lost with the process.
+#[derive(Default)]
+pub(crate) struct MintedTokens {
+    // Tokio's, since it is held while a token is minted: who waits for it finds the new one.
+    current: Mutex<Option<Minted>>,
+    /// How often minting failed in a way that passes.
+    failures: AtomicU64,
+}
+
+impl fmt::Debug for MintedTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MintedTokens").finish_non_exhaustive()
+    }
+}
+
+/// A token, and how long it is used.
+pub(crate) struct Minted {
+    token: Secret,
+    /// The secret it was minted with: another one gets another token.
+    with: Secret,
+    until: Instant,
+}
+
+impl Minted {
+    /// A token that was asked for at `asked` and lives so long; it is left alone for `margin` at
+    /// its end, and a short one for half of its life.
+    pub(crate) fn new(
+        token: String,
+        with: Secret,
+        (asked, life): (Instant, Duration),
+        margin: Duration,
+    ) -> Self {
+        let until = asked + life.saturating_sub(margin.min(life / 2));
+        Self { token: Secret::new(token), with, until }
+    }
+
+    fn serves(&self, secret: &Secret, refused: Option<&Secret>) -> bool {
+        self.with.expose() == secret.expose()
+            && refused.is_none_or(|refused| refused.expose() != self.token.expose())
+            && Instant::now() < self.until
+    }
+}
+
+impl MintedTokens {
+    /// A token that is good for a while and was minted with this secret; never the one that was
+    /// refused. `mint` is polled only if there is none.
+    ///
+    /// # Errors
+    /// What `mint` reports, or that another caller's attempt has failed meanwhile.
+    pub(crate) async fn get(
+        &self,
+        operation: &'static str,
+        (secret, refused): (&Secret, Option<&Secret>),
+        mint: impl Future<Output = Result<Minted, StepError>> + Send,
+    ) -> Result<Secret, StepError> {
+        let failures = self.failures.load(Ordering::Acquire);
+        let mut current = self.current.lock().await;
+        if let Some(minted) = current.as_ref().filter(|minted| minted.serves(secret, refused)) {
+            return Ok(minted.token.clone());
+        }
+        // One failed attempt is the answer for all who waited for it, instead of one after another.
+        if self.failures.load(Ordering::Acquire) != failures {
+            return Err(StepError::retry(operation)
+                .with_code("token_unavailable")
+                .with_message("another caller got no token meanwhile"));
+        }
+        match mint.await {
+            Ok(minted) => {
+                let token = minted.token.clone();
+                *current = Some(minted);
+                Ok(token)
+            }
+            Err(error) => {
+                let passes = matches!(error.verdict(), Verdict::Retry { .. });
+                // The end of this caller's lease says nothing about the provider.
+                if passes && error.code() != "lease_over" {
+                    self.failures.fetch_add(1, Ordering::AcqRel);
+                }
+                Err(error)
+            }
+        }
+    }
+}
