@@ -17,8 +17,8 @@ use crate::{
     signals::interrupted,
 };
 
-/// Runs of a fleet that are under way at the same time.
-const FLEET_OPEN_MAX: usize = 4;
+/// Runs of a fleet that are under way at the same time, where a program says nothing else.
+const AT_ONCE: usize = 4;
 /// How often a command looks whether its store can be written; the engine itself never gives up.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Beats that have to fail one after the other before the command gives up waiting.
@@ -79,6 +79,7 @@ pub struct Driver {
     screen: Screen,
     wording: Wording,
     labelled: bool,
+    at_once: usize,
 }
 
 impl Driver {
@@ -86,7 +87,7 @@ impl Driver {
     #[must_use]
     pub fn new(engine: &Engine, screen: &Screen) -> Self {
         let (engine, screen) = (engine.clone(), screen.clone());
-        Self { engine, screen, wording: Wording::default(), labelled: false }
+        Self { engine, screen, wording: Wording::default(), labelled: false, at_once: AT_ONCE }
     }
 
     /// Words of the program. By default those of [`Wording::default`].
@@ -100,6 +101,13 @@ impl Driver {
     #[must_use]
     pub fn with_labels(mut self, labelled: bool) -> Self {
         self.labelled = labelled;
+        self
+    }
+
+    /// How many runs are under way at the same time; at least one. By default 4.
+    #[must_use]
+    pub fn with_at_once(mut self, at_once: usize) -> Self {
+        self.at_once = at_once.max(1);
         self
     }
 
@@ -141,7 +149,7 @@ impl Driver {
         order: Order,
         stop: &watch::Receiver<bool>,
     ) -> Result<Vec<RunId>, Trouble> {
-        let open = Arc::new(Semaphore::new(FLEET_OPEN_MAX));
+        let open = Arc::new(Semaphore::new(self.at_once));
         let mut tasks = JoinSet::new();
         for (place, subject) in subjects.into_iter().enumerate() {
             let one = self.one(subject, stop.clone());

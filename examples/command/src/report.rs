@@ -163,13 +163,14 @@ pub fn tell(
     as_fleet: bool,
     json: bool,
 ) -> Result<Exit, Trouble> {
-    fleet.runs.iter().for_each(|report| report.show(screen));
-    let begun = if fleet.runs.len() < wanted { Exit::Cancelled } else { Exit::Done };
-    let exit = fleet.runs.iter().map(RunReport::exit).fold(begun, Exit::or_worse);
-    match fleet.runs.as_slice() {
+    let FleetReport { runs, elapsed_ms } = fleet;
+    runs.iter().for_each(|report| report.show(screen));
+    let begun = if runs.len() < wanted { Exit::Cancelled } else { Exit::Done };
+    let exit = runs.iter().map(RunReport::exit).fold(begun, Exit::or_worse);
+    match runs.as_slice() {
         _ if !json => {}
         [.., report] if !as_fleet => print_json(report)?,
-        _ => print_json(&fleet)?,
+        _ => print_json(&FleetReport { runs, elapsed_ms })?,
     }
     Ok(exit)
 }

@@ -47,7 +47,6 @@ impl Opened {
     }
 
     /// Begins an engine over it.
-    #[must_use]
     pub fn engine(&self) -> EngineBuilder {
         match self.clone() {
             Self::Memory(store) => Engine::builder(store),

@@ -1,0 +1,159 @@
+//! The simulated cloud: Hetzner and Tailscale over real HTTP on loopback, in this process, and the
+//! machines between them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use example_command::{
+    exit::Trouble,
+    folder::{CloudFolder, Lock},
+    stage::{LastCall, Simulators},
+};
+use provision_adapters::{
+    hetzner::{
+        Hetzner, HetznerConfig,
+        sim::{HetznerSim, TOKEN},
+    },
+    http::{BaseUrl, ConfigError},
+    sim::{FaultPlan, Inventory, SimServer},
+    tailscale::{
+        Tailscale, TailscaleConfig,
+        sim::{CLIENT_ID, CLIENT_SECRET, TailscaleSim},
+    },
+};
+use provision_core::{SecretRef, clock, resolver::MapResolver};
+use tokio::task::JoinSet;
+
+use crate::{
+    machines::{self, Machines},
+    providers::{Providers, agents, token},
+};
+
+/// How often machines are looked after.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a first boot takes, in milliseconds, before the cloud's speed is applied.
+const BOOT_MS: (f64, f64) = (40_000.0, 120_000.0);
+/// How long a machine may take until it has joined, before the cloud's speed is applied.
+const JOIN_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// A busy machine may take so long for what is due at once.
+const JOIN_WITHIN_MIN: Duration = Duration::from_secs(4);
+/// How often an agent is asked, before the cloud's speed is applied.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// The running cloud. It goes down when dropped; what is in it stays in the data folder.
+#[derive(Debug)]
+pub struct Cloud {
+    parts: Arc<Parts>,
+    // Ends when dropped.
+    _time: JoinSet<()>,
+    speed: f64,
+    // Held while the cloud runs: two of them would overwrite each other's state.
+    _lock: Lock,
+}
+
+#[derive(Debug)]
+struct Parts {
+    hetzner: SimServer<HetznerSim>,
+    tailscale: SimServer<TailscaleSim>,
+    machines: SimServer<Machines>,
+}
+
+impl Cloud {
+    /// Starts the cloud of a data folder. `speed` multiplies its times: 1 is as long as real ones.
+    ///
+    /// # Errors
+    /// Another process runs it, or the folder cannot be used.
+    pub async fn start(data_dir: &Path, speed: f64) -> Result<Self, Trouble> {
+        let folder = CloudFolder::of(data_dir);
+        let lock = folder.take_alone::<()>().await?;
+        let boot =
+            |ms: f64| u64::try_from(Duration::from_secs_f64(ms * speed / 1_000.0).as_millis());
+        let (least, most) = (boot(BOOT_MS.0), boot(BOOT_MS.1));
+        let machines = Machines::new(least.unwrap_or_default(), most.unwrap_or_default());
+        let parts = Arc::new(Parts {
+            hetzner: folder.start(HetznerSim::new(), speed)?,
+            tailscale: folder.start(TailscaleSim::new(), speed)?,
+            machines: folder.start(machines, speed)?,
+        });
+        let mut time = JoinSet::new();
+        let world = Arc::clone(&parts);
+        time.spawn(async move {
+            loop {
+                machines::pass(&world.hetzner, &world.tailscale, &world.machines);
+                clock::sleep(TICK).await;
+            }
+        });
+        Ok(Self { parts, _time: time, speed, _lock: lock })
+    }
+
+    /// The simulated Hetzner.
+    #[must_use]
+    pub fn hetzner(&self) -> &SimServer<HetznerSim> {
+        &self.parts.hetzner
+    }
+
+    /// The simulated machines.
+    #[must_use]
+    pub fn machines(&self) -> &SimServer<Machines> {
+        &self.parts.machines
+    }
+
+    /// What runs have made and is there now, sorted. What is on a machine is a part of it.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        let Parts { hetzner, tailscale, .. } = &*self.parts;
+        things([hetzner.inventory(), tailscale.inventory()])
+    }
+
+    /// Clients of it.
+    ///
+    /// # Errors
+    /// One of the URLs cannot be used.
+    pub fn providers(&self) -> Result<Providers, Trouble> {
+        let at = |url: String| BaseUrl::parse(&url).map_err(ConfigError::from);
+        let Parts { hetzner, tailscale, machines } = &*self.parts;
+        let hetzner = HetznerConfig::at(at(hetzner.url())?, SecretRef::named(token::HETZNER));
+        let secret = SecretRef::named(token::TAILSCALE);
+        let tailscale = TailscaleConfig::at(at(tailscale.url())?, CLIENT_ID, secret);
+        Ok(Providers {
+            hetzner: Hetzner::new(hetzner)?,
+            tailscale: Tailscale::new(tailscale)?,
+            agents: agents(at(machines.url())?)?,
+            join_within: JOIN_WITHIN.mul_f64(self.speed).max(JOIN_WITHIN_MIN),
+            ask_every: ASK_EVERY.mul_f64(self.speed).max(TICK),
+        })
+    }
+
+    /// The tokens this cloud accepts.
+    #[must_use]
+    pub fn tokens() -> MapResolver {
+        MapResolver::new().with(token::HETZNER, TOKEN).with(token::TAILSCALE, CLIENT_SECRET)
+    }
+}
+
+impl Simulators for Cloud {
+    fn last_call(&self, path: &str, id: &str) -> LastCall<'_> {
+        let Parts { hetzner, tailscale, .. } = &*self.parts;
+        let (faults, part): (&FaultPlan, String) = match path {
+            "ssh-key" => (hetzner.faults(), format!("/ssh_keys/{id}")),
+            "firewall" => (hetzner.faults(), format!("/firewalls/{id}")),
+            "server" => (hetzner.faults(), format!("/servers/{id}")),
+            "join-key" => (tailscale.faults(), "/keys".to_owned()),
+            _ => (tailscale.faults(), "/devices".to_owned()),
+        };
+        LastCall { faults, method: "GET", part }
+    }
+}
+
+/// Reads what runs have made in the cloud of a data folder, without starting it.
+///
+/// # Errors
+/// A file of it cannot be read.
+pub fn stored_inventory(data_dir: &Path) -> Result<Inventory, Trouble> {
+    let folder = CloudFolder::of(data_dir);
+    Ok(things([folder.stored(HetznerSim::new())?, folder.stored(TailscaleSim::new())?]))
+}
+
+fn things(parts: [Vec<provision_adapters::sim::InventoryItem>; 2]) -> Inventory {
+    let own = |item: &provision_adapters::sim::InventoryItem| item.kind != "attachment";
+    Inventory::merge(parts.map(|part| part.into_iter().filter(own).collect()))
+}

@@ -1,0 +1,393 @@
+//! What a command does, from opening to the last line.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use example_command::{
+    Wording,
+    drive::{Driver, Order, Subject},
+    exit::{Exit, Trouble},
+    folder::show_inventory,
+    place::StoreAt,
+    progress::Screen,
+    report::{Beside, FleetReport, OwnRow, RunReport, print_json, tell},
+    signals::interrupted,
+    stores::Opened,
+};
+use provision_core::{
+    RunId, RunStatus, clock,
+    clock::{Clock, SystemClock},
+    store::RunHead,
+};
+use provision_store_sqlite::SqliteStore;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{Checked, Do, Wanted},
+    cloud,
+    host::Host,
+    reconcile::reconcile,
+    saga::END,
+    table::{Desired, Row, State, Table},
+};
+
+/// How this program words what it shares with others.
+const WORDING: Wording = Wording {
+    skipped: "not part of this subscription",
+    succeeded: "next: `stop` and `start` switch the machine, --tear-down removes everything",
+};
+/// Machines that are made at the same time.
+const AT_ONCE: usize = 20;
+/// How often what is so is compared with what is wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a sweep looks again at providers whose limit was used up.
+const SWEEPS_MAX: u32 = 20;
+/// How long it waits before that.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// Carries a command out.
+///
+/// # Errors
+/// It could not be begun, or something it needs is out of reach.
+pub async fn carry_out(options: Checked) -> Result<Exit, Trouble> {
+    let screen = Screen::new(options.json, options.fleet || options.what != Do::Order);
+    match options.what {
+        Do::Inventory => show_inventory(&cloud::stored_inventory(&options.data_dir)?, options.json),
+        Do::Status => status(&options, &screen).await,
+        Do::Cost => cost(&options, &screen).await,
+        Do::Cancel { after } => cancel(&options, &screen, Duration::from_secs(after)).await,
+        Do::Sweep => sweep(&options, &screen).await,
+        Do::Order => order(&options, &screen).await,
+        Do::Stop => change(&options, &screen, Desired::Stopped).await,
+        Do::Start => change(&options, &screen, Desired::Running).await,
+        Do::TearDown => change(&options, &screen, Desired::Gone).await,
+        Do::Work { until_idle } => work(&options, &screen, until_idle).await,
+    }
+}
+
+/// Reconciles without end; ends with the trouble that it meets, but for a store that is away.
+async fn reconciled(host: &Host) -> Trouble {
+    loop {
+        if let Err(trouble) = reconcile(host).await
+            && trouble.exit() != Exit::Unavailable
+        {
+            return trouble;
+        }
+        clock::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Orders, or goes on with what was ordered, and shows it until it is over.
+async fn order(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
+    let began = SystemClock.wall();
+    screen.line(format!("data: {}", options.data_dir.display()));
+    let host = Arc::new(Host::open(options).await?);
+    for wanted in &options.wanted {
+        live(&host.table, wanted).await?;
+    }
+    let one = |wanted: &Wanted| -> Arc<dyn Subject> {
+        Arc::new(One { host: Arc::clone(&host), wanted: wanted.clone() })
+    };
+    let subjects = options.wanted.iter().map(one).collect();
+    let driver = Driver::new(&host.engine, screen).with_wording(WORDING);
+    let driver = driver.with_labels(options.fleet).with_at_once(AT_ONCE);
+    let driving = driver.drive(host.worker(), subjects, Order::Run, &host.table);
+    let runs = tokio::select! {
+        runs = driving => runs?,
+        trouble = reconciled(&host) => return Err(trouble),
+    };
+    let elapsed = || SystemClock.wall().since(began);
+    let mut reports = Vec::new();
+    for run in runs {
+        reports.push(report(&host, run, elapsed()).await?);
+    }
+    let fleet = FleetReport::new(reports, elapsed());
+    tell(screen, fleet, options.wanted.len(), options.fleet, options.json)
+}
+
+async fn report(host: &Host, run: RunId, elapsed: Duration) -> Result<RunReport, Trouble> {
+    let rows = host.table.all().await?;
+    let own = rows.iter().filter(|row| row.run == Some(run)).map(shown).collect();
+    RunReport::read(&host.engine, run, &Beside { elapsed, own, wording: WORDING }).await
+}
+
+/// A subscription as reports show it.
+fn shown(row: &Row) -> OwnRow {
+    let place = row.agent.as_ref().map(|agent| agent.tailnet_name.clone());
+    OwnRow {
+        kind: "subscription",
+        id: row.subscription.id.clone(),
+        name: format!("{} in {}", row.subscription.preset, row.subscription.region),
+        place: place.unwrap_or_else(|| "-".to_owned()),
+        is_alive: matches!(row.state, State::Running | State::Stopped),
+    }
+}
+
+/// The row of a subscription that has a run, checked against what was typed.
+async fn live(table: &Table, wanted: &Wanted) -> Result<Option<Row>, Trouble> {
+    let row = table.get(&wanted.id).await?;
+    let over = |row: &Row| matches!(row.state, State::Failed | State::Gone);
+    let Some(row) = row.filter(|row| !over(row)) else { return Ok(None) };
+    wanted.agrees_with(&row.subscription)?;
+    Ok(Some(row))
+}
+
+/// One subscription of a command.
+struct One {
+    host: Arc<Host>,
+    wanted: Wanted,
+}
+
+#[async_trait]
+impl Subject for One {
+    fn id(&self) -> &str {
+        &self.wanted.id
+    }
+
+    async fn current(&self) -> Result<Option<RunHead>, Trouble> {
+        let row = live(&self.host.table, &self.wanted).await?;
+        match row.filter(|row| row.state != State::Pending).and_then(|row| row.run) {
+            Some(run) => Ok(Some(self.host.engine.run(&run).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The payment comes in, and a worker begins what was paid for.
+    async fn begin(&self) -> Result<(RunId, String), Trouble> {
+        let (table, id) = (&self.host.table, &self.wanted.id);
+        if live(table, &self.wanted).await?.is_none() {
+            let taken = table.get(id).await?.map_or(0, |row| row.payments);
+            table.pay(&format!("{id}/{}", taken + 1), &self.wanted.fresh()?).await?;
+        }
+        loop {
+            reconcile(&self.host).await?;
+            let row = table.get(id).await?.filter(|row| row.state != State::Pending);
+            if let Some((run, row)) = row.and_then(|row| Some((row.run?, row))) {
+                let Row { subscription: order, .. } = row;
+                let (preset, region) = (order.preset, order.region);
+                return Ok((
+                    run,
+                    format!("run {run} of subscription `{id}`, {preset} in {region}"),
+                ));
+            }
+            clock::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn newest(&self) -> Result<RunHead, Trouble> {
+        let row = self.host.table.get(&self.wanted.id).await?;
+        match row.and_then(|row| row.run) {
+            Some(run) => Ok(self.host.engine.run(&run).await?),
+            None => Err(unknown(&self.wanted.id)),
+        }
+    }
+}
+
+fn unknown(id: &str) -> Trouble {
+    let message = format!("subscription `{id}` is not known here");
+    Trouble::usage("no_such_subscription", message, "check --subscription and --data-dir")
+}
+
+/// Says what is wanted, and works until it is so.
+async fn change(options: &Checked, screen: &Screen, desired: Desired) -> Result<Exit, Trouble> {
+    let host = Host::open(options).await?;
+    for wanted in &options.wanted {
+        host.table.want(&wanted.id, desired).await?;
+    }
+    let ids: Vec<_> = options.wanted.iter().map(|wanted| wanted.id.as_str()).collect();
+    let settled = async || {
+        for id in &ids {
+            let row = host.table.get(id).await?.ok_or_else(|| unknown(id))?;
+            if !row.is_settled() && !is_parked(&host, &row).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let stopped = until(&host, screen, settled).await?;
+    let rows = host.table.all().await?;
+    let rows: Vec<_> =
+        rows.into_iter().filter(|row| ids.contains(&row.subscription.id.as_str())).collect();
+    say_rows(screen, options.json, &rows)?;
+    let reached = rows.iter().all(|row| row.desired == desired && row.is_settled());
+    Ok(match (stopped, reached) {
+        (true, _) => Exit::Cancelled,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Parked,
+    })
+}
+
+/// Whether a person is needed before it goes on.
+async fn is_parked(host: &Host, row: &Row) -> Result<bool, Trouble> {
+    for run in [row.run, row.stop].into_iter().flatten() {
+        if host.engine.run(&run).await?.status == RunStatus::Parked {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Works until something is so, or it is interrupted; answers whether it was.
+async fn until(
+    host: &Host,
+    screen: &Screen,
+    reached: impl AsyncFn() -> Result<bool, Trouble>,
+) -> Result<bool, Trouble> {
+    let worker = host.worker();
+    let (listening, mut stop) = interrupted();
+    let working = async {
+        let mut said = BTreeMap::new();
+        loop {
+            for row in host.table.all().await? {
+                let (id, state) = (row.subscription.id, row.state.as_str());
+                if said.insert(id.clone(), state) != Some(state) {
+                    screen.line(format!("{id:<14} {state}"));
+                }
+            }
+            if reached().await? {
+                return Ok::<_, Trouble>(false);
+            }
+            clock::sleep(LOOK_EVERY).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = working => ended,
+        trouble = reconciled(host) => Err(trouble),
+        // An error means that nobody listens for interrupts any more.
+        () = async { drop(stop.wait_for(|stopped| *stopped).await) } => Ok(true),
+    };
+    worker.stop().await;
+    drop(listening);
+    ended
+}
+
+async fn work(options: &Checked, screen: &Screen, until_idle: bool) -> Result<Exit, Trouble> {
+    let host = Host::open(options).await?;
+    screen.line("working; Ctrl-C or SIGTERM ends it, and what is open goes on later");
+    until(&host, screen, async || Ok(until_idle && host.is_idle().await?)).await?;
+    say_rows(screen, options.json, &host.table.all().await?)?;
+    Ok(Exit::Done)
+}
+
+/// Ends subscriptions when their time has come: by a run each, so that no crash forgets one.
+async fn cancel(options: &Checked, screen: &Screen, after: Duration) -> Result<Exit, Trouble> {
+    let host = Host::open(options).await?;
+    for Wanted { id, .. } in &options.wanted {
+        let row = host.table.get(id).await?.ok_or_else(|| unknown(id))?;
+        let start = host.engine.start(END, id).key(format!("end/{id}/{}", row.payments));
+        let run = *start.tenant(row.subscription.customer).delay(after).await?.id();
+        screen.line(format!("{id:<14} ends in {} s by run {run}", after.as_secs()));
+    }
+    if options.json {
+        print_json(&json!({ "ends_in_s": after.as_secs() }))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The store alone: what is only looked at needs no cloud, and no other command to be over.
+async fn table(options: &Checked) -> Result<(SqliteStore, Table), Trouble> {
+    let store = Opened::open(&StoreAt::Sqlite(options.file.clone())).await?;
+    let Opened::Sqlite(store) = store else {
+        return Err(Trouble::bug("store", "a SQLite file was opened as another store"));
+    };
+    let table = Table::open(&store).await?;
+    Ok((store, table))
+}
+
+async fn status(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
+    let (_store, table) = table(options).await?;
+    say_rows(screen, options.json, &table.all().await?)?;
+    Ok(Exit::Done)
+}
+
+fn say_rows(screen: &Screen, json: bool, rows: &[Row]) -> Result<(), Trouble> {
+    if json {
+        let rows: Vec<_> = rows.iter().map(row_json).collect();
+        return print_json(&json!({ "subscriptions": rows }));
+    }
+    for row in rows {
+        let order = &row.subscription;
+        let (id, state, desired) = (&order.id, row.state.as_str(), row.desired.as_str());
+        let (preset, region) = (order.preset, &order.region);
+        let phase = row.phase.as_deref().unwrap_or("-");
+        let place = row.agent.as_ref().and_then(|agent| agent.tailnet_ipv4.as_deref());
+        screen.line(format!(
+            "{id:<14} {state:<13} wanted {desired:<8} {phase:<18} {preset:<7} {region:<5} {}",
+            place.unwrap_or("-")
+        ));
+    }
+    Ok(())
+}
+
+/// A row as a status page takes it.
+fn row_json(row: &Row) -> Value {
+    let order = &row.subscription;
+    let agent = row.agent.as_ref();
+    json!({
+        "id": order.id, "customer": order.customer, "preset": order.preset.as_str(),
+        "desired": row.desired.as_str(), "state": row.state.as_str(), "phase": row.phase,
+        "run": row.run.map(|run| run.to_string()),
+        "region": agent.map_or(&order.region, |agent| &agent.location),
+        "server": agent.map(|agent| agent.server),
+        "server_type": agent.map(|agent| &agent.server_type),
+        "ipv4": agent.and_then(|agent| agent.ipv4.as_ref()),
+        "tailnet_ipv4": agent.and_then(|agent| agent.tailnet_ipv4.as_ref()),
+        "tailnet_name": agent.map(|agent| &agent.tailnet_name),
+    })
+}
+
+/// What machines cost by the month, by customer: from the ledger, so also what is being removed.
+async fn cost(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
+    let (store, table) = table(options).await?;
+    let engine = provision_core::Engine::builder(store).build().await?;
+    let mut customers = BTreeMap::new();
+    for row in table.all().await? {
+        customers.entry(row.subscription.customer).or_insert(BTreeMap::new());
+    }
+    for (customer, sums) in &mut customers {
+        *sums = engine.monthly_cost(Some(customer)).await?;
+    }
+    if options.json {
+        print_json(&json!({ "monthly_milli": customers }))?;
+    }
+    for (customer, sums) in &customers {
+        for (currency, milli) in sums {
+            let (whole, cents) = (milli / 1_000, milli % 1_000 / 10);
+            screen.line(format!("{customer:<14} {whole}.{cents:02} {currency}/month"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Once a day: what is at the providers and wanted by nobody, and what is wanted and not there.
+async fn sweep(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
+    let host = Host::open(options).await?;
+    let mut report = host.engine.sweep(false).await?;
+    for _ in 0..SWEEPS_MAX {
+        // Machines that are being made go before: it looks again when it may.
+        if !report.failures.iter().any(|failure| failure.code == "throttled") {
+            break;
+        }
+        clock::sleep(SWEEP_AGAIN).await;
+        report = host.engine.sweep(false).await?;
+    }
+    // A key of one use is gone as soon as its machine has joined.
+    report.missing.retain(|row| row.kind != "auth_key");
+    for stray in &report.strays {
+        screen.line(format!("ALERT nobody wants {} {}", stray.kind, stray.id));
+    }
+    for row in &report.missing {
+        let id = row.external_id.as_ref().map(ToString::to_string).unwrap_or_default();
+        screen.line(format!("ALERT gone without an order: {}.{} {id}", row.provider, row.kind));
+    }
+    for failure in &report.failures {
+        screen.line(format!("ALERT could not be listed: {failure}"));
+    }
+    screen.line(format!("sweep: {} as wanted", report.wanted));
+    let is_well =
+        report.strays.is_empty() && report.missing.is_empty() && report.failures.is_empty();
+    if options.json {
+        print_json(&report)?;
+    }
+    Ok(if is_well { Exit::Done } else { Exit::Parked })
+}

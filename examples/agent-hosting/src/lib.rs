@@ -1,0 +1,24 @@
+//! Hosts agents: each paid subscription gets one machine at Hetzner behind a firewall, which sets
+//! itself up at its first boot, joins a tailnet with a key of one use, and is removed without a
+//! rest when the subscription ends.
+//!
+//! A host that copies this keeps [`input`], [`saga`], [`table`] and [`reconcile`]. [`cloud`] and
+//! [`machines`] stand in for the providers and for the machines themselves.
+
+pub mod cli;
+pub mod cloud;
+pub mod commands;
+pub mod host;
+pub mod input;
+pub mod machines;
+pub mod providers;
+pub mod reconcile;
+pub mod saga;
+pub mod table;
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// Parses the arguments, does what they ask, and says how it went.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    example_command::run(arguments, async |cli| commands::carry_out(cli::checked(cli)?).await)
+}

@@ -1,0 +1,43 @@
+//! What a saga works through: the two providers, and the machines themselves.
+
+use std::time::Duration;
+
+use provision_adapters::{
+    hetzner::Hetzner,
+    http::{BaseUrl, ConfigError, Http, HttpConfig},
+    tailscale::Tailscale,
+};
+use provision_core::limit::Profile;
+
+/// Clients of the providers. Tokens are not in here: each call asks the engine's resolver.
+#[derive(Debug, Clone)]
+pub struct Providers {
+    /// Machines, keys and firewalls.
+    pub hetzner: Hetzner,
+    /// The network that machines join.
+    pub tailscale: Tailscale,
+    /// The agents on the machines.
+    pub agents: Http,
+    /// How long a machine may take from its first boot until it has joined.
+    pub join_within: Duration,
+    /// How often an agent that does not answer yet is asked again.
+    pub ask_every: Duration,
+}
+
+/// Names under which tokens are resolved.
+pub mod token {
+    /// Hetzner Cloud: of one project, for reading and writing.
+    pub const HETZNER: &str = "HCLOUD_TOKEN";
+    /// Tailscale: the secret of an OAuth client.
+    pub const TAILSCALE: &str = "TAILSCALE_CLIENT_SECRET";
+}
+
+/// A client that asks agents over the tailnet. They answer to everybody in it, without a token.
+///
+/// # Errors
+/// The base cannot be used.
+pub fn agents(base: BaseUrl) -> Result<Http, ConfigError> {
+    let bucket = Profile { bucket: "agents".to_owned(), rate: None, concurrency: None };
+    let config = HttpConfig::new("agents", base, bucket);
+    Http::new(config.with_connect_timeout(Duration::from_secs(2)))
+}

@@ -1,0 +1,104 @@
+//! Brings what is so to what is wanted, one subscription at a time. Whoever runs it, and however
+//! often: what is under way is not begun twice.
+
+use example_command::exit::Trouble;
+use provision_core::{By, RunId, RunStatus};
+
+use crate::{
+    host::Host,
+    input::guard,
+    saga::{HOST, Machine, STOP},
+    table::{Desired, Row, State},
+};
+
+/// Does for every subscription the next thing that leads to what is wanted.
+///
+/// # Errors
+/// The store is away.
+pub async fn reconcile(host: &Host) -> Result<(), Trouble> {
+    for row in host.table.all().await? {
+        one(host, &row).await?;
+    }
+    Ok(())
+}
+
+async fn one(host: &Host, row: &Row) -> Result<(), Trouble> {
+    match (row.state, row.desired) {
+        (State::Pending | State::Failed, Desired::Gone) => {
+            host.table.turn(row, State::Gone).await.map(drop)
+        }
+        (State::Pending, _) => begin(host, row).await,
+        (State::Provisioning | State::Running, Desired::Gone) => {
+            // The order follows when this is looked at again; until then only the row says so.
+            host.table.turn(row, State::Removing).await.map(drop)
+        }
+        (State::Provisioning, _) => phase(host, row).await,
+        (State::Running, Desired::Stopped) => stop(host, row).await,
+        // A machine that is to go is started first: what was done last is undone first.
+        (State::Stopped, Desired::Running | Desired::Gone) => {
+            host.table.turn(row, State::Starting).await.map(drop)
+        }
+        (State::Starting, _) => undone(host, row.stop, "started again").await,
+        (State::Removing, _) => undone(host, row.run, "the subscription ended").await,
+        (State::Running | State::Stopping | State::Stopped | State::Failed | State::Gone, _) => {
+            Ok(())
+        }
+    }
+}
+
+async fn begin(host: &Host, row: &Row) -> Result<(), Trouble> {
+    let order = &row.subscription;
+    let start = host.engine.start(HOST, order).unique(guard(&order.id));
+    let start = start.tenant(order.customer.as_str()).queue(order.queue());
+    let run = start.prepare().await?;
+    host.table.begin(row, State::Provisioning, run).await.map(drop)
+}
+
+async fn stop(host: &Host, row: &Row) -> Result<(), Trouble> {
+    let (Some(agent), order) = (&row.agent, &row.subscription) else {
+        return Err(Trouble::bug("no_machine", "a running subscription has no machine"));
+    };
+    let machine = Machine { subscription: order.id.clone(), server: agent.server };
+    let start = host.engine.start(STOP, &machine).unique(format!("stop:{}", order.id));
+    let start = start.tenant(order.customer.as_str()).queue(order.queue());
+    let run = start.prepare().await?;
+    host.table.begin(row, State::Stopping, run).await.map(drop)
+}
+
+/// Writes the phase of a subscription's run into its row.
+async fn phase(host: &Host, row: &Row) -> Result<(), Trouble> {
+    let Some(run) = row.run else { return Ok(()) };
+    let head = host.engine.run(&run).await?;
+    match head.summary.phase {
+        Some(phase) if row.phase.as_ref() != Some(&phase) => {
+            host.table.note_phase(row, &phase).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Orders a run to be undone, unless that was ordered: typed or crashed in between, it is ordered
+/// once.
+async fn undone(host: &Host, run: Option<RunId>, why: &str) -> Result<(), Trouble> {
+    let Some(run) = run else {
+        return Err(Trouble::bug("no_run", "a subscription has no run that could be undone"));
+    };
+    let head = host.engine.run(&run).await?;
+    if head.consumed < head.requests {
+        return Ok(());
+    }
+    let by = By::new("reconciler", why);
+    let ordered = match head.status {
+        RunStatus::Succeeded | RunStatus::PartlySucceeded => host.engine.tear_down(&run, by).await,
+        RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => {
+            host.engine.cancel(&run, by).await
+        }
+        _ => Ok(()),
+    };
+    match ordered {
+        Ok(()) => Ok(()),
+        // The run has moved on meanwhile: the next look sees where it is.
+        Err(_) if host.engine.run(&run).await?.seq != head.seq => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,449 @@
+//! The host's own table of subscriptions: what is wanted, and what is so. Workers reconcile the two.
+//!
+//! It lies in the store's file. A run and the row that names it are written in one transaction, and
+//! so are a run's end and the state that it leads to: after a crash there are both or neither.
+
+use async_trait::async_trait;
+use example_command::{drive::Pulse, exit::Trouble};
+use provision_core::{
+    RunId, RunStatus,
+    run::journal::Record,
+    store::{Append, NewRun, Submission, Submitted},
+};
+use provision_store_sqlite::SqliteStore;
+use rusqlite::{Row as SqlRow, Transaction};
+
+use crate::{input::Subscription, saga::Agent};
+
+/// What the customer wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desired {
+    /// An agent that runs.
+    Running,
+    /// A machine that is off, and billed all the same.
+    Stopped,
+    /// Nothing any more.
+    Gone,
+}
+
+impl Desired {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Running, Self::Stopped, Self::Gone];
+
+    /// The word it is stored as.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Paid for; nothing has begun.
+    Pending,
+    /// Its run makes things.
+    Provisioning,
+    /// Its agent answers.
+    Running,
+    /// Its machine is being stopped.
+    Stopping,
+    /// Its machine is off.
+    Stopped,
+    /// Its machine is being started again.
+    Starting,
+    /// It could not be made, and nothing of it is left.
+    Failed,
+    /// Everything of it is being removed.
+    Removing,
+    /// Nothing of it is left.
+    Gone,
+}
+
+/// The changes of state that there are; all others are refused here and by the database.
+pub const LEGAL: [(State, State); 17] = [
+    (State::Pending, State::Provisioning),
+    (State::Pending, State::Gone),
+    (State::Provisioning, State::Running),
+    (State::Provisioning, State::Failed),
+    (State::Provisioning, State::Removing),
+    (State::Running, State::Stopping),
+    (State::Running, State::Removing),
+    (State::Running, State::Gone),
+    (State::Stopping, State::Stopped),
+    (State::Stopping, State::Running),
+    (State::Stopped, State::Starting),
+    (State::Stopped, State::Gone),
+    (State::Starting, State::Running),
+    (State::Failed, State::Pending),
+    (State::Failed, State::Gone),
+    (State::Removing, State::Gone),
+    (State::Gone, State::Pending),
+];
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Provisioning,
+        Self::Running,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Starting,
+        Self::Failed,
+        Self::Removing,
+        Self::Gone,
+    ];
+
+    /// The word it is stored as.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Provisioning => "provisioning",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Failed => "failed",
+            Self::Removing => "removing",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether it may become another one.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        LEGAL.contains(&(self, next))
+    }
+}
+
+/// One subscription as it stands.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What was paid for.
+    pub subscription: Subscription,
+    /// What the customer wants.
+    pub desired: Desired,
+    /// What is so.
+    pub state: State,
+    /// The run that made it, or is making it.
+    pub run: Option<RunId>,
+    /// The run that has stopped it, or is stopping it.
+    pub stop: Option<RunId>,
+    /// The phase its run is in.
+    pub phase: Option<String>,
+    /// Where the agent is, once it was made.
+    pub agent: Option<Agent>,
+    /// How many payments were taken for it.
+    pub payments: u32,
+}
+
+impl Row {
+    /// Whether what is so is what is wanted, or will not become so by itself.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match self.desired {
+            Desired::Running => matches!(self.state, State::Running | State::Failed | State::Gone),
+            Desired::Stopped => matches!(self.state, State::Stopped | State::Failed | State::Gone),
+            Desired::Gone => self.state == State::Gone,
+        }
+    }
+}
+
+const TABLES: &str = "create table if not exists legal (
+    was text not null, becomes text not null, primary key (was, becomes)
+) strict, without rowid;
+create table if not exists subscriptions (
+    id text primary key,
+    subscription text not null,
+    desired text not null check (desired in ('running', 'stopped', 'gone')),
+    state text not null,
+    run text unique,
+    stop text unique,
+    phase text,
+    agent text
+) strict;
+create table if not exists payments (event text primary key, subscription text not null) strict;
+create table if not exists pulse (one integer primary key check (one = 1), beat integer not null)
+    strict;
+create trigger if not exists no_illegal_change before update of state on subscriptions
+    when old.state <> new.state
+        and not exists (select 1 from legal where was = old.state and becomes = new.state)
+begin
+    select raise(abort, 'no legal change of state');
+end;
+create trigger if not exists no_illegal_begin before insert on subscriptions
+    when new.state <> 'pending'
+begin
+    select raise(abort, 'a subscription begins as pending');
+end";
+const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
+    on conflict (one) do update set beat = beat + 1";
+const ALL: &str = "select subscription, desired, state, run, stop, phase, agent,
+    (select count(*) from payments p where p.subscription = s.id)
+    from subscriptions s order by id";
+
+/// The table. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Table(SqliteStore);
+
+impl Table {
+    /// Makes the table in the store's file, and has it written with the end of every run.
+    ///
+    /// # Errors
+    /// The table cannot be made.
+    pub async fn open(store: &SqliteStore) -> Result<Self, Trouble> {
+        let made = move |tx: &Transaction<'_>| {
+            tx.execute_batch(TABLES)?;
+            let mut add =
+                tx.prepare("insert or ignore into legal (was, becomes) values (?1, ?2)")?;
+            LEGAL.iter().try_for_each(|(was, becomes)| {
+                add.execute((was.as_str(), becomes.as_str())).map(drop)
+            })
+        };
+        store.execute_host(made).await?;
+        store.on_end(ended);
+        Ok(Self(store.clone()))
+    }
+
+    /// Takes a payment. One that was taken already, under the same event, changes nothing; answers
+    /// whether it is new.
+    ///
+    /// # Errors
+    /// Code `other_options`: the subscription is there, and is another one. Or the store is away.
+    pub async fn pay(&self, event: &str, order: &Subscription) -> Result<bool, Trouble> {
+        if let Some(row) = self.get(&order.id).await?
+            && row.subscription != *order
+            && !matches!(row.state, State::Gone | State::Failed)
+        {
+            return Err(Trouble::usage(
+                "other_options",
+                format!("the subscription `{}` has other options", order.id),
+                "leave them out to go on, or --tear-down it first",
+            ));
+        }
+        let (event, id, text) = (event.to_owned(), order.id.clone(), json(order)?);
+        let taken = self.0.execute_host(move |tx| {
+            let new = "insert or ignore into payments (event, subscription) values (?1, ?2)";
+            if tx.execute(new, (&event, &id))? == 0 {
+                return Ok(false);
+            }
+            // What is there stays as it is; what has ended begins anew.
+            let begin = "insert into subscriptions (id, subscription, desired, state)
+                values (?1, ?2, 'running', 'pending')
+                on conflict (id) do update set desired = 'running', subscription = ?2,
+                    state = iif(state in ('gone', 'failed'), 'pending', state)";
+            tx.execute(begin, (&id, &text))?;
+            Ok(true)
+        });
+        Ok(taken.await?)
+    }
+
+    /// Says what the customer wants of a subscription that was paid for.
+    ///
+    /// # Errors
+    /// Code `no_such_subscription`: it is not there, or over. Or the store is away.
+    pub async fn want(&self, id: &str, desired: Desired) -> Result<(), Trouble> {
+        let (key, word) = (id.to_owned(), desired.as_str());
+        let want = "update subscriptions set desired = ?2 where id = ?1
+            and (?2 = 'gone' or desired <> 'gone')";
+        match self.0.execute_host(move |tx| tx.execute(want, (key, word))).await? {
+            0 => {
+                let message = format!("there is no live subscription `{id}`");
+                let hint = "see `status`, or check --subscription and --data-dir";
+                Err(Trouble::usage("no_such_subscription", message, hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that nobody pays for a subscription any more, whether it is there or not.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn end(&self, id: &str) -> Result<(), Trouble> {
+        let id = id.to_owned();
+        let end = "update subscriptions set desired = 'gone' where id = ?1";
+        self.0.execute_host(move |tx| tx.execute(end, [id])).await?;
+        Ok(())
+    }
+
+    /// Begins the run that leads from one state to another: the run and the row are written
+    /// together. `false` when another worker was faster.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn begin(&self, row: &Row, next: State, run: NewRun) -> Result<bool, Trouble> {
+        let (id, was) = (row.subscription.id.clone(), row.state.as_str());
+        let named = run.head.id.to_string();
+        let change = match next {
+            State::Stopping => {
+                "update subscriptions set state = ?3, stop = ?4 where id = ?1 and state = ?2"
+            }
+            _ => {
+                "update subscriptions set state = ?3, run = ?4, stop = null, agent = null,
+                    phase = null where id = ?1 and state = ?2"
+            }
+        };
+        let write = move |tx: &Transaction<'_>, answers: &[Submitted]| {
+            let created = matches!(answers, [Submitted::Created(_)]);
+            match created && tx.execute(change, (id, was, next.as_str(), named))? == 1 {
+                true => Ok(()),
+                // Nothing of this transaction is kept.
+                false => Err(rusqlite::Error::QueryReturnedNoRows),
+            }
+        };
+        match self.0.submit_with_host(vec![Submission::Run(Box::new(run))], write).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == "host_write_failed" => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves a subscription on, if it still is as it was. `false` when another worker was faster.
+    ///
+    /// # Errors
+    /// The change is not legal, or the store is away.
+    pub async fn turn(&self, row: &Row, next: State) -> Result<bool, Trouble> {
+        if !row.state.may_become(next) {
+            let (was, next) = (row.state.as_str(), next.as_str());
+            return Err(Trouble::bug("illegal_change", format!("from {was} to {next}")));
+        }
+        let (id, was) = (row.subscription.id.clone(), row.state.as_str());
+        let turn = "update subscriptions set state = ?3 where id = ?1 and state = ?2";
+        let turned = self.0.execute_host(move |tx| tx.execute(turn, (id, was, next.as_str())));
+        Ok(turned.await? == 1)
+    }
+
+    /// Notes the phase that a subscription's run is in, for whoever looks at the table alone.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn note_phase(&self, row: &Row, phase: &str) -> Result<(), Trouble> {
+        let (id, run, phase) =
+            (row.subscription.id.clone(), row.run.map(|run| run.to_string()), phase.to_owned());
+        let note = "update subscriptions set phase = ?3 where id = ?1 and run = ?2
+            and state = 'provisioning'";
+        self.0.execute_host(move |tx| tx.execute(note, (id, run, phase))).await?;
+        Ok(())
+    }
+
+    /// All subscriptions, by id.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn all(&self) -> Result<Vec<Row>, Trouble> {
+        let rows = self.0.query_host(|conn| {
+            let mut query = conn.prepare(ALL)?;
+            let rows = query.query_map([], read)?;
+            rows.collect::<Result<Vec<_>, _>>()
+        });
+        Ok(rows.await?)
+    }
+
+    /// One subscription.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn get(&self, id: &str) -> Result<Option<Row>, Trouble> {
+        Ok(self.all().await?.into_iter().find(|row| row.subscription.id == id))
+    }
+}
+
+#[async_trait]
+impl Pulse for Table {
+    async fn beat(&self) -> Result<(), Trouble> {
+        self.0.execute_host(|tx| tx.execute(BEAT, ())).await?;
+        Ok(())
+    }
+}
+
+/// What the end of a run means for its subscription; a run of none changes no row.
+fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
+    let run = append.run.to_string();
+    // One that is to be removed and still came to its end is torn down next.
+    let own = match append.status {
+        RunStatus::Succeeded | RunStatus::PartlySucceeded => {
+            "update subscriptions set state = iif(state = 'provisioning', 'running', state),
+                agent = ?2, phase = 'running'
+                where run = ?1 and state in ('provisioning', 'removing')"
+        }
+        _ => {
+            "update subscriptions set state = iif(state = 'provisioning', 'failed', 'gone'),
+                agent = ?2, phase = null
+                where run = ?1 and state in ('provisioning', 'removing', 'running', 'stopped')"
+        }
+    };
+    tx.execute(own, (&run, made(append)))?;
+    let stop = match append.status {
+        RunStatus::Succeeded => {
+            "update subscriptions set state = 'stopped' where stop = ?1 and state = 'stopping'"
+        }
+        // What could not be stopped runs, and so does what was started again.
+        _ => {
+            "update subscriptions set state = 'running', stop = null
+                where stop = ?1 and state in ('stopping', 'starting')"
+        }
+    };
+    tx.execute(stop, [&run]).map(drop)
+}
+
+/// What the run has made, as text, if this write is the end of one that did.
+fn made(append: &Append) -> Option<String> {
+    let records = Record::decode(append.frame.as_deref()?).ok()?;
+    let output = records.into_iter().find_map(|record| match record {
+        Record::Ended { output, .. } => output,
+        _ => None,
+    })?;
+    let agent: Agent = output.decode().ok()?;
+    serde_json::to_string(&agent).ok()
+}
+
+fn json(order: &Subscription) -> Result<String, Trouble> {
+    serde_json::to_string(order).map_err(|error| Trouble::bug("json", error.to_string()))
+}
+
+/// A value of the table that is no such value: another program has written it.
+#[derive(Debug)]
+struct Foreign(usize);
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "column {} of a subscription holds what nobody here has written", self.0)
+    }
+}
+
+impl std::error::Error for Foreign {}
+
+fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    let foreign = |at: usize| {
+        let text = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(at, text, Box::new(Foreign(at)))
+    };
+    let text = |at: usize| row.get::<_, Option<String>>(at);
+    let word = |at: usize| text(at)?.ok_or_else(|| foreign(at));
+    let run = |at: usize| {
+        let run = text(at)?.map(|run| run.parse());
+        run.transpose().map_err(|_error| foreign(at))
+    };
+    let (desired, state) = (word(1)?, word(2)?);
+    let subscription = serde_json::from_str(&word(0)?).map_err(|_error| foreign(0))?;
+    let desired = Desired::ALL.into_iter().find(|one| one.as_str() == desired);
+    let state = State::ALL.into_iter().find(|one| one.as_str() == state);
+    let agent = text(6)?.map(|agent| serde_json::from_str(&agent));
+    Ok(Row {
+        subscription,
+        desired: desired.ok_or_else(|| foreign(1))?,
+        state: state.ok_or_else(|| foreign(2))?,
+        run: run(3)?,
+        stop: run(4)?,
+        phase: text(5)?,
+        agent: agent.transpose().map_err(|_error| foreign(6))?,
+        payments: row.get(7)?,
+    })
+}

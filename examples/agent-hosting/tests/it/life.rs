@@ -1,0 +1,113 @@
+//! A host that works, seen from inside.
+
+use std::{path::Path, time::Duration};
+
+use agent_hosting::{
+    cli::{Checked, Do},
+    host::Host,
+    input::{Preset, Subscription},
+    reconcile::reconcile,
+    table::{Row, State},
+};
+use provision_core::clock;
+
+fn options(data_dir: &Path) -> Checked {
+    Checked {
+        what: Do::Work { until_idle: true },
+        wanted: Vec::new(),
+        fleet: true,
+        fail_at: None,
+        crash_at: None,
+        data_dir: data_dir.to_owned(),
+        file: data_dir.join("provision.db"),
+        json: false,
+        speed: 0.004,
+    }
+}
+
+/// Reconciles until a row is as it should be.
+async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool) -> Row {
+    let looked = async {
+        loop {
+            reconcile(host).await.unwrap();
+            let row = host.table.get(id).await.unwrap().unwrap();
+            if what(&row) {
+                return row;
+            }
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    clock::within(Duration::from_secs(30), looked).await.expect("half a minute is enough")
+}
+
+async fn pay(host: &Host, id: &str, region: &str) {
+    let order = Subscription::new(id, "acme", Preset::Small, region).unwrap();
+    assert!(host.table.pay(&format!("{id}/1"), &order).await.unwrap());
+    let row = host.table.get(id).await.unwrap().unwrap();
+    assert_eq!(row.state, State::Pending, "there to be seen as soon as it was paid for");
+}
+
+// covers: R2-19, R2-22
+#[tokio::test(flavor = "multi_thread")]
+async fn five_phases_are_seen_in_the_table_while_a_payment_becomes_an_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    let seen = std::sync::Mutex::new(Vec::<String>::new());
+    let row = until(&host, "a", |row| {
+        let mut seen = seen.lock().unwrap();
+        if let Some(phase) = &row.phase
+            && seen.last() != Some(phase)
+        {
+            seen.push(phase.clone());
+        }
+        row.state == State::Running
+    });
+    let row = row.await;
+    let seen = seen.into_inner().unwrap();
+    let order = ["terraform_init", "vm_created", "network_joined", "ansible_configure", "running"];
+    // Who looks now and then may miss a short one, and never sees one twice or out of order.
+    let at = |phase: &String| order.iter().position(|one| one == phase).unwrap();
+    assert!(seen.iter().map(at).is_sorted(), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("running"));
+    let snapshot = host.engine.snapshot(&row.run.unwrap()).await.unwrap();
+    let mut phases: Vec<_> = snapshot.steps.into_iter().filter_map(|step| step.phase).collect();
+    phases.dedup();
+    assert_eq!(phases, order);
+    worker.stop().await;
+}
+
+// covers: R2-31
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_without_room_holds_no_other_region_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    host.cloud().hetzner().with(|sim| sim.set_full("fsn1", true));
+    let worker = host.worker();
+    for number in 0..5 {
+        pay(&host, &format!("full-{number}"), "fsn1").await;
+    }
+    pay(&host, "free", "nbg1").await;
+    let free = until(&host, "free", |row| row.state == State::Running).await;
+    assert_eq!(free.agent.unwrap().location, "nbg1");
+    let full = host.table.get("full-0").await.unwrap().unwrap();
+    assert_eq!(full.state, State::Provisioning);
+    host.cloud().hetzner().with(|sim| sim.set_full("fsn1", false));
+    for number in 0..5 {
+        until(&host, &format!("full-{number}"), |row| row.state == State::Running).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_first_boot_never_ends_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    host.cloud().machines().with(|machines| machines.break_boot("agent-a"));
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    until(&host, "a", |row| row.state == State::Failed).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    worker.stop().await;
+}
