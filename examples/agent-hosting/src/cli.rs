@@ -226,15 +226,12 @@ pub fn checked(cli: Cli) -> Result<Checked, Trouble> {
         return Err(Trouble::usage("usage", "--tear-down goes without a command", hint));
     }
     let what = what_to_do(command, mode.tear_down)?;
-    let file = match StoreAt::parse(&place.store, &place.data_dir)? {
-        StoreAt::Sqlite(file) => file,
-        _ => {
-            return Err(Trouble::usage(
-                "unknown_store",
-                "subscriptions and runs are written in one transaction of a SQLite file",
-                "say `--store sqlite:` with an optional path",
-            ));
-        }
+    let StoreAt::Sqlite(file) = StoreAt::parse(&place.store, &place.data_dir)? else {
+        return Err(Trouble::usage(
+            "unknown_store",
+            "subscriptions and runs are written in one transaction of a SQLite file",
+            "say `--store sqlite:` with an optional path",
+        ));
     };
     let wanted = wanted(&order)?;
     wanted.iter().try_for_each(|one| one.fresh().map(drop))?;

@@ -195,16 +195,7 @@ async fn change(options: &Checked, screen: &Screen, desired: Desired) -> Result<
         host.table.want(&wanted.id, desired).await?;
     }
     let ids: Vec<_> = options.wanted.iter().map(|wanted| wanted.id.as_str()).collect();
-    let settled = async || {
-        for id in &ids {
-            let row = host.table.get(id).await?.ok_or_else(|| unknown(id))?;
-            if !row.is_settled() && !is_parked(&host, &row).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    let stopped = until(&host, screen, settled).await?;
+    let stopped = until(&host, screen, Goal::Settled(&ids)).await?;
     let rows = host.table.all().await?;
     let rows: Vec<_> =
         rows.into_iter().filter(|row| ids.contains(&row.subscription.id.as_str())).collect();
@@ -227,12 +218,36 @@ async fn is_parked(host: &Host, row: &Row) -> Result<bool, Trouble> {
     Ok(false)
 }
 
+/// Until when a command works.
+#[derive(Debug, Clone, Copy)]
+enum Goal<'a> {
+    /// Until these subscriptions are as wanted, or need a person.
+    Settled(&'a [&'a str]),
+    /// Until nothing is left to do.
+    Idle,
+    /// Until it is interrupted.
+    Never,
+}
+
+impl Goal<'_> {
+    async fn is_reached(self, host: &Host) -> Result<bool, Trouble> {
+        let ids = match self {
+            Self::Settled(ids) => ids,
+            Self::Idle => return host.is_idle().await,
+            Self::Never => return Ok(false),
+        };
+        for id in ids {
+            let row = host.table.get(id).await?.ok_or_else(|| unknown(id))?;
+            if !row.is_settled() && !is_parked(host, &row).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// Works until something is so, or it is interrupted; answers whether it was.
-async fn until(
-    host: &Host,
-    screen: &Screen,
-    reached: impl AsyncFn() -> Result<bool, Trouble>,
-) -> Result<bool, Trouble> {
+async fn until(host: &Host, screen: &Screen, goal: Goal<'_>) -> Result<bool, Trouble> {
     let worker = host.worker();
     let (listening, mut stop) = interrupted();
     let working = async {
@@ -244,7 +259,7 @@ async fn until(
                     screen.line(format!("{id:<14} {state}"));
                 }
             }
-            if reached().await? {
+            if goal.is_reached(host).await? {
                 return Ok::<_, Trouble>(false);
             }
             clock::sleep(LOOK_EVERY).await;
@@ -264,7 +279,8 @@ async fn until(
 async fn work(options: &Checked, screen: &Screen, until_idle: bool) -> Result<Exit, Trouble> {
     let host = Host::open(options).await?;
     screen.line("working; Ctrl-C or SIGTERM ends it, and what is open goes on later");
-    until(&host, screen, async || Ok(until_idle && host.is_idle().await?)).await?;
+    let goal = if until_idle { Goal::Idle } else { Goal::Never };
+    until(&host, screen, goal).await?;
     say_rows(screen, options.json, &host.table.all().await?)?;
     Ok(Exit::Done)
 }

@@ -32,7 +32,7 @@ pub const END: SagaId<String, ()> = SagaId::new("subscription-end", 1);
 const IMAGE: &str = "debian-13";
 /// What machines of the tailnet are; the OAuth client has to own it.
 const TAG: &str = "tag:agent";
-/// Port on which WireGuard, and so Tailscale, is reached.
+/// Port on which `WireGuard`, and so Tailscale, is reached.
 const WIREGUARD: &str = "41641";
 /// How often an agent is asked before its machine is given up.
 const ASKED_MAX: u32 = 60;
@@ -73,7 +73,7 @@ pub struct Machine {
 /// |---|---|---|---|
 /// | `prices` | nothing: reads what machines cost | | `terraform_init` |
 /// | `ssh-key` | the customer's public key at the provider | | `terraform_init` |
-/// | `firewall` | lets WireGuard in and nothing else: SSH comes through the tailnet | | `terraform_init` |
+/// | `firewall` | lets `WireGuard` in and nothing else: SSH comes through the tailnet | | `terraform_init` |
 /// | `join-key` | a key with which one machine joins once | | `terraform_init` |
 /// | `server` | the machine, with what it does at its first boot | all before | `vm_created` |
 /// | `device` | nothing: waits until the machine has joined | `server`, `join-key` | `network_joined` |

@@ -24,6 +24,19 @@ fn a_machine_is_made_shown_stopped_started_and_removed_without_a_rest() {
     assert!(row["tailnet_name"].as_str().unwrap().starts_with("agent-demo."), "{row}");
     assert_eq!(place.done(&["cost"])["monthly_milli"]["demo"]["EUR"], 6_490);
 
+    stopped_and_started(&place);
+    place.done(&["stop"]);
+    place.done(&["--tear-down"]);
+    assert_eq!((place.state(), place.things()), ("gone".to_owned(), Vec::new()));
+    assert!(place.done(&["cost"])["monthly_milli"]["demo"]["EUR"].is_null());
+    assert_eq!(place.done(&["sweep"])["strays"].as_array().unwrap().len(), 0);
+    // Ordered again, it begins anew under the same names.
+    place.done(&[]);
+    assert_eq!(place.things(), WHOLE);
+}
+
+/// Stops a machine, twice, and starts it again.
+fn stopped_and_started(place: &Place) {
     place.done(&["stop"]);
     assert_eq!(place.state(), "stopped");
     assert_eq!(place.things(), WHOLE, "its state stays");
@@ -34,15 +47,6 @@ fn a_machine_is_made_shown_stopped_started_and_removed_without_a_rest() {
         (place.state(), place.things()),
         ("running".to_owned(), WHOLE.map(str::to_owned).to_vec())
     );
-
-    place.done(&["stop"]);
-    place.done(&["--tear-down"]);
-    assert_eq!((place.state(), place.things()), ("gone".to_owned(), Vec::new()));
-    assert!(place.done(&["cost"])["monthly_milli"]["demo"]["EUR"].is_null());
-    assert_eq!(place.done(&["sweep"])["strays"].as_array().unwrap().len(), 0);
-    // Ordered again, it begins anew under the same names.
-    place.done(&[]);
-    assert_eq!(place.things(), WHOLE);
 }
 
 // covers: R2-30, R2-58

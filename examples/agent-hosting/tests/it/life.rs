@@ -26,7 +26,7 @@ fn options(data_dir: &Path) -> Checked {
 }
 
 /// Reconciles until a row is as it should be.
-async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool) -> Row {
+async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool + Send + Sync) -> Row {
     let looked = async {
         loop {
             reconcile(host).await.unwrap();
