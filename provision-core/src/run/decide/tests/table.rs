@@ -216,7 +216,7 @@ fn nothing_but_an_order_follows_the_end() {
         order: Vec::new(),
     });
     all.push(Record::Unwound { scope });
-    all.push(Record::Signal { name: "go".into(), value: Payload::null() });
+    all.push(Record::Signal { name: "go".into(), value: Payload::null(), source: None });
     all.push(Record::Parked { failure: failure(Effect::None) });
     for record in all {
         assert!(state.apply(&record).is_err(), "{record:?}");
