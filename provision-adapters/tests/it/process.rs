@@ -135,3 +135,49 @@ async fn what_never_began_had_no_effect() {
         assert_eq!(*error.verdict(), Verdict::Permanent);
     }
 }
+
+// covers: X8
+#[tokio::test]
+async fn what_it_writes_into_a_file_is_read_from_there_and_by_nobody_else() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("said");
+    let program = Program::new("sh").arguments(["-c", "printf 0123456789; echo why >&2; exit 4"]);
+    let program = program.with_output_file(&file);
+    for (most, said) in [(100, "0123456789"), (4, "6789")] {
+        let ended = run(program.clone().with_output_max(most)).await.unwrap();
+        assert_eq!((text(&ended), ended.code()), (said, Some(4)));
+        assert_eq!(ended.complaint(), "why\n");
+    }
+    for file in [file, folder.path().join("said.errors")] {
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+// covers: X8, S6
+#[tokio::test]
+async fn with_a_grace_it_is_interrupted_first_and_may_end_by_itself() {
+    let folder = tempdir().unwrap();
+    let told = folder.path().join("told");
+    let script = "trap 'echo told > told; exit 3' INT; echo began; sleep 20 & wait";
+    let program = Program::new("sh")
+        .arguments(["-c", script])
+        .in_folder(folder.path())
+        .with_output_file(folder.path().join("said"))
+        .with_grace(Duration::from_secs(5));
+    let call = Call::read("run a program").with_timeout(Duration::from_secs(6));
+    let ended = program.run(&context(), &call).await.unwrap();
+    assert_eq!((text(&ended), ended.code()), ("began\n", Some(3)));
+    assert!(told.exists());
+
+    // Dropped, it is told the same, and nobody waits for it.
+    fs::remove_file(&told).unwrap();
+    let (began, cx) = (Instant::now(), context());
+    let cut = tokio::time::timeout(Duration::from_millis(500), program.run(&cx, &call));
+    assert!(cut.await.is_err() && began.elapsed() < Duration::from_secs(2));
+    while !told.exists() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it was not interrupted");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
