@@ -1,0 +1,200 @@
+//! Campaigns of Mailchimp by the Marketing API.
+
+use async_trait::async_trait;
+use provision_adapters::http::Request;
+use provision_core::{ExternalId, StepContext, StepError, limit::Profile};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens, unsupported,
+};
+
+const ROOT: &str = "3.0";
+
+/// Campaigns of Mailchimp. A campaign is made first and sent afterwards; tokens do not grow old.
+#[derive(Debug)]
+pub(super) struct Mailchimp(pub(super) Link);
+
+#[derive(Deserialize)]
+struct Lists {
+    lists: Vec<Account>,
+}
+
+#[derive(Deserialize)]
+struct Campaigns {
+    campaigns: Vec<Campaign>,
+}
+
+#[derive(Deserialize)]
+struct Campaign {
+    id: String,
+    status: String,
+    #[serde(default)]
+    settings: Settings,
+}
+
+#[derive(Default, Deserialize)]
+struct Settings {
+    #[serde(default)]
+    title: String,
+}
+
+#[derive(Deserialize)]
+struct Report {
+    emails_sent: u64,
+    opens: Opens,
+    clicks: Clicks,
+}
+
+#[derive(Deserialize)]
+struct Opens {
+    opens_total: u64,
+}
+
+#[derive(Deserialize)]
+struct Clicks {
+    clicks_total: u64,
+}
+
+#[async_trait]
+impl Platform for Mailchimp {
+    fn name(&self) -> PlatformName {
+        PlatformName::Mailchimp
+    }
+
+    fn authorize_url(&self, state: &str, redirect_uri: &str) -> String {
+        self.0.authorize_url("oauth2/authorize", "", (state, redirect_uri))
+    }
+
+    async fn authenticate(
+        &self,
+        cx: &StepContext,
+        limit: &Profile,
+        grant: &Grant,
+    ) -> Result<Tokens, StepError> {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", grant.code.expose()),
+            ("redirect_uri", &grant.redirect_uri),
+        ];
+        self.0.tokens(cx, limit, &["oauth2", "token"], &fields).await
+    }
+
+    async fn refresh_token(
+        &self,
+        _: &StepContext,
+        _: &Profile,
+        _: &Tokens,
+    ) -> Result<Tokens, StepError> {
+        Err(unsupported(
+            "refresh tokens",
+            "tokens of Mailchimp do not grow old: one that is refused was revoked, connect again",
+        ))
+    }
+
+    // There is no such call: the user removes the app in the account's own settings.
+    async fn revoke(&self, _: &StepContext, _: &Profile, _: &Tokens) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn fetch_accounts(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+    ) -> Result<Vec<Account>, StepError> {
+        let request = Request::get(&[ROOT, "lists"])
+            .query("fields", "lists.id,lists.name")
+            .query("count", "1000")
+            .bearer(&access.token);
+        let found: Lists = self.0.ask(cx, access.read("list audiences"), request).await?;
+        Ok(found.lists)
+    }
+
+    async fn publish(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+        post: &NewPost,
+    ) -> Result<ExternalId, StepError> {
+        let subject: String =
+            post.body.lines().next().unwrap_or_default().chars().take(120).collect();
+        let body = json!({
+            "type": "regular",
+            "recipients": { "list_id": access.account },
+            // The title is the account's own, no reader sees it.
+            "settings": { "subject_line": subject, "title": post.marked_link() },
+        });
+        let request = Request::post(&[ROOT, "campaigns"]).json(&body).bearer(&access.token);
+        let made: Campaign = self.0.ask(cx, access.mutate("make campaign"), request).await?;
+        Ok(ExternalId::new(made.id))
+    }
+
+    async fn find_post(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+        post: &NewPost,
+    ) -> Result<Option<ExternalId>, StepError> {
+        let request = Request::get(&[ROOT, "campaigns"])
+            .query("list_id", &access.account)
+            .query("count", "1000")
+            .query("sort_field", "create_time")
+            .query("sort_dir", "DESC")
+            .bearer(&access.token);
+        let listed: Campaigns = self.0.ask(cx, access.read("list campaigns"), request).await?;
+        let found = listed.campaigns.into_iter().find(|made| post.is_in(&made.settings.title));
+        Ok(found.map(|made| ExternalId::new(made.id)))
+    }
+
+    async fn settled(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+        post: &NewPost,
+        id: &ExternalId,
+    ) -> Result<Option<String>, StepError> {
+        let id = id.as_str();
+        let request = Request::get(&[ROOT, "campaigns", id]).bearer(&access.token);
+        let seen: Campaign = self.0.ask(cx, access.read("read campaign"), request).await?;
+        match &*seen.status {
+            "sent" => return Ok(Some(seen.id)),
+            "save" => {}
+            _ => return Ok(None),
+        }
+        let content = json!({ "plain_text": post.text() });
+        let request = Request::put(&[ROOT, "campaigns", id, "content"]).json(&content);
+        let call = access.mutate("write campaign");
+        self.0.done(cx, &call, request.bearer(&access.token)).await?;
+        // A campaign is sent once: one that is on its way refuses, and the next look sees it.
+        let request = Request::post(&[ROOT, "campaigns", id, "actions", "send"]);
+        let call = access.mutate("send campaign");
+        self.0.done(cx, &call, request.bearer(&access.token)).await?;
+        Ok(None)
+    }
+
+    async fn delete_post(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        let request = Request::delete(&[ROOT, "campaigns", id.as_str()]).bearer(&access.token);
+        self.0.look(cx, &access.mutate("delete campaign"), request).await.map(drop)
+    }
+
+    async fn post_analytics(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+        post: &str,
+    ) -> Result<Figures, StepError> {
+        let request = Request::get(&[ROOT, "reports", post]).bearer(&access.token);
+        let report: Report = self.0.ask(cx, access.read("read report"), request).await?;
+        Ok(Figures {
+            impressions: report.emails_sent,
+            reactions: report.opens.opens_total,
+            clicks: report.clicks.clicks_total,
+        })
+    }
+}

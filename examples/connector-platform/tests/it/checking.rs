@@ -1,0 +1,163 @@
+//! One look at everything names what is broken, and says what to do.
+
+use std::{process::Command, sync::Arc};
+
+use connector_platform::{
+    check::{Finding, examine},
+    database::Database,
+    trouble::Trouble,
+};
+use provision_core::vault::{DevKeys, KeyProvider};
+
+use crate::place::{Place, platforms};
+
+fn keys() -> Result<Arc<dyn KeyProvider>, Trouble> {
+    Ok(Arc::new(DevKeys::for_environment("dev").unwrap()))
+}
+
+impl Place {
+    async fn wrong(&self) -> Vec<Finding> {
+        let db = Database::new(&self.url).unwrap();
+        let found = examine(&db, keys(), &platforms(&self.sims)).await;
+        found.into_iter().filter(|finding| !finding.ok).collect()
+    }
+}
+
+// covers: R5-63, R5-65, R5-76
+#[tokio::test(flavor = "multi_thread")]
+async fn each_thing_that_is_broken_is_named_with_its_remedy() {
+    let Some(place) = Place::new().await else { return };
+    assert_eq!(place.wrong().await, [], "a fresh deployment is well");
+    let broken = [
+        ("ALTER TABLE connectors.connections DISABLE ROW LEVEL SECURITY", "tables", "connections"),
+        ("ALTER TABLE connectors.connections ENABLE ROW LEVEL SECURITY", "", ""),
+        ("DROP POLICY tenant ON connectors.publish_jobs", "tables", "publish_jobs"),
+        (
+            "CREATE POLICY tenant ON connectors.publish_jobs FOR SELECT TO connector_tenant
+                USING (tenant_id = connectors.current_tenant())",
+            "",
+            "",
+        ),
+        ("CREATE TABLE connectors.stray (n int)", "tables", "stray"),
+        ("DROP TABLE connectors.stray", "", ""),
+        ("DROP INDEX connectors.publish_jobs_open", "indexes", "publish_jobs_open"),
+        (
+            "CREATE INDEX publish_jobs_open ON connectors.publish_jobs (tenant_id, created_at)",
+            "",
+            "",
+        ),
+        (
+            "ALTER VIEW connectors.publish_jobs_dlq SET (security_invoker = false)",
+            "views",
+            "publish_jobs_dlq",
+        ),
+        ("ALTER VIEW connectors.publish_jobs_dlq SET (security_invoker = true)", "", ""),
+        (
+            "DELETE FROM connectors.feature_flags WHERE name = 'webhook_events'",
+            "flags",
+            "webhook_events",
+        ),
+        (
+            "INSERT INTO connectors.feature_flags (name, description) VALUES ('webhook_events', '')",
+            "",
+            "",
+        ),
+        ("REVOKE INSERT ON connectors.encrypted_secrets FROM connector_worker", "vault", "all"),
+        ("GRANT INSERT ON connectors.encrypted_secrets TO connector_worker", "", ""),
+        (
+            "UPDATE connectors.connector_metadata SET value = 'x' WHERE key = 'migration/0002_views'",
+            "migrations",
+            "0002_views",
+        ),
+    ];
+    for (sql, area, name) in broken {
+        place.execute(sql).await;
+        let wrong = place.wrong().await;
+        let named: Vec<_> = wrong.iter().map(|found| (found.area, &*found.name)).collect();
+        let wanted: &[_] = if area.is_empty() { &[] } else { &[(area, name)] };
+        assert_eq!(named, wanted, "{sql}: {wrong:?}");
+        assert!(wrong.iter().all(|found| !found.hint.is_empty()), "{wrong:?}");
+    }
+    place.execute("DROP TABLE connectors.webhook_events CASCADE").await;
+    assert!(place.wrong().await.iter().any(|found| found.name == "webhook_events"));
+}
+
+// covers: R5-63, R5-76
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_anything_says_to_deploy() {
+    let Some(url) = crate::place::database().await else { return };
+    let db = Database::new(&url).unwrap();
+    let found = examine(&db, keys(), &platforms(&Default::default())).await;
+    let wrong: Vec<_> = found.iter().filter(|finding| !finding.ok).collect();
+    assert!(!wrong.is_empty());
+    assert!(
+        wrong
+            .iter()
+            .all(|found| found.hint.contains("deploy") || found.detail.starts_with("missing")),
+        "{wrong:?}"
+    );
+}
+
+fn typed(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_connector-platform"));
+    let output = command.args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+// covers: R5-65, R5-67
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_after_the_other_deploys_seeds_checks_and_shows() {
+    let Some(url) = crate::place::database().await else { return };
+    let at = ["--database", &url, "--environment", "dev"];
+    let typed = |more: &[&str]| typed(&[&at[..], more].concat());
+    let (code, said, error) = typed(&["demo"]);
+    assert_eq!(code, Some(0), "{said} {error}");
+    for name in ["meta", "linkedin", "tiktok", "gbp", "mailchimp"] {
+        assert!(said.contains(&format!("{name}: connected to Account 1")), "{said}");
+        assert!(said.contains(&format!("{name}: published ")), "{said}");
+    }
+    let (code, said, _) = typed(&["deploy"]);
+    assert_eq!((code, &*said), (Some(0), "everything is up to date\n"));
+    assert_eq!(typed(&["seed"]), (Some(0), "9 flags\n".to_owned(), String::new()));
+    let report = std::env::temp_dir().join(format!("{}.json", uuid::Uuid::new_v4()));
+    let (code, said, error) = typed(&["check", "--report", report.to_str().unwrap(), "--json"]);
+    assert_eq!(code, Some(0), "{said} {error}");
+    let told: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    std::fs::remove_file(&report).unwrap();
+    assert_eq!(told["ok"], true);
+    assert_eq!(
+        told["findings"].as_array().unwrap().len(),
+        written["findings"].as_array().unwrap().len()
+    );
+}
+
+// covers: R5-27, R5-76
+#[test]
+fn what_cannot_be_used_is_refused_with_a_hint() {
+    for (arguments, code, word) in [
+        (&["--database", "mysql://127.0.0.1/x", "deploy"] as &[&str], 64, "database_wrong_url"),
+        (&["--database", "postgres://me:hunter2@127.0.0.1:1/x", "deploy"], 69, "postgres_"),
+        (&["--database", "postgres://127.0.0.1:1/x", "workers"], 64, "dev_keys_refused"),
+        (
+            &[
+                "--database",
+                "postgres://127.0.0.1:1/x",
+                "--environment",
+                "dev",
+                "--platform",
+                "x",
+                "workers",
+            ],
+            64,
+            "usage",
+        ),
+    ] {
+        let (ended, said, error) = typed(arguments);
+        assert_eq!(ended, Some(code), "{arguments:?} {said} {error}");
+        assert!(error.contains(&format!("error[{word}")), "{error}");
+        assert!(error.contains("\nhint: ") && !error.contains("hunter2"), "{error}");
+    }
+}
