@@ -144,7 +144,7 @@ fn kill_all(way_back: bool) {
             let number = places.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             std::future::ready(OnServer::new(&pool, &schema, &format!("scenario-{number}")))
         };
-        Harness::new(TenSteps::default(), place).crash_scripts().await
+        Box::pin(Harness::new(TenSteps::default(), place).crash_scripts()).await
     });
     let wanted = |script: &Script| (script.upset != Upset::Nothing) == way_back;
     let scripts: Vec<_> = scripts.into_iter().filter(wanted).collect();
