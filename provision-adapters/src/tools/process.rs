@@ -4,7 +4,8 @@
 //! It differs from `tokio::process` in what cannot be forgotten here (X8): arguments go to the
 //! program as they are and never through a shell; it sees no variable of ours that was not named;
 //! a secret has no way into its arguments; and the whole process group is killed when the call
-//! ends, is cut or is dropped, so that nothing goes on working after its lease (S6).
+//! ends, is cut or is dropped, so that nothing goes on working after its lease (S6). A program
+//! with a grace is interrupted first, and killed when that is over, whoever still waits for it.
 //!
 //! A program can leave its group on purpose (`setsid`), and nobody is there to kill it when this
 //! process itself is killed. What then may still land is what [`provision_core::Timing`] is for.
@@ -26,6 +27,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
+    runtime::Handle,
 };
 
 /// Variables that a program takes over from this process unless [`Program::inheriting`] says
@@ -35,6 +37,8 @@ pub const INHERITED: [&str; 1] = ["PATH"];
 pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the error output that are kept: the last ones, since the reason stands at the end.
 pub const COMPLAINT_BYTES_MAX: usize = 16 << 10;
+/// How long a killed program may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 16 << 10;
 
@@ -149,7 +153,10 @@ impl Program {
     ///
     /// For programs that must come to their end when this process dies: who writes into a pipe that
     /// nobody reads any more is killed by the system. Both files can be read by this user alone. Of
-    /// each the last bytes are read, and nobody is killed for writing more.
+    /// each the last bytes are read, and nobody is killed for writing more ([`Ended::was_cut`]).
+    ///
+    /// Both are locked (`flock`) for as long as somebody may still write into them: the program,
+    /// what it has started, and this process until the call is over.
     #[must_use]
     pub fn with_output_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.output_file = Some(file.into());
@@ -159,9 +166,10 @@ impl Program {
     /// Interrupts it (`SIGINT`) so long before the end of its time that it can end by itself; it
     /// and its group are killed when the time is over. Default 0: they are killed at once.
     ///
-    /// With a grace, dropping the future interrupts it too, and does not wait: it may go on for a
-    /// while, so something else must keep it from working beside its successor, such as a lock that
-    /// it holds. It should write into a file ([`with_output_file`](Self::with_output_file)).
+    /// With a grace, dropping the future interrupts it too, and does not wait: it may go on for as
+    /// long as the grace, after which it and its group are killed by a task of the runtime. So
+    /// something else must keep it from working beside its successor, such as a lock that it holds.
+    /// It should write into a file ([`with_output_file`](Self::with_output_file)).
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -179,45 +187,66 @@ impl Program {
     /// bound it.
     ///
     /// It has ended when it has exited and nobody holds its outputs open any more; what it left in
-    /// its process group is then killed. Dropping the future kills all of the group. Needs a
-    /// runtime with I/O.
+    /// its process group is then killed. Dropping the future kills all of the group, after the
+    /// grace if it has one. Needs a runtime with I/O.
+    ///
+    /// A program with a grace is killed here when its time is over, and how it ended is told as of
+    /// any other ([`Ended::code`]); without one the call ends as `timeout`.
     ///
     /// # Errors
-    /// The program is not there (`program_missing`, permanent) or cannot be started (`spawn`),
-    /// both with effect `None`; it wrote too much (`output_too_large`), or could not be watched to
-    /// its end (`pipe`): unknown for a mutating call. Any exit code is `Ok`.
+    /// The program is not there (`program_missing`, permanent) or cannot be started (`spawn`), or
+    /// the file of its output cannot be made (`output_file`), all with effect `None`; it wrote too
+    /// much (`output_too_large`), or could not be watched to its end (`pipe`): unknown for a
+    /// mutating call. Any exit code is `Ok`.
     pub async fn run(&self, cx: &StepContext, call: &Call) -> Result<Ended, StepError> {
-        cx.call(call, self.exchange(call)).await
+        if self.grace.is_zero() {
+            return cx.call(call, self.exchange(call)).await;
+        }
+        let with_its_end = call.clone().with_timeout(call.timeout.saturating_add(GONE_WITHIN));
+        cx.call(&with_its_end, self.exchange(call)).await
     }
 
     async fn exchange(&self, call: &Call) -> Result<Ended, StepError> {
-        let (out, errors) = self.outputs().map_err(|error| unstarted(call, error))?;
+        let outputs = self.outputs().map_err(|error| unwritable(call, error))?;
         let mut command = self.command();
-        command.stdout(out).stderr(errors);
-        let mut child = command.spawn().map_err(|error| unstarted(call, error))?;
-        let mut group = Group::of(&child, !self.grace.is_zero());
-        let mut watched = pin!(self.watch(&mut child));
-        let ended = match self.grace.is_zero() {
-            true => watched.await,
-            false => {
-                let alone = call.timeout.saturating_sub(self.grace);
-                match clock::within(alone, &mut watched).await {
-                    Some(ended) => ended,
-                    None => {
-                        group.interrupt();
-                        watched.await
-                    }
-                }
-            }
-        };
+        command.stdout(outputs.out).stderr(outputs.errors);
+        let child = command.spawn().map_err(|error| unstarted(call, error))?;
+        let mut group = Group::of(child, self.grace);
+        let ended = self.accompany(&mut group, call.timeout).await;
         // In the poll that saw its end: afterwards its number may be another's.
         group.end();
         let mut ended = ended.map_err(|trouble| trouble.told(call))?;
-        if let Some(file) = &self.output_file {
-            let said = self.written(file).await;
-            (ended.output, ended.complaint) = said.map_err(|trouble| trouble.told(call))?;
+        if let Some((out, errors)) = outputs.files {
+            let said = async {
+                let (output, was_cut) = tail(out, self.output_bytes_max).await?;
+                Ok((output, was_cut, tail(errors, COMPLAINT_BYTES_MAX).await?.0))
+            };
+            let said = said.await.map_err(|trouble: Trouble| trouble.told(call))?;
+            (ended.output, ended.was_cut, ended.complaint) = said;
         }
         Ok(ended)
+    }
+
+    /// Watches it to its end, which is brought about when its time is over.
+    async fn accompany(&self, group: &mut Group, allowed: Duration) -> Result<Ended, Trouble> {
+        let Group { child: Some(child), id, interrupted, .. } = group else {
+            return Err(io::Error::other("nothing was started").into());
+        };
+        let mut watched = pin!(self.watch(child));
+        if self.grace.is_zero() {
+            return watched.await;
+        }
+        let alone = allowed.saturating_sub(self.grace);
+        if let Some(ended) = clock::within(alone, &mut watched).await {
+            return ended;
+        }
+        *interrupted = true;
+        interrupt(*id);
+        if let Some(ended) = clock::within(self.grace, &mut watched).await {
+            return ended;
+        }
+        kill(*id);
+        watched.await
     }
 
     /// Feeds it and reads it until it has ended.
@@ -229,21 +258,21 @@ impl Program {
             read(output, self.output_bytes_max),
             read_end(errors, COMPLAINT_BYTES_MAX),
         )?;
-        Ok(Ended { status: child.wait().await?, output, complaint })
-    }
-
-    /// What it has written into its files.
-    async fn written(&self, file: &Path) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
-        let output = tail(file, self.output_bytes_max).await?;
-        Ok((output, tail(&errors_of(file), COMPLAINT_BYTES_MAX).await?))
+        Ok(Ended { status: child.wait().await?, output, was_cut: false, complaint })
     }
 
     /// Where its outputs go to.
-    fn outputs(&self) -> io::Result<(Stdio, Stdio)> {
-        match &self.output_file {
-            None => Ok((Stdio::piped(), Stdio::piped())),
-            Some(file) => Ok((fresh(file)?.into(), fresh(&errors_of(file))?.into())),
-        }
+    fn outputs(&self) -> io::Result<Outputs> {
+        let Some(file) = &self.output_file else {
+            return Ok(Outputs { out: Stdio::piped(), errors: Stdio::piped(), files: None });
+        };
+        let (out, errors) = (fresh(file)?, fresh(&errors_of(file))?);
+        // What is read afterwards are these very files, whatever then stands in their place.
+        Ok(Outputs {
+            out: out.try_clone()?.into(),
+            errors: errors.try_clone()?.into(),
+            files: Some((out, errors)),
+        })
     }
 
     fn command(&self) -> Command {
@@ -270,11 +299,19 @@ impl Program {
     }
 }
 
+/// The outputs of a program, and its files where it has some.
+struct Outputs {
+    out: Stdio,
+    errors: Stdio,
+    files: Option<(File, File)>,
+}
+
 /// How a program ended, and what it said.
 #[derive(Clone)]
 pub struct Ended {
     status: ExitStatus,
     output: Vec<u8>,
+    was_cut: bool,
     complaint: Vec<u8>,
 }
 
@@ -308,6 +345,13 @@ impl Ended {
         &self.output
     }
 
+    /// Whether [`output`](Self::output) is only the end of what it wrote: into a file it may write
+    /// more than is read.
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
     /// The last [`COMPLAINT_BYTES_MAX`] bytes of its error output, for sorting what went wrong.
     /// It may hold anything, and belongs into no error, journal or log.
     #[must_use]
@@ -316,42 +360,61 @@ impl Ended {
     }
 }
 
-/// The process group of a program; dropping it kills what is left of it, or interrupts its leader
-/// where that has not been done yet.
+/// The process group of a program; dropping it kills what is left of it, after the grace of a
+/// leader that still works.
 #[derive(Debug)]
 struct Group {
+    child: Option<Child>,
     id: Option<Pid>,
-    gentle: bool,
+    grace: Duration,
+    interrupted: bool,
+    over: bool,
 }
 
 impl Group {
-    fn of(child: &Child, gentle: bool) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self { id: id.and_then(Pid::from_raw), gentle }
-    }
-
-    /// Tells the leader alone: what it has started is ended by it.
-    fn interrupt(&mut self) {
-        self.gentle = false;
-        if let Some(leader) = self.id {
-            let _ = kill_process(leader, Signal::INT);
-        }
+    fn of(child: Child, grace: Duration) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { child: Some(child), id, grace, interrupted: false, over: false }
     }
 
     /// Kills what the leader has left behind.
     fn end(mut self) {
-        self.gentle = false;
+        self.over = true;
+    }
+}
+
+/// Tells the leader alone: what it has started is ended by it.
+fn interrupt(leader: Option<Pid>) {
+    if let Some(leader) = leader {
+        let _ = kill_process(leader, Signal::INT);
+    }
+}
+
+/// Kills a group. Nobody left is the good case. The number must not have been given to another
+/// group meanwhile: the leader's end is seen in this very poll, or has not been asked for.
+fn kill(group: Option<Pid>) {
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.gentle {
-            self.interrupt();
-        } else if let Some(group) = self.id {
-            // Nobody left is the good case. The number is not given to another group meanwhile:
-            // this runs in the very poll that saw the leader's end, or before it.
-            let _ = kill_process_group(group, Signal::KILL);
+        if self.over || self.grace.is_zero() {
+            return kill(self.id);
+        }
+        // Twice would mean "at once" to many programs, which then write nothing down.
+        if !self.interrupted {
+            interrupt(self.id);
+        }
+        // Nobody can wait here. The task owns the leader, so its number stays its own; it ends
+        // within the grace, and with the runtime, of which the interrupted program needs nothing.
+        if let (Some(mut leader), Ok(runtime)) = (self.child.take(), Handle::try_current()) {
+            let (id, grace) = (self.id, self.grace);
+            runtime.spawn(async move {
+                let _ = clock::within(grace, leader.wait()).await;
+                kill(id);
+            });
         }
     }
 }
@@ -401,6 +464,14 @@ fn unstarted(call: &Call, source: io::Error) -> StepError {
     StepError::new(Effect::None, verdict, call.operation)
         .with_code(code)
         .with_message(message)
+        .with_source(source)
+}
+
+/// S9: nothing was started.
+fn unwritable(call: &Call, source: io::Error) -> StepError {
+    StepError::new(Effect::None, Verdict::Retry { after: None }, call.operation)
+        .with_code("output_file")
+        .with_message("the file of the program's output cannot be made")
         .with_source(source)
 }
 
@@ -458,16 +529,18 @@ fn fresh(file: &Path) -> io::Result<File> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(file)?;
+    file.try_lock()?;
+    Ok(file)
 }
 
-/// The last bytes of a file.
-async fn tail(file: &Path, most: usize) -> Result<Vec<u8>, Trouble> {
-    let mut file = tokio::fs::File::open(file).await?;
+/// The last bytes of a file, and whether there are more.
+async fn tail(file: File, most: usize) -> Result<(Vec<u8>, bool), Trouble> {
+    let mut file = tokio::fs::File::from_std(file);
     let most = u64::try_from(most).unwrap_or(u64::MAX);
     let begin = file.metadata().await?.len().saturating_sub(most);
     file.seek(io::SeekFrom::Start(begin)).await?;
     let mut kept = Vec::new();
     file.take(most).read_to_end(&mut kept).await?;
-    Ok(kept)
+    Ok((kept, begin > 0))
 }

@@ -47,9 +47,11 @@ env >> "$stub/environment"
 date +%s%3N >> "$stub/times"
 cp "$2" "$stub/inventory"
 cp "${4#@}" "$stub/variables"
-stat -c %a "$2" "${4#@}" "$6" >> "$stub/modes"
-known="${7##*UserKnownHostsFile=}"
-cp "${known%% *}" "$stub/known"
+cp "${6#@}" "$stub/connection"
+key="$(sed 's/.*"ansible_ssh_private_key_file":"//; s/".*//' "${6#@}")"
+stat -c %a "$2" "${4#@}" "${6#@}" "$key" >> "$stub/modes"
+known="$(sed 's/.*UserKnownHostsFile=//; s/ .*//' "${6#@}")"
+cp "$known" "$stub/known"
 [ -f "$stub/act" ] && . "$stub/act"
 if [ -s "$stub/answers-play" ]; then
   name="$(sed -n 1p "$stub/answers-play")"
@@ -226,17 +228,22 @@ async fn a_machine_is_waited_for_and_worked_on_under_its_recorded_key() {
     assert_eq!(stub.read("known"), format!("[203.0.113.7]:2222 {HOST_KEY}\n"));
     let inventory: serde_json::Value = serde_json::from_str(&stub.read("inventory")).unwrap();
     let host = serde_json::json!({
-        "ansible_connection": "ssh",
         "ansible_host": "203.0.113.7",
         "ansible_port": 2222,
         "ansible_user": "deploy",
     });
     assert_eq!(inventory, serde_json::json!({"all": {"hosts": {"agent-7": host}}}));
-    for call in calls_of(&stub, "ssh").iter().chain(&calls_of(&stub, "ansible-playbook")) {
+    // A playbook's own `group_vars` come after options and inventory, and before these variables.
+    let connection: serde_json::Value = serde_json::from_str(&stub.read("connection")).unwrap();
+    let trust = connection["ansible_ssh_common_args"].as_str().unwrap().to_owned();
+    for call in calls_of(&stub, "ssh").iter().chain([&trust]) {
         assert!(call.contains("-o StrictHostKeyChecking=yes"), "{call}");
         assert!(call.contains("-o GlobalKnownHostsFile=/dev/null"), "{call}");
     }
-    assert_eq!(stub.read("modes").lines().collect::<Vec<_>>(), ["600"; 3]);
+    assert_eq!(connection["ansible_connection"], "ssh");
+    let ssh = stub.path("ssh").to_string_lossy().into_owned();
+    assert_eq!(connection["ansible_ssh_executable"], ssh, "the program that looks");
+    assert_eq!(stub.read("modes").lines().collect::<Vec<_>>(), ["600"; 4]);
     assert_clean(&stub, &store, *run.id()).await;
 }
 
@@ -275,6 +282,8 @@ async fn variables_are_allowed_typed_and_read_as_no_template() {
 
     let plays = calls_of(&stub, "ansible-playbook").len();
     let on = || PlaybookInput::on([machine.clone()]);
+    let mut other = machine.clone();
+    other.port = 22;
     let mut elsewhere = machine.clone();
     elsewhere.address = "-oProxyCommand=touch stolen".to_owned();
     let bad = [
@@ -284,6 +293,7 @@ async fn variables_are_allowed_typed_and_read_as_no_template() {
         (on().with("workers", Value::Text("4".to_owned())), "variable_refused"),
         (on().with("title", Value::Text("a\u{0}b".to_owned())), "variable_refused"),
         (on().with("join_key", Value::Text("in clear".to_owned())), "variable_refused"),
+        (PlaybookInput::on([machine.clone(), other]), "ambiguous_machine"),
         (PlaybookInput::on([elsewhere]), "invalid_machine"),
         (PlaybookInput::on_ledger(), "no_machine"),
     ];
@@ -300,11 +310,12 @@ type Case = (i32, Option<&'static str>, Effect, &'static str, &'static str);
 // covers: R2-13, S9, X1
 #[tokio::test]
 async fn exit_codes_are_sorted_into_what_happened_and_what_to_do() {
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         (2, Some(r#""ok":3,"failures":1"#), Effect::Unknown, "retry", "task_failed"),
-        (4, Some(r#""unreachable":1"#), Effect::None, "retry", "unreachable"),
+        // The very first task may have begun.
+        (4, Some(r#""unreachable":1"#), Effect::Unknown, "retry", "unreachable"),
         (4, Some(r#""ok":2,"changed":1,"unreachable":1"#), Effect::Unknown, "retry", "unreachable"),
-        (4, None, Effect::None, "permanent", "playbook_unreadable"),
+        (4, None, Effect::Unknown, "retry", "without_report"),
         (5, None, Effect::None, "permanent", "options_refused"),
         (1, None, Effect::Unknown, "retry", "failed"),
         (99, None, Effect::Unknown, "retry", "interrupted"),
@@ -312,6 +323,7 @@ async fn exit_codes_are_sorted_into_what_happened_and_what_to_do() {
         (0, None, Effect::Unknown, "retry", "unreadable"),
         (0, Some(""), Effect::Unknown, "permanent", "other_machine"),
         (1, Some("callback"), Effect::None, "operator", "callback_missing"),
+        (2, Some("callback"), Effect::Unknown, "retry", "failed"),
         (-9, None, Effect::Unknown, "retry", "killed"),
     ];
     for (exit, stats, effect, verdict, code) in cases {
@@ -322,13 +334,18 @@ async fn exit_codes_are_sorted_into_what_happened_and_what_to_do() {
             ("other_machine", _) => {
                 r#"{"stats":{"agent-7":{"ok":1},"localhost":{"ok":1}}}"#.to_owned()
             }
-            ("callback_missing", _) | (_, None) => format!("no report, but {JOIN}"),
+            (_, None | Some("callback")) => format!("no report, but {JOIN}"),
             (_, Some(stats)) => report("agent-7", stats),
         };
         stub.write("report", &text);
         let end = match (code, exit) {
             ("callback_missing", _) => {
-                "echo 'could not load ansible.posix.json' >&2; exit 1".to_owned()
+                "echo 'ERROR! Invalid callback for stdout specified: ansible.posix.json' >&2; exit 1"
+                    .to_owned()
+            }
+            // A task may say so as well, and then much was done.
+            _ if stats == Some("callback") => {
+                "echo \"Could not load 'ansible.posix.json' callback plugin.\" >&2; exit 2".to_owned()
             }
             (_, -9) => "kill -9 $$".to_owned(),
             _ => format!("cat \"$stub/report\"; exit {exit}"),
@@ -362,6 +379,49 @@ async fn a_play_that_meets_no_machine_is_no_success() {
     stub.write("release", "2.15.13");
     let error = alone.run(input(alone.met().await)).await.unwrap_err();
     assert_eq!((error.code(), error.verdict()), ("too_old", &Verdict::Operator));
+}
+
+// covers: R2-13, S9
+#[tokio::test]
+async fn a_report_is_found_between_what_else_is_said_and_too_much_of_it_parks() {
+    let stub = stub();
+    let alone = Alone::new(stub.folder());
+    let machine = alone.met().await;
+    let well = report("agent-7", r#""ok":3,"changed":2"#);
+    let around = format!("{{a warning}}\n{{\"msg\":1}}\n{well}\n[WARNING]: {{ more }}\n");
+    stub.write("report", &around);
+    let done = alone.run(input(machine.clone())).await.unwrap();
+    assert_eq!(done.machines["agent-7"].changed, 2);
+
+    stub.write("act", "head -c 20000000 /dev/zero; exit 0");
+    let error = alone.run(input(machine)).await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("output_too_large", &Verdict::Operator));
+    assert_eq!(error.effect(), Effect::Unknown);
+}
+
+// covers: R2-42
+#[tokio::test]
+async fn machines_of_another_account_are_not_in_the_inventory() {
+    let stub = stub();
+    let elsewhere = AnsibleConfig::new(stub.path("work"), SecretRef::named("SSH_KEY"))
+        .with_program(stub.path("ansible-playbook"))
+        .with_ssh(stub.path("ssh"), stub.path("ssh-keyscan"))
+        .with_account("another-network");
+    let engine = engine(MemoryStore::new(), saga(stub.folder())).await;
+    let run = engine.start(SAGA, &"agent-7".to_owned()).await.unwrap();
+    HostDriven.drive(&engine, run.id()).await.unwrap();
+    let rows = engine.ledger(&LedgerQuery::default()).await.unwrap();
+    assert!(Machine::from_row(&rows[0]).is_some());
+    let alone = Alone::new(stub.folder());
+    for (ansible, code) in
+        [(ansible(stub.folder()), None), (Ansible::new(elsewhere), Some("no_machine"))]
+    {
+        let rows = rows.clone();
+        let play = RunPlaybook::new(&ansible, playbook(stub.folder()))
+            .with_ledger(move || Box::pin(std::future::ready(Ok(rows.clone()))));
+        let ended = play.run(&alone.cx(), PlaybookInput::on_ledger()).await;
+        assert_eq!(ended.err().map(|error| error.code().to_owned()), code.map(str::to_owned));
+    }
 }
 
 // covers: R2-56, L4

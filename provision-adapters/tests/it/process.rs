@@ -159,12 +159,12 @@ async fn what_it_writes_into_a_file_is_read_from_there_and_by_nobody_else() {
 #[tokio::test]
 async fn with_a_grace_it_is_interrupted_first_and_may_end_by_itself() {
     let folder = tempdir().unwrap();
-    let told = folder.path().join("told");
+    let (told, said) = (folder.path().join("told"), folder.path().join("said"));
     let script = "trap 'echo told > told; exit 3' INT; echo began; sleep 20 & wait";
     let program = Program::new("sh")
         .arguments(["-c", script])
         .in_folder(folder.path())
-        .with_output_file(folder.path().join("said"))
+        .with_output_file(&said)
         .with_grace(Duration::from_secs(5));
     let call = Call::read("run a program").with_timeout(Duration::from_secs(6));
     let ended = program.run(&context(), &call).await.unwrap();
@@ -173,11 +173,69 @@ async fn with_a_grace_it_is_interrupted_first_and_may_end_by_itself() {
 
     // Dropped, it is told the same, and nobody waits for it.
     fs::remove_file(&told).unwrap();
-    let (began, cx) = (Instant::now(), context());
-    let cut = tokio::time::timeout(Duration::from_millis(500), program.run(&cx, &call));
-    assert!(cut.await.is_err() && began.elapsed() < Duration::from_secs(2));
+    fs::remove_file(&said).unwrap();
+    let listens = async {
+        while fs::read(&said).unwrap_or_default().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let cx = context();
+    tokio::select! {
+        ended = program.run(&cx, &call) => panic!("it has ended: {ended:?}"),
+        () = listens => {}
+    }
+    let began = Instant::now();
     while !told.exists() {
         assert!(began.elapsed() < Duration::from_secs(10), "it was not interrupted");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+// covers: X8, S6
+#[tokio::test]
+async fn who_ignores_an_interrupt_is_killed_after_its_grace_though_nobody_waits() {
+    let folder = tempdir().unwrap();
+    let script = "trap '' INT; sleep 300 & echo $! > grandchild; echo $$ > child; wait; sleep 300";
+    let program = Program::new("sh")
+        .arguments(["-c", script])
+        .in_folder(folder.path())
+        .with_output_file(folder.path().join("said"))
+        .with_grace(Duration::from_millis(500));
+    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(60));
+    let cx = context();
+    let cut = tokio::time::timeout(Duration::from_millis(500), program.run(&cx, &call)).await;
+    assert!(cut.is_err());
+    let child = fs::read_to_string(folder.path().join("child")).unwrap();
+    assert!(Path::new(&format!("/proc/{}", child.trim())).exists(), "it has its grace");
+    gone(folder.path()).await;
+
+    // Where it is waited for, it is told how it ended.
+    let call = Call::mutate("run a program").with_timeout(Duration::from_millis(1_200));
+    let ended = program.run(&cx, &call).await.unwrap();
+    assert_eq!(ended.code(), None);
+    gone(folder.path()).await;
+}
+
+// covers: X8
+#[tokio::test]
+async fn a_file_of_output_is_the_one_that_was_made_for_the_program() {
+    let folder = tempdir().unwrap();
+    let said = folder.path().join("said");
+    // Somebody else's file comes into its place.
+    let script = "echo mine; rm said; echo other > said";
+    let program = |script: &str| {
+        Program::new("sh")
+            .arguments(["-c", script])
+            .in_folder(folder.path())
+            .with_output_file(&said)
+            .with_output_max(5)
+    };
+    let ended = run(program(script)).await.unwrap();
+    assert_eq!((text(&ended), ended.was_cut()), ("mine\n", false));
+    let ended = run(program("echo 12345; echo 6789")).await.unwrap();
+    assert_eq!((text(&ended), ended.was_cut()), ("6789\n", true));
+    let nowhere = program("true").with_output_file("/no/such/folder/said");
+    let error = run(nowhere).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("output_file", Effect::None));
+    assert_eq!(*error.verdict(), Verdict::Retry { after: None });
 }

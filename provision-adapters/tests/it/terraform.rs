@@ -37,7 +37,12 @@ const SCRIPT: &str = r#"#!/bin/sh
 stub="$(dirname "$0")"
 echo "$*" >> "$stub/calls"
 env >> "$stub/environment"
-here() { cat "$TF_DATA_DIR/environment"; }
+# As the real one: the variable first, then what the folder says, which others may change.
+here() {
+  [ -n "$TF_WORKSPACE" ] && { echo "$TF_WORKSPACE"; return; }
+  cat "$TF_DATA_DIR/environment" 2>/dev/null || echo default
+}
+over() { echo '{"type":"change_summary","changes":{"operation":"apply"}}'; }
 lock() {
   mkdir "$stub/lock" 2>/dev/null && return
   cat "$stub/locked"
@@ -54,6 +59,7 @@ case "$1" in
   version) cat "$stub/version.json" ;;
   init)
     mkdir -p "$TF_DATA_DIR"
+    cat "$stub/chosen.json" > "$TF_DATA_DIR/terraform.tfstate"
     cp "${last#-backend-config=}" "$stub/backend" ;;
   workspace)
     case "$2" in
@@ -72,7 +78,7 @@ case "$1" in
     rmdir "$stub/lock"
     for given; do
       case "$given" in
-        -out=*) echo "$TF_VAR_join_key" > "${given#-out=}" ;;
+        -out=*) { here; echo "$TF_VAR_join_key"; } > "${given#-out=}" ;;
         -var-file=*) cp "${given#-var-file=}" "$stub/variables" ;;
       esac
     done
@@ -83,11 +89,15 @@ case "$1" in
     case "$act" in
       act-destroy) rm -f "$stub/world/$(here)/machine" ;;
       *)
+        [ "$(head -n 1 "$last")" = "$(here)" ] || exit 1
         echo made >> "$stub/made"
         [ -f "$stub/slow" ] && sleep "$(cat "$stub/slow")"
+        [ -f "$stub/dies" ] && kill -9 $$
+        mkdir -p "$stub/world/$(here)"
         echo "$(here)" > "$stub/world/$(here)/machine" ;;
     esac
-    rmdir "$stub/lock" ;;
+    rmdir "$stub/lock"
+    over ;;
   output) cat "$stub/output.json" ;;
 esac
 "#;
@@ -99,6 +109,7 @@ fn stub() -> Stub {
     std::fs::create_dir(stub.path("world")).unwrap();
     std::fs::create_dir(stub.path("module")).unwrap();
     stub.write("locked", LOCKED);
+    stub.write("chosen.json", r#"{"backend":{"type":"s3","config":{"workspace_dir":null}}}"#);
     versions(&stub, "1.11.4", "1.67.0");
     let output = format!(
         r#"{{"ip":{{"sensitive":false,"type":"string","value":"203.0.113.7"}},
@@ -178,6 +189,10 @@ impl Alone {
         self.host.context(self.run, "machine")
     }
 
+    fn id(&self, name: &str) -> ExternalId {
+        ExternalId::new(format!("{name}-{}", self.cx().mark().token()))
+    }
+
     async fn create(&self) -> Result<ExternalId, StepError> {
         let (cx, spec) = (self.cx(), spec("agent-7"));
         let intent = self.host.intend(&cx, &self.infrastructure, &spec);
@@ -195,6 +210,12 @@ impl Alone {
     async fn delete(&self, id: &ExternalId) -> Result<(), StepError> {
         self.infrastructure.delete(&self.cx(), &spec("agent-7"), id).await
     }
+}
+
+/// What lies in the folder of commands.
+fn left(stub: &Stub) -> Vec<String> {
+    let entries = std::fs::read_dir(stub.path("work")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// All that is journaled of a run.
@@ -248,6 +269,7 @@ async fn a_module_is_applied_in_a_workspace_and_state_of_its_own() {
         "TF_IN_AUTOMATION",
         "TF_PLUGIN_CACHE_DIR",
         "TF_VAR_join_key",
+        "TF_WORKSPACE",
     ];
     assert_eq!(stub.variables().into_iter().collect::<Vec<_>>(), expected);
     let calls = stub.calls().join("\n");
@@ -262,8 +284,7 @@ async fn a_module_is_applied_in_a_workspace_and_state_of_its_own() {
         }
     }
     assert!(!calls.contains("cx22"), "no value is an argument");
-    let left: Vec<_> = std::fs::read_dir(stub.path("work")).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
 }
 
 // covers: R1-19, S12, S14, S15
@@ -277,12 +298,208 @@ async fn undoing_destroys_the_infrastructure_and_removes_its_workspace() {
     assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
     assert_eq!(std::fs::read_dir(stub.path("world")).unwrap().count(), 0);
     let at = commands(&stub).iter().position(|call| call == "apply -destroy").unwrap();
-    assert_eq!(commands(&stub)[at..], ["apply -destroy", "workspace select", "workspace delete"]);
+    assert_eq!(commands(&stub)[at..], ["apply -destroy", "workspace delete"]);
+    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
 
     // Twice is once.
     let alone = Alone::new(config(stub.folder()));
-    alone.delete(&ExternalId::new("agent-7-0123456789ab")).await.unwrap();
+    alone.delete(&alone.id("agent-7")).await.unwrap();
     assert_eq!(commands(&stub).last().unwrap(), "workspace list");
+}
+
+// covers: S7, S14
+#[tokio::test]
+async fn a_workspace_of_somebody_else_is_never_worked_on() {
+    let stub = stub();
+    let alone = Alone::new(config(stub.folder()));
+    let token = alone.cx().mark().token();
+    let bad = [
+        "default",
+        "/srv/states",
+        "../x",
+        "",
+        "agent-7",
+        "agent-7-0123456789ab",
+        &token,
+        &format!("-{token}"),
+        &format!("../x-{token}"),
+        &format!("agent-7-{token}/"),
+    ];
+    for id in bad.map(ExternalId::new) {
+        let error = alone.ready(&id).await.unwrap_err();
+        assert_eq!((error.code(), error.verdict()), ("invalid_id", &Verdict::Permanent), "{id}");
+        assert_eq!(alone.delete(&id).await.unwrap_err().code(), "invalid_id", "{id}");
+    }
+    assert!(stub.calls().is_empty() && !stub.path("work").exists());
+}
+
+// covers: S7, S9, S14
+#[tokio::test]
+async fn nothing_that_others_do_to_the_folders_has_it_work_in_another_workspace() {
+    let stub = stub();
+    let alone = Alone::new(config(stub.folder()));
+    let id = alone.create().await.unwrap();
+    std::fs::create_dir(stub.path("world/default")).unwrap();
+    stub.write("world/default/machine", "of somebody else");
+    // Whatever a folder says is selected is of no matter: it is named to the command.
+    let unselected = "printf default > \"$TF_DATA_DIR/environment\"";
+    for act in ["act-plan", "act-apply", "act-destroy", "act-output"] {
+        stub.write(act, unselected);
+    }
+    assert!(matches!(alone.ready(&id).await.unwrap(), Readiness::Ready(_)));
+    alone.delete(&id).await.unwrap();
+    assert!(!stub.path("world").join(id.as_str()).exists());
+    assert_eq!(stub.read("world/default/machine"), "of somebody else");
+
+    // A list that is cut is none.
+    stub.write("act-workspace-list", "exit 0");
+    assert_eq!(alone.find().await.unwrap_err().code(), "unreadable");
+    assert_eq!(alone.delete(&id).await.unwrap_err().code(), "unreadable");
+}
+
+// covers: S7, S6
+#[tokio::test]
+async fn one_that_only_looks_does_not_disturb_one_at_work() {
+    let stub = stub();
+    stub.write("slow", "1");
+    let alone = Alone::new(config(stub.folder()));
+    let look = async {
+        let begun = Instant::now();
+        while stub.read("made").is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", stub.calls());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // As a plan of the same run does, which holds no lease.
+        let found = alone.find().await.unwrap();
+        let beside = alone.ready(&alone.id("agent-7")).await.unwrap();
+        (found, beside)
+    };
+    let (made, (found, beside)) = tokio::join!(alone.create(), look);
+    let id = made.unwrap();
+    assert_eq!(found, Found::Ours(id.clone()));
+    assert_eq!(beside, Readiness::NotYet { again_in: Duration::from_millis(100) });
+    assert_eq!(stub.read(&format!("world/{id}/machine")).trim(), id.as_str());
+    assert_eq!(stub.read("made").lines().count(), 1);
+    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
+}
+
+// covers: S9, S12, R1-19
+#[tokio::test]
+async fn a_killed_apply_is_not_repeated_before_a_person_has_looked() {
+    let stub = stub();
+    stub.write("dies", "");
+    let alone = Alone::new(config(stub.folder()));
+    let error = alone.create().await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("state_may_lack", &Verdict::Operator));
+    assert_eq!(error.effect(), Effect::Unknown);
+    // Its lock went with it, as that of a state in a folder does.
+    std::fs::remove_dir(stub.path("lock")).unwrap();
+    std::fs::remove_file(stub.path("dies")).unwrap();
+    let id = alone.id("agent-7");
+    for _ in 0..2 {
+        assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_may_lack");
+        assert_eq!(alone.delete(&id).await.unwrap_err().code(), "state_may_lack");
+    }
+    assert_eq!(stub.read("made").lines().count(), 1);
+    // The machine was switched off, and its memory is gone.
+    for name in left(&stub).into_iter().filter(|name| !name.ends_with(".applying")) {
+        std::fs::remove_dir_all(stub.path("work").join(name)).unwrap();
+    }
+    assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_may_lack");
+    // The person does what the hint says.
+    let hint = error.hint().unwrap();
+    let note = hint.split('`').find(|word| word.ends_with(".applying")).unwrap();
+    std::fs::remove_file(stub.path("work").join(note)).unwrap();
+    assert!(matches!(alone.ready(&id).await.unwrap(), Readiness::Ready(_)));
+    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
+}
+
+// covers: S9, S12
+#[tokio::test]
+async fn states_that_could_not_be_saved_are_kept_apart_and_stop_the_work() {
+    let stub = stub();
+    stub.write("module/main.tf", "the module");
+    stub.write(
+        "act-apply",
+        r#"[ "$(cat main.tf)" = "the module" ] || exit 3
+           echo "made in $(here)" > errored.tfstate
+           echo '{"diagnostic":{"severity":"error","summary":"Failed to persist state"}}'; exit 1"#,
+    );
+    let config = config(stub.folder()).with_kept(stub.path("kept"));
+    let alone = Alone::new(config);
+    let eight = spec("agent-8");
+    let cx = alone.cx();
+    let intent = alone.host.intend(&cx, &alone.infrastructure, &eight);
+    let (seven, eight) =
+        tokio::join!(alone.create(), alone.infrastructure.create(&cx, &eight, &intent));
+    for (name, made) in [("agent-7", seven), ("agent-8", eight)] {
+        let error = made.unwrap_err();
+        assert_eq!((error.code(), error.verdict()), ("state_not_saved", &Verdict::Operator));
+        let id = alone.id(name);
+        let kept = stub.read(&format!("kept/{id}.errored.tfstate"));
+        assert_eq!(kept.trim(), format!("made in {id}"));
+    }
+    assert!(!stub.path("module/errored.tfstate").exists());
+    std::fs::remove_file(stub.path("act-apply")).unwrap();
+    let id = alone.id("agent-7");
+    let plans = commands(&stub).iter().filter(|call| *call == "plan").count();
+    assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_not_saved");
+    assert_eq!(alone.delete(&id).await.unwrap_err().code(), "state_not_saved");
+    assert_eq!(commands(&stub).iter().filter(|call| *call == "plan").count(), plans);
+    std::fs::remove_file(stub.path(&format!("kept/{id}.errored.tfstate"))).unwrap();
+    assert!(matches!(alone.ready(&id).await.unwrap(), Readiness::Ready(_)));
+}
+
+// covers: X8, S6
+#[tokio::test]
+async fn a_dropped_apply_leaves_no_values_and_is_killed_after_its_grace() {
+    let stub = stub();
+    stub.write(
+        "act-apply",
+        "trap '' INT\n: > \"$stub/begun\"\nsleep 3; echo late > \"$stub/late\"",
+    );
+    let alone = Alone::new(config(stub.folder()).with_grace(Duration::from_millis(500)));
+    let mut created = Box::pin(alone.create());
+    let begun = Instant::now();
+    while !stub.path("begun").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", stub.calls());
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut created).await.is_err());
+    }
+    drop(created);
+    let id = alone.id("agent-7");
+    for file in ["plan", "variables.tfvars.json"] {
+        assert!(!stub.path(&format!("work/{id}.0/{file}")).exists(), "{file}");
+    }
+    // While it may still end by itself it is waited for; then it is known that it did not.
+    let going = alone.ready(&id).await.unwrap();
+    assert!(matches!(going, Readiness::NotYet { .. }), "{going:?}");
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert!(!stub.path("late").exists(), "it lives on");
+    assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_may_lack");
+}
+
+// covers: S9
+#[tokio::test]
+async fn states_that_would_go_with_the_command_and_secret_settings_are_refused() {
+    let stub = stub();
+    let alone = Alone::new(config(stub.folder()));
+    for chosen in [
+        r#"{"version":3}"#,
+        r#"{"backend":{"type":"local","config":{"path":null,"workspace_dir":null}}}"#,
+        r#"{"backend":{"type":"local","config":{"workspace_dir":"states"}}}"#,
+    ] {
+        stub.write("chosen.json", chosen);
+        let error = alone.create().await.unwrap_err();
+        assert_eq!((error.code(), error.effect()), ("backend_refused", Effect::None), "{chosen}");
+    }
+    assert!(!commands(&stub).contains(&"plan".to_owned()));
+    let state = State::s3("acme-states", "eu-central-1", "agents").with("secret_key", KEY);
+    let config = TerraformConfig::new(stub.path("module"), stub.path("other"), state)
+        .with_program(stub.path("terraform"))
+        .with_variables(["size", "join_key"]);
+    let error = Alone::new(config).find().await.unwrap_err();
+    assert_eq!((error.code(), error.verdict()), ("secret_in_settings", &Verdict::Permanent));
+    assert!(!stub.path("other").exists());
 }
 
 /// What a command is made to do, and what is to be told of it: effect, verdict, code.
@@ -326,13 +543,19 @@ async fn exit_codes_and_texts_are_sorted_into_what_happened_and_what_to_do() {
         ("act-apply", "Saved plan is stale", Effect::Applied, "retry", "plan_stale"),
         (
             "act-apply",
+            "Saved plan does not match the given state",
+            Effect::Applied,
+            "retry",
+            "plan_stale",
+        ),
+        (
+            "act-apply",
             "Failed to persist state to backend",
             Effect::Unknown,
             "operator",
             "state_not_saved",
         ),
-        ("act-apply", "Error acquiring the state lock", Effect::Applied, "retry", "state_locked"),
-        ("act-apply", "", Effect::Unknown, "retry", "killed"),
+        ("act-plan", "", Effect::Applied, "retry", "killed"),
     ];
     for (act, summary, effect, verdict, code) in cases {
         let stub = stub();
@@ -351,8 +574,7 @@ async fn exit_codes_and_texts_are_sorted_into_what_happened_and_what_to_do() {
             assert_eq!(error.message(), Some("at hcloud_server.vm"));
         }
         // A plan holds the values of all variables.
-        let id = provision_core::OwnerMark::new(RunId::from_uuid(Uuid::from_u128(7)), "machine");
-        assert!(!stub.path(&format!("work/agent-7-{}/plan", id.token())).exists(), "{summary}");
+        assert!(left(&stub).is_empty(), "{summary}: {:?}", left(&stub));
     }
 }
 
@@ -361,10 +583,13 @@ async fn exit_codes_and_texts_are_sorted_into_what_happened_and_what_to_do() {
 async fn a_locked_state_is_tried_again_and_never_forced_open() {
     let stub = stub();
     std::fs::create_dir(stub.path("lock")).unwrap();
-    let error = Alone::new(config(stub.folder())).create().await.unwrap_err();
-    assert_eq!(error.code(), "state_locked");
-    let after = Some(Duration::from_millis(100));
-    assert_eq!(error.verdict(), &Verdict::Retry { after });
+    let alone = Alone::new(config(stub.folder()));
+    let id = alone.create().await.unwrap();
+    let again_in = Duration::from_millis(100);
+    assert_eq!(alone.ready(&id).await.unwrap(), Readiness::NotYet { again_in });
+    let error = alone.delete(&id).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("state_locked", Effect::None));
+    assert_eq!(error.verdict(), &Verdict::Retry { after: Some(again_in) });
     let message = error.message().unwrap();
     assert!(message.contains("ada@worker-3") && message.contains("2026-11-22"), "{message}");
 
@@ -372,13 +597,14 @@ async fn a_locked_state_is_tried_again_and_never_forced_open() {
     let run = engine.start(SAGA, &"agent-8".to_owned()).await.unwrap();
     let worker = engine.spawn_worker(WorkerConfig::default());
     let begun = Instant::now();
-    while commands(&stub).iter().filter(|call| *call == "plan").count() < 4 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", commands(&stub));
+    while commands(&stub).iter().filter(|call| *call == "plan").count() < 10 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", commands(&stub));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     std::fs::remove_dir(stub.path("lock")).unwrap();
     assert_eq!(run.output().await.unwrap(), "\"203.0.113.7\"");
     worker.stop().await;
+    assert!(engine.failures(run.id()).await.unwrap().is_empty(), "waiting costs no attempt");
     assert!(stub.calls().iter().all(|call| !call.contains("force-unlock")));
     assert!(stub.calls().iter().all(|call| !call.contains("-lock=false")));
 }
@@ -440,13 +666,14 @@ async fn at_the_deadline_it_may_write_down_what_it_did_and_is_then_killed() {
     let alone = Alone::new(short(stub.folder()));
     let begun = Instant::now();
     let error = alone.create().await.unwrap_err();
-    assert_eq!((error.effect(), error.code()), (Effect::Unknown, "timeout"));
+    assert_eq!((error.effect(), error.code()), (Effect::Unknown, "state_may_lack"));
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!stub.path("late").exists(), "its group lives on");
-    // Nobody knows what it did: its workspace is there, and is completed.
+    // Nobody knows what it did. When a person has looked, its workspace is completed.
     std::fs::remove_dir(stub.path("lock")).ok();
     std::fs::remove_file(stub.path("act-apply")).unwrap();
+    std::fs::remove_file(stub.path(&format!("work/{}.applying", alone.id("agent-7")))).unwrap();
     let Found::Ours(id) = alone.find().await.unwrap() else { panic!("not found") };
     assert!(matches!(alone.ready(&id).await.unwrap(), Readiness::Ready(_)));
     assert_eq!(stub.read("made").lines().count(), 1);
@@ -459,6 +686,7 @@ async fn a_workspace_that_is_gone_is_told_as_broken() {
     let alone = Alone::new(config(stub.folder()));
     let id = alone.create().await.unwrap();
     assert_eq!(alone.infrastructure.list_owned(&alone.cx()).await.unwrap().len(), 1);
+    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
     std::fs::remove_dir_all(stub.path("world").join(id.as_str())).unwrap();
     let gone = alone.ready(&id).await.unwrap();
     assert_eq!(gone, Readiness::Broken { code: "workspace_gone".to_owned() });
@@ -507,4 +735,6 @@ async fn a_killed_engine_leaves_terraform_at_its_work_and_its_successor_waits_fo
     worker.stop().await;
     assert_eq!(stub.read("made").lines().count(), 1, "{:?}", stub.calls());
     assert_eq!(std::fs::read_dir(stub.path("world")).unwrap().count(), 1);
+    // What the dead one left went with the first that came after it.
+    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
 }

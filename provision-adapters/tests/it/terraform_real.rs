@@ -177,9 +177,9 @@ async fn a_stopped_apply_writes_down_what_it_made_and_is_completed() {
     let begun = Instant::now();
     let said = loop {
         assert!(begun.elapsed() < Duration::from_secs(15));
-        match alone.infrastructure.ready(&alone.cx(), &quick, &id).await {
-            Ok(ready) => break ready,
-            Err(error) => assert_eq!(error.code(), "state_locked", "{error}"),
+        match alone.infrastructure.ready(&alone.cx(), &quick, &id).await.unwrap() {
+            Readiness::NotYet { .. } => {}
+            ready => break ready,
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
@@ -254,4 +254,36 @@ async fn a_killed_engine_leaves_nothing_that_the_state_does_not_name() {
     worker.stop().await;
     // The first apply came to its end; nothing was made a second time.
     assert_eq!(made(&folder), 1);
+}
+
+// covers: S9, S12
+#[tokio::test]
+async fn a_terraform_that_was_killed_makes_nothing_twice() {
+    if !is_installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // The state goes with the kill, and the lock with it: a plan alone would make it all again.
+    let killer = folder.join("terraform");
+    let text = "#!/bin/sh\nterraform \"$@\" &\nchild=$!\ncase \"$1\" in apply)\n  sleep 2; kill -9 $child $$ ;;\nesac\nwait $child\n";
+    std::fs::write(folder.join("script"), text).unwrap();
+    let copied = Command::new("/bin/sh")
+        .args(["-c", "cp \"$0\" \"$1\" && chmod 700 \"$1\""])
+        .args([folder.join("script"), killer.clone()])
+        .status();
+    assert!(copied.unwrap().success());
+    let killed = Alone::new(config(folder).with_program(&killer));
+    let slow = spec(folder, "cx22", 20);
+    let error = killed.create(&slow).await.unwrap_err();
+    assert_eq!(error.code(), "state_may_lack", "{error}");
+    assert_eq!(made(folder), 1);
+    let alone = Alone::new(config(folder));
+    let quick = spec(folder, "cx22", 0);
+    let Found::Ours(id) = alone.infrastructure.find(&alone.cx(), &quick).await.unwrap() else {
+        panic!("the workspace is lost")
+    };
+    let error = alone.infrastructure.ready(&alone.cx(), &quick, &id).await.unwrap_err();
+    assert_eq!(error.code(), "state_may_lack", "{error}");
+    assert_eq!(made(folder), 1);
 }

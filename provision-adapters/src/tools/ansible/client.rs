@@ -14,12 +14,12 @@ use serde_json::{Value as Json, json};
 use super::{
     OUTPUT_BYTES_MAX,
     config::{AnsibleConfig, Playbook},
-    error::{Seen, report, seen},
+    error::{Seen, report, seen, unwatched},
     machine::{KEY_TYPES, Machine, is_key},
     model::Report,
 };
 use crate::tools::{
-    folder,
+    folder::{self, Scratch},
     process::{Ended, Program},
     version::{Version, refuse_older},
 };
@@ -28,6 +28,10 @@ const KEY_FILE: &str = "key";
 const KNOWN_HOSTS_FILE: &str = "known_hosts";
 const INVENTORY_FILE: &str = "inventory.json";
 const VARIABLES_FILE: &str = "variables.yml";
+const CONNECTION_FILE: &str = "connection.json";
+
+/// X8: a shared connection stays open behind its command, outside of its group.
+const SSH_ARGS: &str = "-o ControlMaster=no -o ControlPath=none";
 
 /// How long `ssh` and `ssh-keyscan` wait for a connection, in seconds.
 const CONNECT_SECONDS: &str = "10";
@@ -111,10 +115,12 @@ impl Ansible {
         let files = self.files(cx, "play", machines).await?;
         files.write(INVENTORY_FILE, inventory(machines).to_string().as_bytes()).await?;
         files.write(VARIABLES_FILE, given.text.as_bytes()).await?;
-        // The shell is Ansible's own splitting of words: the paths have no blanks and no quotes.
-        let trust = format!("--ssh-common-args=-F /dev/null {}", files.trust().join(" "));
+        let connection = self.connection(&files).to_string();
+        files.write(CONNECTION_FILE, connection.as_bytes()).await?;
         let mut variables = OsString::from("@");
         variables.push(files.path(VARIABLES_FILE));
+        let mut connection = OsString::from("@");
+        connection.push(files.path(CONNECTION_FILE));
         let file = tokio::fs::canonicalize(&playbook.file).await.map_err(|error| {
             StepError::permanent("run a playbook").with_code("playbook_missing").with_source(error)
         })?;
@@ -122,15 +128,33 @@ impl Ansible {
         let program = Program::new(&self.config.program)
             .arguments(["-i".into(), files.path(INVENTORY_FILE).into_os_string()])
             .arguments(["--extra-vars".into(), variables])
-            .arguments(["--private-key".into(), files.path(KEY_FILE).into_os_string()])
-            .arguments([OsString::from(trust), file.into_os_string()])
+            // The last one wins, and wins over every other place a variable may be set in.
+            .arguments([OsString::from("--extra-vars"), connection, file.into_os_string()])
             .in_folder(folder)
             .with_output_max(OUTPUT_BYTES_MAX);
         let call = Call::mutate("run a playbook")
             .with_timeout(self.config.play_timeout)
             .with_limit(self.limit.clone());
-        let ended = self.surrounded(cx, program, &files).await?.run(cx, &call).await?;
-        report(&ended, machines, &given.secrets)
+        let ended = self.surrounded(cx, program, &files).await?.run(cx, &call).await;
+        report(&ended.map_err(unwatched)?, machines, &given.secrets)
+    }
+
+    /// How machines are spoken to, as variables. Given as options of the command or in the
+    /// inventory, a `group_vars` of the playbook's would undo them.
+    fn connection(&self, files: &Files) -> Json {
+        // The shell is Ansible's own splitting of words: the paths have no blanks and no quotes.
+        let trust = format!("-F /dev/null {}", files.trust().join(" "));
+        json!({
+            "ansible_connection": "ssh",
+            "ansible_host_key_checking": true,
+            "ansible_ssh_args": SSH_ARGS,
+            "ansible_ssh_common_args": trust,
+            "ansible_ssh_executable": self.config.ssh.to_string_lossy(),
+            "ansible_ssh_extra_args": "",
+            "ansible_ssh_host_key_checking": true,
+            "ansible_ssh_private_key_file": files.path(KEY_FILE).to_string_lossy(),
+            "ansible_ssh_retries": 0,
+        })
     }
 
     async fn release(&self, cx: &StepContext) -> Result<(), StepError> {
@@ -151,10 +175,9 @@ impl Ansible {
         files: &Files,
     ) -> Result<Program, StepError> {
         let mut program = program
-            .with_variable("HOME", &files.folder)
+            .with_variable("HOME", files.folder.path())
             .with_variable("LC_ALL", "C.UTF-8")
-            // X8: a shared connection stays open behind its command, outside of its group.
-            .with_variable("ANSIBLE_SSH_ARGS", "-o ControlMaster=no -o ControlPath=none");
+            .with_variable("ANSIBLE_SSH_ARGS", SSH_ARGS);
         for (name, value) in &self.config.environment {
             program = program.with_variable(name, value);
         }
@@ -180,10 +203,10 @@ impl Ansible {
         machines: &[Machine],
     ) -> Result<Files, StepError> {
         let name = format!("{}-{what}", cx.mark().token());
-        let folder = fresh(&self.config.work, &name).await.map_err(unprepared)?;
-        let files = Files { folder };
+        let made = Scratch::make(&self.config.work, &name, |_| false).await;
+        let files = Files { folder: made.map_err(unprepared)? };
         let unusual = |c: char| c.is_whitespace() || "'\"\\".contains(c);
-        if files.folder.to_str().is_none_or(|path| path.contains(unusual)) {
+        if files.folder.path().to_str().is_none_or(|path| path.contains(unusual)) {
             return Err(StepError::permanent("prepare a folder for ansible")
                 .with_code("unusable_folder")
                 .with_message("the path of the work folder has blanks or quotes"));
@@ -209,12 +232,12 @@ pub(crate) struct Given {
 /// The files of one command. They go with it, also when it is cut.
 #[derive(Debug)]
 struct Files {
-    folder: PathBuf,
+    folder: Scratch,
 }
 
 impl Files {
     fn path(&self, file: &str) -> PathBuf {
-        self.folder.join(file)
+        self.folder.path().join(file)
     }
 
     async fn write(&self, file: &str, bytes: &[u8]) -> Result<(), StepError> {
@@ -238,26 +261,8 @@ impl Files {
     }
 }
 
-impl Drop for Files {
-    fn drop(&mut self) {
-        // What cannot be removed is in a folder for this user alone, and the next attempt's first
-        // act is to remove it.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
 fn unprepared(error: io::Error) -> StepError {
     StepError::retry("prepare a folder for ansible").with_code("folder").with_source(error)
-}
-
-/// An empty folder in the place of one that a killed attempt may have left.
-async fn fresh(work: &Path, name: &str) -> io::Result<PathBuf> {
-    let folder = folder::make(work).await?.join(name);
-    match tokio::fs::remove_dir_all(&folder).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    folder::make(&folder).await
 }
 
 /// The inventory: exactly these machines, and no way to work on the worker's own.
@@ -267,7 +272,6 @@ fn inventory(machines: &[Machine]) -> Json {
         .map(|machine| {
             let Machine { address, port, user, .. } = machine;
             let host = json!({
-                "ansible_connection": "ssh",
                 "ansible_host": address,
                 "ansible_port": port,
                 "ansible_user": user,

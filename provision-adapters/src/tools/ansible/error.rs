@@ -1,8 +1,9 @@
 //! The table from how Ansible and SSH end to our errors. Texts are compared here and nowhere else.
 //!
 //! Exit codes are those of `ansible.errors.ExitCode` (ansible-core 2.19, read 2026-11-22): 4 is
-//! used for machines that are out of reach and for playbooks that cannot be read, so the report
-//! decides. `ssh` exits with 255 when it did not reach a shell, else with the code of its command.
+//! used for machines that are out of reach and for playbooks that cannot be read, and neither says
+//! that nothing was done: a machine that is out of reach at its first task may have begun that one.
+//! `ssh` exits with 255 when it did not reach a shell, else with the code of its command.
 
 use provision_core::{Effect, Secret, StepError, Verdict};
 
@@ -13,6 +14,7 @@ const PLAY: &str = "run a playbook";
 /// Longest name of a task that is shown.
 const TASK_CHARACTERS_MAX: usize = 80;
 
+const GENERAL: i32 = 1;
 const FAILED: i32 = 2;
 const UNREACHABLE_OR_UNREADABLE: i32 = 4;
 const OPTIONS: i32 = 5;
@@ -40,10 +42,9 @@ pub(crate) fn report(
         return Err(unknown("task_failed").with_message(message));
     }
     if !unreachable.is_empty() {
-        let touched = report.stats.values().any(|stats| stats.ok > 0 || stats.changed > 0);
-        let effect = if touched { Effect::Unknown } else { Effect::None };
-        // R2-56: connecting is repeated by the engine, with the step's policy.
-        return Err(unknown("unreachable").with_effect(effect).with_message(listed(&unreachable)));
+        // R2-56: connecting is repeated by the engine, with the step's policy. S9: the connection
+        // may have been lost in the middle of the very first task, which no count tells.
+        return Err(unknown("unreachable").with_message(listed(&unreachable)));
     }
     if !ended.is_success() {
         return Err(without_report(ended));
@@ -64,31 +65,65 @@ pub(crate) fn report(
     }
 }
 
-/// The report stands at the end of the output; warnings may stand before it.
+/// Reads the report: one value of JSON that begins a line. Warnings may stand before it, and
+/// anything behind it.
 fn read(output: &[u8]) -> Option<Report> {
-    let begin = output.iter().position(|byte| *byte == b'{')?;
-    serde_json::from_slice(output.get(begin..)?).ok()
+    let mut rest = output;
+    loop {
+        if rest.first() == Some(&b'{') {
+            let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Report>();
+            if let Some(Ok(report)) = values.next() {
+                return Some(report);
+            }
+        }
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        rest = rest.get(end + 1..)?;
+    }
 }
+
+/// What Ansible says before it does anything when it has not got the callback that reports; the
+/// second one since ansible-core 2.19.
+const CALLBACK_MISSING: [&str; 2] = [
+    "Invalid callback for stdout specified: ansible.posix.json",
+    "Could not load 'ansible.posix.json' callback plugin.",
+];
 
 fn without_report(ended: &Ended) -> StepError {
     let complaint = ended.complaint();
+    let callback_missing = || {
+        ended.output().is_empty() && CALLBACK_MISSING.iter().any(|text| complaint.contains(text))
+    };
     match ended.code() {
-        // Nothing was begun: a playbook is read and its options are looked at before that.
-        Some(UNREACHABLE_OR_UNREADABLE) => permanent("playbook_unreadable")
-            .with_hint("run `ansible-playbook --syntax-check` on it"),
+        // Nothing was begun: options are looked at before anything else.
         Some(OPTIONS) => permanent("options_refused"),
-        Some(_) if complaint.contains("ansible.posix.json") => {
+        Some(GENERAL) if callback_missing() => {
             StepError::new(Effect::None, Verdict::Operator, PLAY)
                 .with_code("callback_missing")
                 .with_hint(
-                    "install the collection: ansible-galaxy collection install ansible.posix",
+                    "install the collection ansible.posix where every user finds it, or name its \
+                     folder by ANSIBLE_COLLECTIONS_PATH with `with_environment`",
                 )
+        }
+        Some(UNREACHABLE_OR_UNREADABLE) => {
+            unknown("without_report").with_hint("run `ansible-playbook --syntax-check` on it")
         }
         Some(INTERRUPTED) => unknown("interrupted"),
         Some(UNEXPECTED) => unknown("unexpected"),
         Some(0) => unknown("unreadable").with_message("the playbook ended well without a report"),
         Some(_) => unknown("failed"),
         None => unknown("killed"),
+    }
+}
+
+/// What is to be told of a playbook that could not be watched to its end. More output than is read
+/// would be as much the next time.
+pub(crate) fn unwatched(error: StepError) -> StepError {
+    match error.code() {
+        "output_too_large" => StepError::new(error.effect(), Verdict::Operator, PLAY)
+            .with_code("output_too_large")
+            .with_message("the playbook has more output than is read, and was killed")
+            .with_hint("run it on fewer machines at a time, or let its tasks say less"),
+        _ => error,
     }
 }
 

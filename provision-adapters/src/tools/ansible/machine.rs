@@ -46,7 +46,8 @@ impl Machine {
         machine.is_sound().then_some(machine)
     }
 
-    /// The machine of a row of the ledger, if the row is that of a machine that is there.
+    /// The machine of a row of the ledger, if the row is that of a machine that is there. Its
+    /// account, which says what network its address is of, is for the caller to look at.
     #[must_use]
     pub fn from_row(row: &LedgerRow) -> Option<Self> {
         let known = row.provider == PROVIDER && row.kind == KIND;

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// The whole output of a playbook.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 pub(crate) struct Report {
-    #[serde(default)]
+    /// Always there: other JSON in the output has none.
     pub(crate) stats: BTreeMap<String, Stats>,
     /// Values that tasks have set with `set_stats`.
     #[serde(default)]

@@ -16,11 +16,17 @@ use crate::tools::version::Version;
 ///
 /// The backend must know workspaces and locks. Every run works in a workspace of its own, so every
 /// instance has a state of its own. No setting may be a secret: Terraform writes them into its
-/// folder; keys of the storage go through [`TerraformConfig::with_secret_environment`].
+/// folder, and names that are those of secrets are refused; keys of the storage go through
+/// [`TerraformConfig::with_secret_environment`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) kept: Option<PathBuf>,
 }
+
+/// Parts of the names of settings that hold secrets, in the backends that Terraform comes with.
+const SECRET_PARTS: [&str; 7] =
+    ["secret", "password", "access_key", "token", "sas_", "credentials", "conn_str"];
 
 impl State {
     /// Settings of a backend that is not named here, none so far.
@@ -35,11 +41,14 @@ impl State {
     /// Only workers of this machine can then take over from each other.
     #[must_use]
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        let folder = folder.into();
+        let folder: PathBuf = folder.into();
+        // Terraform runs elsewhere, in a folder that goes with the command.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         let unused = folder.join("default.tfstate");
-        Self::new()
+        let state = Self::new()
             .with("path", unused.to_string_lossy())
-            .with("workspace_dir", folder.to_string_lossy())
+            .with("workspace_dir", folder.to_string_lossy());
+        Self { kept: Some(folder), ..state }
     }
 
     /// A bucket, for a module with `backend "s3" {}`; the state of an instance is
@@ -64,6 +73,12 @@ impl State {
         self.settings.insert(name.into(), value.into());
         self
     }
+
+    /// Whether a setting is one that holds a secret.
+    pub(crate) fn has_secret(&self) -> bool {
+        let is_secret = |name: &String| SECRET_PARTS.iter().any(|part| name.contains(part));
+        self.settings.keys().any(is_secret)
+    }
 }
 
 /// Which module is applied, with which program, and what it may be given.
@@ -71,7 +86,9 @@ impl State {
 pub struct TerraformConfig {
     pub(crate) program: OsString,
     pub(crate) module: PathBuf,
+    pub(crate) module_root: PathBuf,
     pub(crate) work: PathBuf,
+    pub(crate) kept: PathBuf,
     pub(crate) state: State,
     pub(crate) account: String,
     pub(crate) variables: BTreeSet<String>,
@@ -91,13 +108,21 @@ impl TerraformConfig {
     ///
     /// `work` is a folder for files of commands under way, plans among them: Terraform writes
     /// the values of variables into those, so it is best kept in memory. It is made if it is not
-    /// there, and holds one folder for each instance while a step works on it, for this user alone.
+    /// there, and holds a folder of its own for each look and each change, for this user alone,
+    /// which goes with it.
+    ///
+    /// Terraform does not run in the module's folder but in one with links to its files, so that
+    /// what one command leaves there is not another one's. The module should write no files, and
+    /// have no whole paths of its own (`abspath`, `path.cwd`) in what it makes.
     #[must_use]
     pub fn new(module: impl Into<PathBuf>, work: impl Into<PathBuf>, state: State) -> Self {
+        let (module, work) = (module.into(), work.into());
         Self {
             program: "terraform".into(),
-            module: module.into(),
-            work: work.into(),
+            module_root: module.clone(),
+            module,
+            kept: state.kept.clone().unwrap_or_else(|| work.clone()),
+            work,
             state,
             account: "default".to_owned(),
             variables: BTreeSet::new(),
@@ -117,6 +142,26 @@ impl TerraformConfig {
     #[must_use]
     pub fn with_program(mut self, program: impl Into<OsString>) -> Self {
         self.program = program.into();
+        self
+    }
+
+    /// Sets the folder that holds all that the module names by `..`, such as modules beside it.
+    /// Default: the module's own.
+    #[must_use]
+    pub fn with_module_root(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.module_root = folder.into();
+        self
+    }
+
+    /// Sets the folder that says which apply has begun and not ended, and that takes states which
+    /// could not be saved. Default: that of the states, where it is on this machine; else the work
+    /// folder.
+    ///
+    /// It should be on a disk: what it holds is how a killed apply is told from one that ended, and
+    /// a state in it may be all that names what was made.
+    #[must_use]
+    pub fn with_kept(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.kept = folder.into();
         self
     }
 
@@ -143,8 +188,11 @@ impl TerraformConfig {
         self
     }
 
-    /// Sets a variable of the program's environment, such as `TF_PLUGIN_CACHE_DIR`.
+    /// Sets a variable of the program's environment, such as `TF_CLI_CONFIG_FILE`, whose file names
+    /// a mirror of plug-ins.
     ///
+    /// `TF_PLUGIN_CACHE_DIR` is safe only with a [concurrency](Self::with_concurrency) of one and
+    /// one process: Terraform does not lock it.
     /// Of this process's environment it sees `PATH` and nothing else.
     #[must_use]
     pub fn with_environment(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -175,6 +223,9 @@ impl TerraformConfig {
 
     /// Sets the longest time of applying and of destroying. Default 60 min; the worker's slot is
     /// taken as long.
+    ///
+    /// The attempt ends it, too: with the node's `attempt_timeout` (15 min unless it is set)
+    /// Terraform is interrupted and has the grace to end. Set that one longer than this one.
     #[must_use]
     pub fn with_change_timeout(mut self, timeout: Duration) -> Self {
         self.change_timeout = timeout;

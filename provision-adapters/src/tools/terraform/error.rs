@@ -19,7 +19,7 @@ enum Meaning {
 struct Known(&'static str, &'static str, Meaning, &'static str);
 
 /// The worst first: a command may say several.
-const KNOWN: [Known; 22] = [
+const KNOWN: [Known; 23] = [
     Known("Failed to persist state", "state_not_saved", Meaning::Person, UNSAVED),
     Known("Failed to save state", "state_not_saved", Meaning::Person, UNSAVED),
     Known("Failed to create local state file", "state_not_saved", Meaning::Person, UNSAVED),
@@ -40,22 +40,25 @@ const KNOWN: [Known; 22] = [
     Known("Reference to undeclared", "module_refused", Meaning::Never, MODULE),
     Known("Invalid reference", "module_refused", Meaning::Never, MODULE),
     Known("Saved plan is stale", "plan_stale", Meaning::Again, ""),
+    Known("Saved plan does not match the given state", "plan_stale", Meaning::Again, ""),
     Known("Failed to query available provider packages", "registry", Meaning::Again, REGISTRY),
     Known("Failed to install provider", "registry", Meaning::Again, REGISTRY),
 ];
 
-const UNSAVED: &str = "resources exist that the state does not name: push errored.tfstate, which \
-    is beside the module, with `terraform state push` before anything else";
+const UNSAVED: &str = "resources exist that the state does not name";
 const PREVENTED: &str = "the module forbids it with `prevent_destroy`";
 const VERSION: &str = "install a release that the module allows";
 const LOCK_FILE: &str = "run `terraform init` in the module and commit .terraform.lock.hcl";
 const VARIABLE: &str = "compare the spec's variables with those that the module declares";
 const BACKEND: &str = "compare the settings of the state with the backend that the module declares";
 const MODULE: &str = "run `terraform validate` in the module";
-const REGISTRY: &str = "provide the plug-ins with TF_PLUGIN_CACHE_DIR or a mirror";
+const REGISTRY: &str = "provide the plug-ins by a mirror: `provider_installation` in the file of \
+    TF_CLI_CONFIG_FILE";
 const LOCKED: &str = "it is tried again by itself; a lock whose holder is dead is opened by a \
     person, with `terraform force-unlock`";
 
+/// The word for a state that somebody else works on.
+pub(crate) const STATE_LOCKED: &str = "state_locked";
 const LOCK: &str = "Error acquiring the state lock";
 /// Longest text that is taken over from a lock.
 const FIELD_CHARACTERS_MAX: usize = 80;
@@ -135,21 +138,42 @@ fn locked(operation: &'static str, detail: &str, again_in: Duration) -> StepErro
         message.push_str(&format!(" since {since}"));
     }
     StepError::new(Effect::None, Verdict::Retry { after: Some(again_in) }, operation)
-        .with_code("state_locked")
+        .with_code(STATE_LOCKED)
         .with_message(message)
         .with_hint(LOCKED)
 }
 
-/// An address without the keys of its instances, which are values.
+/// S9: an apply of an earlier attempt is still at its work, and this one has begun nothing.
+pub(crate) fn going(operation: &'static str, again_in: Duration) -> StepError {
+    StepError::new(Effect::None, Verdict::Retry { after: Some(again_in) }, operation)
+        .with_code(STATE_LOCKED)
+        .with_message("an apply of an earlier attempt is still at its work")
+}
+
+/// S9: nobody knows what a killed apply has made, and the state does not name it. To apply again
+/// could make it twice, and to destroy would leave it. `note` is the file that says so.
+pub(crate) fn cut(operation: &'static str, note: &str) -> StepError {
+    StepError::new(Effect::Unknown, Verdict::Operator, operation)
+        .with_code("state_may_lack")
+        .with_message("an apply was killed before it wrote down what it made")
+        .with_hint(format!(
+            "compare what exists with the state, `terraform import` what it lacks, and then remove \
+             `{note}` from the folder of what is kept"
+        ))
+}
+
+/// Resources exist that no state names, but a file does.
+pub(crate) fn unsaved(operation: &'static str, file: &str) -> StepError {
+    StepError::new(Effect::Unknown, Verdict::Operator, operation)
+        .with_code("state_not_saved")
+        .with_message("resources exist that the state does not name")
+        .with_hint(format!(
+            "give `{file}`, in the folder of what is kept, to `terraform state push` in the \
+             workspace, and then remove it"
+        ))
+}
+
+/// An address up to the key of its first instance. Keys are values, and may hold anything.
 fn without_keys(address: &str) -> String {
-    let mut depth = 0_u32;
-    let outside = address.chars().filter(|c| {
-        match c {
-            '[' => depth += 1,
-            ']' => depth = depth.saturating_sub(1),
-            _ => return depth == 0,
-        }
-        false
-    });
-    outside.take(FIELD_CHARACTERS_MAX).collect()
+    address.chars().take_while(|c| *c != '[').take(FIELD_CHARACTERS_MAX).collect()
 }

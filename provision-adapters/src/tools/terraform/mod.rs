@@ -2,7 +2,8 @@
 //!
 //! It differs from calling a provider's adapter in who knows what exists: Terraform's state does,
 //! the ledger names the workspace. The lock of that state is what keeps an interrupted command and
-//! its successor apart, so it is never forced open.
+//! its successor apart, so it is never forced open. And a state names only what an apply came to
+//! write down, so a killed apply is never repeated before a person has looked.
 #![doc = include_str!("docs.md")]
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::tools::version::Version;
 mod client;
 mod config;
 mod error;
+mod kept;
 mod model;
 mod steps;
 
@@ -35,3 +37,5 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(20);
 pub const LOCKED_AGAIN_IN: Duration = Duration::from_secs(30);
 /// Default of [`TerraformConfig::with_concurrency`].
 pub const CONCURRENCY: u32 = 4;
+/// How long a state may stay locked, and what is missing be made, before the step has failed.
+pub const READY_WITHIN: Duration = Duration::from_hours(24);

@@ -18,6 +18,15 @@ pub(crate) struct Versions {
 #[derive(Deserialize)]
 pub(crate) struct Line {
     pub(crate) diagnostic: Option<Diagnostic>,
+    /// Of what was planned, or of what was done.
+    pub(crate) changes: Option<Changes>,
+}
+
+/// A sum of changes.
+#[derive(Deserialize)]
+pub(crate) struct Changes {
+    #[serde(default)]
+    pub(crate) operation: String,
 }
 
 /// What went wrong, as Terraform or a plug-in says it. May hold anything.
@@ -39,4 +48,27 @@ pub(crate) struct Output {
     pub(crate) sensitive: bool,
     #[serde(default)]
     pub(crate) value: Value,
+}
+
+/// What `init` writes down.
+#[derive(Deserialize)]
+pub(crate) struct Chosen {
+    pub(crate) backend: Option<Backend>,
+}
+
+/// A backend with its settings.
+#[derive(Deserialize)]
+pub(crate) struct Backend {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    config: BTreeMap<String, Value>,
+}
+
+impl Backend {
+    /// Whether its states are not in the folder that Terraform runs in.
+    pub(crate) fn outlives_the_folder(&self) -> bool {
+        let folder = self.config.get("workspace_dir").and_then(Value::as_str);
+        self.kind != "local" || folder.is_some_and(|folder| folder.starts_with('/'))
+    }
 }

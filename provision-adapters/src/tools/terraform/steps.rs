@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    NAME_MAX, Terraform,
+    NAME_MAX, READY_WITHIN, Terraform,
     client::{Given, Session},
+    error::STATE_LOCKED,
 };
 
 /// Digits of the token at the end of a workspace's name.
@@ -76,8 +77,9 @@ pub struct InfrastructureMade {
 
 /// Applies a module in a workspace of this run and step; undoing destroys what it made.
 ///
-/// A crash leaves Terraform at its work: the next attempt waits for the lock of the state, plans
-/// against what then is there, and completes it. A failed apply is looked at and completed, too.
+/// A crash leaves Terraform at its work: the next attempt waits for its end and for the lock of the
+/// state, plans against what then is there, and completes it. A failed apply is looked at and
+/// completed, too. After a killed one the state may lack what it made, so a person is asked.
 #[derive(Debug, Clone)]
 pub struct Infrastructure {
     terraform: Terraform,
@@ -96,7 +98,6 @@ impl Infrastructure {
         spec: &InfrastructureSpec,
         workspace: &'a str,
     ) -> Result<Session<'a>, StepError> {
-        self.check(spec)?;
         let mut given = Given::default();
         for (name, value) in &spec.variables {
             match value {
@@ -113,9 +114,7 @@ impl Infrastructure {
 
     /// Refuses what no command is started for.
     fn check(&self, spec: &InfrastructureSpec) -> Result<(), StepError> {
-        let named = spec.name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            && spec.name.len() <= NAME_MAX
-            && spec.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let named = is_name(&spec.name);
         if !named {
             return Err(StepError::permanent("apply a module")
                 .with_code("invalid_spec")
@@ -129,6 +128,18 @@ impl Infrastructure {
             Some(_) => Err(StepError::permanent("apply a module")
                 .with_code("variable_not_allowed")
                 .with_message("the spec sets a variable that the configuration does not allow")),
+        }
+    }
+
+    /// Refuses an id that is not that of this run's and step's own workspace. `default` and every
+    /// other workspace of the backend would be planned, applied and destroyed as well.
+    fn own(cx: &StepContext, id: &ExternalId) -> Result<(), StepError> {
+        let name = id.as_str().strip_suffix(cx.mark().token().as_str());
+        match name.and_then(|name| name.strip_suffix('-')).is_some_and(is_name) {
+            true => Ok(()),
+            false => Err(StepError::permanent("work on a workspace")
+                .with_code("invalid_id")
+                .with_message("the workspace is not that of this run and step")),
         }
     }
 
@@ -158,6 +169,12 @@ impl Infrastructure {
     }
 }
 
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.len() <= NAME_MAX
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
 fn workspace(spec: &InfrastructureSpec, mark: &OwnerMark) -> String {
     format!("{}-{}", spec.name, mark.token())
 }
@@ -168,16 +185,18 @@ impl Resource for Infrastructure {
     type Output = InfrastructureMade;
 
     fn identity(&self, spec: &InfrastructureSpec) -> Identity {
-        // A state and its lock: applying twice is applying once.
+        // Making a workspace twice is making it once, and what is in it is known by its state. An
+        // apply that came to no end of its own is not repeated (S9).
         Identity::Named(spec.name.clone())
     }
 
     async fn find(&self, cx: &StepContext, spec: &InfrastructureSpec) -> Result<Found, StepError> {
+        self.check(spec)?;
         let workspace = workspace(spec, &cx.mark());
         let session = self.open(cx, spec, &workspace).await?;
         Ok(match session.exists().await? {
             // The token is this run's and step's: nobody else makes a workspace of that name.
-            true => Found::Ours(ExternalId::new(workspace)),
+            true => Found::Ours(ExternalId::new(&workspace)),
             false => Found::Absent,
         })
     }
@@ -188,17 +207,22 @@ impl Resource for Infrastructure {
         spec: &InfrastructureSpec,
         intent: &Intent,
     ) -> Result<ExternalId, StepError> {
+        self.check(spec)?;
         let workspace = workspace(spec, intent.mark());
         let session = self.open(cx, spec, &workspace).await?;
         session.make().await?;
         let id = ExternalId::new(&workspace);
         cx.note(&id).await?;
         // S12: from here on there is a workspace, whatever becomes of the rest.
-        session.converge().await.map_err(|error| {
-            let effect = error.effect().max(Effect::Applied);
-            error.with_effect(effect)
-        })?;
-        Ok(id)
+        match session.converge().await {
+            Ok(()) => Ok(id),
+            // Waiting for a lock costs no attempt: that is done where readiness is waited for.
+            Err(error) if error.code() == STATE_LOCKED => Ok(id),
+            Err(error) => {
+                let effect = error.effect().max(Effect::Applied);
+                Err(error.with_effect(effect))
+            }
+        }
     }
 
     async fn ready(
@@ -207,17 +231,23 @@ impl Resource for Infrastructure {
         spec: &InfrastructureSpec,
         id: &ExternalId,
     ) -> Result<Readiness<InfrastructureMade>, StepError> {
+        self.check(spec)?;
+        Self::own(cx, id)?;
         let session = self.open(cx, spec, id.as_str()).await?;
         if !session.exists().await? {
             return Ok(Readiness::Broken { code: "workspace_gone".to_owned() });
         }
-        session.enter().await?;
         // Completes what a crash or a failure has left; a plan without changes proves that nothing
         // is missing.
-        session.converge().await?;
-        let made = self.made(cx, &session, id.as_str()).await?;
-        session.close().await;
-        Ok(Readiness::Ready(made))
+        match session.converge().await {
+            Ok(()) => Ok(Readiness::Ready(self.made(cx, &session, id.as_str()).await?)),
+            Err(error) if error.code() == STATE_LOCKED => {
+                let again_in = self.terraform.config().locked_again_in;
+                tracing::info!(workspace = id.as_str(), reason = error.message(), "state locked");
+                Ok(Readiness::NotYet { again_in })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete(
@@ -226,12 +256,12 @@ impl Resource for Infrastructure {
         spec: &InfrastructureSpec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
+        // Which variables may be set is not asked any more: the module has them.
+        Self::own(cx, id)?;
         let session = self.open(cx, spec, id.as_str()).await?;
         if session.exists().await? {
-            session.enter().await?;
             session.destroy().await?;
         }
-        session.close().await;
         Ok(())
     }
 
@@ -242,7 +272,6 @@ impl Resource for Infrastructure {
         let folder = format!("listing-{}", mark.token());
         let session = self.terraform.open(cx, &folder, Given::default()).await?;
         let names = session.workspaces().await?;
-        session.close().await;
         let owned = names.into_iter().filter(|name| token_of(name).is_some()).map(|name| {
             let own = token_of(&name) == Some(&mark.token());
             Owned::new(&*name).with_name(&*name).with_mark(own.then(|| mark.clone()))
@@ -251,7 +280,7 @@ impl Resource for Infrastructure {
     }
 
     fn timing(&self) -> Timing {
-        Timing::default()
+        Timing { ready_within: READY_WITHIN, ..Timing::default() }
     }
 
     fn account(&self) -> &str {

@@ -108,9 +108,11 @@ impl RunPlaybook {
     }
 
     /// Takes the machines from the ledger, as it stands when an attempt begins: the rows that
-    /// `rows` gives, as far as they are machines that are there. `Engine::ledger` reads rows.
+    /// `rows` gives, as far as they are machines that are there and of the account of this
+    /// [`Ansible`]. `Engine::ledger` reads rows.
     ///
-    /// Machines of the input come first; one of the same name counts once.
+    /// A machine that the input and the ledger name alike counts once. Two machines of one name are
+    /// refused (`ambiguous_machine`): which one is meant is not known.
     #[must_use]
     pub fn with_ledger(
         mut self,
@@ -132,12 +134,17 @@ impl RunPlaybook {
             Some(rows) => rows().await?,
             None => Vec::new(),
         };
-        let mut known = BTreeMap::new();
-        for machine in given.into_iter().chain(rows.iter().filter_map(Machine::from_row)) {
+        let mut known: BTreeMap<String, Machine> = BTreeMap::new();
+        let account = &self.ansible.config().account;
+        let rows = rows.iter().filter(|row| row.account == *account);
+        for machine in given.into_iter().chain(rows.filter_map(Machine::from_row)) {
             if !machine.is_sound() {
                 return Err(refused("invalid_machine", "a machine has characters it cannot have"));
             }
-            known.entry(machine.name.clone()).or_insert(machine);
+            let same = known.entry(machine.name.clone()).or_insert_with(|| machine.clone());
+            if *same != machine {
+                return Err(refused("ambiguous_machine", "two machines have the same name"));
+            }
         }
         match known.len() {
             0 => Err(refused("no_machine", "there is no machine to run the playbook on")),
