@@ -33,7 +33,7 @@ const KEY: &str = "canary-key-51ab0e\"$(touch stolen)";
 const PASSWORD: &str = "canary-password-77d2c4";
 
 /// What the program does. `act-*` files are run first, where a test wants something else.
-const SCRIPT: &str = r#"#!/bin/sh
+const SCRIPT: &str = r#"#!/usr/bin/env -S --default-signal=INT /bin/sh
 stub="$(dirname "$0")"
 echo "$*" >> "$stub/calls"
 env >> "$stub/environment"
