@@ -25,7 +25,7 @@ use crate::tools::{
     version::{Version, refuse_older},
 };
 
-/// Names of the files in a session's folder.
+/// Names of the files in the folder of a `Session`.
 const BACKEND_FILE: &str = "backend.tfbackend";
 const VARIABLES_FILE: &str = "variables.tfvars.json";
 const PLAN_FILE: &str = "plan";
@@ -70,8 +70,8 @@ impl Terraform {
     /// Prepares a folder for work on `workspace`, looks at releases, and connects the folder with
     /// the states.
     ///
-    /// The folder is this session's alone: Terraform keeps in it which workspace it works in, and
-    /// two that share it would work in each other's. It goes with the session.
+    /// The folder is its own alone: Terraform keeps in it which workspace it works in, and
+    /// two that share it would work in each other's. It goes with what is answered.
     pub(crate) async fn open<'a>(
         &'a self,
         cx: &'a StepContext,
@@ -135,11 +135,11 @@ impl Drop for Session<'_> {
 enum Manner {
     /// In none, and read by us: it changes nothing, and is killed when its time is over.
     Look,
-    /// In the session's, and read by us.
+    /// In its own, and read by us.
     LookInside,
     /// In none, and into a file: it comes to its end although we may die.
     Change,
-    /// In the session's, and into a file.
+    /// In its own, and into a file.
     ChangeInside,
 }
 
@@ -294,7 +294,7 @@ impl Session<'_> {
         self.judged(&call, ended).map(drop)
     }
 
-    /// Refuses states that would lie in the session's folder, and go with it: those of a module
+    /// Refuses states that would lie in the folder of the work, and go with it: those of a module
     /// that declares no backend, or a local one whose folder is not given as a whole path.
     async fn backend(&self) -> Result<(), StepError> {
         let file = self.scratch.path().join(DATA_FOLDER).join(BACKEND_CHOSEN_FILE);
@@ -414,7 +414,7 @@ fn unreadable(call: &Call) -> StepError {
         .with_message("the program's output is not what its release promises")
 }
 
-/// Makes the folder of a session, for this user alone, and writes what the commands read.
+/// Makes the folder of a `Session`, for this user alone, and writes what the commands read.
 async fn prepare(
     config: &TerraformConfig,
     workspace: &str,
@@ -434,7 +434,7 @@ async fn prepare(
     Ok((scratch, Kept { folder: config.kept.clone(), work, workspace, module }))
 }
 
-/// Rebuilds the module in a session's folder. Answers where it is in there.
+/// Rebuilds the module in the folder of a `Session`. Answers where it is in there.
 ///
 /// Terraform writes a state that it cannot save into the folder it runs in: with a shared one, the
 /// states of several instances would overwrite each other.
