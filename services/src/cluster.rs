@@ -1,30 +1,37 @@
 //! The files of one PostgreSQL server, and the programs that work on them.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::OsString,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::{
-        fs::{OpenOptionsExt as _, chown},
-        process::CommandExt as _,
-    },
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{Outcome, find};
+use crate::{
+    Outcome,
+    guardian::{Guarded, Home},
+};
 
 /// How long a new server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(30);
+
+/// Whether what a new cluster holds is to outlive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// It is gone with who uses it.
+    No,
+    /// Its files are synced.
+    Yes,
+}
 
 /// A folder of a server, with the subfolder `data` and a file `log`.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     binaries: PathBuf,
-    folder: PathBuf,
-    /// User and group to become, when this process is root.
-    user: Option<(u32, u32)>,
+    home: Home,
     password: String,
 }
 
@@ -36,60 +43,37 @@ pub(crate) struct Running {
 }
 
 impl Cluster {
-    /// A cluster in a folder that is there; the folder is given to the server's user.
-    pub(crate) fn new(binaries: &Path, folder: &Path, password: String) -> Outcome<Self> {
-        let user = find::unprivileged()?;
-        let cluster =
-            Self { binaries: binaries.to_owned(), folder: folder.to_owned(), user, password };
-        cluster.give(folder)?;
-        Ok(cluster)
+    /// A cluster in a folder of its own.
+    pub(crate) fn new(binaries: &Path, home: Home, password: String) -> Self {
+        Self { binaries: binaries.to_owned(), home, password }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) fn binaries(&self) -> &Path {
         &self.binaries
     }
 
-    /// The user that the server's processes have, where it is not this process' own.
-    pub(crate) fn user(&self) -> Option<u32> {
-        self.user.map(|(user, _)| user)
-    }
-
     pub(crate) fn url(&self, port: u16) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{port}/postgres", self.password)
     }
 
-    fn give(&self, path: &Path) -> Outcome {
-        let Some((user, group)) = self.user else { return Ok(()) };
-        chown(path, Some(user), Some(group)).map_err(|error| format!("chown: {error}"))
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.folder).stdin(Stdio::null()).env_clear();
-        command.env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
-        if let Some((user, group)) = self.user {
-            command.uid(user).gid(group);
-        }
-        command
-    }
-
     /// Makes the data folder. A cut leaves none that looks whole.
-    pub(crate) fn init(&self) -> Outcome {
-        let (secret, new) = (self.folder.join("password.new"), self.folder.join("data.new"));
+    pub(crate) fn init(&self, lasting: Lasting) -> Outcome {
+        let new = self.home.folder().join("data.new");
         drop(fs::remove_dir_all(&new));
-        write_secret(&secret, &self.password).map_err(|error| format!("password file: {error}"))?;
-        self.give(&secret)?;
-        let output = self
-            .command(&self.binaries.join("initdb"))
-            .args(["--pgdata=data.new", "--username=postgres", "--pwfile=password.new"])
-            .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"])
-            .output()
-            .map_err(|error| format!("initdb: {error}"))?;
+        let secret = self.home.write_secret("password.new", &self.password)?;
+        let mut initdb = self.home.command(&self.binaries.join("initdb"));
+        initdb.args(["--pgdata=data.new", "--username=postgres", "--pwfile=password.new"]);
+        initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]);
+        if lasting == Lasting::No {
+            initdb.arg("--no-sync");
+        }
+        let output = initdb.output().map_err(|error| format!("initdb: {error}"));
         drop(fs::remove_file(secret));
+        let output = output?;
         if !output.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
@@ -97,37 +81,14 @@ impl Cluster {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.home.folder().join("data")
     }
 
-    /// The server's process, on a loopback port alone.
-    pub(crate) fn server(&self, port: u16) -> Command {
-        let mut server = self.command(&self.binaries.join("postgres"));
-        server.args(arguments(port));
-        server
-    }
-
-    /// Starts the server as nobody's child: who started it may end before it. Its process.
-    pub(crate) fn detached(&self, port: u16) -> Outcome<u32> {
-        const START: &str = r#""$@" >log 2>&1 & echo $!"#;
-        let mut shell = self.command(Path::new("/bin/sh"));
-        // A group of its own: what is typed at a terminal is not meant for it.
-        shell.process_group(0).args(["-c", START, "start"]);
-        shell.arg(self.binaries.join("postgres")).args(arguments(port));
-        let output = shell.output().map_err(|error| format!("postgres: {error}"))?;
-        let process = String::from_utf8_lossy(&output.stdout).trim().parse();
-        process.map_err(|_error| "postgres: its process is not known".to_owned())
-    }
-
-    /// An empty log.
-    pub(crate) fn log(&self) -> Outcome<File> {
-        File::create(self.folder.join("log")).map_err(|error| format!("the server's log: {error}"))
-    }
-
-    /// What stands in the log.
-    pub(crate) fn said(&self) -> String {
-        let said = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        said.trim().to_owned()
+    /// The server's command line, on a loopback port alone.
+    pub(crate) fn server(&self, port: u16) -> Vec<OsString> {
+        let arguments = ["-D", "data", "-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""];
+        let program = self.binaries.join("postgres").into_os_string();
+        [program].into_iter().chain(arguments.map(OsString::from)).collect()
     }
 
     /// What the server's own file says, once it takes connections.
@@ -136,35 +97,29 @@ impl Cluster {
         running(&text)
     }
 
-    /// Waits until this very process takes connections; `ended` says why it no longer will.
-    pub(crate) fn answers(
-        &self,
-        process: u32,
-        mut ended: impl FnMut() -> Option<String>,
-    ) -> Outcome<Running> {
+    /// Starts the server that is guarded, and waits until it takes connections.
+    pub(crate) fn started(&self, guarded: &mut Guarded) -> Outcome<Running> {
+        let process = guarded.start()?;
         let begun = Instant::now();
         while begun.elapsed() < START_MAX {
-            if let Some(why) = ended() {
-                return Err(why);
-            }
             // The file of a server that was cut off stays behind until the next one writes it.
             if let Some(running) = self.ready().filter(|running| running.process == process) {
                 return Ok(running);
             }
+            if guarded.has_ended() {
+                return Err(format!("postgres ended at once: {}", self.home.said()));
+            }
             thread::sleep(Duration::from_millis(50));
         }
-        Err(format!("postgres did not answer within {} s", START_MAX.as_secs()))
+        let (limit, said) = (START_MAX.as_secs(), self.home.said());
+        Err(format!("postgres did not answer within {limit} s: {said}"))
     }
 
     pub(crate) fn version(&self) -> String {
-        let output = self.command(&self.binaries.join("postgres")).arg("--version").output();
+        let output = self.home.command(&self.binaries.join("postgres")).arg("--version").output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         text.unwrap_or_default()
     }
-}
-
-fn arguments(port: u16) -> [String; 8] {
-    ["-D", "data", "-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""].map(str::to_owned)
 }
 
 /// Writes a file that nobody else may read.

@@ -1,24 +1,20 @@
 //! One private `PgBouncer` in transaction mode, before a PostgreSQL server, with a guardian.
 
 use std::{
-    fs,
     net::TcpStream,
-    os::unix::{fs::chown, process::CommandExt as _},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    Outcome, find,
-    guardian::{Guarded, folder, free_port},
+    Outcome,
+    guardian::{Guarded, Home, on_free_port},
 };
 
 /// How long a new pooler may take until it takes connections.
 const START_MAX: Duration = Duration::from_secs(30);
-/// A port that was free may be taken by the time the pooler wants it.
-const PORT_TRIES: u32 = 3;
 
 /// A running pooler; dropping it ends it.
 #[derive(Debug)]
@@ -48,16 +44,7 @@ impl Server {
         let Some(behind) = Behind::of(behind) else {
             return Err("the server's URL names no user, password, host and port".to_owned());
         };
-        let folder = folder("pgbouncer", true)?;
-        let mut last = String::new();
-        for _ in 0..PORT_TRIES {
-            match serve(binary, &folder, &behind) {
-                Ok(server) => return Ok(server),
-                Err(why) => last = why,
-            }
-        }
-        drop(fs::remove_dir_all(&folder));
-        Err(last)
+        on_free_port(|port| serve(binary, &behind, port))
     }
 
     /// Where it is, with user and password.
@@ -83,68 +70,41 @@ impl<'a> Behind<'a> {
     }
 }
 
-fn serve(binary: &Path, folder: &PathBuf, behind: &Behind<'_>) -> Outcome<Server> {
-    let port = free_port()?;
+fn serve(binary: &Path, behind: &Behind<'_>, port: u16) -> Outcome<Server> {
+    let home = Home::temporary("pgbouncer", true)?;
+    let server = [binary.as_os_str().to_owned(), "pgbouncer.ini".into()];
+    let mut guarded = Guarded::over(&home, &server)?;
     let Behind { user, password, host, port: behind_port, database } = behind;
-    let users = folder.join("users");
     let settings = format!(
         "[databases]\n* = host={host} port={behind_port}\n\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-         auth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
+         auth_type = scram-sha-256\nauth_file = users\npool_mode = transaction\n\
          max_client_conn = 500\ndefault_pool_size = 20\n",
-        users.display()
     );
-    let file = folder.join("pgbouncer.ini");
-    let owner = find::unprivileged()?;
-    let give = |path: &Path| match owner {
-        Some((user, group)) => chown(path, Some(user), Some(group)),
-        None => Ok(()),
-    };
-    let prepared = fs::write(&users, format!("\"{user}\" \"{password}\"\n"))
-        .and_then(|()| fs::write(&file, settings))
-        .and_then(|()| [folder, &users, &file].into_iter().try_for_each(|path| give(path)));
-    prepared.map_err(|error| format!("{}: {error}", folder.display()))?;
-    let broken = |error: std::io::Error| format!("the pooler's log: {error}");
-    let log_path = folder.join("log");
-    let log = fs::File::create(&log_path).map_err(broken)?;
-    let mut command = Command::new(binary);
-    if let Some((user, group)) = owner {
-        command.uid(user).gid(group);
-    }
-    let mut server = command
-        .arg(&file)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(broken)?)
-        .stderr(log)
-        .spawn()
-        .map_err(|error| format!("pgbouncer: {error}"))?;
-    if let Err(why) = answers(&mut server, port) {
-        drop(server.kill());
-        drop(server.wait());
-        let said = fs::read_to_string(log_path).unwrap_or_default();
-        return Err(format!("{why}: {}", said.trim()));
-    }
+    home.write_secret("users", &format!("\"{user}\" \"{password}\"\n"))?;
+    home.write_secret("pgbouncer.ini", &settings)?;
+    guarded.start()?;
+    answers(&guarded, port).map_err(|why| format!("pgbouncer {why}: {}", home.said()))?;
     Ok(Server {
         url: format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}"),
         version: version(binary),
-        _guarded: Guarded::new(server, folder)?,
+        _guarded: guarded,
     })
 }
 
 /// Waits until the pooler takes connections.
-fn answers(server: &mut Child, port: u16) -> Outcome {
+fn answers(server: &Guarded, port: u16) -> Outcome {
     let begun = Instant::now();
     while begun.elapsed() < START_MAX {
-        if let Ok(Some(status)) = server.try_wait() {
-            return Err(format!("pgbouncer ended at once: {status}"));
+        if server.has_ended() {
+            return Err("ended at once".to_owned());
         }
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return Ok(());
         }
         thread::sleep(Duration::from_millis(50));
     }
-    Err(format!("pgbouncer did not answer within {} s", START_MAX.as_secs()))
+    Err(format!("did not answer within {} s", START_MAX.as_secs()))
 }
 
 fn version(binary: &Path) -> String {

@@ -3,31 +3,28 @@
 //! It is set as the store asks for: every write synced to its file, nothing evicted.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     Outcome,
-    guardian::{Guarded, folder, free_port, random},
+    guardian::{Guarded, Home, on_free_port, random},
 };
 
 /// How long a new server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(30);
-/// A port that was free may be taken by the time the server wants it.
-const PORT_TRIES: u32 = 3;
 
 /// A running server; dropping it ends it.
 #[derive(Debug)]
 pub struct Server {
     url: String,
     version: String,
-    _guarded: Guarded,
+    #[cfg_attr(not(test), expect(dead_code, reason = "held for its end"))]
+    guarded: Guarded,
 }
 
 impl Server {
@@ -39,19 +36,7 @@ impl Server {
     /// # Errors
     /// It cannot be started; says what the server said.
     pub fn start(binary: &Path, in_memory: bool) -> Outcome<Self> {
-        let folder = folder("redis", in_memory)?;
-        let started =
-            (0..PORT_TRIES).try_fold(String::new(), |_, _| match serve(binary, &folder) {
-                Ok(server) => Err(server),
-                Err(why) => Ok(why),
-            });
-        match started {
-            Err(server) => Ok(server),
-            Ok(why) => {
-                drop(fs::remove_dir_all(&folder));
-                Err(why)
-            }
-        }
+        on_free_port(|port| serve(binary, in_memory, port))
     }
 
     /// Where it is, with user and password.
@@ -67,52 +52,37 @@ impl Server {
     }
 }
 
-fn serve(binary: &Path, folder: &PathBuf) -> Outcome<Server> {
-    let (port, password) = (free_port()?, random(16)?);
+fn serve(binary: &Path, in_memory: bool, port: u16) -> Outcome<Server> {
+    let password = random(16)?;
+    let home = Home::temporary("redis", in_memory)?;
+    let server = [binary.as_os_str().to_owned(), "redis.conf".into()];
+    let mut guarded = Guarded::over(&home, &server)?;
     // Not on the command line, which every user of the machine can read.
     let settings = format!(
         "bind 127.0.0.1\nport {port}\nrequirepass {password}\nappendonly yes\n\
          appendfsync always\nmaxmemory-policy noeviction\nsave \"\"\ndaemonize no\n"
     );
-    let file = folder.join("redis.conf");
-    fs::write(&file, settings).map_err(|error| format!("{}: {error}", file.display()))?;
-    let broken = |error: std::io::Error| format!("the server's log: {error}");
-    let log_path = folder.join("log");
-    let log = fs::File::create(&log_path).map_err(broken)?;
-    let mut server = Command::new(binary)
-        .arg(&file)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(broken)?)
-        .stderr(log)
-        .spawn()
-        .map_err(|error| format!("redis-server: {error}"))?;
-    let version = match answers(&mut server, port, &password) {
-        Ok(version) => version,
-        Err(why) => {
-            drop(server.kill());
-            drop(server.wait());
-            let said = fs::read_to_string(log_path).unwrap_or_default();
-            return Err(format!("{why}: {}", said.trim()));
-        }
-    };
+    home.write_secret("redis.conf", &settings)?;
+    guarded.start()?;
+    let version = answers(&guarded, port, &password)
+        .map_err(|why| format!("redis-server {why}: {}", home.said()))?;
     let url = format!("redis://:{password}@127.0.0.1:{port}");
-    Ok(Server { url, version, _guarded: Guarded::new(server, folder)? })
+    Ok(Server { url, version, guarded })
 }
 
 /// Waits until the server answers to its password; its version.
-fn answers(server: &mut Child, port: u16, password: &str) -> Outcome<String> {
+fn answers(server: &Guarded, port: u16, password: &str) -> Outcome<String> {
     let begun = Instant::now();
     while begun.elapsed() < START_MAX {
-        if let Ok(Some(status)) = server.try_wait() {
-            return Err(format!("redis-server ended at once: {status}"));
+        if server.has_ended() {
+            return Err("ended at once".to_owned());
         }
         if let Some(version) = asked(port, password) {
             return Ok(version);
         }
         thread::sleep(Duration::from_millis(50));
     }
-    Err(format!("redis-server did not answer within {} s", START_MAX.as_secs()))
+    Err(format!("did not answer within {} s", START_MAX.as_secs()))
 }
 
 fn asked(port: u16, password: &str) -> Option<String> {
@@ -122,4 +92,36 @@ fn asked(port: u16, password: &str) -> Option<String> {
     let lines = BufReader::new(stream).lines().map_while(Result::ok).take(20);
     let version = lines.filter_map(|line| Some(line.strip_prefix("redis_version:")?.to_owned()));
     version.into_iter().next().map(|version| format!("redis {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::Server;
+    use crate::find;
+
+    #[test]
+    fn its_password_can_be_read_by_its_user_alone_and_it_runs_without_rights() {
+        let Some(binary) = find::redis() else {
+            println!("SKIPPED: no redis-server is installed");
+            return;
+        };
+        let server = Server::start(&binary, true).unwrap();
+        let process = server.guarded.processes().1;
+        let Ok(folder) = fs::read_link(format!("/proc/{process}/cwd")) else {
+            println!("SKIPPED: the system does not tell where a process works");
+            return;
+        };
+        let user = find::unprivileged()
+            .unwrap()
+            .map_or_else(|| find::current_user().unwrap(), |(user, _)| user);
+        for (path, mode) in [(folder.clone(), 0o700), (folder.join("redis.conf"), 0o600)] {
+            let told = fs::metadata(&path).unwrap();
+            assert_eq!((told.mode() & 0o777, told.uid()), (mode, user), "{}", path.display());
+        }
+        assert_eq!(fs::metadata(format!("/proc/{process}")).unwrap().uid(), user);
+        drop(server);
+        assert!(!folder.exists(), "it is removed with it");
+    }
 }
