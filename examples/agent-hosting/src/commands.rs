@@ -8,14 +8,14 @@ use example_command::{
     drive::{Driver, Order, Subject},
     exit::{Exit, Trouble},
     folder::show_inventory,
-    place::StoreAt,
+    place::{self, StoreAt},
     progress::Screen,
     report::{Beside, FleetReport, OwnRow, RunReport, print_json, tell},
     signals::interrupted,
     stores::Opened,
 };
 use provision_core::{
-    RunId, RunStatus, clock,
+    RunId, clock,
     clock::{Clock, SystemClock},
     store::RunHead,
 };
@@ -27,7 +27,7 @@ use crate::{
     cloud,
     host::Host,
     reconcile::reconcile,
-    saga::END,
+    saga::{END, Ending, ending},
     table::{Desired, Row, State, Table},
 };
 
@@ -123,10 +123,12 @@ fn shown(row: &Row) -> OwnRow {
     }
 }
 
-/// The row of a subscription that has a run, checked against what was typed.
+/// The row of a subscription that has a run and is to stay, checked against what was typed.
 async fn live(table: &Table, wanted: &Wanted) -> Result<Option<Row>, Trouble> {
     let row = table.get(&wanted.id).await?;
-    let over = |row: &Row| matches!(row.state, State::Failed | State::Gone);
+    let over = |row: &Row| {
+        row.desired == Desired::Gone || matches!(row.state, State::Failed | State::Gone)
+    };
     let Some(row) = row.filter(|row| !over(row)) else { return Ok(None) };
     wanted.agrees_with(&row.subscription)?;
     Ok(Some(row))
@@ -155,6 +157,7 @@ impl Subject for One {
     /// The payment comes in, and a worker begins what was paid for.
     async fn begin(&self) -> Result<(RunId, String), Trouble> {
         let (table, id) = (&self.host.table, &self.wanted.id);
+        self.removed().await?;
         if live(table, &self.wanted).await?.is_none() {
             let taken = table.get(id).await?.map_or(0, |row| row.payments);
             table.pay(&format!("{id}/{}", taken + 1), &self.wanted.fresh()?).await?;
@@ -183,6 +186,27 @@ impl Subject for One {
     }
 }
 
+impl One {
+    /// Waits until what is just being removed is gone: its names are free then.
+    async fn removed(&self) -> Result<(), Trouble> {
+        let (host, id) = (&self.host, &self.wanted.id);
+        while let Some(row) = host.table.get(id).await?
+            && row.desired == Desired::Gone
+            && row.state != State::Gone
+        {
+            if host.is_parked(&row).await? {
+                return Err(Trouble::unavailable(
+                    "removal_parked",
+                    format!("what subscription `{id}` had before could not be removed"),
+                    "see `status`: a person has to look at its run",
+                ));
+            }
+            clock::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
 fn unknown(id: &str) -> Trouble {
     let message = format!("subscription `{id}` is not known here");
     Trouble::usage("no_such_subscription", message, "check --subscription and --data-dir")
@@ -190,11 +214,15 @@ fn unknown(id: &str) -> Trouble {
 
 /// Says what is wanted, and works until it is so.
 async fn change(options: &Checked, screen: &Screen, desired: Desired) -> Result<Exit, Trouble> {
-    let host = Host::open(options).await?;
-    for wanted in &options.wanted {
-        host.table.want(&wanted.id, desired).await?;
-    }
     let ids: Vec<_> = options.wanted.iter().map(|wanted| wanted.id.as_str()).collect();
+    place::prepare(&options.data_dir)?;
+    // Written before the cloud is opened: who has it brings about what is wanted.
+    {
+        let (_store, table) = table(options).await?;
+        table.want(&ids, desired).await?;
+    }
+    let kept = "what is wanted is written, and `work` brings it about";
+    let host = Host::open(options).await.map_err(|trouble| trouble.with_hint(kept))?;
     let stopped = until(&host, screen, Goal::Settled(&ids)).await?;
     let rows = host.table.all().await?;
     let rows: Vec<_> =
@@ -206,16 +234,6 @@ async fn change(options: &Checked, screen: &Screen, desired: Desired) -> Result<
         (false, true) => Exit::Done,
         (false, false) => Exit::Parked,
     })
-}
-
-/// Whether a person is needed before it goes on.
-async fn is_parked(host: &Host, row: &Row) -> Result<bool, Trouble> {
-    for run in [row.run, row.stop].into_iter().flatten() {
-        if host.engine.run(&run).await?.status == RunStatus::Parked {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Until when a command works.
@@ -238,7 +256,7 @@ impl Goal<'_> {
         };
         for id in ids {
             let row = host.table.get(id).await?.ok_or_else(|| unknown(id))?;
-            if !row.is_settled() && !is_parked(host, &row).await? {
+            if !row.is_settled() && !host.is_parked(&row).await? {
                 return Ok(false);
             }
         }
@@ -280,17 +298,31 @@ async fn work(options: &Checked, screen: &Screen, until_idle: bool) -> Result<Ex
     let host = Host::open(options).await?;
     screen.line("working; Ctrl-C or SIGTERM ends it, and what is open goes on later");
     let goal = if until_idle { Goal::Idle } else { Goal::Never };
-    until(&host, screen, goal).await?;
-    say_rows(screen, options.json, &host.table.all().await?)?;
-    Ok(Exit::Done)
+    let stopped = until(&host, screen, goal).await?;
+    let rows = host.table.all().await?;
+    say_rows(screen, options.json, &rows)?;
+    // What waits for a person is not as wanted.
+    let is_well = stopped || rows.iter().all(Row::is_settled);
+    Ok(if is_well { Exit::Done } else { Exit::Parked })
 }
 
-/// Ends subscriptions when their time has come: by a run each, so that no crash forgets one.
+/// Ends subscriptions when their time has come: by a run each, so that no crash forgets one. The
+/// cloud is not needed, so it goes while `work` runs. Of several times the first one counts.
 async fn cancel(options: &Checked, screen: &Screen, after: Duration) -> Result<Exit, Trouble> {
-    let host = Host::open(options).await?;
+    place::prepare(&options.data_dir)?;
+    let (store, table) = table(options).await?;
+    let ending = ending(&table).map_err(|error| Trouble::bug("saga", error.to_string()))?;
+    let engine = provision_core::Engine::builder(store).register(ending).build().await?;
     for Wanted { id, .. } in &options.wanted {
-        let row = host.table.get(id).await?.ok_or_else(|| unknown(id))?;
-        let start = host.engine.start(END, id).key(format!("end/{id}/{}", row.payments));
+        let row = table.get(id).await?.ok_or_else(|| unknown(id))?;
+        let ending = Ending { subscription: id.clone(), payments: row.payments };
+        if after.is_zero() {
+            table.end(&ending).await?;
+            screen.line(format!("{id:<14} ends now"));
+            continue;
+        }
+        // Each is a run of its own: one that is sooner does not wait for one that is later.
+        let start = engine.start(END, &ending);
         let run = *start.tenant(row.subscription.customer).delay(after).await?.id();
         screen.line(format!("{id:<14} ends in {} s by run {run}", after.as_secs()));
     }
@@ -387,8 +419,9 @@ async fn sweep(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
         clock::sleep(SWEEP_AGAIN).await;
         report = host.engine.sweep(false).await?;
     }
-    // A key of one use is gone as soon as its machine has joined.
-    report.missing.retain(|row| row.kind != "auth_key");
+    // A key of one use is gone as soon as its machine has joined; that a machine is off is a row of
+    // the ledger and nothing that a provider lists.
+    report.missing.retain(|row| row.kind != "auth_key" && row.kind != "power");
     for stray in &report.strays {
         screen.line(format!("ALERT nobody wants {} {}", stray.kind, stray.id));
     }

@@ -1,6 +1,11 @@
 //! Everything that is open while a command works: store, table, cloud, engine, worker.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use example_command::{
     crash::CrashAt,
@@ -9,13 +14,15 @@ use example_command::{
     stage::Stage,
     stores::Opened,
 };
-use provision_core::{Engine, SagaError, Worker, WorkerConfig, store::RunFilter, vault::LocalKeys};
+use provision_core::{
+    Engine, RunId, RunStatus, SagaError, Worker, WorkerConfig, store::RunFilter, vault::LocalKeys,
+};
 
 use crate::{
     cli::Checked,
     cloud::Cloud,
     saga::{PURE, ending, hosting, stopping},
-    table::{Row, Table},
+    table::{Desired, Row, Table},
 };
 
 /// How often a worker looks for runs that were begun beside it, in the host's own transactions.
@@ -31,6 +38,8 @@ pub struct Host {
     /// The host's own rows.
     pub table: Table,
     data_dir: PathBuf,
+    /// Parked runs that were told once more to be undone.
+    tried: Mutex<BTreeSet<RunId>>,
     // Last: the cloud goes down after everything that talks to it.
     cloud: Arc<Cloud>,
 }
@@ -63,7 +72,7 @@ impl Host {
             None => builder,
         };
         let (engine, data_dir) = (builder.build().await?, options.data_dir.clone());
-        Ok(Self { engine, table, data_dir, cloud })
+        Ok(Self { engine, table, data_dir, tried: Mutex::default(), cloud })
     }
 
     /// The cloud of this process.
@@ -83,7 +92,28 @@ impl Host {
         self.engine.spawn_worker(config)
     }
 
-    /// Whether nothing is left to do: all rows are settled, and no run is open.
+    /// Whether a parked run was not told yet, by this process, to be undone all the same; from now
+    /// on it was.
+    pub(crate) fn is_first_try(&self, run: RunId) -> bool {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(run)
+    }
+
+    /// Whether a person is needed before a subscription goes on.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_parked(&self, row: &Row) -> Result<bool, Trouble> {
+        for run in [row.run, row.stop].into_iter().flatten() {
+            let head = self.engine.run(&run).await?;
+            if head.status == RunStatus::Parked && head.consumed >= head.requests {
+                let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+                return Ok(row.desired != Desired::Gone || tried.contains(&run));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether nothing is left to do: all rows are settled or need a person, and no run is open.
     ///
     /// # Errors
     /// The store is away.
@@ -95,6 +125,11 @@ impl Host {
             ..RunFilter::default()
         };
         let rows = self.table.all().await?;
-        Ok(rows.iter().all(Row::is_settled) && self.engine.runs(&open).await?.runs.is_empty())
+        for row in rows.iter().filter(|row| !row.is_settled()) {
+            if !self.is_parked(row).await? {
+                return Ok(false);
+            }
+        }
+        Ok(self.engine.runs(&open).await?.runs.is_empty())
     }
 }

@@ -2,7 +2,7 @@
 //! often: what is under way is not begun twice.
 
 use example_command::exit::Trouble;
-use provision_core::{By, RunId, RunStatus};
+use provision_core::{By, Error, RunId, RunStatus};
 
 use crate::{
     host::Host,
@@ -14,12 +14,15 @@ use crate::{
 /// Does for every subscription the next thing that leads to what is wanted.
 ///
 /// # Errors
-/// The store is away.
+/// The store is away, or the first of those that could not be reconciled; all others were.
 pub async fn reconcile(host: &Host) -> Result<(), Trouble> {
+    let mut first = Ok(());
     for row in host.table.all().await? {
-        one(host, &row).await?;
+        // What is wrong with one holds no other one up.
+        let done = one(host, &row).await;
+        first = first.and(done);
     }
-    Ok(())
+    first
 }
 
 async fn one(host: &Host, row: &Row) -> Result<(), Trouble> {
@@ -38,6 +41,8 @@ async fn one(host: &Host, row: &Row) -> Result<(), Trouble> {
         (State::Stopped, Desired::Running | Desired::Gone) => {
             host.table.turn(row, State::Starting).await.map(drop)
         }
+        // It was paid for while its removal was under way.
+        (State::Gone, Desired::Running) => host.table.turn(row, State::Pending).await.map(drop),
         (State::Starting, _) => undone(host, row.stop, "started again").await,
         (State::Removing, _) => undone(host, row.run, "the subscription ended").await,
         (State::Running | State::Stopping | State::Stopped | State::Failed | State::Gone, _) => {
@@ -93,6 +98,7 @@ async fn undone(host: &Host, run: Option<RunId>, why: &str) -> Result<(), Troubl
         RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => {
             host.engine.cancel(&run, by).await
         }
+        RunStatus::Parked if host.is_first_try(run) => unparked(host, &run, by).await,
         _ => Ok(()),
     };
     match ordered {
@@ -101,4 +107,11 @@ async fn undone(host: &Host, run: Option<RunId>, why: &str) -> Result<(), Troubl
         Err(_) if host.engine.run(&run).await?.seq != head.seq => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What waits for a person and is to go anyhow is tried once more by each process; parked while it
+/// was undone, the cancel changes nothing and the retry goes on.
+async fn unparked(host: &Host, run: &RunId, by: By) -> Result<(), Error> {
+    host.engine.cancel(run, by.clone()).await?;
+    host.engine.retry(run, by).await
 }

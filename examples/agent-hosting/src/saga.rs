@@ -26,7 +26,7 @@ pub const HOST: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 1);
 /// Stops a machine; tearing it down starts the machine again.
 pub const STOP: SagaId<Machine, Powered> = SagaId::new("agent-stopping", 1);
 /// Ends a subscription when its time has come.
-pub const END: SagaId<String, ()> = SagaId::new("subscription-end", 1);
+pub const END: SagaId<Ending, ()> = SagaId::new("subscription-end", 2);
 
 /// What machines are made from.
 const IMAGE: &str = "debian-13";
@@ -65,6 +65,15 @@ pub struct Machine {
     pub subscription: String,
     /// The provider's id.
     pub server: u64,
+}
+
+/// A subscription that is to end, as it was when that was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The subscription.
+    pub subscription: String,
+    /// How many payments had been taken: what is paid for later does not end.
+    pub payments: u32,
 }
 
 /// Steps, in the order of the definition. Paths are stored and never change.
@@ -201,9 +210,9 @@ pub fn stopping(providers: &Providers, stage: &Stage) -> Result<Saga<Machine, Po
 ///
 /// # Errors
 /// Never for this graph.
-pub fn ending(table: &Table) -> Result<Saga<String, ()>, SagaError> {
+pub fn ending(table: &Table) -> Result<Saga<Ending, ()>, SagaError> {
     let end = EndSubscription(table.clone());
-    Saga::define(END, |s| s.step("end", end, NothingToUndo).input((), |id, ()| id.clone()))
+    Saga::define(END, |s| s.step("end", end, NothingToUndo).input((), |ending, ()| ending.clone()))
 }
 
 /// What an agent says of its machine.
@@ -263,16 +272,17 @@ impl Step for Finalize {
     }
 }
 
-/// Says in the host's table that nobody pays any more. Said twice, it is said once.
+/// Says in the host's table that nobody pays any more, unless somebody has paid since. Said twice,
+/// it is said once.
 struct EndSubscription(Table);
 
 impl Step for EndSubscription {
     const KIND: &'static str = "internal.end_subscription";
-    type Input = String;
+    type Input = Ending;
     type Output = ();
 
-    async fn run(&self, _: &StepContext, id: String) -> Result<(), StepError> {
-        self.0.end(&id).await.map_err(|trouble| {
+    async fn run(&self, _: &StepContext, ending: Ending) -> Result<(), StepError> {
+        self.0.end(&ending).await.map(drop).map_err(|trouble| {
             StepError::retry("end subscription")
                 .with_code(trouble.code().to_owned())
                 .with_message(trouble.message().to_owned())

@@ -13,7 +13,10 @@ use provision_core::{
 use provision_store_sqlite::SqliteStore;
 use rusqlite::{Row as SqlRow, Transaction};
 
-use crate::{input::Subscription, saga::Agent};
+use crate::{
+    input::Subscription,
+    saga::{Agent, Ending},
+};
 
 /// What the customer wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +67,9 @@ pub enum State {
     Gone,
 }
 
-/// The changes of state that there are; all others are refused here and by the database.
-pub const LEGAL: [(State, State); 17] = [
+/// The changes of state that there are; all others are refused here and by the database. Some are an
+/// operator's alone, who moves a run beside the table: it may be redriven or torn down in any state.
+pub const LEGAL: [(State, State); 22] = [
     (State::Pending, State::Provisioning),
     (State::Pending, State::Gone),
     (State::Provisioning, State::Running),
@@ -76,13 +80,18 @@ pub const LEGAL: [(State, State); 17] = [
     (State::Running, State::Gone),
     (State::Stopping, State::Stopped),
     (State::Stopping, State::Running),
+    (State::Stopping, State::Gone),
     (State::Stopped, State::Starting),
+    (State::Stopped, State::Running),
     (State::Stopped, State::Gone),
     (State::Starting, State::Running),
+    (State::Starting, State::Gone),
     (State::Failed, State::Pending),
+    (State::Failed, State::Running),
     (State::Failed, State::Gone),
     (State::Removing, State::Gone),
     (State::Gone, State::Pending),
+    (State::Gone, State::Running),
 ];
 
 impl State {
@@ -148,7 +157,8 @@ impl Row {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         match self.desired {
-            Desired::Running => matches!(self.state, State::Running | State::Failed | State::Gone),
+            // Paid for while its removal was under way: it begins anew.
+            Desired::Running => matches!(self.state, State::Running | State::Failed),
             Desired::Stopped => matches!(self.state, State::Stopped | State::Failed | State::Gone),
             Desired::Gone => self.state == State::Gone,
         }
@@ -212,65 +222,76 @@ impl Table {
     }
 
     /// Takes a payment. One that was taken already, under the same event, changes nothing; answers
-    /// whether it is new.
+    /// whether it is new. What has ended, or is to, begins anew; a renewal leaves a machine that
+    /// its customer has stopped as it is.
     ///
     /// # Errors
     /// Code `other_options`: the subscription is there, and is another one. Or the store is away.
     pub async fn pay(&self, event: &str, order: &Subscription) -> Result<bool, Trouble> {
-        if let Some(row) = self.get(&order.id).await?
-            && row.subscription != *order
-            && !matches!(row.state, State::Gone | State::Failed)
-        {
-            return Err(Trouble::usage(
-                "other_options",
-                format!("the subscription `{}` has other options", order.id),
-                "leave them out to go on, or --tear-down it first",
-            ));
-        }
-        let (event, id, text) = (event.to_owned(), order.id.clone(), json(order)?);
+        let (event, order, text) = (event.to_owned(), order.clone(), json(order)?);
+        let id = order.id.clone();
         let taken = self.0.execute_host(move |tx| {
-            let new = "insert or ignore into payments (event, subscription) values (?1, ?2)";
-            if tx.execute(new, (&event, &id))? == 0 {
-                return Ok(false);
+            if is_another(tx, &order)? {
+                return Ok(None);
             }
-            // What is there stays as it is; what has ended begins anew.
+            let new = "insert or ignore into payments (event, subscription) values (?1, ?2)";
+            if tx.execute(new, (&event, &order.id))? == 0 {
+                return Ok(Some(false));
+            }
             let begin = "insert into subscriptions (id, subscription, desired, state)
                 values (?1, ?2, 'running', 'pending')
-                on conflict (id) do update set desired = 'running', subscription = ?2,
+                on conflict (id) do update set subscription = ?2,
+                    desired = iif(desired = 'gone' or state in ('gone', 'failed'),
+                        'running', desired),
                     state = iif(state in ('gone', 'failed'), 'pending', state)";
-            tx.execute(begin, (&id, &text))?;
-            Ok(true)
+            tx.execute(begin, (&order.id, &text))?;
+            Ok(Some(true))
         });
-        Ok(taken.await?)
+        taken.await?.ok_or_else(|| {
+            Trouble::usage(
+                "other_options",
+                format!("the subscription `{id}` has other options"),
+                "leave them out to go on, or --tear-down it first",
+            )
+        })
     }
 
-    /// Says what the customer wants of a subscription that was paid for.
+    /// Says what the customer wants of subscriptions that were paid for: of all, or of none.
     ///
     /// # Errors
-    /// Code `no_such_subscription`: it is not there, or over. Or the store is away.
-    pub async fn want(&self, id: &str, desired: Desired) -> Result<(), Trouble> {
-        let (key, word) = (id.to_owned(), desired.as_str());
-        let want = "update subscriptions set desired = ?2 where id = ?1
-            and (?2 = 'gone' or desired <> 'gone')";
-        match self.0.execute_host(move |tx| tx.execute(want, (key, word))).await? {
-            0 => {
-                let message = format!("there is no live subscription `{id}`");
-                let hint = "see `status`, or check --subscription and --data-dir";
-                Err(Trouble::usage("no_such_subscription", message, hint))
+    /// Code `no_such_subscription`: one is not there, or over; nothing is changed. Or the store is
+    /// away.
+    pub async fn want(&self, ids: &[&str], desired: Desired) -> Result<(), Trouble> {
+        let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
+        let word = desired.as_str();
+        let wanted = self.0.execute_host(move |tx| {
+            let live = "select exists (select 1 from subscriptions where id = ?1 and (?2 = 'gone'
+                or (desired <> 'gone' and state not in ('gone', 'failed'))))";
+            for id in &ids {
+                if !tx.query_row(live, (id, word), |row| row.get::<_, bool>(0))? {
+                    return Ok(Some(id.clone()));
+                }
             }
-            _ => Ok(()),
-        }
+            let want = "update subscriptions set desired = ?2 where id = ?1";
+            ids.iter().try_for_each(|id| tx.execute(want, (id, word)).map(drop))?;
+            Ok(None)
+        });
+        let Some(id) = wanted.await? else { return Ok(()) };
+        let message = format!("there is no live subscription `{id}`");
+        let hint = "see `status`, or check --subscription and --data-dir";
+        Err(Trouble::usage("no_such_subscription", message, hint))
     }
 
-    /// Says that nobody pays for a subscription any more, whether it is there or not.
+    /// Says that nobody pays for a subscription any more, unless somebody has paid since. Answers
+    /// whether it ends.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn end(&self, id: &str) -> Result<(), Trouble> {
-        let id = id.to_owned();
-        let end = "update subscriptions set desired = 'gone' where id = ?1";
-        self.0.execute_host(move |tx| tx.execute(end, [id])).await?;
-        Ok(())
+    pub async fn end(&self, ending: &Ending) -> Result<bool, Trouble> {
+        let (id, payments) = (ending.subscription.clone(), ending.payments);
+        let end = "update subscriptions set desired = 'gone' where id = ?1
+            and (select count(*) from payments where subscription = ?1) = ?2";
+        Ok(self.0.execute_host(move |tx| tx.execute(end, (id, payments))).await? == 1)
     }
 
     /// Begins the run that leads from one state to another: the run and the row are written
@@ -363,20 +384,32 @@ impl Pulse for Table {
     }
 }
 
+/// Whether a live subscription of this id is another one.
+fn is_another(tx: &Transaction<'_>, order: &Subscription) -> rusqlite::Result<bool> {
+    let live = "select subscription from subscriptions
+        where id = ?1 and state not in ('gone', 'failed')";
+    let mut query = tx.prepare_cached(live)?;
+    let mut rows = query.query([&order.id])?;
+    let Some(row) = rows.next()? else { return Ok(false) };
+    let text: String = row.get(0)?;
+    Ok(!serde_json::from_str::<Subscription>(&text).is_ok_and(|there| there == *order))
+}
+
 /// What the end of a run means for its subscription; a run of none changes no row.
 fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
     let run = append.run.to_string();
-    // One that is to be removed and still came to its end is torn down next.
+    // One that is to be removed and still came to its end is torn down next; one that an operator
+    // has redriven stands again, whatever its row had come to.
     let own = match append.status {
         RunStatus::Succeeded | RunStatus::PartlySucceeded => {
-            "update subscriptions set state = iif(state = 'provisioning', 'running', state),
+            "update subscriptions set state = iif(state = 'removing', state, 'running'),
                 agent = ?2, phase = 'running'
-                where run = ?1 and state in ('provisioning', 'removing')"
+                where run = ?1 and state in ('provisioning', 'removing', 'failed', 'gone')"
         }
         _ => {
             "update subscriptions set state = iif(state = 'provisioning', 'failed', 'gone'),
                 agent = ?2, phase = null
-                where run = ?1 and state in ('provisioning', 'removing', 'running', 'stopped')"
+                where run = ?1 and state not in ('pending', 'failed', 'gone')"
         }
     };
     tx.execute(own, (&run, made(append)))?;
@@ -384,10 +417,12 @@ fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
         RunStatus::Succeeded => {
             "update subscriptions set state = 'stopped' where stop = ?1 and state = 'stopping'"
         }
-        // What could not be stopped runs, and so does what was started again.
+        // What could not be stopped runs, and so does what was started again. The wish to stop it
+        // ends with its run: it would be tried for ever.
         _ => {
-            "update subscriptions set state = 'running', stop = null
-                where stop = ?1 and state in ('stopping', 'starting')"
+            "update subscriptions set state = 'running', stop = null,
+                desired = iif(state = 'stopping' and desired = 'stopped', 'running', desired)
+                where stop = ?1 and state in ('stopping', 'stopped', 'starting')"
         }
     };
     tx.execute(stop, [&run]).map(drop)

@@ -39,6 +39,7 @@ fn a_machine_is_made_shown_stopped_started_and_removed_without_a_rest() {
 fn stopped_and_started(place: &Place) {
     place.done(&["stop"]);
     assert_eq!(place.state(), "stopped");
+    assert_eq!(place.done(&["sweep"])["missing"], serde_json::json!([]), "off, and not gone");
     assert_eq!(place.things(), WHOLE, "its state stays");
     assert_eq!(place.done(&["cost"])["monthly_milli"]["demo"]["EUR"], 6_490, "billed while off");
     place.done(&["stop"]);

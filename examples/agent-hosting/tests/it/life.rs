@@ -7,9 +7,12 @@ use agent_hosting::{
     host::Host,
     input::{Preset, Subscription},
     reconcile::reconcile,
-    table::{Row, State},
+    table::{Desired, Row, State},
 };
-use provision_core::clock;
+use provision_adapters::sim::{Fault, FaultRule};
+use provision_core::{By, clock};
+
+use crate::place::Place;
 
 fn options(data_dir: &Path) -> Checked {
     Checked {
@@ -109,5 +112,113 @@ async fn a_machine_whose_first_boot_never_ends_is_removed() {
     pay(&host, "a", "fsn1").await;
     until(&host, "a", |row| row.state == State::Failed).await;
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_during_the_removal_begins_anew_when_everything_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    let first = until(&host, "a", |row| row.state == State::Running).await;
+    host.table.want(&["a"], Desired::Gone).await.unwrap();
+    until(&host, "a", |row| row.state == State::Removing).await;
+    assert!(host.table.pay("a/2", &first.subscription).await.unwrap());
+    let again = until(&host, "a", |row| row.state == State::Running && row.run != first.run).await;
+    assert_eq!((again.desired, again.payments), (Desired::Running, 2));
+    assert_ne!(again.agent.unwrap().server, first.agent.unwrap().server);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_is_refused_is_given_up_and_leaves_the_machine_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = Checked { fail_at: Some("power".to_owned()), ..options(dir.path()) };
+    let host = Host::open(&refused).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    until(&host, "a", |row| row.state == State::Running).await;
+    host.table.want(&["a"], Desired::Stopped).await.unwrap();
+    let row = until(&host, "a", |row| row.state == State::Running && row.is_settled()).await;
+    assert_eq!((row.desired, row.stop), (Desired::Running, None));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_does_to_runs_reaches_the_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let by = || By::new("operator", "beside the table");
+    let refused = Checked { fail_at: Some("finalize".to_owned()), ..options(dir.path()) };
+    let host = Host::open(&refused).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    let run = until(&host, "a", |row| row.state == State::Failed).await.run.unwrap();
+    worker.stop().await;
+    drop(host);
+
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    host.engine.redrive(&run, by()).await.unwrap();
+    let row = until(&host, "a", |row| row.state == State::Running).await;
+    assert_eq!((row.run, row.agent.is_some()), (Some(run), true), "the machine has its row");
+    host.table.want(&["a"], Desired::Stopped).await.unwrap();
+    let first = until(&host, "a", |row| row.state == State::Stopped).await.stop.unwrap();
+    host.engine.tear_down(&first, by()).await.unwrap();
+    // It runs for a moment, and is stopped again as it is wanted.
+    until(&host, "a", |row| row.state == State::Stopped && row.stop != Some(first)).await;
+    host.engine.tear_down(&run, by()).await.unwrap();
+    until(&host, "a", |row| row.state == State::Gone).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_parked_ends_the_wait_and_goes_on_with_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    until(&host, "a", |row| row.state == State::Running).await;
+    let refused = FaultRule::new(Fault::Status(403)).method("DELETE").path_contains("/servers");
+    host.cloud().hetzner().faults().add(refused);
+    host.table.want(&["a"], Desired::Gone).await.unwrap();
+    let idle = async {
+        while !host.is_idle().await.unwrap() {
+            reconcile(&host).await.unwrap();
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    clock::within(Duration::from_secs(30), idle).await.expect("nobody waits for a person");
+    let row = host.table.get("a").await.unwrap().unwrap();
+    assert!(host.is_parked(&row).await.unwrap() && !row.is_settled(), "{row:?}");
+    worker.stop().await;
+    drop(host);
+
+    // It is not refused any more, and nobody has said a word about the run.
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    until(&host, "a", |row| row.state == State::Gone).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_while_another_process_has_the_cloud_is_kept_and_the_sooner_end_counts() {
+    let place = Place::new();
+    let host = Host::open(&options(place.path())).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "demo", "fsn1").await;
+    until(&host, "demo", |row| row.state == State::Running).await;
+    let stop = place.run(&["stop"]);
+    assert!(stop.code != Some(0) && stop.stderr.contains("what is wanted is written"), "{stop:?}");
+    until(&host, "demo", |row| row.state == State::Stopped).await;
+    place.done(&["cancel", "--after", "72000"]);
+    place.done(&["cancel", "--after", "1"]);
+    let first = until(&host, "demo", |row| row.state == State::Gone).await;
+    // Ordered again, it is not ended by what was said of the one before.
+    assert!(host.table.pay("demo/2", &first.subscription).await.unwrap());
+    until(&host, "demo", |row| row.state == State::Running).await;
+    place.done(&["cancel"]);
+    until(&host, "demo", |row| row.state == State::Gone).await;
     worker.stop().await;
 }
