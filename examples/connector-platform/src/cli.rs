@@ -53,8 +53,8 @@ pub struct Cli {
     /// File of the keys that seal tokens; made where there is none.
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// A platform the service is registered at, such as `meta=https://graph.facebook.com`; may be
-    /// given five times. Id and secret of the app are read from `CONNECTOR_META_CLIENT_ID` and
+    /// A platform the service is registered at, such as `meta=http://127.0.0.1:4010`: one address for
+    /// consents, tokens and API, as simulators have it; may be given five times. Id and secret of the app are read from `CONNECTOR_META_CLIENT_ID` and
     /// `CONNECTOR_META_CLIENT_SECRET`; a simulator on loopback needs none.
     #[arg(long, global = true, value_name = "NAME=URL")]
     platform: Vec<String>,
@@ -108,6 +108,9 @@ impl Cli {
     /// # Errors
     /// It cannot be done; says why and what to do.
     pub async fn work(self) -> Result<Exit, exit::Trouble> {
+        if matches!(self.command, Command::Demo) {
+            self.dev_keys()?;
+        }
         // It stands until the command is through.
         let (_server, url) = self.at().await?;
         match &self.command {
@@ -130,7 +133,7 @@ impl Cli {
                 let times = (Duration::from_millis(*lease_ms), Duration::from_millis(*tend_ms));
                 Ok(self.drive(&url, times).await?)
             }
-            Command::Demo => Ok(demo::show(&url).await?),
+            Command::Demo => Ok(demo::show(&url, self.dev_keys()?).await?),
         }
     }
 
@@ -158,10 +161,26 @@ impl Cli {
         if let Some(file) = &self.key_file {
             return Ok(Arc::new(LocalKeys::file(file)?));
         }
-        Ok(Arc::new(DevKeys::for_environment(&self.environment).map_err(|error| {
+        Ok(Arc::new(self.dev_keys()?))
+    }
+
+    fn dev_keys(&self) -> Result<DevKeys, Trouble> {
+        DevKeys::for_environment(&self.environment).map_err(|error| {
             let hint = "give --key-file, or --environment dev on a machine of your own";
             Trouble::new(error.code(), error.to_string(), hint)
-        })?))
+        })
+    }
+
+    /// The keys for somebody who only looks: nothing is made where there is no file.
+    fn known_keys(&self) -> Result<Arc<dyn KeyProvider>, Trouble> {
+        match &self.key_file {
+            Some(file) if !file.is_file() => Err(Trouble::new(
+                "no_key_file",
+                format!("there is no file {}", file.display()),
+                "name the file that the workers use: what it sealed opens by no other",
+            )),
+            _ => self.keys(),
+        }
     }
 
     /// The platforms that were named, and whether all of them are simulators.
@@ -169,7 +188,7 @@ impl Cli {
         let (mut apps, mut simulated) = (BTreeMap::new(), true);
         for word in &self.platform {
             let wrong = |why: String| {
-                let hint = "write it as meta=https://graph.facebook.com";
+                let hint = "write it as meta=http://127.0.0.1:4010";
                 Trouble::new("usage", format!("--platform {word}: {why}"), hint)
             };
             let (name, url) = word.split_once('=').ok_or_else(|| wrong("no address".into()))?;
@@ -194,7 +213,7 @@ impl Cli {
 
     async fn check(&self, url: &str, report: Option<&Path>) -> Result<Exit, Trouble> {
         let (platforms, _) = self.platforms().await?;
-        let findings = check::examine(&Database::new(url)?, self.keys(), &platforms).await;
+        let findings = check::examine(&Database::new(url)?, self.known_keys(), &platforms).await;
         let well = findings.iter().all(|finding| finding.ok);
         let all = serde_json::json!({
             "ok": well, "version": env!("CARGO_PKG_VERSION"), "findings": findings,

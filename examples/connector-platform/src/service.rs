@@ -187,41 +187,49 @@ impl Service {
         Ok(Invitation { connection, state, url })
     }
 
-    /// Takes a user back from a platform, and starts the run that connects. The state is used up in
-    /// the transaction that starts the run: a second call, or one of somebody else, starts nothing.
+    /// Takes a user back from a platform, and starts the run that connects. Tenant, user and platform
+    /// are those of the page that the user has come back to. The state is used up in the transaction
+    /// that starts the run: a second call, or one of somebody else, starts nothing.
     ///
     /// # Errors
-    /// The state is unknown, used, too old, or another user's; or the database does not answer.
+    /// The state is unknown, used, too old, or was given to another tenant, user or platform; or the
+    /// database does not answer.
     pub async fn welcome(
         &self,
-        user: &str,
+        (tenant, user): (&str, &str),
+        platform: PlatformName,
         state: &Secret,
         code: &Secret,
     ) -> Result<provision_core::RunId, Trouble> {
-        let mut tx = self.shared.pool().begin().await?;
-        let sql = "DELETE FROM connectors.oauth_states WHERE state_hash = $1 AND user_id = $2
-            RETURNING tenant_id, platform, connection_id, redirect_uri, expires_at > now()";
-        let row = query_as(sql).bind(hash(state)).bind(user).fetch_optional(&mut *tx).await?;
-        let row: Option<(String, String, Uuid, String, bool)> = row;
-        let unknown = || {
-            let hint = "begin again at the page that connects: a link works once, for its own user";
-            Trouble::new("oauth_state_unknown", "nobody was sent there with this state", hint)
-        };
-        let (tenant, platform, connection, redirect_uri, in_time) = row.ok_or_else(unknown)?;
+        let state = hash(state);
+        let sql = "SELECT connection_id, redirect_uri, expires_at > now()
+            FROM connectors.oauth_states
+            WHERE state_hash = $1 AND tenant_id = $2 AND user_id = $3 AND platform = $4";
+        let row = query_as(sql).bind(&state).bind(tenant).bind(user).bind(platform.as_str());
+        let row: Option<(Uuid, String, bool)> = row.fetch_optional(self.shared.pool()).await?;
+        let (connection, redirect_uri, in_time) = row.ok_or_else(unknown_state)?;
         if !in_time {
-            tx.commit().await?;
+            let sql = "DELETE FROM connectors.oauth_states WHERE state_hash = $1";
+            query(sql).bind(&state).execute(self.shared.pool()).await?;
             let hint = "begin again at the page that connects";
             return Err(Trouble::new("oauth_state_expired", "this consent came too late", hint));
         }
-        let platform = PlatformName::parse(&platform).ok_or_else(unknown)?;
+        // Before the transaction: both take a connection of the pool.
         let expires = SystemClock.wall().plus(self.shared.settings.consent_within);
         let tokens = self.shared.tokens.acting_for(user);
-        tokens.put_code((&tenant, connection), code, expires).await?;
-        let who = Who { tenant: tenant.clone(), connection, platform };
+        tokens.put_code((tenant, connection), code, expires).await?;
+        let who = Who { tenant: tenant.to_owned(), connection, platform };
         let consent = Consent { who, user: user.to_owned(), redirect_uri };
         let start = self.engine.start(CONNECT, &consent).key(format!("connect/{connection}"));
         let new = start.tenant(tenant).context("connection", connection).prepare().await?;
         let run = new.head.id;
+        let mut tx = self.shared.pool().begin().await?;
+        let sql = "DELETE FROM connectors.oauth_states
+            WHERE state_hash = $1 AND tenant_id = $2 AND user_id = $3 AND platform = $4";
+        let used = query(sql).bind(&state).bind(tenant).bind(user).bind(platform.as_str());
+        if used.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Err(unknown_state());
+        }
         self.store.start_in(&mut tx, &[Submission::Run(Box::new(new))]).await?;
         tx.commit().await?;
         Ok(run)
@@ -298,10 +306,18 @@ impl Service {
             tx.commit().await?;
             return Ok(id);
         }
-        let sql =
-            "SELECT id FROM connectors.publish_jobs WHERE tenant_id = $1 AND request_key = $2";
-        let known = query_scalar(sql).bind(tenant).bind(&new.request_key);
-        Ok(known.fetch_one(&mut *tx).await?)
+        let sql = "SELECT id, connection_id = $3 AND body = $4 AND link = $5
+            FROM connectors.publish_jobs WHERE tenant_id = $1 AND request_key = $2";
+        let known = query_as(sql).bind(tenant).bind(&new.request_key).bind(new.connection);
+        let known: (Uuid, bool) = known.bind(&new.body).bind(&new.link).fetch_one(&mut *tx).await?;
+        match known {
+            (id, true) => Ok(id),
+            (_, false) => Err(Trouble::new(
+                "request_key_used",
+                "this request key belongs to a job of other content",
+                "take a new key for what is new",
+            )),
+        }
     }
 
     /// Deletes what a job has published, by tearing its run down.
@@ -442,8 +458,11 @@ fn write_ends(store: &PostgresStore) {
                 _ => "failed",
             };
             // A run that is no publishing has no job.
+            // One whose post nobody has entered, by order of a person, is no published one.
             let end = query(
-                "UPDATE connectors.publish_jobs SET state = $2, ended_at = now() WHERE run_id = $1",
+                "UPDATE connectors.publish_jobs SET ended_at = now(), state = CASE
+                    WHEN $2 = 'published' AND post_id IS NULL THEN 'failed' ELSE $2 END
+                WHERE run_id = $1",
             );
             end.bind(append.run.as_uuid()).bind(state).execute(tx).await.map(drop)
         })
@@ -452,6 +471,11 @@ fn write_ends(store: &PostgresStore) {
 
 fn hash(state: &Secret) -> Vec<u8> {
     Sha256::digest(state.expose().as_bytes()).to_vec()
+}
+
+fn unknown_state() -> Trouble {
+    let hint = "begin again at the page that connects: a link works once, for its own user";
+    Trouble::new("oauth_state_unknown", "nobody was sent there with this state", hint)
 }
 
 fn undrawn(error: &provision_core::draw::DrawError) -> Trouble {

@@ -12,7 +12,7 @@ use provision_core::{
     limit::{Profile, Rate},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, query, query_as};
+use sqlx::{PgPool, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::{
@@ -33,6 +33,9 @@ pub struct Settings {
     pub late_window: Duration,
     /// How far listings of platforms lag behind. Default 30 s.
     pub listing_lag: Duration,
+    /// How long a post whose answer was lost is waited for where a platform lists only what it has
+    /// finished; after that a person looks. Default 1 h.
+    pub unfinished_within: Duration,
     /// How often it is asked whether a post is out, and whether a token is refreshed. Default 2 s.
     pub ask_again: Duration,
     /// How failed attempts are repeated. Default: 4 attempts, after 1, 3 and 9 s.
@@ -49,6 +52,7 @@ impl Default for Settings {
             consent_within: Duration::from_secs(600),
             late_window: Duration::from_secs(60),
             listing_lag: Duration::from_secs(30),
+            unfinished_within: Duration::from_secs(3_600),
             ask_again: Duration::from_secs(2),
             policy: policy.exponential(Duration::from_secs(1), 3, Duration::from_secs(60)),
             check_every: Duration::from_secs(3_600),
@@ -64,6 +68,7 @@ impl Settings {
         Self {
             late_window: Duration::from_millis(500),
             listing_lag: Duration::from_millis(500),
+            unfinished_within: Duration::from_secs(5),
             ask_again: Duration::from_millis(100),
             policy: policy.exponential(Duration::from_millis(50), 3, Duration::from_secs(2)),
             refresh_margin: Duration::from_secs(30),
@@ -234,8 +239,10 @@ impl Shared {
         error: StepError,
     ) -> StepError {
         if held.tokens.refresh.is_none() || cx.now().since(held.stored) < LATELY {
-            return match self.needs_attention(who, "token_refused").await {
-                Ok(()) => error,
+            return match self.tokens_refused(who, held, "token_refused").await {
+                Ok(true) => error,
+                // The next attempt uses what has replaced them.
+                Ok(false) => being_refreshed(&limit, self.settings.ask_again),
                 Err(unwritten) => unwritten,
             };
         }
@@ -245,15 +252,42 @@ impl Shared {
         }
     }
 
+    /// Marks a connection whose tokens are worth nothing, and says whether they still are its
+    /// tokens: one that got others meanwhile is well, and stays as it is.
+    pub(crate) async fn tokens_refused(
+        &self,
+        who: &Who,
+        held: &Held,
+        code: &str,
+    ) -> Result<bool, StepError> {
+        // Who reconnects writes the tokens first and the row after them: a row that has not changed
+        // since before the tokens were read has not got others in between.
+        let sql = "SELECT xmin::text FROM connectors.connections WHERE id = $1 AND tenant_id = $2";
+        let row = query_scalar(sql).bind(who.connection).bind(&who.tenant);
+        let version: Option<String> =
+            row.fetch_optional(self.pool()).await.map_err(unread("read connection"))?;
+        let now = self.tokens.read(&who.tenant, who.connection).await;
+        let now = now.map_err(stuck("read tokens"))?;
+        if !now.is_some_and(|now| now.is_same_pair(held)) {
+            return Ok(false);
+        }
+        self.mark(who, code, version.as_deref()).await.map(|()| true)
+    }
+
     /// Says that a person has to mend a connection. Safe to repeat.
     pub(crate) async fn needs_attention(&self, who: &Who, code: &str) -> Result<(), StepError> {
+        self.mark(who, code, None).await
+    }
+
+    async fn mark(&self, who: &Who, code: &str, version: Option<&str>) -> Result<(), StepError> {
         let sql = "WITH changed AS (
                 UPDATE connectors.connections SET state = 'attention', trouble = $3, updated_at = now()
-                WHERE id = $1 AND tenant_id = $2 AND state = 'connected' RETURNING id
+                WHERE id = $1 AND tenant_id = $2 AND state = 'connected'
+                AND ($4::text IS NULL OR xmin::text = $4) RETURNING id
             )
             INSERT INTO connectors.connection_audit (tenant_id, connection_id, actor, action, outcome)
             SELECT $2, changed.id::text, 'worker', 'connection.attention', $3 FROM changed";
-        let change = query(sql).bind(who.connection).bind(&who.tenant).bind(code);
+        let change = query(sql).bind(who.connection).bind(&who.tenant).bind(code).bind(version);
         change.execute(self.pool()).await.map_err(unread("mark connection")).map(drop)
     }
 }

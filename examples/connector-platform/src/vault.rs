@@ -23,6 +23,8 @@ const NAMESPACE: &str = "connectors";
 const TOKENS: &str = "tokens";
 /// A consent that was not turned into tokens yet.
 const CODE: &str = "code";
+/// How often a row may be written anew while its tokens are replaced.
+const ROTATIONS_MAX: u32 = 8;
 
 /// Sealed values in `connectors.encrypted_secrets`.
 #[derive(Debug)]
@@ -163,6 +165,16 @@ pub struct Held {
     seen: Token,
 }
 
+impl Held {
+    /// Whether these are the same tokens, whenever they grow old and were stored.
+    #[must_use]
+    pub fn is_same_pair(&self, other: &Self) -> bool {
+        let refresh = |held: &Self| held.tokens.refresh.as_ref().map(|t| t.expose().to_owned());
+        self.tokens.access.expose() == other.tokens.access.expose()
+            && refresh(self) == refresh(other)
+    }
+}
+
 impl TokenKeeper {
     /// Keeps tokens in the service's database, sealed under these keys.
     #[must_use]
@@ -251,7 +263,8 @@ impl TokenKeeper {
         Ok(Some(Held { tokens, expires: seen.expires, stored: seen.stored, seen }))
     }
 
-    /// Replaces exactly the tokens that were read. `false`: somebody else has replaced them.
+    /// Replaces exactly the tokens that were read, also where their row was written anew with the
+    /// same ones. `false`: somebody else has replaced them.
     ///
     /// # Errors
     /// They cannot be sealed or stored: whether they are is not known then.
@@ -263,11 +276,21 @@ impl TokenKeeper {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let (name, value) = (name(tenant, connection, TOKENS)?, pair(fresh)?);
-        match self.tokens.rotate(&name, &held.seen, &value, expires(fresh, now)).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.code() == "token_changed" => Ok(false),
-            Err(error) => Err(error),
+        let mut seen = held.seen.clone();
+        for _ in 0..ROTATIONS_MAX {
+            match self.tokens.rotate(&name, &seen, &value, expires(fresh, now)).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.code() == "token_changed" => {}
+                Err(error) => return Err(error),
+            }
+            // Whoever found them refused meanwhile has marked them as old: they are the same.
+            match self.read(tenant, connection).await? {
+                Some(now) if now.is_same_pair(held) => seen = now.seen,
+                _ => return Ok(false),
+            }
         }
+        Err(Error::new(ErrorKind::Conflict, "token_changed", "rotate token")
+            .with_hint("its row is written anew all the time: look at who does"))
     }
 
     /// Marks tokens that a platform has refused as old, so that the next use refreshes them.

@@ -34,12 +34,11 @@ type Sims = BTreeMap<PlatformName, SimServer<SocialSim>>;
 
 /// Deploys, connects, publishes, and prints what is there. Typed again it does so beside what it
 /// did before.
-pub(super) async fn show(url: &str) -> Result<Exit, Trouble> {
+pub(super) async fn show(url: &str, keys: DevKeys) -> Result<Exit, Trouble> {
     schema::deploy(url).await?;
     let (sims, platforms) = start()?;
-    let keys = Arc::new(DevKeys::for_environment("dev")?);
     let settings = Settings::simulated();
-    let service = Service::open(Database::new(url)?, keys, platforms, settings).await?;
+    let service = Service::open(Database::new(url)?, Arc::new(keys), platforms, settings).await?;
     let worker = service.worker(Duration::from_secs(5));
     let ended = clock::within(WITHIN, tour(&service, &sims)).await;
     worker.stop().await;
@@ -74,7 +73,7 @@ async fn tour(service: &Service, sims: &Sims) -> Result<(), Trouble> {
         // What a person does in a browser.
         let now = Duration::from_millis(SystemClock.wall().as_millis());
         let code = Secret::new(sim.with(|sim| sim.world().consent(REDIRECT, now)));
-        let run = service.welcome(USER, &invitation.state, &code).await?;
+        let run = service.welcome((&tenant, USER), *name, &invitation.state, &code).await?;
         let connection = service.engine().handle::<Connection>(run).output().await?;
         say(&format!("{name}: connected to {}", connection.account.name));
         let job = NewJob {

@@ -39,7 +39,10 @@ impl Step for Check {
         let code = match look.await {
             Ok(()) => None,
             // What may pass says nothing about the connection.
-            Err(error) if !is_finding(&error) => return Err(error),
+            Err(error) if !is_finding(&error) => {
+                self.tried(&who, &error).await?;
+                return Err(error);
+            }
             Err(error) => Some(error.code().to_owned()),
         };
         if code.as_deref() == Some("account_gone") {
@@ -55,6 +58,19 @@ impl Step for Check {
         let row = row.bind(cx.run_id().as_uuid()).bind(&code).execute(self.0.pool()).await;
         row.map_err(unread("log health"))?;
         Ok(code.is_none())
+    }
+}
+
+impl Check {
+    /// A platform that does not answer is asked again when the connection is due again, not before.
+    async fn tried(&self, who: &Who, error: &StepError) -> Result<(), StepError> {
+        if matches!(error.verdict(), Verdict::Throttled { .. }) {
+            return Ok(());
+        }
+        let sql = "UPDATE connectors.connections SET checked_at = now()
+            WHERE id = $1 AND tenant_id = $2";
+        let row = query(sql).bind(who.connection).bind(&who.tenant).execute(self.0.pool()).await;
+        row.map_err(unread("log try")).map(drop)
     }
 }
 

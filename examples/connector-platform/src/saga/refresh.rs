@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use provision_core::{
-    NothingToUndo, Saga, SagaError, SagaId, Step, StepContext, StepError, limit::Profile,
+    NothingToUndo, Saga, SagaError, SagaId, Step, StepContext, StepError, Timestamp, Verdict,
+    limit::Profile,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::query;
+use sqlx::{query, query_scalar};
 
 use super::connect::audit;
 use crate::{
@@ -50,8 +51,13 @@ impl Step for Refresh {
 
     async fn run(&self, cx: &StepContext, who: Who) -> Result<Refreshed, StepError> {
         let shared = &self.0;
+        if !self.is_connected(&who).await? {
+            return Ok(Refreshed::Before);
+        }
         let held = shared.held(&who).await?;
         if !is_old(&held, cx.now(), shared.settings.refresh_margin) {
+            // Who stored them may have died before it could say so.
+            self.told(&who, held.expires).await?;
             return Ok(Refreshed::Before);
         }
         // A bucket of its own: that of the token is paused for as long as this takes.
@@ -60,43 +66,50 @@ impl Step for Refresh {
         let platform = shared.platforms.get(who.platform)?;
         let fresh = match platform.refresh_token(cx, &limit, &held.tokens).await {
             Ok(fresh) => fresh,
-            Err(error) if is_final(&error) => {
-                shared.needs_attention(&who, "refresh_refused").await?;
-                return Err(error);
+            // Asking again cannot help: the user has to consent anew.
+            Err(error) if *error.verdict() == Verdict::Permanent => {
+                let stands = shared.tokens_refused(&who, &held, "refresh_refused").await?;
+                return if stands { Err(error) } else { Ok(Refreshed::Before) };
             }
             Err(error) => return Err(error),
         };
         let place = (&*who.tenant, who.connection);
         let kept = shared.tokens.rotate(place, &held, &fresh, cx.now()).await;
-        if !kept.map_err(stuck("store tokens"))? {
-            return Ok(Refreshed::Before);
+        if kept.map_err(stuck("store tokens"))? {
+            let expires = fresh.lifetime.map(|lifetime| cx.now().plus(lifetime));
+            self.told(&who, expires).await?;
+            return Ok(Refreshed::Now);
         }
-        self.told(cx, &who, fresh.lifetime).await?;
-        Ok(Refreshed::Now)
+        let now = shared.tokens.read(place.0, place.1).await.map_err(stuck("read tokens"))?;
+        if now.is_none() {
+            // The user has disconnected meanwhile: nobody keeps these, and nobody shall use them.
+            platform.revoke(cx, &limit, &fresh).await?;
+        }
+        Ok(Refreshed::Before)
     }
 }
 
 impl Refresh {
-    async fn told(
-        &self,
-        cx: &StepContext,
-        who: &Who,
-        lifetime: Option<std::time::Duration>,
-    ) -> Result<(), StepError> {
+    async fn is_connected(&self, who: &Who) -> Result<bool, StepError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM connectors.connections
+            WHERE id = $1 AND tenant_id = $2 AND state = 'connected')";
+        let row = query_scalar(sql).bind(who.connection).bind(&who.tenant);
+        row.fetch_one(self.0.pool()).await.map_err(unread("read connection"))
+    }
+
+    /// Writes when the stored tokens grow old, and a line of the trail, where that is not said yet.
+    async fn told(&self, who: &Who, expires: Option<Timestamp>) -> Result<(), StepError> {
         const OPERATION: &str = "tell of new tokens";
-        let expires = lifetime.map(|lifetime| cx.now().plus(lifetime).as_millis());
-        let expires = expires.and_then(|at| i64::try_from(at).ok());
+        let expires = expires.and_then(|at| i64::try_from(at.as_millis()).ok());
         let mut tx = self.0.pool().begin().await.map_err(unread(OPERATION))?;
         let sql = "UPDATE connectors.connections
-            SET token_expires_at = to_timestamp($2::bigint / 1000.0), updated_at = now() WHERE id = $1";
+            SET token_expires_at = to_timestamp($2::bigint / 1000.0), updated_at = now()
+            WHERE id = $1
+            AND token_expires_at IS DISTINCT FROM to_timestamp($2::bigint / 1000.0)";
         let row = query(sql).bind(who.connection).bind(expires).execute(&mut *tx).await;
-        row.map_err(unread(OPERATION))?;
-        audit(&mut tx, who, "connection.refreshed").await?;
+        if row.map_err(unread(OPERATION))?.rows_affected() == 1 {
+            audit(&mut tx, who, ("worker", "connection.refreshed")).await?;
+        }
         tx.commit().await.map_err(unread(OPERATION))
     }
-}
-
-/// Whether asking again cannot help: the user has to consent anew.
-fn is_final(error: &StepError) -> bool {
-    ["invalid_grant", "no_refresh_token", "unsupported", "unauthorized"].contains(&error.code())
 }

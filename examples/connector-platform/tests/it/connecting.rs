@@ -53,14 +53,20 @@ async fn a_state_works_once_in_time_and_for_its_own_user() {
     let name = PlatformName::LinkedIn;
     let invite = async || place.service.invite("acme", "ada", name, REDIRECT).await.unwrap();
     let code = || Secret::new(place.sim(name).with(|sim| sim.world().consent(REDIRECT, now())));
-    let welcome = async |user: &str, state: &Secret| {
-        place.service.welcome(user, state, &code()).await.map_err(|told| told.code().to_owned())
+    let welcome_at = async |who: (&str, &str), at: PlatformName, state: &Secret| {
+        let welcome = place.service.welcome(who, at, state, &code()).await;
+        welcome.map_err(|told| told.code().to_owned())
     };
+    let welcome = async |user: &str, state: &Secret| welcome_at(("acme", user), name, state).await;
     let unknown = Err("oauth_state_unknown".to_owned());
     assert_eq!(welcome("ada", &Secret::new("forged")).await, unknown);
     let first = invite().await;
     assert!(first.url.expose().contains(&format!("state={}", first.state.expose())));
     assert_eq!(welcome("eve", &first.state).await, unknown, "another user's");
+    let foreign = welcome_at(("globex", "ada"), name, &first.state).await;
+    assert_eq!(foreign, unknown, "a user of the same name in another tenant");
+    let mixed = welcome_at(("acme", "ada"), PlatformName::Meta, &first.state).await;
+    assert_eq!(mixed, unknown, "another platform has sent the user back");
     assert!(welcome("ada", &first.state).await.is_ok());
     assert_eq!(welcome("ada", &first.state).await, unknown, "replayed");
     let late = invite().await;
@@ -84,7 +90,11 @@ async fn a_consent_that_is_worth_nothing_leaves_nothing() {
     for name in PlatformName::ALL {
         let invitation = place.service.invite("acme", "ada", name, REDIRECT).await.unwrap();
         let state = invitation.state;
-        let run = place.service.welcome("ada", &state, &Secret::new("none")).await.unwrap();
+        let run = place
+            .service
+            .welcome(("acme", "ada"), name, &state, &Secret::new("none"))
+            .await
+            .unwrap();
         let outcome = place.service.engine().handle::<Connection>(run).outcome().await.unwrap();
         let Outcome::RolledBack(Some(failure)) = outcome else { panic!("{name}: {outcome:?}") };
         assert!(failure.to_string().contains("invalid_grant"), "{name}: {failure}");
@@ -95,18 +105,36 @@ async fn a_consent_that_is_worth_nothing_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_is_connected_to_a_tenant_once() {
+async fn an_account_that_is_connected_again_keeps_its_connection() {
     let Some(place) = Place::new().await else { return };
     let worker = place.worker();
     let name = PlatformName::Gbp;
-    place.connect("acme", name).await;
+    let first = place.connect("acme", name).await;
     place.connect("globex", name).await;
-    let invitation = place.service.invite("acme", "ada", name, REDIRECT).await.unwrap();
-    let code = Secret::new(place.sim(name).with(|sim| sim.world().consent(REDIRECT, now())));
-    let run = place.service.welcome("ada", &invitation.state, &code).await.unwrap();
-    let outcome = place.service.engine().handle::<Connection>(run).outcome().await.unwrap();
-    let Outcome::RolledBack(Some(failure)) = outcome else { panic!("{outcome:?}") };
-    assert!(failure.to_string().contains("account_connected_already"), "{failure}");
-    assert_eq!(place.sim(name).with(|sim| sim.world().tokens.len()), 2, "its tokens are revoked");
+    let (invited, connected) = place.consent("acme", name).await;
+    assert_ne!(invited, first);
+    assert_eq!(connected, first, "the connection that was there is taken over");
+    assert_eq!(place.number("SELECT count(*) FROM connectors.connections").await, 2);
+    let secrets = "SELECT count(*) FROM connectors.encrypted_secrets WHERE tenant_id = 'acme'";
+    assert_eq!(place.number(secrets).await, 1, "the tokens moved");
+    let actors = "SELECT string_agg(actor || ' ' || action, ',') FROM connectors.connection_audit
+        WHERE action = 'connection.reconnected'";
+    assert_eq!(place.text(actors).await, "ada connection.reconnected");
+    // The first run has nothing left to undo: what it had connected is another run's now.
+    let sql = "SELECT run::text FROM provision.runs_view
+        WHERE saga = 'connect-account' AND tenant = 'acme' ORDER BY created_at LIMIT 1";
+    let old = uuid::Uuid::parse_str(&place.text(sql).await).unwrap();
+    let old = provision_core::RunId::from_uuid(old);
+    place.service.engine().tear_down(&old, provision_core::By::new("test", "old")).await.unwrap();
+    let outcome = place.service.engine().handle::<Connection>(old).outcome().await.unwrap();
+    assert!(matches!(outcome, Outcome::TornDown), "{outcome:?}");
+    assert_eq!(place.number(secrets).await, 1);
+    let (_, outcome) = place.publish("acme", first).await;
+    assert!(!matches!(outcome, Outcome::RolledBack(_) | Outcome::Parked(..)), "{outcome:?}");
+    // Who disconnects ends what is there now; the grant that another tenant lives on stays.
+    let tokens = place.sim(name).with(|sim| sim.world().tokens.len());
+    place.service.disconnect("acme", first).await.unwrap();
+    until("erased", async || place.number(secrets).await == 0).await;
+    assert_eq!(place.sim(name).with(|sim| sim.world().tokens.len()), tokens);
     worker.stop().await;
 }

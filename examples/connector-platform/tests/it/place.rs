@@ -46,6 +46,22 @@ pub(crate) struct Place {
     _room: SemaphorePermit<'static>,
 }
 
+/// A service is not dropped with its last handle, since its steps hold the engine: its connections
+/// are closed, or those of all tests together would be too many for the server.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let pool = self.service.shared().db.pool().clone();
+        let closing = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            runtime.unwrap().block_on(async {
+                // Those that are still waited on end with the test's own runtime.
+                let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+            });
+        });
+        let _ = closing.join();
+    }
+}
+
 pub(crate) fn now() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
 }
@@ -90,13 +106,20 @@ impl Place {
 
     /// Connects; a worker has to be at work.
     pub(crate) async fn connect(&self, tenant: &str, name: PlatformName) -> Uuid {
+        let (invited, connected) = self.consent(tenant, name).await;
+        assert_eq!(connected, invited);
+        invited
+    }
+
+    /// Connects; answers the connection that was to be, and the one that is.
+    pub(crate) async fn consent(&self, tenant: &str, name: PlatformName) -> (Uuid, Uuid) {
         let invitation = self.service.invite(tenant, "ada", name, REDIRECT).await.unwrap();
         let code = self.sim(name).with(|sim| sim.world().consent(REDIRECT, now()));
         let code = Secret::new(code);
-        let run = self.service.welcome("ada", &invitation.state, &code).await.unwrap();
+        let run =
+            self.service.welcome((tenant, "ada"), name, &invitation.state, &code).await.unwrap();
         let connected = self.service.engine().handle::<Connection>(run).output().await.unwrap();
-        assert_eq!(connected.who.connection, invitation.connection);
-        invitation.connection
+        (invitation.connection, connected.who.connection)
     }
 
     /// Starts a job and waits until its run is over or parked.

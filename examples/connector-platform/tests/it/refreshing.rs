@@ -114,3 +114,48 @@ async fn tokens_are_refreshed_before_they_grow_old() {
     until("refreshed", async || place.sim(name).with(|sim| sim.world().refreshes) == 1).await;
     worker.stop().await;
 }
+
+// covers: R5-54
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_again_mends_the_connection_and_the_job_goes_on() {
+    let Some(place) = Place::new().await else { return };
+    let worker = place.worker();
+    let name = PlatformName::LinkedIn;
+    let connection = place.connect("acme", name).await;
+    place.age(name).await;
+    place.sim(name).with(|sim| sim.world().tokens.clear());
+    let (job, outcome) = place.publish("acme", connection).await;
+    assert!(matches!(outcome, Outcome::Parked(..)), "{outcome:?}");
+    let (_, connected) = place.consent("acme", name).await;
+    assert_eq!(connected, connection);
+    let state = "SELECT state || coalesce(trouble, '') FROM connectors.connections";
+    assert_eq!(place.text(state).await, "connected");
+    let run = place.service.run_of("acme", job).await.unwrap();
+    place.service.engine().retry(&run, By::new("test", "connected again")).await.unwrap();
+    let out = "SELECT count(*) FROM connectors.publish_jobs WHERE state = 'published'";
+    until("published", async || place.number(out).await == 1).await;
+    assert_eq!(place.posts(name), 1);
+    worker.stop().await;
+}
+
+// covers: R5-54
+#[tokio::test(flavor = "multi_thread")]
+async fn new_tokens_are_stored_although_somebody_marks_the_old_ones_meanwhile() {
+    let Some(place) = Place::new().await else { return };
+    let worker = place.worker();
+    let connection = place.connect("acme", PlatformName::LinkedIn).await;
+    worker.stop().await;
+    let (tokens, at) = (&place.service.shared().tokens, ("acme", connection));
+    let held = tokens.read(at.0, at.1).await.unwrap().unwrap();
+    // Another run was told 401 while the platform answered the refresh.
+    let now = provision_core::Timestamp::from_millis(1);
+    tokens.expire(at, &held, now).await.unwrap();
+    let fresh = connector_platform::platform::Tokens {
+        access: provision_core::Secret::new("fresh"),
+        ..held.tokens.clone()
+    };
+    assert!(tokens.rotate(at, &held, &fresh, now).await.unwrap(), "the pair was the same");
+    let stored = tokens.read(at.0, at.1).await.unwrap().unwrap();
+    assert_eq!(stored.tokens.access.expose(), "fresh");
+    assert!(!tokens.rotate(at, &held, &fresh, now).await.unwrap(), "and now it is another");
+}
