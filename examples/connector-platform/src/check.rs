@@ -1,6 +1,8 @@
 //! One look at everything: database, schema, rights, vault, flags, platforms, queues. Each finding
 //! says what it looked at, and what to do where it is wrong.
 
+mod rights;
+
 use std::{fmt, sync::Arc};
 
 use provision_core::{
@@ -11,6 +13,7 @@ use provision_core::{
 };
 use serde::Serialize;
 use sqlx::{PgPool, query_as, query_scalar};
+use uuid::Uuid;
 
 use crate::{
     database::Database,
@@ -20,6 +23,7 @@ use crate::{
     schema::{MIGRATIONS, fingerprint},
     trouble::Trouble,
     vault::TokenKeeper,
+    webhook,
 };
 
 /// Tables of the service.
@@ -66,6 +70,8 @@ pub const INDEXES: [&str; 11] = [
     "publish_jobs_tenant_id_request_key_key",
     "webhook_events_connection",
 ];
+/// Those that keep something from happening twice.
+const UNIQUE: [&str; 2] = ["connections_account", "publish_jobs_tenant_id_request_key_key"];
 const DEPLOY: &str = "run `connector-platform deploy` as the owner of the database";
 const RESTORE: &str = "put it back by hand from `migrations/`: a deployment repeats nothing";
 
@@ -125,23 +131,37 @@ pub async fn examine(
     }
     let took = format!("answered in {} ms", SystemClock.wall().since(began).as_millis());
     let mut findings = vec![Finding::new("database", "connection", true, (took, ""))];
-    let looks = [
-        ("migrations", migrations(pool).await),
-        ("tables", tables(pool).await),
-        ("views", views(pool).await),
-        ("indexes", indexes(pool).await),
-        ("flags", seeded_flags(pool).await),
-        ("platforms", seeded_platforms(pool, platforms).await),
-        ("vault", vault(pool, keys).await),
-        ("queues", queues(db).await),
-    ];
-    for (area, look) in looks {
+    for (area, look) in looks(db, keys, platforms).await {
         match look {
             Ok(found) => findings.extend(found),
             Err(trouble) => findings.push(Finding::trouble(area, "all", &trouble)),
         }
     }
     findings
+}
+
+/// One look, and what it found.
+type Look = (&'static str, Result<Vec<Finding>, Trouble>);
+
+async fn looks(
+    db: &Database,
+    keys: Result<Arc<dyn KeyProvider>, Trouble>,
+    platforms: &Platforms,
+) -> Vec<Look> {
+    let pool = db.pool();
+    vec![
+        ("migrations", migrations(pool).await),
+        ("tables", tables(pool).await),
+        ("views", views(pool).await),
+        ("indexes", indexes(pool).await),
+        ("functions", rights::functions(pool).await),
+        ("rights", rights::grants(pool).await),
+        ("reads", rights::reads(db).await),
+        ("flags", seeded_flags(pool).await),
+        ("platforms", seeded_platforms(pool, platforms).await),
+        ("vault", vault(pool, keys).await),
+        ("queues", queues(db).await),
+    ]
 }
 
 async fn migrations(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
@@ -161,33 +181,46 @@ async fn migrations(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
 }
 
 async fn tables(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
-    let sql = "SELECT c.relname::text, c.relrowsecurity AND c.relforcerowsecurity,
-            ARRAY(SELECT p.polname::text FROM pg_policy AS p WHERE p.polrelid = c.oid)
+    let sql = "SELECT c.relname::text, c.relrowsecurity AND c.relforcerowsecurity
         FROM pg_class AS c
-        WHERE c.relnamespace = to_regnamespace('connectors') AND c.relkind = 'r'";
-    let there: Vec<(String, bool, Vec<String>)> = query_as(sql).fetch_all(pool).await?;
+        WHERE c.relnamespace = to_regnamespace('connectors') AND c.relkind IN ('r', 'p', 'f', 'm')";
+    let there: Vec<(String, bool)> = query_as(sql).fetch_all(pool).await?;
+    let rules = rights::rules(pool).await?;
     let mut findings = Vec::new();
     for name in TABLES {
-        let Some((_, secured, policies)) = there.iter().find(|(known, ..)| known == name) else {
+        let Some((_, secured)) = there.iter().find(|(known, _)| known == name) else {
             findings.push(Finding::new("tables", name, false, ("missing", RESTORE)));
             continue;
         };
-        let tenant = OF_TENANTS.contains(&name).then_some("tenant");
-        let wanted = ["worker"].into_iter().chain(tenant);
-        let missing = wanted.filter(|wanted| !policies.iter().any(|known| known == wanted));
-        let missing: Vec<&str> = missing.collect();
-        let (ok, detail) = match (secured, missing.as_slice()) {
+        let of_table = rules.iter().filter(|(table, _)| table == name);
+        let known: Vec<&str> = of_table.map(|(_, rule)| &**rule).collect();
+        let wanted = rights::wanted_rules(name);
+        let missing = wanted.iter().filter(|rule| !known.contains(rule));
+        let strays = known.iter().filter(|rule| !wanted.contains(rule));
+        let wrong: Vec<String> = missing
+            .map(|rule| format!("no {rule}"))
+            .chain(strays.map(|rule| format!("not meant: {rule}")))
+            .collect();
+        let (ok, detail) = match (secured, wrong.as_slice()) {
             (false, _) => (false, "row security is off: every role reads every row".to_owned()),
-            (true, []) => (true, format!("row security, {} policies", policies.len())),
-            (true, missing) => (false, format!("no policy {}", missing.join(", "))),
+            (true, []) => (true, format!("row security, {} rules as deployed", wanted.len())),
+            (true, wrong) => (false, wrong.join("; ")),
         };
         findings.push(Finding::new("tables", name, ok, (detail, RESTORE)));
     }
-    for (name, ..) in there.iter().filter(|(name, ..)| !TABLES.contains(&&**name)) {
-        let hint = "move it to a schema of its own: nobody looks after its rights here";
-        findings.push(Finding::new("tables", name, false, ("not one of the service", hint)));
-    }
+    findings.extend(strays("tables", there.iter().map(|(name, _)| &**name), &TABLES));
     Ok(findings)
+}
+
+/// What stands in the schema and is none of the service's.
+fn strays<'a>(
+    area: &'static str,
+    there: impl Iterator<Item = &'a str>,
+    ours: &[&str],
+) -> Vec<Finding> {
+    let hint = "move it to a schema of its own: nobody looks after its rights here";
+    let stray = |name| Finding::new(area, name, false, ("not one of the service", hint));
+    there.filter(|name| !ours.contains(name)).map(stray).collect()
 }
 
 async fn views(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
@@ -204,22 +237,31 @@ async fn views(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
         };
         Finding::new("views", name, ok, (detail, RESTORE))
     };
-    Ok(VIEWS.into_iter().map(look).collect())
+    let mut findings: Vec<Finding> = VIEWS.into_iter().map(look).collect();
+    findings.extend(strays("views", there.iter().map(|(name, _)| &**name), &VIEWS));
+    Ok(findings)
 }
 
 async fn indexes(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
-    let sql = "SELECT c.relname::text FROM pg_class AS c
+    let sql = "SELECT c.relname::text, i.indisunique FROM pg_class AS c
         INNER JOIN pg_index AS i ON i.indexrelid = c.oid AND i.indisvalid
         WHERE c.relnamespace = to_regnamespace('connectors')";
-    let there: Vec<String> = query_scalar(sql).fetch_all(pool).await?;
-    let missing: Vec<&str> =
-        INDEXES.into_iter().filter(|name| !there.iter().any(|known| known == name)).collect();
-    if missing.is_empty() {
+    let there: Vec<(String, bool)> = query_as(sql).fetch_all(pool).await?;
+    let look = |name: &'static str| {
+        let known = there.iter().find(|(known, _)| known == name);
+        let detail = match known {
+            None => "missing or not valid",
+            Some((_, false)) if UNIQUE.contains(&name) => "not unique: something may happen twice",
+            Some(_) => return None,
+        };
+        Some(Finding::new("indexes", name, false, (detail, RESTORE)))
+    };
+    let wrong: Vec<Finding> = INDEXES.into_iter().filter_map(look).collect();
+    if wrong.is_empty() {
         let detail = format!("{} there", INDEXES.len());
         return Ok(vec![Finding::new("indexes", "all", true, (detail, ""))]);
     }
-    let look = |name| Finding::new("indexes", name, false, ("missing or not valid", RESTORE));
-    Ok(missing.into_iter().map(look).collect())
+    Ok(wrong)
 }
 
 async fn seeded_flags(pool: &PgPool) -> Result<Vec<Finding>, Trouble> {
@@ -268,7 +310,36 @@ async fn vault(
     let key = keeper.vault().current_key().await.map_err(provision_core::Error::from)?;
     let detail = format!("sealed, stored, read and erased under key `{key}`");
     let hint = "what was read is not what was stored: stop all workers, restore the keys";
-    Ok(vec![Finding::new("vault", "round trip", same, (detail, hint))])
+    let mut findings = vec![Finding::new("vault", "round trip", same, (detail, hint))];
+    findings.extend(opened(pool, &keeper).await?);
+    Ok(findings)
+}
+
+/// Opens one row of each key that something was sealed under.
+async fn opened(pool: &PgPool, keeper: &TokenKeeper) -> Result<Vec<Finding>, Trouble> {
+    let hint = "give the key file of the workers: what this key has sealed opens by no other";
+    let found = |key: &str, kept: &str, error: Option<String>| {
+        let detail = error.unwrap_or_else(|| format!("opens {kept}"));
+        let ok = detail.starts_with("opens ");
+        Finding::new("vault", format!("key {key}, {kept}"), ok, (detail, hint))
+    };
+    let mut findings = Vec::new();
+    let sql = "SELECT DISTINCT ON (key_id) key_id, tenant_id, connection_id, name
+        FROM connectors.encrypted_secrets ORDER BY key_id, updated_at DESC";
+    let rows: Vec<(String, String, String, String)> = query_as(sql).fetch_all(pool).await?;
+    for (key, tenant, connection, name) in rows {
+        let name = TokenName::new(&tenant, &connection, &name)?;
+        let told = keeper.token_vault().get(&name).await.err();
+        findings.push(found(&key, "tokens", told.map(|error| error.to_string())));
+    }
+    let sql = "SELECT DISTINCT ON (body_key) body_key, id
+        FROM connectors.webhook_events ORDER BY body_key, received_at DESC";
+    let rows: Vec<(String, Uuid)> = query_as(sql).fetch_all(pool).await?;
+    for (key, event) in rows {
+        let told = webhook::open_body(pool, keeper.vault(), event).await.err();
+        findings.push(found(&key, "events", told.map(|told| told.message().to_owned())));
+    }
+    Ok(findings)
 }
 
 async fn queues(db: &Database) -> Result<Vec<Finding>, Trouble> {
@@ -291,9 +362,11 @@ async fn queues(db: &Database) -> Result<Vec<Finding>, Trouble> {
     let mut findings = vec![Finding::new("queues", "all", health.is_ready(), (detail, hint))];
     let sql = "SELECT f.queue, f.dead_letters FROM connectors.queue_figures() AS f";
     let there: Vec<(String, i64)> = query_as(sql).fetch_all(db.pool()).await?;
-    for (name, runs) in QUEUES {
-        let dead = there.iter().find(|(known, _)| known == name).map_or(0, |(_, dead)| *dead);
-        let detail = format!("{runs} at a time, {dead} dead letters");
+    for (name, dead) in there {
+        let detail = match QUEUES.iter().find(|(known, _)| *known == name) {
+            Some((_, runs)) => format!("{runs} at a time, {dead} dead letters"),
+            None => format!("{dead} dead letters"),
+        };
         let hint =
             "read `connectors.publish_jobs_dlq`, mend the cause, and order the runs to retry";
         findings.push(Finding::new("queues", name, dead == 0, (detail, hint)));

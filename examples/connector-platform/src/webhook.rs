@@ -5,10 +5,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use provision_core::{
     Secret, Timestamp,
     secret::{Sealed, SecretKey},
-    vault::Binding,
+    vault::{Binding, Vault},
 };
 use sha2::{Digest as _, Sha256};
-use sqlx::{query, query_as};
+use sqlx::{PgPool, query, query_as};
 use uuid::Uuid;
 
 use crate::{
@@ -92,20 +92,7 @@ impl Service {
     /// # Errors
     /// There is none of this id, or it does not open.
     pub async fn raw_body(&self, event: Uuid) -> Result<Vec<u8>, Trouble> {
-        let gone = || Trouble::new("no_such_event", "there is no such event", "ask for a kept one");
-        let sql = "SELECT platform, event_id, body_format, body_key, body_sealed
-            FROM connectors.webhook_events WHERE id = $1";
-        let row = query_as(sql).bind(event).fetch_optional(self.pool()).await?;
-        let row: Option<(String, String, i16, String, Vec<u8>)> = row;
-        let (platform, id, format, key_id, bytes) = row.ok_or_else(gone)?;
-        let platform = PlatformName::parse(&platform).ok_or_else(gone)?;
-        let sealed = Sealed { format: u8::try_from(format).unwrap_or(u8::MAX), key_id, bytes };
-        let vault = self.shared().tokens.vault();
-        let value = vault.open(&binding(platform, &id), &sealed).await;
-        let value = value.map_err(provision_core::Error::from)?;
-        STANDARD.decode(value.expose()).map_err(|_| {
-            Trouble::new("secret_unopenable", "the body cannot be read", "restore the row")
-        })
+        open_body(self.pool(), self.shared().tokens.vault(), event).await
     }
 
     async fn seal(
@@ -117,6 +104,27 @@ impl Service {
         let sealed = self.shared().tokens.vault().seal(&binding(platform, id), value).await;
         Ok(sealed.map_err(provision_core::Error::from)?)
     }
+}
+
+/// Opens a kept delivery, by any keys.
+pub(crate) async fn open_body(
+    pool: &PgPool,
+    vault: &Vault,
+    event: Uuid,
+) -> Result<Vec<u8>, Trouble> {
+    let gone = || Trouble::new("no_such_event", "there is no such event", "ask for a kept one");
+    let sql = "SELECT platform, event_id, body_format, body_key, body_sealed
+        FROM connectors.webhook_events WHERE id = $1";
+    let row = query_as(sql).bind(event).fetch_optional(pool).await?;
+    let row: Option<(String, String, i16, String, Vec<u8>)> = row;
+    let (platform, id, format, key_id, bytes) = row.ok_or_else(gone)?;
+    let platform = PlatformName::parse(&platform).ok_or_else(gone)?;
+    let sealed = Sealed { format: u8::try_from(format).unwrap_or(u8::MAX), key_id, bytes };
+    let value = vault.open(&binding(platform, &id), &sealed).await;
+    let value = value.map_err(provision_core::Error::from)?;
+    STANDARD.decode(value.expose()).map_err(|_| {
+        Trouble::new("secret_unopenable", "the body cannot be read", "restore the row")
+    })
 }
 
 /// A body opens in its own row alone.

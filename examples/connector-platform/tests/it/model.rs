@@ -173,15 +173,15 @@ async fn nine_flags_are_seeded_and_a_switched_one_stays_as_it_is() {
 #[tokio::test]
 async fn a_migration_that_fails_leaves_the_old_version_whole() {
     let Some((_, mut owner)) = deployed().await else { return };
-    let good = Migration { name: "0004_good", text: "CREATE TABLE connectors.good (n int)" };
+    let good = Migration { name: "0005_good", text: "CREATE TABLE connectors.good (n int)" };
     let bad = Migration {
-        name: "0005_bad",
+        name: "0006_bad",
         text: "CREATE TABLE connectors.half (n int); ALTER TABLE connectors.none ADD x int",
     };
     let all: Vec<_> = MIGRATIONS.into_iter().chain([good, bad]).collect();
     let told = schema::migrate(&mut owner, &all).await.unwrap_err();
     assert_eq!(told.code(), "migration_failed");
-    assert!(told.message().starts_with("0005_bad: "), "{told}");
+    assert!(told.message().starts_with("0006_bad: "), "{told}");
     assert_eq!(names(&mut owner, "r").await, TABLES, "neither table was made");
     assert_eq!(schema::applied(&mut owner).await.unwrap().len(), MIGRATIONS.len());
     let changed = Migration { text: "SELECT 1", ..MIGRATIONS[0] };
