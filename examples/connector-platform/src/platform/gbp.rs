@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
     link::refresh_of,
+    listing::{Page, turn},
 };
 
 /// Local posts of a Google Business Profile. A refresh gives no new refresh token: the old one
@@ -34,6 +35,8 @@ struct Location {
 struct Posts {
     #[serde(default)]
     local_posts: Vec<LocalPost>,
+    #[serde(default)]
+    next_page_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,12 +162,23 @@ impl Platform for Gbp {
         access: &Access,
         post: &NewPost,
     ) -> Result<Option<ExternalId>, StepError> {
-        let request = Request::get(&path(&access.account, &["localPosts"]))
-            .query("pageSize", "100")
-            .bearer(&access.token);
-        let listed: Posts = self.0.ask(cx, access.read("list posts"), request).await?;
-        let found = listed.local_posts.into_iter().find(|posted| post.is_in(&posted.summary));
-        Ok(found.map(|posted| ExternalId::new(posted.name)))
+        let read = |next: Option<String>| async move {
+            let mut request =
+                Request::get(&path(&access.account, &["localPosts"])).query("pageSize", "100");
+            if let Some(next) = next {
+                request = request.query("pageToken", next);
+            }
+            let request = request.bearer(&access.token);
+            let listed: Posts = self.0.ask(cx, access.read("list posts"), request).await?;
+            let found = listed.local_posts.into_iter().find(|posted| post.is_in(&posted.summary));
+            Ok(Page {
+                found: found.map(|posted| ExternalId::new(posted.name)),
+                // No order is promised: all pages are read.
+                oldest: None,
+                next: listed.next_page_token.filter(|token| !token.is_empty()),
+            })
+        };
+        turn(cx, read).await
     }
 
     async fn delete_post(

@@ -2,16 +2,19 @@
 
 use async_trait::async_trait;
 use provision_adapters::http::Request;
-use provision_core::{ExternalId, StepContext, StepError, limit::Profile};
+use provision_core::{ExternalId, StepContext, StepError, Timestamp, limit::Profile};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
     link::refresh_of,
+    listing::{Page, turn},
 };
 
 const VERSION: &str = "202510";
+/// Posts of one page: the most there are.
+const PAGE: u64 = 100;
 const TOKEN: [&str; 3] = ["oauth", "v2", "accessToken"];
 
 /// Pages of organisations on LinkedIn. The id of a new post comes in a header.
@@ -32,10 +35,14 @@ struct Role {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Shown {
     id: String,
     #[serde(default)]
     commentary: String,
+    /// In milliseconds.
+    #[serde(default)]
+    created_at: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -145,15 +152,27 @@ impl Platform for LinkedIn {
         access: &Access,
         post: &NewPost,
     ) -> Result<Option<ExternalId>, StepError> {
-        let request = Request::get(&["rest", "posts"])
-            .query("q", "author")
-            .query("author", &access.account)
-            .query("count", "100")
-            .query("sortBy", "LAST_MODIFIED");
-        let request = signed(request, access);
-        let listed: Listed<Shown> = self.0.ask(cx, access.read("list posts"), request).await?;
-        let found = listed.elements.into_iter().find(|shown| post.is_in(&shown.commentary));
-        Ok(found.map(|shown| ExternalId::new(shown.id)))
+        let read = |start: Option<String>| async move {
+            let start = start.and_then(|start| start.parse().ok()).unwrap_or(0);
+            let request = Request::get(&["rest", "posts"])
+                .query("q", "author")
+                .query("author", &access.account)
+                .query("start", start.to_string())
+                .query("count", PAGE.to_string())
+                .query("sortBy", "CREATED");
+            let request = signed(request, access);
+            let listed: Listed<Shown> = self.0.ask(cx, access.read("list posts"), request).await?;
+            let oldest = listed.elements.last().and_then(|shown| shown.created_at);
+            let is_last = listed.elements.is_empty();
+            let found = listed.elements.into_iter().find(|shown| post.is_in(&shown.commentary));
+            Ok(Page {
+                found: found.map(|shown| ExternalId::new(shown.id)),
+                oldest: oldest.map(Timestamp::from_millis),
+                // A page may be short before the end: posts that nobody may see are left out.
+                next: (!is_last).then(|| (start + PAGE).to_string()),
+            })
+        };
+        turn(cx, read).await
     }
 
     async fn delete_post(

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     Access, Account, DeliveryHeaders, Figures, Grant, Link, NewPost, Platform, PlatformName,
     Tokens, Unbelieved, WebhookEvent, link,
+    listing::{Page, turn},
 };
 
 const VERSION: &str = "v23.0";
@@ -25,6 +26,21 @@ pub(super) struct Meta(pub(super) Link);
 #[derive(Deserialize)]
 struct Listed<T> {
     data: Vec<T>,
+    #[serde(default)]
+    paging: Option<Paging>,
+}
+
+#[derive(Default, Deserialize)]
+struct Paging {
+    #[serde(default)]
+    cursors: Option<Cursors>,
+    #[serde(default)]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Cursors {
+    after: String,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +48,9 @@ struct Posted {
     id: String,
     #[serde(default)]
     message: String,
+    /// In seconds, as it is asked for.
+    #[serde(default)]
+    created_time: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -125,13 +144,27 @@ impl Platform for Meta {
         access: &Access,
         post: &NewPost,
     ) -> Result<Option<ExternalId>, StepError> {
-        let request = Request::get(&[VERSION, &access.account, "feed"])
-            .query("fields", "id,message")
-            .query("limit", "100")
-            .bearer(&access.token);
-        let listed: Listed<Posted> = self.0.ask(cx, access.read("list posts"), request).await?;
-        let found = listed.data.into_iter().find(|posted| post.is_in(&posted.message));
-        Ok(found.map(|posted| ExternalId::new(posted.id)))
+        let read = |after: Option<String>| async move {
+            let mut request = Request::get(&[VERSION, &access.account, "feed"])
+                .query("fields", "id,message,created_time")
+                .query("date_format", "U")
+                .query("limit", "100");
+            if let Some(after) = after {
+                request = request.query("after", after);
+            }
+            let request = request.bearer(&access.token);
+            let listed: Listed<Posted> = self.0.ask(cx, access.read("list posts"), request).await?;
+            let oldest = listed.data.last().and_then(|posted| posted.created_time);
+            let found = listed.data.into_iter().find(|posted| post.is_in(&posted.message));
+            let paging = listed.paging.unwrap_or_default();
+            Ok(Page {
+                found: found.map(|posted| ExternalId::new(posted.id)),
+                oldest: oldest.map(|at| Timestamp::from_millis(at.saturating_mul(1_000))),
+                // A cursor stands behind the last page, too; the address of a next one does not.
+                next: paging.next.and(paging.cursors).map(|cursors| cursors.after),
+            })
+        };
+        turn(cx, read).await
     }
 
     async fn delete_post(

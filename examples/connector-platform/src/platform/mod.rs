@@ -7,6 +7,7 @@
 mod gbp;
 mod link;
 mod linkedin;
+mod listing;
 mod mailchimp;
 mod meta;
 mod tiktok;
@@ -247,6 +248,12 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         access: &Access,
         post: &NewPost,
     ) -> Result<Option<ExternalId>, StepError>;
+
+    /// Whether [`Self::find_post`] does not see what was taken and is still being worked on. Where it
+    /// does not, a lost post is waited for, and then left to a person: "not seen" is not "not there".
+    fn hides_unfinished(&self) -> bool {
+        false
+    }
 
     /// Looks whether a post is out, and finishes what is missing; answers the id of the post.
     async fn settled(

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use provision_adapters::http::{Opinion, Request};
-use provision_core::{ExternalId, StepContext, StepError, limit::Profile};
+use provision_core::{ExternalId, StepContext, StepError, Timestamp, limit::Profile};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
     link::{self, refresh_of},
+    listing::{Page, turn},
     unsupported,
 };
 
@@ -53,6 +54,10 @@ struct Progress {
 #[derive(Deserialize)]
 struct Videos {
     videos: Vec<Video>,
+    #[serde(default)]
+    cursor: u64,
+    #[serde(default)]
+    has_more: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +65,9 @@ struct Video {
     id: String,
     #[serde(default)]
     title: String,
+    /// In seconds.
+    #[serde(default)]
+    create_time: Option<u64>,
     #[serde(default)]
     view_count: u64,
     #[serde(default)]
@@ -147,13 +155,32 @@ impl Platform for TikTok {
         access: &Access,
         post: &NewPost,
     ) -> Result<Option<ExternalId>, StepError> {
-        let request = Request::post(&["v2", "video", "list"])
-            .query("fields", "id,title")
-            .json(&json!({ "max_count": 20 }))
-            .bearer(&access.token);
-        let answer: Answer<Videos> = self.0.ask(cx, access.read("list videos"), request).await?;
-        let found = answer.data.videos.into_iter().find(|video| post.is_in(&video.title));
-        Ok(found.map(|video| ExternalId::new(video.id)))
+        let read = |cursor: Option<String>| async move {
+            let body = match cursor.and_then(|cursor| cursor.parse::<u64>().ok()) {
+                Some(cursor) => json!({ "max_count": 20, "cursor": cursor }),
+                None => json!({ "max_count": 20 }),
+            };
+            let request = Request::post(&["v2", "video", "list"])
+                .query("fields", "id,title,create_time")
+                .json(&body)
+                .bearer(&access.token);
+            let answer: Answer<Videos> =
+                self.0.ask(cx, access.read("list videos"), request).await?;
+            let Videos { videos, cursor, has_more } = answer.data;
+            let oldest = videos.last().and_then(|video| video.create_time);
+            let found = videos.into_iter().find(|video| post.is_in(&video.title));
+            Ok(Page {
+                found: found.map(|video| ExternalId::new(video.id)),
+                oldest: oldest.map(|at| Timestamp::from_millis(at.saturating_mul(1_000))),
+                next: has_more.then(|| cursor.to_string()),
+            })
+        };
+        turn(cx, read).await
+    }
+
+    // Only videos that are out are listed, and processing one may take long.
+    fn hides_unfinished(&self) -> bool {
+        true
     }
 
     async fn settled(

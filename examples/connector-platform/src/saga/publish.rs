@@ -1,10 +1,10 @@
 //! Publishing: a post goes out once, its job knows it, and tearing the run down deletes it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, NothingToUndo, Owned, Readiness, Resource, Saga,
-    SagaError, SagaId, Step, StepContext, StepError, Timing, Verdict,
+    Effect, ExternalId, Facts, Found, Identity, Intent, NothingToUndo, Owned, Readiness, Resource,
+    Saga, SagaError, SagaId, Step, StepContext, StepError, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::query;
@@ -21,6 +21,8 @@ use crate::{
 pub const PUBLISH: SagaId<Job, Published> = SagaId::new("publish-post", 1);
 /// Errors that are kept for each job: the newest.
 const ERRORS_MAX: i64 = 100;
+/// How long a platform may take until a post that it has taken is out.
+const READY_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// Input: what is to be published, by whom, and the flags as they stood when it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,28 @@ impl Post {
     }
 }
 
+impl Post {
+    /// What it means that a post is not listed. Where a platform lists only what it has finished, a
+    /// post whose answer was lost may be there all the same: it is waited for, and then a person
+    /// looks, because sending it again would publish it twice.
+    fn unseen(&self, cx: &StepContext, job: &Job) -> Result<Found, StepError> {
+        let platform = self.0.platforms.get(job.who.platform)?;
+        let memory = cx.memory();
+        let sent = memory.called_at.filter(|_| memory.unknown && platform.hides_unfinished());
+        let Some(sent) = sent else { return Ok(Found::Absent) };
+        let settings = &self.0.settings;
+        if cx.now() < sent.plus(settings.unfinished_within) {
+            return Ok(Found::Going { again_in: settings.ask_again });
+        }
+        Err(StepError::new(Effect::None, Verdict::Operator, "find post")
+            .with_code("post_unseen")
+            .with_hint(
+                "its answer was lost, and it is not listed: look in the app, then resolve the \
+                 step as absent, or as existing with the post's id",
+            ))
+    }
+}
+
 impl Resource for Post {
     const KIND: &'static str = "connectors.post";
     type Spec = Job;
@@ -119,7 +143,11 @@ impl Resource for Post {
         let look = self.0.by_token(cx, &job.who, |platform, access| async move {
             platform.find_post(cx, &access, &job.post).await
         });
-        let end = look.await.map(|found| found.map_or(Found::Absent, Found::Ours));
+        let end = match look.await {
+            Ok(Some(id)) => Ok(Found::Ours(id)),
+            Ok(None) => self.unseen(cx, job),
+            Err(error) => Err(error),
+        };
         self.noting(cx, job, end).await
     }
 
@@ -171,6 +199,8 @@ impl Resource for Post {
         Timing {
             late_window: settings.late_window,
             listing_lag: settings.listing_lag,
+            // What is waited for before it is seen counts, too.
+            ready_within: settings.unfinished_within.saturating_add(READY_WITHIN),
             ..Timing::default()
         }
     }

@@ -85,6 +85,19 @@ fn gone(name: PlatformName) -> Option<SimResponse> {
     Some(refusal(name, 404, "not_found", 100))
 }
 
+/// One page, from where the caller left off; and where the next one begins, if there is one.
+fn page(
+    shown: impl Iterator<Item = Value>,
+    (from, most): (Option<&str>, &str),
+) -> (Vec<Value>, Option<usize>) {
+    let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
+    let most: usize = most.parse().unwrap_or(0);
+    let mut page: Vec<Value> = shown.skip(from).take(most.saturating_add(1)).collect();
+    let next = (page.len() > most).then_some(from + most);
+    page.truncate(most);
+    (page, next)
+}
+
 fn text_of(request: &SimRequest, field: &str) -> String {
     let body: Value = request.json().unwrap_or_default();
     body.pointer(field).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -103,9 +116,18 @@ fn meta(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimResp
             ok(&json!({ "id": post.id }))
         }
         ("GET", [_, account, "feed"]) => {
-            let shown = world.listed(account, now);
-            let shown = shown.map(|post| json!({ "id": post.id, "message": post.text }));
-            ok(&json!({ "data": shown.collect::<Vec<_>>() }))
+            let shown = world.listed(account, now).map(|post| {
+                json!({
+                    "id": post.id, "message": post.text, "created_time": post.made_at.as_secs(),
+                })
+            });
+            let asked = (request.q("after"), request.q("limit").unwrap_or("25"));
+            let (data, next) = page(shown, asked);
+            let paging = next.map(|next| {
+                let after = next.to_string();
+                json!({ "cursors": { "after": after }, "next": "https://next" })
+            });
+            ok(&json!({ "data": data, "paging": paging }))
         }
         ("GET", [_, post, "insights"]) => {
             if world.post(post).is_none() {
@@ -134,9 +156,12 @@ fn linkedin(world: &mut World, request: &SimRequest, now: SimTime) -> Option<Sim
             Some(SimResponse::empty(201).header("x-restli-id", &post.id))
         }
         ("GET", ["rest", "posts"]) => {
-            let shown = world.listed(request.q("author")?, now);
-            let shown = shown.map(|post| json!({ "id": post.id, "commentary": post.text }));
-            ok(&json!({ "elements": shown.collect::<Vec<_>>() }))
+            let shown = world.listed(request.q("author")?, now).map(|post| {
+                let made = u64::try_from(post.made_at.as_millis()).unwrap_or(u64::MAX);
+                json!({ "id": post.id, "commentary": post.text, "createdAt": made })
+            });
+            let asked = (request.q("start"), request.q("count").unwrap_or("10"));
+            ok(&json!({ "elements": page(shown, asked).0 }))
         }
         ("DELETE", ["rest", "posts", post]) if world.delete(post) => Some(SimResponse::empty(204)),
         ("DELETE", ["rest", "posts", _]) => gone(PlatformName::LinkedIn),
@@ -174,15 +199,23 @@ fn tiktok(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRe
             };
             ok(&json!({ "data": data, "error": fine }))
         }
-        ("POST", ["v2", "video", "list" | "query"]) => {
+        ("POST", ["v2", "video", way @ ("list" | "query")]) => {
+            let body: Value = request.json().unwrap_or_default();
+            let number = |field: &str| Some(body.get(field)?.as_u64()?.to_string());
+            // Asked by their ids, all of them are shown.
+            let most = if *way == "list" { number("max_count") } else { None };
+            let cursor = number("cursor");
             let shown = world.listed(&account.id, now).filter(|post| post.is_out(now));
             let shown = shown.map(|post| {
                 json!({
                     "id": post.id, "title": post.text,
-                    "view_count": 30, "like_count": 20, "share_count": 10,
+                    "create_time": post.made_at.as_secs(), "view_count": 30, "like_count": 20, "share_count": 10,
                 })
             });
-            ok(&json!({ "data": { "videos": shown.collect::<Vec<_>>() }, "error": fine }))
+            let most = most.as_deref().unwrap_or("1000000");
+            let (videos, next) = page(shown, (cursor.as_deref(), most));
+            let data = json!({ "videos": videos, "cursor": next.unwrap_or(0), "has_more": next.is_some() });
+            ok(&json!({ "data": data, "error": fine }))
         }
         _ => None,
     }
@@ -208,7 +241,9 @@ fn gbp(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRespo
             let parent = parent()?;
             let shown = world.listed(&parent, now);
             let shown = shown.map(|post| json!({ "name": post.id, "summary": post.text }));
-            ok(&json!({ "localPosts": shown.collect::<Vec<_>>() }))
+            let asked = (request.q("pageToken"), request.q("pageSize").unwrap_or("20"));
+            let (posts, next) = page(shown, asked);
+            ok(&json!({ "localPosts": posts, "nextPageToken": next.map(|n| n.to_string()) }))
         }
         ("POST", ["v4", .., "localPosts:reportInsights"]) => {
             let value = |metric, count: u32| json!({ "metric": metric, "totalValue": { "value": count.to_string() } });

@@ -63,6 +63,7 @@ pub(super) struct Post {
     pub(super) account: String,
     /// What a listing shows of it.
     pub(super) text: String,
+    pub(super) made_at: Duration,
     pub(super) out_at: Option<Duration>,
     pub(super) hidden_until: Duration,
     pub(super) written: bool,
@@ -223,9 +224,26 @@ impl World {
         };
         let hidden_until = now + request.hidden_for;
         let (account, text) = (account.to_owned(), text.to_owned());
-        let post = Post { id, account, text, out_at, hidden_until, written: false };
+        let post = Post { id, account, text, made_at: now, out_at, hidden_until, written: false };
         self.posts.push(post.clone());
         post
+    }
+
+    /// Somebody else posts as often, by the first account.
+    pub fn flood(&mut self, posts: u32, now: SimTime) {
+        let Some(account) = self.accounts.first().map(|account| account.id.clone()) else { return };
+        for _ in 0..posts {
+            self.drawn += 1;
+            self.posts.push(Post {
+                id: self.drawn.to_string(),
+                account: account.clone(),
+                text: "Something else".to_owned(),
+                made_at: now,
+                out_at: Some(now),
+                hidden_until: now,
+                written: true,
+            });
+        }
     }
 
     /// Posts of an account that a listing shows.

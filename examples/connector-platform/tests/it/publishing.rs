@@ -138,6 +138,9 @@ async fn the_same_request_is_the_same_job_and_another_tenants_connection_is_none
     assert!(is_out(&place.outcome("acme", first).await));
     assert_eq!(place.service.publish("acme", &new).await.unwrap(), first);
     assert_eq!(place.posts(PlatformName::Meta), 1);
+    let other = connector_platform::service::NewJob { body: "Else".to_owned(), ..new.clone() };
+    let refused = place.service.publish("acme", &other).await.unwrap_err();
+    assert_eq!(refused.code(), "request_key_used", "the key of one job is not another's");
     let refused = place.service.publish("globex", &new).await.unwrap_err();
     assert_eq!(refused.code(), "no_such_connection");
     worker.stop().await;
@@ -166,6 +169,75 @@ async fn connections_are_checked_when_they_are_due_and_what_is_found_is_logged()
         FROM connectors.connections_requiring_attention";
     assert_eq!(place.text(sql).await, "mailchimp token_refused,meta account_gone");
     let stood = "SELECT count(DISTINCT queue) FROM connectors.queue_jobs_monitoring";
-    assert_eq!(place.number(stood).await, 3);
+    assert_eq!(place.number(stood).await, 4, "those of the service, and the default one");
+    worker.stop().await;
+}
+
+// covers: S9, R5-38
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_post_is_found_behind_all_that_others_have_posted_since() {
+    // The first look comes late enough that the others have posted.
+    let later = Policy::attempts(4).exponential(Duration::from_secs(3), 1, Duration::from_secs(3));
+    let settings = Settings { policy: later, ..Settings::simulated() };
+    let Some(place) = Place::with(settings, Pace::default()).await else { return };
+    place.execute("UPDATE connectors.connector_platforms SET calls = 100000, burst = 1000").await;
+    let worker = place.worker();
+    let pages =
+        [PlatformName::Meta, PlatformName::LinkedIn, PlatformName::TikTok, PlatformName::Gbp];
+    let mut jobs = Vec::new();
+    for name in pages {
+        let connection = place.connect("acme", name).await;
+        place.sim(name).faults().add(publishing(name).once());
+        jobs.push(place.service.publish("acme", &job(connection)).await.unwrap());
+        until("sent", async || place.posts(name) == 1).await;
+        place.sim(name).with(|sim| sim.world().flood(250, crate::place::now()));
+    }
+    for (name, job) in pages.into_iter().zip(jobs) {
+        let outcome = place.outcome("acme", job).await;
+        assert!(is_out(&outcome), "{name}: {outcome:?}");
+        assert_eq!(place.posts(name), 251, "{name}: it was sent once");
+    }
+    worker.stop().await;
+}
+
+// covers: S9, R5-56
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_video_that_is_processed_for_long_is_not_sent_again() {
+    let name = PlatformName::TikTok;
+    for (takes, waits) in [(4, 30), (600, 2)] {
+        let pace = Pace { publishing: Duration::from_secs(takes), ..Pace::default() };
+        let waits = Duration::from_secs(waits);
+        let settings = Settings { unfinished_within: waits, ..Settings::simulated() };
+        assert!(settings.late_window + settings.listing_lag < Duration::from_secs(takes));
+        let Some(place) = Place::with(settings, pace).await else { return };
+        let worker = place.worker();
+        let connection = place.connect("acme", name).await;
+        place.sim(name).faults().add(publishing(name).once());
+        let (_, outcome) = place.publish("acme", connection).await;
+        match outcome {
+            Outcome::Parked(failure, _) => {
+                assert_eq!(takes, 600, "{failure}");
+                assert!(failure.to_string().contains("post_unseen"), "{failure}");
+            }
+            outcome => assert!(takes == 4 && is_out(&outcome), "{outcome:?}"),
+        }
+        assert_eq!(place.posts(name), 1);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_does_not_answer_is_checked_again_when_it_is_due() {
+    let Some(place) = Place::new().await else { return };
+    let worker = place.worker();
+    place.connect("acme", PlatformName::Meta).await;
+    place.sim(PlatformName::Meta).faults().add(FaultRule::new(Fault::Status(503)));
+    assert_eq!(place.service.tend().await.unwrap().checks, 1);
+    let tried = "SELECT count(*) FROM connectors.connections WHERE checked_at IS NOT NULL";
+    until("tried", async || place.number(tried).await == 1).await;
+    let over = "SELECT count(*) FROM provision.runs_view
+        WHERE saga = 'check-connection' AND status = 'RolledBack'";
+    until("given up", async || place.number(over).await == 1).await;
+    assert_eq!(place.service.tend().await.unwrap().checks, 0);
     worker.stop().await;
 }
