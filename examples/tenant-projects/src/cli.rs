@@ -1,0 +1,233 @@
+//! The command line, and what it does.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::{Args, Parser, Subcommand};
+use example_command::{
+    database::Database,
+    drive::{Driver, Order, Subject},
+    exit::{Exit, Trouble},
+    progress::Screen,
+    report::{Beside, FleetReport, RunReport, print_json, tell},
+};
+use provision_core::{
+    RunId, RunStatus,
+    clock::{Clock, SystemClock},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    delivery::{Delivery, Shown},
+    host::{Host, Places, Wanted},
+    input::{Project, Request},
+    keys::Hashing,
+    report,
+    retry::{Retry, RetryArgs},
+    saga::STEPS,
+    server::TenantServer,
+};
+
+/// Most projects of a fleet.
+pub const FLEET_MAX: u32 = 100;
+/// Projects that are under way at a time.
+const AT_ONCE: usize = 20;
+
+/// Brings up projects for tenants, durably: kill it at any moment and type it again.
+#[derive(Debug, Parser)]
+#[command(name = "tenant-projects", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Other>,
+    #[command(flatten)]
+    request: Request,
+    #[command(flatten)]
+    mode: ModeArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Other things to do.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Print what exists, and exit.
+    Inventory,
+    /// Measure how much every project uses, and print it beside its quota.
+    Usage,
+}
+
+/// What to do.
+#[derive(Debug, Args)]
+struct ModeArgs {
+    /// So many projects, `SLUG-1` to `SLUG-N`.
+    #[arg(long, value_name = "N")]
+    fleet: Option<u32>,
+    /// Remove everything of the project.
+    #[arg(long)]
+    tear_down: bool,
+    /// Fail at this step for good.
+    #[arg(long, value_name = "STEP")]
+    fail_at: Option<String>,
+    /// Kill this process after the last effect of this step, before its outcome is recorded.
+    #[arg(long, value_name = "STEP")]
+    crash_at: Option<String>,
+}
+
+/// Where things are kept, and how they are shown.
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    /// Folder of keys, of the simulated services, and of a private database server where
+    /// `DATABASE_URL` names none.
+    #[arg(long, value_name = "DIR", default_value = "./.tenant-projects", global = true)]
+    data_dir: PathBuf,
+    /// Print one JSON object on the last line of stdout, and everything else on stderr.
+    #[arg(long, global = true)]
+    json: bool,
+    /// How long the simulated services take.
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.04, global = true, value_parser = factor)]
+    speed: f64,
+    /// How API keys are hashed.
+    #[arg(long, value_enum, default_value = "scrypt", global = true)]
+    key_hash: Hashing,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|_| "this is no number".to_owned())?;
+    match (0.001..=10.0).contains(&factor) {
+        true => Ok(factor),
+        false => Err("it is 0.001 to 10".to_owned()),
+    }
+}
+
+/// Does what was typed.
+///
+/// # Errors
+/// It could not be begun, or something it needs is out of reach.
+pub async fn work(cli: Cli) -> Result<Exit, Trouble> {
+    // Before the first file and the first connection: what cannot work leaves nothing behind.
+    let requests = requests(&cli)?;
+    let retry = Retry::typed(&cli.retry)?;
+    for step in [&cli.mode.fail_at, &cli.mode.crash_at].into_iter().flatten() {
+        check_step(step)?;
+    }
+    let database = Database::of(&cli.place.data_dir).await?;
+    let places = Places {
+        database: database.url().to_owned(),
+        tenants: TenantServer::find(database.url()).await?,
+        data_dir: cli.place.data_dir.clone(),
+        speed: cli.place.speed,
+        retry,
+        hashing: cli.place.key_hash,
+        fail_at: cli.mode.fail_at.clone(),
+        crash_at: cli.mode.crash_at.clone(),
+    };
+    let host = Arc::new(Host::open(&places).await?);
+    match cli.command {
+        Some(Other::Inventory) => report::inventory(&host, &places.data_dir, cli.place.json).await,
+        Some(Other::Usage) => report::usage(&host, cli.place.json).await,
+        None => {
+            let screen = Screen::new(cli.place.json, cli.mode.fleet.is_some());
+            screen.line(database.describe());
+            drive(&host, &cli, requests, &screen).await
+        }
+    }
+}
+
+/// The projects of a command, each looked at before the first is begun.
+fn requests(cli: &Cli) -> Result<Vec<Request>, Trouble> {
+    let requests = match cli.mode.fleet {
+        None => vec![cli.request.clone()],
+        Some(size @ 1..=FLEET_MAX) => (1..=size).map(|n| cli.request.member(n)).collect(),
+        Some(_) => {
+            let message = format!("a fleet has 1 to {FLEET_MAX} projects");
+            return Err(Trouble::usage("usage", message, "choose another --fleet"));
+        }
+    };
+    for request in &requests {
+        request.project()?;
+    }
+    Ok(requests)
+}
+
+fn check_step(step: &str) -> Result<(), Trouble> {
+    if STEPS.contains(&step) {
+        return Ok(());
+    }
+    let message = format!("there is no step `{step}`; the steps are {}", STEPS.join(", "));
+    Err(Trouble::usage("unknown_step", message, "name one of the listed steps"))
+}
+
+/// A run's report, and the keys that are shown with it.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    report: RunReport,
+    keys: Vec<Shown>,
+}
+
+/// Drives every project's run to its end, and shows what came of it.
+async fn drive(
+    host: &Arc<Host>,
+    cli: &Cli,
+    requests: Vec<Request>,
+    screen: &Screen,
+) -> Result<Exit, Trouble> {
+    let (began, wanted) = (SystemClock.wall(), requests.len());
+    let order = if cli.mode.tear_down { Order::TearDown } else { Order::Run };
+    let one =
+        |request| -> Arc<dyn Subject> { Arc::new(Wanted { host: Arc::clone(host), request }) };
+    let subjects = requests.into_iter().map(one).collect();
+    let driver = Driver::new(&host.engine, screen).with_labels(cli.mode.fleet.is_some());
+    let runs = driver.with_at_once(AT_ONCE).drive(host.worker(), subjects, order, &**host).await?;
+    let mut reports = Vec::new();
+    for run in &runs {
+        let elapsed = SystemClock.wall().since(began);
+        let own = host.row_of(*run).await?.into_iter().collect();
+        let beside = Beside { elapsed, own, ..Beside::default() };
+        reports.push(RunReport::read(&host.engine, *run, &beside).await?);
+    }
+    let elapsed = SystemClock.wall().since(began);
+    let fleet = FleetReport::new(reports.clone(), elapsed);
+    let exit = tell(screen, fleet, wanted, cli.mode.fleet.is_some(), false)?;
+    let projects = ready(host, &runs).await?;
+    let active: Vec<Uuid> = projects.iter().flatten().copied().collect();
+    let delivery = Delivery::of(host, &active).await?;
+    if cli.place.json {
+        let told = reports.into_iter().zip(&projects).map(|(report, project)| {
+            let own = delivery.keys.iter().filter(|key| Some(key.project) == *project);
+            Told { report, keys: own.cloned().collect() }
+        });
+        show_json(told.collect(), cli.mode.fleet.is_some(), elapsed.as_millis())?;
+    } else {
+        for Shown { project, purpose, key, .. } in &delivery.keys {
+            let purpose = purpose.as_str();
+            screen.line(format!("{purpose} key of {project}, shown this once: {}", key.expose()));
+        }
+    }
+    delivery.shown().await?;
+    Ok(exit)
+}
+
+/// The project of each run that is complete.
+async fn ready(host: &Host, runs: &[RunId]) -> Result<Vec<Option<Uuid>>, Trouble> {
+    let mut projects = Vec::with_capacity(runs.len());
+    for run in runs {
+        let head = host.engine.run(run).await?;
+        let project: Project =
+            head.input.decode().map_err(|error| Trouble::bug("input", error.to_string()))?;
+        projects.push((head.status == RunStatus::Succeeded).then_some(project.id));
+    }
+    Ok(projects)
+}
+
+fn show_json(mut told: Vec<Told>, fleet: bool, elapsed_ms: u128) -> Result<(), Trouble> {
+    match told.pop() {
+        Some(last) if !fleet => print_json(&last),
+        last => {
+            told.extend(last);
+            print_json(&serde_json::json!({ "runs": told, "elapsed_ms": elapsed_ms }))
+        }
+    }
+}

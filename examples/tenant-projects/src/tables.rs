@@ -1,0 +1,246 @@
+//! The host's own tables: made in one transaction, written by steps that may be repeated, and ended
+//! in the transaction that ends the run.
+
+use example_command::{exit::Trouble, stage::Stage};
+use provision_core::{Compensator, Effect, RunStatus, Step, StepContext, StepError, Undo};
+use provision_store_postgres::PostgresStore;
+use serde::{Deserialize, Serialize};
+use sqlx::{Executor as _, PgPool, Postgres, Transaction, query};
+use uuid::Uuid;
+
+use crate::{input::Project, services::Registered};
+
+const SCHEMA: &str = include_str!("../sql/schema.sql");
+/// Commands may begin at the same time, and `IF NOT EXISTS` alone does not part them.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('tenant-projects'))";
+const BYTES_OF_A_MIB: i64 = 1 << 20;
+/// Database, two roles, three registrations.
+const RESOURCES_MAX: i64 = 6;
+
+/// Makes the tables, all or none.
+///
+/// # Errors
+/// The server refuses, or does not answer.
+pub async fn migrate(pool: &PgPool) -> Result<(), Trouble> {
+    let script = async {
+        let mut tx = pool.begin().await?;
+        tx.execute(ONE_AT_A_TIME).await?;
+        tx.execute(SCHEMA).await?;
+        tx.commit().await
+    };
+    script.await.map_err(unread)
+}
+
+/// The project ends in the transaction that ends its run.
+pub fn write_ends(store: &PostgresStore) {
+    store.on_end(|tx, append| {
+        Box::pin(async move {
+            let state = match append.status {
+                RunStatus::Succeeded | RunStatus::PartlySucceeded => "active",
+                RunStatus::TornDown => "removed",
+                _ => "failed",
+            };
+            // Runs of other sagas have no project of their own.
+            let end = "UPDATE tenants.projects SET state = $2,
+                ended_at = CASE WHEN $2 <> 'active' THEN now() END WHERE run = $1";
+            query(end).bind(*append.run.as_uuid()).bind(state).execute(&mut *tx).await?;
+            Ok(())
+        })
+    });
+}
+
+/// Begins a transaction. Nothing was changed where it cannot be begun.
+pub(crate) async fn begin(
+    pool: &PgPool,
+    operation: &'static str,
+) -> Result<Transaction<'static, Postgres>, StepError> {
+    pool.begin()
+        .await
+        .map_err(|error| StepError::retry(operation).with_code("host_tables").with_source(error))
+}
+
+/// What a statement inside a transaction came to: whatever it was, nothing is changed yet.
+pub(crate) fn told<T>(
+    operation: &'static str,
+    end: Result<T, sqlx::Error>,
+) -> Result<T, StepError> {
+    end.map_err(|error| {
+        let state = error.as_database_error().and_then(|said| said.code());
+        // Data, integrity, and what does not exist or is not allowed.
+        let refused = state
+            .is_some_and(|state| ["22", "23", "42"].iter().any(|class| state.starts_with(class)));
+        let told = match refused {
+            true => StepError::permanent(operation),
+            false => StepError::retry(operation),
+        };
+        told.with_code("host_tables").with_source(error)
+    })
+}
+
+/// Commits. Without an answer it may have happened.
+pub(crate) async fn commit(
+    tx: Transaction<'static, Postgres>,
+    operation: &'static str,
+) -> Result<(), StepError> {
+    tx.commit()
+        .await
+        .map_err(|error| StepError::unknown(operation).with_code("host_tables").with_source(error))
+}
+
+/// Fails a step that was chosen to fail. It comes after the step's effect, so that is undone.
+pub(crate) fn refused_after(stage: &Stage, cx: &StepContext) -> Result<(), StepError> {
+    stage.allow(cx).map_err(|error| error.with_effect(Effect::Applied))
+}
+
+/// Holds a project until the transaction ends: whoever changes its keys or its rows waits here.
+pub(crate) async fn hold(
+    tx: &mut Transaction<'static, Postgres>,
+    project: Uuid,
+    operation: &'static str,
+) -> Result<String, StepError> {
+    let hold = "SELECT state FROM tenants.projects WHERE id = $1 FOR UPDATE";
+    let state: Option<(String,)> =
+        told(operation, sqlx::query_as(hold).bind(project).fetch_optional(&mut **tx).await)?;
+    state.map(|(state,)| state).ok_or_else(|| {
+        StepError::permanent(operation).with_code("no_such_project").with_message("it has no row")
+    })
+}
+
+/// Enters the project.
+#[derive(Debug)]
+pub struct Reserve {
+    pub(crate) pool: PgPool,
+    pub(crate) stage: Stage,
+}
+
+impl Step for Reserve {
+    const KIND: &'static str = "tenants.reserve";
+    type Input = Project;
+    type Output = ();
+
+    async fn run(&self, cx: &StepContext, project: Project) -> Result<(), StepError> {
+        const OPERATION: &str = "reserve the project";
+        let mut tx = begin(&self.pool, OPERATION).await?;
+        // A run that is driven again after it was undone has the row of its first life.
+        let enter = "INSERT INTO tenants.projects
+            (id, slug, name, owner_id, organization_id, region, contact, run)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            ON CONFLICT (id) DO UPDATE SET state = 'provisioning', ended_at = NULL";
+        let enter = query(enter).bind(project.id).bind(project.slug).bind(project.name);
+        let enter = enter.bind(project.owner_id).bind(project.organization_id);
+        let enter = enter.bind(project.region).bind(project.contact).bind(*cx.run_id().as_uuid());
+        told(OPERATION, enter.execute(&mut *tx).await)?;
+        commit(tx, OPERATION).await?;
+        refused_after(&self.stage, cx)
+    }
+}
+
+/// What a reservation leaves when it is taken back: the row stays, and says how it ended.
+#[derive(Debug)]
+pub struct Release(pub(crate) PgPool);
+
+impl Compensator<Reserve> for Release {
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        project: Project,
+        _: Undo<()>,
+    ) -> Result<(), StepError> {
+        const OPERATION: &str = "release the project";
+        let mut tx = begin(&self.0, OPERATION).await?;
+        // The name stays taken until the run's last transaction, which says how it ended.
+        let leave = "UPDATE tenants.projects SET state = 'removing' WHERE id = $1
+            AND state IN ('provisioning', 'active')";
+        told(OPERATION, query(leave).bind(project.id).execute(&mut *tx).await)?;
+        commit(tx, OPERATION).await
+    }
+}
+
+/// What a project has once it is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complete {
+    /// The project.
+    pub project: Project,
+    /// Kind and name of what it has on the tenants' server.
+    pub resources: Vec<(String, String)>,
+    /// Where it is registered.
+    pub services: Vec<Registered>,
+}
+
+/// Enters what the project has, and what it may use.
+#[derive(Debug)]
+pub struct Activate {
+    pub(crate) pool: PgPool,
+    pub(crate) stage: Stage,
+}
+
+impl Step for Activate {
+    const KIND: &'static str = "tenants.activate";
+    type Input = Complete;
+    type Output = ();
+
+    async fn run(&self, cx: &StepContext, complete: Complete) -> Result<(), StepError> {
+        const OPERATION: &str = "activate the project";
+        let Complete { project, resources, services } = complete;
+        let mut tx = begin(&self.pool, OPERATION).await?;
+        hold(&mut tx, project.id, OPERATION).await?;
+        for (kind, name) in resources {
+            let enter = "INSERT INTO tenants.project_resources (project, kind, name)
+                VALUES ($1, $2, $3) ON CONFLICT (project, kind) DO UPDATE SET name = $3";
+            let enter = query(enter).bind(project.id).bind(kind).bind(name);
+            told(OPERATION, enter.execute(&mut *tx).await)?;
+        }
+        for Registered { service, id } in services {
+            let enter = "INSERT INTO tenants.project_services (project, service, registration)
+                VALUES ($1, $2, $3) ON CONFLICT (project, service) DO UPDATE SET registration = $3";
+            let enter = query(enter).bind(project.id).bind(service).bind(id);
+            told(OPERATION, enter.execute(&mut *tx).await)?;
+        }
+        let quotas = [
+            ("database_bytes", i64::from(project.database_mib) * BYTES_OF_A_MIB),
+            ("connections", i64::from(project.connections)),
+            ("resources", RESOURCES_MAX),
+        ];
+        for (metric, quota) in quotas {
+            let enter = "INSERT INTO tenants.project_usage (project, metric, quota)
+                VALUES ($1, $2, $3) ON CONFLICT (project, metric) DO UPDATE SET quota = $3";
+            let enter = query(enter).bind(project.id).bind(metric).bind(quota);
+            told(OPERATION, enter.execute(&mut *tx).await)?;
+        }
+        commit(tx, OPERATION).await?;
+        refused_after(&self.stage, cx)
+    }
+}
+
+/// Removes what [`Activate`] has entered.
+#[derive(Debug)]
+pub struct Deactivate(pub(crate) PgPool);
+
+impl Compensator<Activate> for Deactivate {
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        complete: Complete,
+        _: Undo<()>,
+    ) -> Result<(), StepError> {
+        const OPERATION: &str = "deactivate the project";
+        let mut tx = begin(&self.0, OPERATION).await?;
+        for remove in [
+            "DELETE FROM tenants.project_usage WHERE project = $1",
+            "DELETE FROM tenants.project_services WHERE project = $1",
+            "DELETE FROM tenants.project_resources WHERE project = $1",
+        ] {
+            told(OPERATION, query(remove).bind(complete.project.id).execute(&mut *tx).await)?;
+        }
+        commit(tx, OPERATION).await
+    }
+}
+
+/// What the server says names tables and columns, and no address.
+pub(crate) fn unread(error: sqlx::Error) -> Trouble {
+    let message = match error {
+        sqlx::Error::Database(said) => said.message().to_owned(),
+        _ => "the database did not answer".to_owned(),
+    };
+    Trouble::unavailable("host_tables", message, "check the database and type it again")
+}

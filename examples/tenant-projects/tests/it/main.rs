@@ -1,0 +1,16 @@
+//! Projects on a real PostgreSQL server, with simulated services.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and say aloud what they skip"
+)]
+
+mod crashes;
+mod kills;
+mod place;
+mod retrying;
+mod whole;
