@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    link::refresh_of,
     listing::{Page, turn},
 };
 
@@ -96,12 +95,7 @@ impl Platform for Gbp {
         limit: &Profile,
         grant: &Grant,
     ) -> Result<Tokens, StepError> {
-        let fields = [
-            ("grant_type", "authorization_code"),
-            ("code", grant.code.expose()),
-            ("redirect_uri", &grant.redirect_uri),
-        ];
-        self.0.tokens(cx, limit, &["token"], &fields).await
+        self.0.tokens_for_code(cx, limit, &["token"], grant).await
     }
 
     async fn refresh_token(
@@ -110,8 +104,7 @@ impl Platform for Gbp {
         limit: &Profile,
         old: &Tokens,
     ) -> Result<Tokens, StepError> {
-        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_of(old)?)];
-        let fresh = self.0.tokens(cx, limit, &["token"], &fields).await?;
+        let fresh = self.0.refreshed(cx, limit, &["token"], old).await?;
         Ok(Tokens { refresh: fresh.refresh.or_else(|| old.refresh.clone()), ..fresh })
     }
 

@@ -8,7 +8,7 @@ use provision_adapters::http::{
 use provision_core::{Call, Secret, StepContext, StepError, limit::Profile};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{App, PlatformName, Tokens};
+use super::{App, Grant, PlatformName, Tokens};
 
 type Table = fn(u16, &[u8]) -> Option<Opinion>;
 
@@ -137,6 +137,34 @@ impl Link {
         })
     }
 
+    /// Exchanges the code of a grant (RFC 6749, 4.1.3).
+    pub(super) async fn tokens_for_code(
+        &self,
+        cx: &StepContext,
+        limit: &Profile,
+        path: &[&str],
+        grant: &Grant,
+    ) -> Result<Tokens, StepError> {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", grant.code.expose()),
+            ("redirect_uri", &grant.redirect_uri),
+        ];
+        self.tokens(cx, limit, path, &fields).await
+    }
+
+    /// Exchanges the token that is for it (RFC 6749, 6).
+    pub(super) async fn refreshed(
+        &self,
+        cx: &StepContext,
+        limit: &Profile,
+        path: &[&str],
+        old: &Tokens,
+    ) -> Result<Tokens, StepError> {
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_of(old)?)];
+        self.tokens(cx, limit, path, &fields).await
+    }
+
     /// Makes a token worthless (RFC 7009): one that is unknown is answered as done.
     pub(super) async fn revoke(
         &self,
@@ -163,7 +191,7 @@ impl Link {
 }
 
 /// The refresh token, for platforms that give one.
-pub(super) fn refresh_of(old: &Tokens) -> Result<&str, StepError> {
+fn refresh_of(old: &Tokens) -> Result<&str, StepError> {
     old.refresh.as_ref().map(Secret::expose).ok_or_else(|| {
         StepError::permanent("refresh tokens")
             .with_code("no_refresh_token")

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    link::refresh_of,
     listing::{Page, turn},
 };
 
@@ -83,12 +82,7 @@ impl Platform for LinkedIn {
         limit: &Profile,
         grant: &Grant,
     ) -> Result<Tokens, StepError> {
-        let fields = [
-            ("grant_type", "authorization_code"),
-            ("code", grant.code.expose()),
-            ("redirect_uri", &grant.redirect_uri),
-        ];
-        self.0.tokens(cx, limit, &TOKEN, &fields).await
+        self.0.tokens_for_code(cx, limit, &TOKEN, grant).await
     }
 
     async fn refresh_token(
@@ -97,8 +91,7 @@ impl Platform for LinkedIn {
         limit: &Profile,
         old: &Tokens,
     ) -> Result<Tokens, StepError> {
-        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_of(old)?)];
-        self.0.tokens(cx, limit, &TOKEN, &fields).await
+        self.0.refreshed(cx, limit, &TOKEN, old).await
     }
 
     async fn revoke(

@@ -73,12 +73,7 @@ impl Platform for Mailchimp {
         limit: &Profile,
         grant: &Grant,
     ) -> Result<Tokens, StepError> {
-        let fields = [
-            ("grant_type", "authorization_code"),
-            ("code", grant.code.expose()),
-            ("redirect_uri", &grant.redirect_uri),
-        ];
-        self.0.tokens(cx, limit, &["oauth2", "token"], &fields).await
+        self.0.tokens_for_code(cx, limit, &["oauth2", "token"], grant).await
     }
 
     async fn refresh_token(

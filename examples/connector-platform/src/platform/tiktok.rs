@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    link::{self, refresh_of},
+    Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens, link,
     listing::{Page, turn},
     unsupported,
 };
@@ -93,12 +92,7 @@ impl Platform for TikTok {
         limit: &Profile,
         grant: &Grant,
     ) -> Result<Tokens, StepError> {
-        let fields = [
-            ("grant_type", "authorization_code"),
-            ("code", grant.code.expose()),
-            ("redirect_uri", &grant.redirect_uri),
-        ];
-        self.0.tokens(cx, limit, &TOKEN, &fields).await
+        self.0.tokens_for_code(cx, limit, &TOKEN, grant).await
     }
 
     async fn refresh_token(
@@ -107,8 +101,7 @@ impl Platform for TikTok {
         limit: &Profile,
         old: &Tokens,
     ) -> Result<Tokens, StepError> {
-        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_of(old)?)];
-        self.0.tokens(cx, limit, &TOKEN, &fields).await
+        self.0.refreshed(cx, limit, &TOKEN, old).await
     }
 
     async fn revoke(
