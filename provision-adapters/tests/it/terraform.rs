@@ -46,7 +46,8 @@ here() {
 }
 over() { echo '{"type":"change_summary","changes":{"operation":"apply"}}'; }
 lock() {
-  mkdir "$stub/lock" 2>/dev/null && return
+  # A folder `lock` is of a test, and holds every state.
+  [ ! -d "$stub/lock" ] && mkdir "$stub/lock.$(here)" 2>/dev/null && return
   cat "$stub/locked"
   exit 1
 }
@@ -62,7 +63,7 @@ case "$1" in
   init)
     mkdir -p "$TF_DATA_DIR"
     cat "$stub/chosen.json" > "$TF_DATA_DIR/terraform.tfstate"
-    cp "${last#-backend-config=}" "$stub/backend" ;;
+    cat "${last#-backend-config=}" > "$stub/backend" ;;
   workspace)
     case "$2" in
       list)
@@ -77,11 +78,11 @@ case "$1" in
     esac ;;
   plan)
     lock
-    rmdir "$stub/lock"
+    rmdir "$stub/lock.$(here)"
     for given; do
       case "$given" in
         -out=*) { here; echo "$TF_VAR_join_key"; } > "${given#-out=}" ;;
-        -var-file=*) cp "${given#-var-file=}" "$stub/variables" ;;
+        -var-file=*) cat "${given#-var-file=}" > "$stub/variables" ;;
       esac
     done
     [ -e "$stub/world/$(here)/machine" ] && exit 0
@@ -98,7 +99,7 @@ case "$1" in
         mkdir -p "$stub/world/$(here)"
         echo "$(here)" > "$stub/world/$(here)/machine" ;;
     esac
-    rmdir "$stub/lock"
+    rmdir "$stub/lock.$(here)"
     over ;;
   output) cat "$stub/output.json" ;;
 esac
@@ -478,7 +479,6 @@ async fn at_the_deadline_it_may_write_down_what_it_did_and_is_then_killed() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!stub.path("late").exists(), "its group lives on");
     // Nobody knows what it did. When a person has looked, its workspace is completed.
-    std::fs::remove_dir(stub.path("lock")).ok();
     std::fs::remove_file(stub.path("act-apply")).unwrap();
     std::fs::remove_file(stub.path(&format!("work/{}.applying", alone.id("agent-7")))).unwrap();
     let Found::Ours(id) = alone.find().await.unwrap() else { panic!("not found") };

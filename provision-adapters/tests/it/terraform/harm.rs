@@ -93,9 +93,9 @@ async fn a_killed_apply_is_not_repeated_before_a_person_has_looked() {
     assert_eq!((error.code(), error.verdict()), ("state_may_lack", &Verdict::Operator));
     assert_eq!(error.effect(), Effect::Unknown);
     // Its lock went with it, as that of a state in a folder does.
-    std::fs::remove_dir(stub.path("lock")).unwrap();
-    std::fs::remove_file(stub.path("dies")).unwrap();
     let id = alone.id("agent-7");
+    std::fs::remove_dir(stub.path(&format!("lock.{id}"))).unwrap();
+    std::fs::remove_file(stub.path("dies")).unwrap();
     for _ in 0..2 {
         assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_may_lack");
         assert_eq!(alone.delete(&id).await.unwrap_err().code(), "state_may_lack");
