@@ -52,8 +52,16 @@ impl Schema {
     }
 }
 
+/// The text of a statement: the file of its name, or its parts in their order.
+macro_rules! text {
+    ($name:ident) => { text!($name = $name) };
+    ($name:ident = $($part:ident)+) => {
+        concat!($(include_str!(concat!("../sql/", stringify!($part), ".sql"))),+)
+    };
+}
+
 macro_rules! statements {
-    ($($name:ident,)*) => {
+    ($($name:ident $(= $($part:ident)+)?,)*) => {
         /// The texts of one schema.
         #[derive(Debug)]
         pub(crate) struct Sql {
@@ -63,9 +71,7 @@ macro_rules! statements {
         impl Sql {
             pub(crate) fn of(schema: &Schema) -> Self {
                 Self {
-                    $($name: schema.apply(include_str!(
-                        concat!("../sql/", stringify!($name), ".sql")
-                    )),)*
+                    $($name: schema.apply(text!($name $(= $($part)+)?)),)*
                 }
             }
         }
@@ -73,8 +79,10 @@ macro_rules! statements {
 }
 
 statements! {
-    acquire,
-    acquire_capped,
+    acquire = acquire_worker acquire_code acquire_turns acquire_picked acquire_granted,
+    // Most workers have no caps, and pay for none.
+    acquire_capped = acquire_worker acquire_code_capped acquire_turns acquire_picked_capped
+        acquire_granted,
     append,
     append_why,
     bucket_drop,

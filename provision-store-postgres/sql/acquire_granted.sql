@@ -1,0 +1,60 @@
+-- `acquire`, last part: leases what was picked and nobody else holds.
+held AS MATERIALIZED (
+    -- One look by key for each, whatever the planner believes of their number.
+    SELECT x.run, x.died_at, row_number() OVER () AS place
+    FROM (
+        SELECT y.run, y.died_at
+        FROM (SELECT p.run FROM picked AS p ORDER BY p.place) AS p
+        CROSS JOIN LATERAL (
+            SELECT h.run, h.died_at FROM provision.heads AS h
+            WHERE h.ns = $1 AND h.run = p.run AND h.owner IS NULL AND h.place = 2
+            FOR NO KEY UPDATE OF h SKIP LOCKED
+        ) AS y
+        WHERE (SELECT count(*) FROM me) > 0
+        LIMIT $4::bigint
+    ) AS x
+),
+granted AS (
+    UPDATE provision.heads AS h
+    SET epoch = h.epoch + 1, owner = $2, place = 0, poked = false, died_at = NULL,
+        updated_at = clock.now,
+        nonce = ($9::bigint[])[
+            array_position(ARRAY(SELECT x.run FROM held AS x ORDER BY x.place), h.run)
+        ]
+    FROM clock
+    WHERE h.ns = $1 AND h.run = ANY (ARRAY(SELECT x.run FROM held AS x)) AND h.owner IS NULL
+    RETURNING h.ns, h.run, h.lane, h.priority, h.tenant_lane, h.guard, h.guard_until, h.status,
+        h.due, h.polls, h.seq, h.epoch, h.owner, h.requests, h.consumed, h.open, h.deaths,
+        h.summary, h.updated_at, h.nonce
+)
+SELECT
+    g.ns, g.run, c.saga, c.version, c.fingerprint, r.tenant, c.queue, g.priority, r.key, g.guard,
+    g.guard_until, r.input, r.input_hash, r.parent_run, r.parent_path, r.context, g.status, g.due,
+    g.polls, g.seq, g.epoch, g.owner, g.requests, g.consumed, g.open, g.deaths, g.summary,
+    r.created_at, g.updated_at, x.died_at, g.nonce, g.lane, g.tenant_lane,
+    clock.now,
+    EXISTS (SELECT FROM me),
+    EXISTS (
+        SELECT FROM provision.incarnations AS i
+        WHERE i.ns = $1 AND i.dead_at IS NULL AND i.expires <= clock.now AND i.id <> $2
+    ),
+    EXISTS (
+        SELECT FROM provision.incarnations AS i
+        WHERE i.ns = $1 AND i.dead_at IS NOT NULL AND i.dead_at <= clock.now - $13::bigint
+    ),
+    EXISTS (
+        SELECT FROM code AS l
+        CROSS JOIN LATERAL (
+            SELECT FROM provision.heads AS h
+            WHERE h.ns = $1 AND h.lane = l.lane AND h.place = 1 AND h.due <= clock.now
+            LIMIT 1
+        ) AS h
+    )
+FROM clock
+LEFT JOIN (
+    granted AS g
+    INNER JOIN held AS x ON x.run = g.run
+    INNER JOIN code AS c ON c.lane = g.lane
+    INNER JOIN provision.runs AS r ON r.ns = g.ns AND r.run = g.run
+) ON true
+ORDER BY x.place
