@@ -166,6 +166,17 @@ impl N8n {
         self.look(cx, Call::read("read workflow"), request).await
     }
 
+    /// PUT /workflows/{id}: 200; the whole content, live at once where the workflow is active.
+    pub(crate) async fn replace_workflow(
+        &self,
+        cx: &StepContext,
+        id: &str,
+        workflow: &NewWorkflow<'_>,
+    ) -> Result<WorkflowShown, StepError> {
+        let request = Request::put(&path(&["workflows", id])).json(workflow);
+        self.call(cx, Call::mutate("replace workflow"), request).await
+    }
+
     /// DELETE /workflows/{id}: 200, also while active; 404 is done.
     pub(crate) async fn delete_workflow(
         &self,

@@ -21,6 +21,7 @@ pub use steps::{
     activation::{Activated, ActivationSpec, WorkflowActivation},
     credential::{Credential, CredentialMade, CredentialSpec, CredentialValue},
     template::{Node, Template, TemplateError},
+    upgrade::{UpgradeSpec, WorkflowUpgrade},
     workflow::{Webhook, Workflow, WorkflowMade, WorkflowSpec},
 };
 

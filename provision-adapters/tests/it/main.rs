@@ -32,6 +32,7 @@ mod hetzner_parts;
 mod hetzner_raw;
 mod n8n;
 mod n8n_faults;
+mod n8n_upgrade;
 mod postgres;
 mod postgres_schema;
 mod process;

@@ -58,7 +58,7 @@ impl World {
     }
 
     /// Every exchange with the API fits its document; webhooks are not the API's.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let Some(spec) = SpecSet::load("n8n") else { return };
         let spec = spec.exempt("/webhook").exempt("/healthz");
         check_exchanges(&spec, &self.server.exchanges());
@@ -96,7 +96,7 @@ pub(crate) fn wanted(credential: CredentialMade) -> WorkflowSpec {
         .with_credential(credential)
 }
 
-async fn call(url: &str, header: Option<&str>) -> u16 {
+pub(crate) async fn call(url: &str, header: Option<&str>) -> u16 {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = http.post(url).json(&serde_json::json!({ "hello": "world" }));
     if let Some(value) = header {

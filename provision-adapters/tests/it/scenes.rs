@@ -11,8 +11,9 @@ use provision_adapters::{
     },
     http::BaseUrl,
     n8n::{
-        ActivationSpec, Credential, CredentialSpec, CredentialValue, N8n, N8nConfig, Template,
-        Workflow, WorkflowActivation, WorkflowSpec,
+        ActivationSpec, Credential, CredentialMade, CredentialSpec, CredentialValue, N8n,
+        N8nConfig, Template, UpgradeSpec, Workflow, WorkflowActivation, WorkflowSpec,
+        WorkflowUpgrade,
         sim::{N8nSim, Release},
     },
     supabase::{ProjectSpec, SchemaSpec, Supabase, SupabaseConfig, SupabaseProject, sim},
@@ -332,7 +333,7 @@ impl Scene for OnVercel {
     }
 }
 
-/// A webhook: credential, workflow, activation.
+/// A webhook: credential, workflow, activation, and the next version.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnN8n {
     pub(crate) release: Release,
@@ -340,6 +341,13 @@ pub(crate) struct OnN8n {
 
 pub(crate) fn n8n(url: &str) -> N8n {
     N8n::new(N8nConfig::new(at(url), token())).unwrap()
+}
+
+/// The workflow of the scene in one version of its template.
+fn intake(app: &str, version: &str, key: &CredentialMade) -> WorkflowSpec {
+    WorkflowSpec::new(app, Template::webhook("intake", version, "<<app>>/intake"))
+        .with_value("app", app)
+        .with_credential(key.clone())
 }
 
 impl Scene for OnN8n {
@@ -364,21 +372,23 @@ impl Scene for OnN8n {
                     CredentialSpec::header(name.as_str(), "x-key", CredentialValue::Generated)
                 },
             );
-            let workflow = s.resource("workflow", Workflow::new(&n8n)).retry(build.policy()).input(
-                key,
-                |name, key| {
-                    let template = Template::webhook("intake", "1.0.0", "<<app>>/intake");
-                    WorkflowSpec::new(name.as_str(), template)
-                        .with_value("app", name.as_str())
-                        .with_credential(key)
-                },
-            );
+            let workflow = s
+                .resource("workflow", Workflow::new(&n8n))
+                .retry(build.policy())
+                .input(key, |name, key| intake(name, "1.0.0", &key));
             let active = s
                 .resource("activation", WorkflowActivation::new(&n8n))
                 .retry(build.policy())
                 .input(workflow, |_, workflow| ActivationSpec::new(workflow));
+            let upgraded = s
+                .resource("upgrade", WorkflowUpgrade::new(&n8n))
+                .retry(build.policy())
+                .input((key, active), |name, (key, active)| {
+                    let version = |number| intake(name, number, &key);
+                    UpgradeSpec::new(active.workflow_id, version("1.0.0"), version("1.1.0"))
+                });
             s.step("end", End(build), NOTHING)
-                .input(active, |_, active| active.webhook_url.unwrap_or_default())
+                .input(upgraded, |_, upgraded| upgraded.webhook_url.unwrap_or_default())
         })
         .unwrap()
     }

@@ -56,9 +56,11 @@ impl WorkflowActivation {
     pub fn new(n8n: &N8n) -> Self {
         Self { n8n: n8n.clone() }
     }
+}
 
-    /// The first webhook that is not there.
-    async fn missing<'a>(
+impl N8n {
+    /// The first of a workflow's webhooks that is not there.
+    pub(super) async fn missing<'a>(
         &self,
         cx: &StepContext,
         hooks: &'a [Webhook],
@@ -69,7 +71,7 @@ impl WorkflowActivation {
                 .split('/')
                 .map(|part| if part.starts_with(':') { "probe" } else { part })
                 .collect();
-            match self.n8n.probe(cx, &hook.method, &segments).await? {
+            match self.probe(cx, &hook.method, &segments).await? {
                 Registered::Yes => {}
                 Registered::No => return Ok(Some(hook)),
                 Registered::Unclear => {
@@ -129,7 +131,7 @@ impl Resource for WorkflowActivation {
             };
         }
         let hooks = &spec.workflow.webhooks;
-        if let Some(hook) = self.missing(cx, hooks).await? {
+        if let Some(hook) = self.n8n.missing(cx, hooks).await? {
             if cx.is_adopted(id) {
                 let what = format!("the webhook `{}` is not there", hook.node);
                 return Err(adopted_incomplete("probe webhook", what));
@@ -138,7 +140,7 @@ impl Resource for WorkflowActivation {
             // (n8n issues 34038, 34163 and 35664).
             self.n8n.deactivate(cx, id.as_str()).await?;
             self.n8n.activate(cx, id.as_str()).await?;
-            if let Some(hook) = self.missing(cx, hooks).await? {
+            if let Some(hook) = self.n8n.missing(cx, hooks).await? {
                 return Err(StepError::permanent("probe webhook")
                     .with_code("webhook_not_registered")
                     .with_message(format!("activated twice, and `{}` is not there", hook.node))

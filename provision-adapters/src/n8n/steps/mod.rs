@@ -7,7 +7,9 @@ use crate::http::parse_rfc3339;
 
 pub(crate) mod activation;
 pub(crate) mod credential;
+mod history;
 pub(crate) mod template;
+pub(crate) mod upgrade;
 pub(crate) mod workflow;
 
 const NAME_PREFIX: &str = "[prov:";

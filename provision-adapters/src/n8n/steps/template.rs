@@ -85,6 +85,9 @@ pub enum TemplateError {
     /// A node needs a credential that is not given.
     #[error("no credential of type {0} is given")]
     Credential(String),
+    /// The path of a webhook needs encoding, or names another place.
+    #[error("the path of the webhook `{0}` is not plain")]
+    Path(String),
 }
 
 impl Template {

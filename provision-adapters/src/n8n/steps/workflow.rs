@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    any_name_token, credential::CredentialMade, found, may_lag, moment, name_token,
-    template::WEBHOOK,
+    any_name_token, credential::CredentialMade, found, history::History, may_lag, moment,
+    name_token, template::WEBHOOK,
 };
 use crate::n8n::{
     LISTING_LAG, N8n, NAME_MAX, Node, Template, TemplateError,
     model::{CredentialUse, NewNode, NewWorkflow, NodeShown, WorkflowShown},
 };
+
+const CREATE: &str = "create workflow";
 
 /// A wanted workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,13 @@ impl WorkflowSpec {
         Self { name: name.into(), template, values: BTreeMap::new(), credentials: Vec::new() }
     }
 
+    /// The same wish from another template, or another version of it.
+    #[must_use]
+    pub fn with_template(mut self, template: Template) -> Self {
+        self.template = template;
+        self
+    }
+
     /// Gives a value for `<<key>>`.
     #[must_use]
     pub fn with_value(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
@@ -53,13 +62,25 @@ impl WorkflowSpec {
         self
     }
 
-    /// The nodes as they are sent: filled in, with credentials, webhook ids and the owner mark.
-    fn nodes(&self, mark: &OwnerMark) -> Result<Vec<NewNode>, TemplateError> {
+    /// The workflow as it is sent: filled in, with credentials, webhook ids and its history.
+    pub(super) fn filled(
+        &self,
+        name: String,
+        history: &History,
+    ) -> Result<NewWorkflow<'_>, TemplateError> {
+        let Template { connections, settings, .. } = &self.template;
+        Ok(NewWorkflow { name, nodes: self.nodes(history)?, connections, settings })
+    }
+
+    fn nodes(&self, history: &History) -> Result<Vec<NewNode>, TemplateError> {
         self.template.check()?;
         let nodes = self.template.filled(&self.values)?;
         let place = nodes.iter().position(|node| node.kind == WEBHOOK).unwrap_or(0);
-        let note = format!("{mark} {}", self.template.label());
+        let (mark, note) = (history.maker(), history.to_string());
         let sent = |(at, node): (usize, Node)| {
+            if node.kind == WEBHOOK && !has_plain_path(&node) {
+                return Err(TemplateError::Path(node.name));
+            }
             let credentials = self.credentials_of(&node)?;
             Ok(NewNode {
                 id: node_id(mark, "node", &node.name),
@@ -160,18 +181,11 @@ impl Resource for Workflow {
     ) -> Result<ExternalId, StepError> {
         let name = format!("{} {}", spec.name, name_token(intent.mark()));
         if name.chars().count() > NAME_MAX {
-            return Err(invalid(format!("name and token have more than {NAME_MAX} characters")));
+            let why = format!("name and token have more than {NAME_MAX} characters");
+            return Err(invalid(CREATE, why));
         }
-        let nodes = spec.nodes(intent.mark()).map_err(|e| invalid(e.to_string()))?;
-        if let Some(node) = nodes.iter().find(|n| n.kind == WEBHOOK && !has_plain_path(n)) {
-            return Err(invalid(format!("the path of the webhook `{}` is not plain", node.name)));
-        }
-        let wanted = NewWorkflow {
-            name,
-            nodes,
-            connections: &spec.template.connections,
-            settings: &spec.template.settings,
-        };
+        let history = History::begun(intent.mark(), spec.template.label());
+        let wanted = spec.filled(name, &history).map_err(|e| invalid(CREATE, e.to_string()))?;
         let id = ExternalId::new(self.n8n.create_workflow(cx, &wanted).await?.id);
         cx.note(&id).await?;
         Ok(id)
@@ -190,23 +204,7 @@ impl Resource for Workflow {
                 Readiness::Broken { code: "vanished".to_owned() }
             });
         };
-        if shown.nodes.len() != spec.template.nodes.len() {
-            return Ok(Readiness::Broken { code: "nodes_differ".to_owned() });
-        }
-        let hooks = shown.nodes.iter().filter(|node| node.kind == WEBHOOK);
-        let hooks: Option<Vec<Webhook>> =
-            hooks.map(|node| webhook(&self.n8n.webhook_root(), node)).collect();
-        // Without its id a webhook activates with 200 and is never reachable (n8n 2.8.4).
-        let Some(webhooks) = hooks else {
-            return Ok(Readiness::Broken { code: "webhook_id_missing".to_owned() });
-        };
-        Ok(Readiness::Ready(WorkflowMade {
-            id: shown.id,
-            name: shown.name,
-            template: spec.template.label(),
-            webhook_url: webhooks.first().map(|hook| hook.url.clone()),
-            webhooks,
-        }))
+        Ok(made_of(&self.n8n, shown, spec))
     }
 
     async fn delete(
@@ -222,7 +220,8 @@ impl Resource for Workflow {
         let listed = self.n8n.workflows(cx, any_name_token()).await?;
         let ours = listed.into_iter().filter(|w| w.name.contains(any_name_token()));
         let owned = ours.map(|w| {
-            let (mark, created) = (mark_of(&w), moment(w.created_at.as_deref()));
+            let mark = History::of(&w).map(|history| history.maker().clone());
+            let created = moment(w.created_at.as_deref());
             Owned::new(w.id).with_name(w.name).with_mark(mark).with_created_at(created)
         });
         Ok(owned.collect())
@@ -245,8 +244,33 @@ impl Resource for Workflow {
     }
 }
 
-fn invalid(why: String) -> StepError {
-    StepError::permanent("create workflow").with_code("invalid_spec").with_message(why)
+/// What the instance shows, if it is what the spec wants.
+pub(super) fn made_of(
+    n8n: &N8n,
+    shown: WorkflowShown,
+    spec: &WorkflowSpec,
+) -> Readiness<WorkflowMade> {
+    if shown.nodes.len() != spec.template.nodes.len() {
+        return Readiness::Broken { code: "nodes_differ".to_owned() };
+    }
+    let hooks = shown.nodes.iter().filter(|node| node.kind == WEBHOOK);
+    let hooks: Option<Vec<Webhook>> =
+        hooks.map(|node| webhook(&n8n.webhook_root(), node)).collect();
+    // Without its id a webhook activates with 200 and is never reachable (n8n 2.8.4).
+    let Some(webhooks) = hooks else {
+        return Readiness::Broken { code: "webhook_id_missing".to_owned() };
+    };
+    Readiness::Ready(WorkflowMade {
+        id: shown.id,
+        name: shown.name,
+        template: spec.template.label(),
+        webhook_url: webhooks.first().map(|hook| hook.url.clone()),
+        webhooks,
+    })
+}
+
+pub(super) fn invalid(operation: &'static str, why: String) -> StepError {
+    StepError::permanent(operation).with_code("invalid_spec").with_message(why)
 }
 
 /// The same id on every attempt. The API draws none, and without one a webhook has no address.
@@ -255,13 +279,8 @@ fn node_id(mark: &OwnerMark, what: &str, node: &str) -> String {
     Uuid::new_v5(mark.run().as_uuid(), name.as_bytes()).to_string()
 }
 
-fn mark_of(workflow: &WorkflowShown) -> Option<OwnerMark> {
-    let notes = workflow.nodes.iter().filter_map(|node| node.notes.as_deref());
-    notes.filter_map(OwnerMark::find_in).next()
-}
-
 /// Whether the path needs no encoding and names no other place.
-fn has_plain_path(node: &NewNode) -> bool {
+fn has_plain_path(node: &Node) -> bool {
     let path = node.parameters.get("path").and_then(|p| p.as_str()).unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     path.len() <= 200
