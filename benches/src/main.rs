@@ -1,7 +1,7 @@
 //! Workloads of the engine, measured beside the raw limit of the same run.
 //!
 //! `cargo run --release -p benches -- [--runs N] [--in-flight N]
-//! [memory|sqlite|postgres|redis|steno|recovery]..`
+//! [memory|sqlite|postgres|redis|steno|recovery|load]..`
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +15,7 @@
     reason = "a measuring program: it reads real clocks and prints"
 )]
 
+mod load;
 mod measure;
 mod peer;
 mod raw;
@@ -73,6 +74,9 @@ fn main() {
             recovery::killed(true).await;
             recovery::killed(false).await;
             recovery::waiting(runs).await;
+        }
+        if chosen("load") {
+            load::sustained(runs * 25).await;
         }
     });
 }

@@ -5,10 +5,14 @@ use provision_core::{Compensator, Saga, SagaId, Step, StepContext, StepError, Un
 pub(crate) const SEVEN: SagaId<u64, u64> = SagaId::new("seven", 1);
 pub(crate) const FAILING: SagaId<u64, u64> = SagaId::new("failing", 1);
 
+/// A step that does nothing.
 #[derive(Debug)]
-struct Add {
+pub(crate) struct Add {
     fail: bool,
 }
+
+/// One that succeeds.
+pub(crate) const ADD: Add = Add { fail: false };
 
 impl Step for Add {
     const KIND: &'static str = "bench.add";
@@ -20,10 +24,11 @@ impl Step for Add {
     }
 }
 
+/// An undo that does nothing.
 #[derive(Debug)]
-struct Subtract;
+pub(crate) struct Subtract;
 
-impl Compensator<Add> for Subtract {
+impl<S: Step<Input = u64, Output = u64>> Compensator<S> for Subtract {
     async fn compensate(&self, _: &StepContext, _: u64, _: Undo<u64>) -> Result<(), StepError> {
         Ok(())
     }

@@ -36,7 +36,7 @@ redis.call('HINCRBY', KEYS[1], 'seq', 1)
 redis.call('ZADD', KEYS[3], ARGV[3], KEYS[1])
 return 1";
 
-fn server(variable: &str, name: &str) -> Option<String> {
+pub(crate) fn server(variable: &str, name: &str) -> Option<String> {
     let url = std::env::var(variable).ok();
     if url.is_none() {
         println!("| {name}: SKIPPED, {variable} is not set | | | | | | |");
