@@ -141,6 +141,11 @@ impl NodeDef {
         matches!(self.kind, Kind::Action { .. } | Kind::Saga { .. } | Kind::Hook { .. })
     }
 
+    /// Whether it lets time pass, or waits for a signal.
+    pub(crate) fn is_wait(&self) -> bool {
+        matches!(self.kind, Kind::Sleep | Kind::Signal { .. })
+    }
+
     pub(crate) fn is_hook(&self) -> bool {
         matches!(self.kind, Kind::Hook { .. })
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    By, Engine, MemoryStore, Outcome, Policy, Resolution, RunId, RunStatus, Saga, SagaId, SignalId,
-    WorkerConfig,
+    By, Engine, ExternalId, MemoryStore, Outcome, Policy, Resolution, RunId, RunStatus, Saga,
+    SagaId, SignalId, WorkerConfig,
     clock::sleep,
     engine::What,
     id::Payload,
@@ -136,5 +136,53 @@ async fn nothing_but_a_cancel_goes_before_the_time_of_a_delayed_start() {
         assert_eq!(cancelled.outcome().await.unwrap(), Outcome::RolledBack(None), "{of}");
     }
     assert_eq!(cloud.calls("do early"), 1);
+    worker.stop().await;
+}
+
+// covers: S20
+#[tokio::test(start_paused = true)]
+async fn after_an_answer_the_time_before_it_counts_no_more() {
+    let cloud = Cloud::default();
+    cloud.fault("create x", &[Fault::After]);
+    let saga = Saga::define(ASKED, |s| {
+        s.on_failure(OnFailure::Ask);
+        let made = s.resource("made", Thing::new(&cloud)).retry(Policy::attempts(1));
+        made.input((), |c: &String, ()| c.clone())
+    });
+    let engine = Engine::builder(MemoryStore::new()).register(saga.unwrap()).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ASKED, &"x".into()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(..)));
+    sleep(Duration::from_secs(86_400)).await;
+    let there = Resolution::Exists { path: "made".to_owned(), id: ExternalId::new("t-1") };
+    engine.resolve(run.id(), there, By::new("ann", "it is there")).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "x@t-1");
+    worker.stop().await;
+}
+
+// covers: S15, L1
+#[tokio::test(start_paused = true)]
+async fn what_is_found_of_an_optional_step_that_was_undone_is_undone_again() {
+    let cloud = Cloud::default();
+    cloud.fault("create x", &[Fault::After]);
+    let saga = Saga::define(ASKED, |s| {
+        let made = s.resource("made", Thing::new(&cloud).labelled()).optional();
+        let made = made.retry(Policy::once());
+        made.input((), |c: &String, ()| c.clone());
+        s.signal(GO).input((), |_, ()| Duration::from_secs(10_000))
+    });
+    let engine = Engine::builder(MemoryStore::new()).register(saga.unwrap()).build().await.unwrap();
+    // What lands late is not found by the look after the delete.
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    cloud.hide("x", 9);
+    let run = engine.start(ASKED, &"x".into()).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(engine.run(run.id()).await.unwrap().status, RunStatus::Waiting);
+    assert_eq!(cloud.names(), ["x"]);
+    let there = Resolution::Exists { path: "made".to_owned(), id: ExternalId::new("t-1") };
+    engine.resolve(run.id(), there, By::new("ann", "it came late")).await.unwrap();
+    engine.signal(run.id(), GO, &"yes".into()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::PartlySucceeded(..)));
+    assert!(cloud.names().is_empty(), "{:?}", cloud.log());
     worker.stop().await;
 }

@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     Before,
     /// Has its effect, and the answer is lost.
     After,
+    /// Has its effect, and the answer says so without an id.
+    Told,
     /// Is refused for good.
     Refuse,
     /// Asks for time.
@@ -40,6 +42,10 @@ pub(crate) struct World {
     unready: Vec<String>,
     /// What ids end with.
     id_end: String,
+    /// Looks at a name that see nothing yet, whatever is there.
+    hidden: BTreeMap<String, u32>,
+    /// Looks at a name that find it on its way out, five minutes apart.
+    going: BTreeMap<String, u32>,
     /// Looks at readiness, by id.
     pub(crate) polls: BTreeMap<String, u32>,
     /// Why listing is refused, if it is.
@@ -85,6 +91,16 @@ impl Cloud {
         self.0.lock().unwrap().unready.push(name.to_owned());
     }
 
+    /// The next looks for this name are behind.
+    pub(crate) fn hide(&self, name: &str, looks: u32) {
+        self.0.lock().unwrap().hidden.insert(name.to_owned(), looks);
+    }
+
+    /// The next looks for this name find what bore it before, being deleted.
+    pub(crate) fn leave(&self, name: &str, looks: u32) {
+        self.0.lock().unwrap().going.insert(name.to_owned(), looks);
+    }
+
     async fn act<T>(
         &self,
         cx: &StepContext,
@@ -113,11 +129,15 @@ impl Cloud {
                     drop(world);
                     panic!("as planned");
                 }
-                Some(Fault::After | Fault::Hang) | None => {}
+                Some(Fault::After | Fault::Told | Fault::Hang) | None => {}
             }
             world.log.push(call);
             let done = work(&mut world);
-            if fault == Some(Fault::After) { Err(StepError::unknown("act")) } else { Ok(done) }
+            match fault {
+                Some(Fault::After) => Err(StepError::unknown("act")),
+                Some(Fault::Told) => Err(StepError::retry("act").with_effect(Effect::Applied)),
+                _ => Ok(done),
+            }
         })
         .await
     }
@@ -131,6 +151,8 @@ pub(crate) struct Thing {
     pub(crate) polls: u32,
     pub(crate) facts: Facts,
     pub(crate) account: &'static str,
+    lag: Duration,
+    ready_within: Duration,
 }
 
 impl Thing {
@@ -141,7 +163,20 @@ impl Thing {
             polls: 0,
             facts: Facts::default(),
             account: "default",
+            lag: Duration::ZERO,
+            ready_within: Timing::default().ready_within,
         }
+    }
+
+    /// Looks may be so far behind.
+    pub(crate) fn lagging(mut self, lag: Duration) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    pub(crate) fn ready_within(mut self, time: Duration) -> Self {
+        self.ready_within = time;
+        self
     }
 
     pub(crate) fn in_account(mut self, account: &'static str) -> Self {
@@ -179,6 +214,16 @@ impl Resource for Thing {
         cx.call(&Call::read("find"), async {
             let mut world = cloud.0.lock().unwrap();
             world.asked.push(format!("find {name}"));
+            let mut left = |of: fn(&mut World) -> &mut BTreeMap<String, u32>| {
+                let left = of(&mut world).get_mut(name).filter(|left| **left > 0);
+                left.map(|left| *left -= 1).is_some()
+            };
+            if left(|world| &mut world.hidden) {
+                return Ok(Found::Absent);
+            }
+            if left(|world| &mut world.going) {
+                return Ok(Found::Going { again_in: Duration::from_secs(300) });
+            }
             let ours: Vec<_> = world
                 .things
                 .iter()
@@ -222,6 +267,10 @@ impl Resource for Thing {
         id: &ExternalId,
     ) -> Result<Readiness<String>, StepError> {
         let mut world = self.cloud.0.lock().unwrap();
+        let looks = format!("ready {name}");
+        if world.faults.get_mut(&looks).and_then(VecDeque::pop_front).is_some() {
+            return Err(StepError::retry("look"));
+        }
         if world.unready.contains(name) {
             return Err(StepError::permanent("wait").with_code("dead"));
         }
@@ -269,7 +318,8 @@ impl Resource for Thing {
     fn timing(&self) -> Timing {
         Timing {
             late_window: Duration::from_secs(20),
-            listing_lag: Duration::ZERO,
+            listing_lag: self.lag,
+            ready_within: self.ready_within,
             ..Timing::default()
         }
     }

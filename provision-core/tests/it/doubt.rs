@@ -247,3 +247,73 @@ fn an_attempt_without_a_usable_end_is_refused() {
         assert!(matches!(saga, Err(SagaError::BadTiming { path, .. }) if path == "c"));
     }
 }
+
+/// Something without a name of its own, of which looks are behind, and nothing else.
+fn unnamed(cloud: &Cloud, policy: Policy) -> Result<Saga<String, String>, SagaError> {
+    let thing = Thing::new(cloud).labelled().lagging(Duration::from_secs(5));
+    Saga::define(DOUBT, |s| {
+        s.resource("made", thing).retry(policy).input((), |c: &String, ()| c.clone())
+    })
+}
+
+// covers: S7, S9
+#[tokio::test(start_paused = true)]
+async fn what_was_made_and_bears_no_id_is_made_once_although_looks_are_behind() {
+    let cloud = Cloud::default();
+    cloud.fault("create x", &[Fault::Told]);
+    cloud.hide("x", 2);
+    let engine = engine(unnamed(&cloud, Policy::attempts(5))).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(DOUBT, &"x".into()).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "x@t-1");
+    assert_eq!((cloud.calls("create x"), cloud.names().len()), (1, 1));
+    worker.stop().await;
+}
+
+// covers: S12, S15
+#[tokio::test(start_paused = true)]
+async fn what_was_made_and_bears_no_id_is_undone_although_looks_are_behind() {
+    let cloud = Cloud::default();
+    cloud.fault("create x", &[Fault::Told]);
+    let engine = engine(unnamed(&cloud, Policy::once())).await;
+    let run = engine.start(DOUBT, &"x".into()).await.unwrap();
+    cloud.hide("x", 2);
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(Some(_))));
+    assert!(cloud.names().is_empty(), "{:?}", cloud.log());
+    worker.stop().await;
+}
+
+// covers: S7, S14
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_a_stop_has_cut_is_known_as_sent() {
+    let cloud = Cloud::default();
+    cloud.fault("delete x", &[Fault::Hang, Fault::Refuse]);
+    cloud.fault("do c", &[Fault::Refuse]);
+    let thing = Thing::new(&cloud).lagging(Duration::from_secs(5));
+    let engine = engine(Saga::define(DOUBT, |s| {
+        let made = s.resource("made", thing).input((), |c: &String, ()| c.clone());
+        s.step("c", Do(cloud.clone()), UndoIt(cloud.clone()))
+            .after(made)
+            .input((), |_, ()| "c".into());
+        made
+    }))
+    .await;
+    let first = engine.spawn_worker(WorkerConfig::default().with_grace(Duration::from_secs(1)));
+    let run = engine.start(DOUBT, &"x".into()).await.unwrap();
+    sleep(Duration::from_secs(8)).await;
+    assert!(cloud.asked().contains(&"delete x".to_owned()), "{:?}", cloud.asked());
+    first.stop().await;
+    let cut = engine.failures(run.id()).await.unwrap();
+    let cut = cut.iter().find(|failure| failure.failure.code == "interrupted").unwrap();
+    assert_eq!(cut.failure.effect, Effect::Unknown);
+
+    let second = engine.spawn_worker(WorkerConfig::default());
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(..)));
+    let looks = |cloud: &Cloud| cloud.asked().iter().filter(|call| *call == "find x").count();
+    let before = looks(&cloud);
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "x@t-1");
+    assert!(looks(&cloud) > before, "the first delete may have taken it: {:?}", cloud.asked());
+    second.stop().await;
+}

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use provision_core::{
-    By, Engine, ErrorKind, MemoryStore, NothingToUndo, Outcome, RunHandle, RunStatus, Saga, SagaId,
-    SignalId, Step, StepContext, StepError, WorkerConfig, clock::sleep, run::journal::SignalSource,
+    By, Engine, ErrorKind, ExternalId, MemoryStore, NothingToUndo, Outcome, Resolution, RunHandle,
+    RunStatus, Saga, SagaId, SignalId, Step, StepContext, StepError, WorkerConfig, clock::sleep,
+    run::journal::SignalSource, saga::OnFailure,
 };
 
 use crate::cloud::{Cloud, Do, Fault, Thing, UndoIt};
@@ -243,5 +244,34 @@ async fn a_signal_that_was_kept_and_not_taken_is_gone_with_its_source() {
     waits(&engine, &run).await;
     assert!(engine.signal_once(run.id(), LAST, &source(2), &2).await.unwrap());
     assert_eq!(run.output().await.unwrap(), 12);
+    worker.stop().await;
+}
+
+// covers: S20
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_timed_out_waits_anew_when_it_is_retried() {
+    let saga = Saga::define(ONE, |s| {
+        s.on_failure(OnFailure::Ask);
+        s.signal(GO).input((), |_, ()| Duration::from_secs(10))
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    for early in [false, true] {
+        let run = engine.start(ONE, &"x".into()).await.unwrap();
+        let Outcome::Parked(failure, _) = run.outcome().await.unwrap() else { panic!() };
+        assert_eq!(failure.code, "signal_timeout");
+        let nothing = Resolution::Exists { path: "go".to_owned(), id: ExternalId::new("go") };
+        let refused = engine.resolve(run.id(), nothing, By::default()).await.unwrap_err();
+        assert_eq!(refused.code(), "nothing_to_find");
+        if early {
+            engine.signal(run.id(), GO, &7).await.unwrap();
+        }
+        engine.retry(run.id(), By::default()).await.unwrap();
+        if !early {
+            waits(&engine, &run).await;
+            engine.signal(run.id(), GO, &7).await.unwrap();
+        }
+        assert_eq!(run.output().await.unwrap(), 7, "sent before the answer: {early}");
+    }
     worker.stop().await;
 }

@@ -171,6 +171,7 @@ async fn every_failed_attempt_is_one_line_with_run_step_attempt_and_the_callers_
             Fault::Before => ("retry", "None", "WARN"),
             Fault::Refuse => ("no", "None", "ERROR"),
             Fault::After => ("retry", "Unknown", "WARN"),
+            Fault::Told => ("retry", "Applied", "WARN"),
             Fault::Throttle => ("throttled", "None", "INFO"),
             Fault::Panic | Fault::Hang => ("panic", "Unknown", "WARN"),
         };

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use provision_core::{
-    Engine, MemoryStore, Outcome, RunStatus, Saga, SagaId, WorkerConfig, clock::sleep,
-    store::RunFilter,
+    Engine, MemoryStore, NothingToUndo, Outcome, Policy, RunStatus, Saga, SagaId, SignalId, Step,
+    StepContext, StepError, WorkerConfig, clock::sleep, store::RunFilter,
 };
 use tokio::time::Instant;
 
 use crate::{
-    cloud::{Cloud, Thing},
+    cloud::{Cloud, Fault, Thing},
     counting::Counting,
 };
 
@@ -125,4 +125,84 @@ async fn an_idle_engine_asks_its_store_rarely() {
     // A renewal every five seconds, two calls for each poll, one look at the ledger a minute.
     assert!(calls <= 120 + 40 + 20 + 5, "{calls} calls in ten minutes");
     worker.stop().await;
+}
+
+// covers: R1-70
+#[tokio::test(start_paused = true)]
+async fn trouble_of_a_look_after_a_long_wait_begins_a_series_of_its_own() {
+    let cloud = Cloud::default();
+    let thing = Thing::new(&cloud).slow(120).ready_within(Duration::from_secs(7_200));
+    let saga = Saga::define(SLOW, |s| s.resource("b", thing).input((), |c: &String, ()| c.clone()));
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SLOW, &"x".into()).await.unwrap();
+    // Longer than all attempts of the policy may take together.
+    sleep(Duration::from_secs(17 * 60)).await;
+    cloud.fault("ready x", &[Fault::Before, Fault::Before]);
+    assert_eq!(run.output().await.unwrap(), "x@t-1");
+    worker.stop().await;
+}
+
+// covers: R1-69
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_name_is_no_wait_for_readiness() {
+    let cloud = Cloud::default();
+    cloud.leave("x", 3);
+    let engine = engine(slow(&cloud, 12)).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let began = Instant::now();
+    let run = engine.start(SLOW, &"x".into()).await.unwrap();
+    assert_eq!(run.output().await.unwrap(), "x@t-1");
+    let waited = began.elapsed().as_secs();
+    assert!((1_020..=1_060).contains(&waited), "three looks at the name, and twelve: {waited} s");
+    worker.stop().await;
+}
+
+const GO: SignalId<()> = SignalId::new("go");
+
+/// A call that takes ten minutes.
+#[derive(Debug)]
+struct Long;
+
+impl Step for Long {
+    const KIND: &'static str = "test.long";
+    type Input = ();
+    type Output = ();
+
+    async fn run(&self, _: &StepContext, (): ()) -> Result<(), StepError> {
+        sleep(Duration::from_secs(600)).await;
+        Ok(())
+    }
+}
+
+// covers: L4
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_was_asked_for_is_not_shortened_by_what_the_row_knows_of_polls() {
+    let cloud = Cloud::default();
+    let thing = Thing::new(&cloud).slow(20);
+    let saga = Saga::define(SLOW, |s| {
+        let hour = |_: &String, ()| Duration::from_secs(3_600);
+        let go = s.signal(GO).input((), hour);
+        s.step("long", Long, NothingToUndo).after(go).input((), |_, ()| ());
+        let asked = Policy::attempts(9).fixed(Duration::from_secs(300));
+        s.resource("b", thing).retry(asked).input((), |c: &String, ()| c.clone())
+    });
+    let engine = engine(saga.unwrap()).await;
+    let first = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SLOW, &"x".into()).await.unwrap();
+    // Its second look was given back with the run; then a long call keeps the run here.
+    sleep(Duration::from_secs(15)).await;
+    engine.signal(run.id(), GO, &()).await.unwrap();
+    cloud.fault("ready x", &[Fault::Before]);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(engine.failures(run.id()).await.unwrap().len(), 1, "it waits for five minutes");
+    first.kill();
+    let second = engine.spawn_worker(WorkerConfig::default());
+    let looks = || cloud.0.lock().unwrap().polls["t-1"];
+    let before = looks();
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!(looks(), before);
+    sleep(Duration::from_secs(110)).await;
+    assert!(looks() > before);
+    second.stop().await;
 }

@@ -252,7 +252,12 @@ impl Machine<'_> {
     }
 
     fn try_again(&mut self, number: usize) -> Halted {
-        if self.state.node(number).input.is_some() {
+        let node = self.state.node(number);
+        if let Some(input) = node.input.clone().filter(|_| node.def().is_wait()) {
+            // Nothing is called: it waits anew, for as long as it did.
+            return self.start_with(number, input);
+        }
+        if node.input.is_some() {
             self.started(number, None)?;
             self.perform(number, Direction::Forward);
             return Ok(());

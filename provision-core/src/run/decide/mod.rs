@@ -431,7 +431,7 @@ impl Machine<'_> {
         if dir == Direction::Forward && n.is_unborn() {
             failure.effect = Effect::None;
         }
-        let unknown = failure.effect == Effect::Unknown;
+        let sent = failure.effect != Effect::None;
         let record = Record::Failed {
             path: self.path(node),
             dir,
@@ -439,7 +439,7 @@ impl Machine<'_> {
             verdict: error.verdict().clone(),
             broken: error.is_broken(),
             interrupted: cut.is_some() || error.is_uncounted(),
-            sent_until: cut.or_else(|| unknown.then_some(self.moment.latest)),
+            sent_until: cut.or_else(|| sent.then_some(self.moment.latest)),
         };
         self.emit(node, record)?;
         let after = &self.state.node(node).phase;
@@ -490,7 +490,7 @@ impl Machine<'_> {
         let n = self.state.node(node);
         let parks_on_unknown = n.def().on_unknown == OnUnknown::Park && dir == Direction::Forward;
         let effect = n.failure.as_ref().map(|failure| failure.effect);
-        if effect == Some(Effect::Unknown) && parks_on_unknown {
+        if parks_on_unknown && effect.is_some_and(|effect| n.is_in_doubt(effect)) {
             return Err("unknown");
         }
         if cut {
@@ -543,7 +543,8 @@ impl Machine<'_> {
 
 /// S12: a plain step is unknown from `started` on, a resource from its intent on.
 fn interrupted_error(node: &Node) -> StepError {
-    let sent = !node.is_resource() || node.intent_open || node.undo == Undo::Running;
+    let undoing = node.undo == Undo::Running || node.undo_is_open();
+    let sent = !node.is_resource() || node.intent_open || undoing;
     let effect = if sent { Effect::Unknown } else { Effect::None };
     StepError::new(effect, Verdict::Retry { after: None }, "run the attempt")
         .with_code("interrupted")

@@ -65,6 +65,13 @@ pub(crate) struct Tries {
     pub(crate) held: u32,
 }
 
+impl Tries {
+    /// A person has answered: what has passed meanwhile is no time of the series.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self { begun: self.begun, ..Self::default() };
+    }
+}
+
 /// One instance of a node.
 #[derive(Debug, Clone)]
 #[allow(
@@ -100,7 +107,7 @@ pub(crate) struct Node {
     pub(crate) called_at: Option<Timestamp>,
     /// When the first attempt of this generation was journaled.
     pub(crate) begun_at: Option<Timestamp>,
-    /// Last moment at which an undo of this generation whose end is unknown could have been sent.
+    /// Last moment at which an undo of this generation could have been sent that did not end well.
     pub(crate) undo_sent_until: Option<Timestamp>,
     /// The same of earlier generations that were called by a name, which this one bears again.
     pub(crate) name_busy: Option<Timestamp>,
@@ -119,7 +126,7 @@ pub(crate) struct Node {
     pub(crate) reopened: bool,
     /// An attempt is open in memory whose `started` rides with its outcome (a poll).
     pub(crate) quiet_start: bool,
-    /// Answers "not yet" since the last journaled wait.
+    /// Answers "not yet" since the last journaled wait, of this wait.
     pub(crate) polls: u32,
     /// When the intent was journaled, for the ledger.
     pub(crate) since: Option<Timestamp>,
@@ -184,6 +191,13 @@ impl Node {
             _ => Effect::None,
         };
         open.max(self.effect)
+    }
+
+    /// Whether an attempt with this end leaves it open what of it exists. Something that was made
+    /// and bears no id yet is found by a look-up alone, which may be behind.
+    pub(crate) fn is_in_doubt(&self, effect: Effect) -> bool {
+        let made = self.is_resource() && self.noted.is_empty();
+        effect == Effect::Unknown || (effect == Effect::Applied && made)
     }
 
     /// Whether it is a resource of whose generation no call can have been made yet.

@@ -215,6 +215,11 @@ impl Machine<'_> {
         let def = node.def();
         let tolerant = def.optional || def.when.is_some() || !self.has_dependents(number);
         match order {
+            Order::Found { .. } if !def.is_action() => refuse(
+                "nothing_to_find",
+                "it makes nothing that could exist",
+                "retry it, or resolve it as succeeded with an output",
+            ),
             // S12: what may exist is undone or kept, never forgotten.
             Order::Skip { .. } if node.is_resource() && node.standing() != Effect::None => refuse(
                 "may_exist",
@@ -257,14 +262,28 @@ impl Machine<'_> {
                 self.start_unwind(Region::Run, Cause::Cancelled)
             }
             Order::TearDown => self.start_unwind(Region::Run, Cause::TearDown),
+            Order::Found { path, .. } => {
+                self.undo_what_was_found(path)?;
+                self.due()
+            }
             Order::Cancel
             | Order::Retry
             | Order::Redrive
             | Order::Resume
             | Order::Skip { .. }
-            | Order::ResolveAs { .. }
-            | Order::Found { .. } => self.due(),
+            | Order::ResolveAs { .. } => self.due(),
             _ => Ok(()),
         }
+    }
+
+    /// What was found of a step after its own unwinding was over: one more begins.
+    fn undo_what_was_found(&mut self, path: &str) -> Halted {
+        let Some(number) = self.state.find(path) else { return Ok(()) };
+        let node = self.state.node(number);
+        if node.undo != Undo::Due || self.state.unwinding(number).is_some() {
+            return Ok(());
+        }
+        let cause = node.failure.clone().map_or(Cause::Cancelled, Cause::Failure);
+        self.start_unwind(Region::Node(number), cause)
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
         Record::Intent { intent, .. } => {
             running(node)?;
             node.intent.get_or_insert_with(|| intent.clone());
+            node.polling_since = None;
             node.since.get_or_insert(intent.at);
             node.intent_open = true;
             Ok(())
@@ -95,6 +96,12 @@ pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
     match record {
         Record::Started { dir, .. } | Record::Failed { dir, .. } | Record::Waiting { dir, .. } => {
             let poll = matches!(record, Record::Waiting { reason: WaitReason::Poll, .. });
+            if poll && *dir == Direction::Forward {
+                // Its own bound begins; trouble of later polls is a series of its own.
+                (node.forward.since, node.forward.throttled_since) = (None, None);
+                node.polling_since.get_or_insert(at);
+                return;
+            }
             let tries = match dir {
                 Direction::Forward => &mut node.forward,
                 Direction::Undo => &mut node.backward,
@@ -110,9 +117,6 @@ pub(super) fn stamp(node: &mut Node, record: &Record, at: Timestamp) {
             {
                 // L4: what our own limiter or a service of ours takes is no time of the series.
                 tries.since = tries.since.map(|since| since.plus(due.since(at)));
-            }
-            if poll && *dir == Direction::Forward {
-                node.polling_since.get_or_insert(at);
             }
         }
         Record::Intent { .. } | Record::Noted { .. } => node.called_at = Some(at),
@@ -163,6 +167,7 @@ fn undo_started(node: &mut Node, attempt: u32) -> Step {
 
 fn waiting(node: &mut Node, dir: Direction, reason: &WaitReason, due: Timestamp) -> Step {
     let reason = reason.clone();
+    node.polls = 0;
     match dir {
         Direction::Forward => {
             let open = matches!(node.phase, Phase::Idle | Phase::Waiting { .. } | Phase::Running);
@@ -195,6 +200,7 @@ fn noted(node: &mut Node, id: &crate::id::ExternalId, origin: Origin) -> Step {
     }
     node.noted.push((id.clone(), origin));
     node.intent_open = false;
+    node.polling_since = None;
     if origin == Origin::Created {
         // A resource is known to exist now: no longer unknown, whatever was said before. What an
         // earlier attempt of a plain step has done stays unknown beside it (S12).
@@ -244,10 +250,11 @@ fn failed(node: &mut Node, record: &Record, unwinding: bool) -> Step {
     }
     let Some(failed) = parts(record) else { return Err("not a failure") };
     let effect = failed.failure.effect;
-    if node.intent_open || effect == Effect::Unknown {
+    let in_doubt = node.is_in_doubt(effect);
+    if node.intent_open || in_doubt {
         node.sent_until = node.sent_until.max(failed.sent_until);
     }
-    if effect == Effect::Unknown {
+    if in_doubt {
         node.unknown_calls += 1;
         node.suspect = true;
     }
@@ -268,7 +275,7 @@ fn failed(node: &mut Node, record: &Record, unwinding: bool) -> Step {
 fn undo_failed(node: &mut Node, record: &Record) -> Step {
     undo_running(node)?;
     let Some(failed) = parts(record) else { return Err("not a failure") };
-    if failed.failure.effect == Effect::Unknown {
+    if failed.failure.effect != Effect::None {
         node.undo_sent_until = node.undo_sent_until.max(failed.sent_until);
     }
     count(&mut node.backward, &failed);
@@ -331,18 +338,21 @@ pub(super) fn close(node: &mut Node, wanted: bool) {
 pub(super) fn retry(node: &mut Node, forward: bool) {
     if node.undo == Undo::GaveUp {
         node.undo = Undo::Due;
-        node.backward.counted = 0;
-        node.backward.since = None;
+        node.backward.begin_anew();
     } else if forward
         && node.phase == Phase::GaveUp
         && node.undo == Undo::None
         && !node.def().optional
     {
-        node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
-        node.forward.counted = 0;
-        node.forward.since = None;
-        node.polling_since = None;
+        go_on(node, Timestamp::ZERO);
     }
+}
+
+/// The step goes on at `due`, in a series of its own.
+fn go_on(node: &mut Node, due: Timestamp) {
+    node.phase = Phase::Waiting { due, reason: WaitReason::Retry };
+    node.forward.begin_anew();
+    node.polling_since = None;
 }
 
 /// A fan-out begins again, with the items it had until it knows better.
@@ -351,8 +361,7 @@ pub(super) fn reopen(node: &mut Node) {
     node.reopened = true;
     node.output = None;
     node.failure = None;
-    node.forward.counted = 0;
-    node.forward.since = None;
+    node.forward.begin_anew();
 }
 
 /// A person says: forward again. Finished steps stay, undone ones get the next generation.
@@ -374,11 +383,8 @@ pub(super) fn redrive(node: &mut Node) {
             // S7: an undo whose end is unknown may have taken it away, or may do so yet.
             let due = node.quiet_after(node.undo_sent_until).unwrap_or(Timestamp::ZERO);
             node.undo = Undo::None;
-            node.phase = Phase::Waiting { due, reason: WaitReason::Retry };
             node.output = None;
-            node.forward.counted = 0;
-            node.forward.since = None;
-            node.polling_since = None;
+            go_on(node, due);
         }
     }
 }
@@ -429,12 +435,12 @@ fn found(node: &mut Node, finding: &Finding, undoing: bool) -> Step {
     }
     resolved(node, finding)?;
     match (undoing, finding) {
-        (true, Finding::Ours(_)) => node.undo = Undo::Due,
-        (true, Finding::Absent) => node.undo = Undo::Done,
-        (false, Finding::Ours(_)) => {
-            node.phase = Phase::Waiting { due: Timestamp::ZERO, reason: WaitReason::Retry };
-            node.forward.counted = 0;
+        (true, Finding::Ours(_)) => {
+            node.undo = Undo::Due;
+            node.backward.begin_anew();
         }
+        (true, Finding::Absent) => node.undo = Undo::Done,
+        (false, Finding::Ours(_)) => go_on(node, Timestamp::ZERO),
         (false, Finding::Absent) => {
             let generation = node.generation + 1;
             let input = node.input.clone();

@@ -89,10 +89,18 @@ impl State {
         for (path, poll) in polls {
             let Some(number) = self.find(path) else { continue };
             let node = self.node_mut(number);
-            node.polls = poll.count;
-            match (&mut node.phase, &mut node.undo) {
-                (_, Undo::Waiting { due, .. }) | (Phase::Waiting { due, .. }, _) => *due = poll.due,
-                _ => {}
+            let (due, reason) = match (&mut node.phase, &mut node.undo) {
+                (_, Undo::Waiting { due, reason }) | (Phase::Waiting { due, reason }, _) => {
+                    (due, &*reason)
+                }
+                _ => continue,
+            };
+            // L4: the row may be older than the journal, and what waits by now may be no poll.
+            let polls =
+                matches!(reason, WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. });
+            if polls && *due < poll.due {
+                *due = poll.due;
+                node.polls = poll.count;
             }
         }
     }
@@ -102,7 +110,7 @@ impl State {
         let node = self.node(number);
         let def = node.def();
         let unknown = if node.noted.is_empty() {
-            node.effect == Effect::Unknown
+            node.is_in_doubt(node.effect)
         } else {
             node.effect == Effect::Unknown && !node.is_resource()
         };
