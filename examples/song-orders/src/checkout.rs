@@ -1,14 +1,18 @@
 //! The payment provider's side of a paid checkout: its event, signed as it signs.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use example_command::exit::Trouble;
 use hmac::{Hmac, KeyInit, Mac};
 use provision_core::{
     Secret,
-    clock::{Clock, SystemClock},
+    clock::{self, Clock, SystemClock},
 };
+use reqwest::{Client, header::RETRY_AFTER};
 use sha2::Sha256;
+
+/// How often a delivery comes again that the shop cannot take now.
+const AGAIN_MAX: usize = 8;
 
 /// What is bought.
 #[derive(Debug, Clone)]
@@ -73,19 +77,51 @@ pub fn signature(secret: &Secret, body: &str) -> String {
     format!("t={at},v1={hex}")
 }
 
-/// Delivers an event to a shop; answers the status.
+/// What a shop has answered to one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+    /// When the delivery is to come again, where the shop asks for it.
+    pub again: Option<Duration>,
+}
+
+/// Delivers an event to a shop, once.
 ///
 /// # Errors
 /// The shop does not answer: the sender comes again.
-pub async fn deliver(shop: &str, secret: &Secret, body: &str) -> Result<u16, Trouble> {
-    let unheard = |error: reqwest::Error| {
-        let message = error.without_url().to_string();
-        Trouble::unavailable("shop_unheard", message, "the sender repeats it")
-    };
-    let client = reqwest::Client::builder().no_proxy().build().map_err(unheard)?;
+pub async fn deliver_once(shop: &str, secret: &Secret, body: &str) -> Result<Answer, Trouble> {
+    let client = Client::builder().no_proxy().build().map_err(unheard)?;
     let request = client
         .post(format!("{shop}/hooks/stripe"))
         .header("stripe-signature", signature(secret, body))
         .body(body.to_owned());
-    Ok(request.send().await.map_err(unheard)?.status().as_u16())
+    let answer = request.send().await.map_err(unheard)?;
+    let status = answer.status().as_u16();
+    let seconds =
+        answer.headers().get(RETRY_AFTER).and_then(|told| told.to_str().ok()?.parse().ok());
+    let text = answer.text().await.map_err(unheard)?;
+    Ok(Answer { status, text, again: seconds.map(Duration::from_secs) })
+}
+
+/// Delivers an event as its sender does: what cannot be taken now comes again when the shop says,
+/// 8 times at most.
+///
+/// # Errors
+/// The shop does not answer: the sender comes again.
+pub async fn deliver(shop: &str, secret: &Secret, body: &str) -> Result<Answer, Trouble> {
+    let mut answer = deliver_once(shop, secret, body).await?;
+    for _ in 0..AGAIN_MAX {
+        let Some(again) = answer.again else { break };
+        clock::sleep(again).await;
+        answer = deliver_once(shop, secret, body).await?;
+    }
+    Ok(answer)
+}
+
+fn unheard(error: reqwest::Error) -> Trouble {
+    let message = error.without_url().to_string();
+    Trouble::unavailable("shop_unheard", message, "the sender repeats it")
 }

@@ -192,7 +192,8 @@ async fn trade(
             checkout::deliver(address, secret, &event).await?,
             checkout::deliver(address, secret, &event).await?,
         ];
-        say(&format!("{id}: paid, answered {} and {}", told[0], told[1]));
+        let [first, second] = told.map(|answer| answer.status);
+        say(&format!("{id}: paid, answered {first} and {second}"));
     }
     if cli.serve {
         std::future::pending::<()>().await;

@@ -37,7 +37,9 @@ const FOR_ADMINS: &str = "GRANT USAGE ON SCHEMA provision TO song_admin;
     GRANT SELECT ON provision.dead_letters TO song_admin";
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const CONNECTIONS_MAX: u32 = 6;
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A busy server takes seconds for a new connection. What waits for it is bounded by its own time:
+/// a delivery by that of the router.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked whether orders are open.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

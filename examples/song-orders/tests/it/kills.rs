@@ -50,7 +50,7 @@ async fn deliver_all(address: &str, left: Vec<usize>) -> Vec<usize> {
             let event =
                 Checkout::new(format!("cs_{number}"), "ada").event(&format!("evt_{number}"));
             let told = deliver(&address, &Secret::new(DEMO_SECRET), &event).await;
-            (number, told.is_ok_and(|status| status == 200))
+            (number, told.is_ok_and(|answer| answer.status == 200))
         });
     }
     told.join_all()
