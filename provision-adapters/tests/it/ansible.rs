@@ -487,16 +487,15 @@ async fn the_inventory_is_what_the_ledger_holds_when_the_attempt_begins() {
 #[tokio::test]
 async fn a_playbook_is_killed_at_its_deadline_and_its_files_go_with_it() {
     let stub = stub();
-    stub.write("act", "sh -c 'sleep 2; echo late > \"$0/late\"' \"$stub\" & sleep 20");
+    stub.write("act", "sh -c 'echo $$ > \"$0/child\"; sleep 300; :' \"$stub\" & sleep 300");
     let alone = Alone::new(stub.folder());
     let machine = alone.met().await;
-    let host = alone.host.clone().with_call_max(Duration::from_millis(700));
+    let host = alone.host.clone().with_call_max(Duration::from_secs(4));
     let cx = host.context(RunId::from_uuid(Uuid::from_u128(7)), "machine");
     let error = alone.play.run(&cx, input(machine)).await.unwrap_err();
     assert_eq!((error.effect(), error.code()), (Effect::Unknown, "timeout"));
     assert_eq!(std::fs::read_dir(stub.path("work")).unwrap().count(), 0);
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert!(!stub.path("late").exists(), "its group lives on");
+    stub.is_gone("child").await;
 }
 
 // covers: S14
@@ -571,7 +570,7 @@ async fn a_killed_engine_has_its_playbook_run_again_on_the_machine_that_is_known
         .unwrap();
     let begun = Instant::now();
     while !stub.path("begun").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", stub.calls());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", stub.calls());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     child.kill().unwrap();
@@ -582,7 +581,7 @@ async fn a_killed_engine_has_its_playbook_run_again_on_the_machine_that_is_known
     let engine = engine(store, saga(stub.folder())).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(SAGA, &"agent-7".to_owned()).key("agent-7").await.unwrap();
-    let output = tokio::time::timeout(Duration::from_secs(40), run.output()).await.unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(120), run.output()).await.unwrap();
     assert_eq!(output.unwrap(), "\"1.4.2\"");
     worker.stop().await;
     assert_eq!(calls_of(&stub, "ansible-playbook").len(), 2);

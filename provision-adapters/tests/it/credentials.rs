@@ -42,10 +42,14 @@ async fn is_tried_once<P: Provider>(
 ) {
     // Replaced while the provider refuses the old one: one more call, and no error.
     host.set_secret(name, "stale-token-canary");
-    let slow = Fault::SlowHeaders(Duration::from_millis(300));
+    let slow = Fault::SlowHeaders(Duration::from_secs(1));
     server.faults().add(FaultRule::new(slow).once());
+    let fired = server.faults().fired().len();
     let replace = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // It has been sent, and is not answered yet.
+        while server.faults().fired().len() == fired {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         host.set_secret(name, &format!(" {good}\r\n"));
     };
     let before = server.requests().len();

@@ -374,10 +374,12 @@ async fn storage_that_takes_nothing_costs_nothing_and_a_lost_one_may_have_cost()
     assert_eq!(world.paid(), 0);
     // It goes away while the audio comes.
     let spec = song("18/song.mp3");
-    world.server.faults().add(FaultRule::new(Fault::SlowHeaders(Duration::from_millis(300))));
+    world.server.faults().add(FaultRule::new(Fault::SlowHeaders(Duration::from_secs(2))));
     let intent = world.host.intend(&cx, &music, &spec);
     let vanish = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        while world.server.faults().fired().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         std::fs::remove_dir_all(folder.path().join("18")).unwrap();
     };
     let (end, ()) = tokio::join!(music.create(&cx, &spec, &intent), vanish);

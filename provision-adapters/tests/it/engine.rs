@@ -33,7 +33,7 @@ pub(crate) const SAGA: SagaId<String, String> = SagaId::new("scene", 1);
 const BEGIN: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// How long an unanswered request may hold the clock, in real time, before a case is given up.
-const STUCK: Duration = Duration::from_secs(20);
+const STUCK: Duration = Duration::from_secs(120);
 
 /// How a scene's saga is built.
 #[derive(Debug, Clone, Copy)]

@@ -46,9 +46,17 @@ impl World {
         let host = SoloHost::new()
             .with_secret("GITHUB_TOKEN", CANARY)
             .with_secret("DB_URL", CANARY_VALUE)
-            .with_call_max(Duration::from_millis(700));
+            .with_call_max(Duration::from_secs(10));
         let github = GitHub::new(config(&server.url())).unwrap();
         Self { server, host, github }
+    }
+
+    /// Lets a fault happen. A slow answer is not waited for longer than it has to be.
+    pub(crate) fn suffers(&self, fault: &Fault, rule: FaultRule) {
+        if let Fault::SlowHeaders(_) = fault {
+            drop(self.host.clone().with_call_max(Duration::from_secs(2)));
+        }
+        self.server.faults().add(rule);
     }
 
     pub(crate) fn cx(&self, path: &str) -> StepContext {
@@ -96,7 +104,7 @@ pub(crate) async fn ready<R: Resource>(
     spec: &R::Spec,
     id: &ExternalId,
 ) -> R::Output {
-    for _ in 0..200 {
+    for _ in 0..1_500 {
         match resource.ready(cx, spec, id).await.unwrap() {
             Readiness::Ready(output) => return output,
             Readiness::NotYet { .. } => tokio::time::sleep(Duration::from_millis(20)).await,

@@ -117,11 +117,11 @@ async fn a_token_that_was_taken_back_is_replaced_once_and_a_short_one_in_time() 
     world.server.faults().clear();
 
     let short = World::start();
-    short.server.with(|sim| sim.set_app_token_life(Duration::from_secs(2)));
+    short.server.with(|sim| sim.set_app_token_life(Duration::from_secs(8)));
     short.look().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    tokio::time::sleep(Duration::from_millis(4_100)).await;
     short.look().await.unwrap();
-    assert_eq!(short.given(), 2, "a token of two seconds is used for one");
+    assert_eq!(short.given(), 2, "a token of eight seconds is used for four");
     let refused = short.server.exchanges().into_iter().filter(|e| e.response.status == 401).count();
     assert_eq!(refused, 0, "it is replaced before it is refused");
 }

@@ -25,7 +25,7 @@ fn lost_answers() -> Vec<Fault> {
         Fault::CutBody,
         Fault::LyingLength,
         Fault::EndlessBody { bytes: 4 << 20 },
-        Fault::SlowHeaders(Duration::from_secs(2)),
+        Fault::SlowHeaders(Duration::from_secs(20)),
         Fault::Garbage200,
         Fault::Html200,
     ]
@@ -118,7 +118,7 @@ async fn a_lost_answer_of_a_create_is_unknown_and_the_repository_is_found_again(
         let world = World::new();
         let (cx, repos) = (world.cx("repo"), world.repos());
         let rule = FaultRule::new(fault.clone()).method("POST").path_contains("/generate").once();
-        world.server.faults().add(rule);
+        world.suffers(&fault, rule);
         let intent = world.host.intend(&cx, &repos, &spec());
         let Err(error) = repos.create(&cx, &spec(), &intent).await else {
             panic!("{fault:?}: {:?}", world.server.requests())
@@ -145,7 +145,7 @@ async fn a_lost_answer_of_any_other_change_is_unknown_and_a_repetition_is_harmle
             let world = World::new();
             let id = world.site().await;
             let rule = FaultRule::new(fault.clone()).method(case.method).path_contains(case.path);
-            world.server.faults().add(rule.once());
+            world.suffers(&fault, rule.once());
             let error = (case.call)(&world, &id).await.unwrap_err();
             check_unknown(&error, &fault, case.name);
             assert_eq!(world.kinds(), case.done, "{} {fault:?}", case.name);
@@ -247,7 +247,7 @@ async fn a_failed_look_is_never_absent_and_nothing_is_made() {
         Fault::LyingLength,
         Fault::Garbage200,
         Fault::Html200,
-        Fault::SlowHeaders(Duration::from_secs(2)),
+        Fault::SlowHeaders(Duration::from_secs(20)),
         Fault::Redirect("http://127.0.0.1:1/".to_owned()),
         Fault::RateLimited { retry_after: RetryAfterForm::Absent },
     ];
@@ -255,7 +255,7 @@ async fn a_failed_look_is_never_absent_and_nothing_is_made() {
         // The look at the name, and the look at the owner that makes a 404 count.
         for path in ["/repos/", "/orgs/"] {
             let world = World::new();
-            world.server.faults().add(FaultRule::new(fault.clone()).path_prefix(path));
+            world.suffers(&fault, FaultRule::new(fault.clone()).path_prefix(path));
             let error = world.repos().find(&world.cx("repo"), &spec()).await.unwrap_err();
             assert_eq!(error.effect(), Effect::None, "{fault:?}");
             no_secret(&error);
@@ -264,7 +264,7 @@ async fn a_failed_look_is_never_absent_and_nothing_is_made() {
         }
         let world = World::new();
         let site = world.site().await;
-        world.server.faults().add(FaultRule::new(fault.clone()).method("GET"));
+        world.suffers(&fault, FaultRule::new(fault.clone()).method("GET"));
         let cx = world.cx("x");
         let (secrets, variables) =
             (RepoSecrets::new(&world.github), RepoVariables::new(&world.github));
@@ -325,7 +325,7 @@ async fn a_ghost_is_never_ready() {
 async fn what_is_visible_late_is_not_ready_until_it_is_seen() {
     let world = World::new();
     let (cx, repos) = (world.cx("repo"), world.repos());
-    let late = Fault::LateVisible(Duration::from_millis(400));
+    let late = Fault::LateVisible(Duration::from_secs(3));
     world.server.faults().add(FaultRule::new(late).method("POST").once());
     let intent = world.host.intend(&cx, &repos, &spec());
     let id = repos.create(&cx, &spec(), &intent).await.unwrap();

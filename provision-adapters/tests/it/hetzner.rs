@@ -117,7 +117,7 @@ pub(crate) async fn settled<R: Resource>(
     spec: &R::Spec,
     id: &ExternalId,
 ) -> Result<R::Output, StepError> {
-    for _ in 0..500 {
+    for _ in 0..3_000 {
         match resource.ready(cx, spec, id).await? {
             Readiness::Ready(output) => return Ok(output),
             Readiness::NotYet { .. } => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -134,7 +134,7 @@ pub(crate) async fn gone<R: Resource>(
     spec: &R::Spec,
     id: &ExternalId,
 ) {
-    for _ in 0..500 {
+    for _ in 0..3_000 {
         match resource.delete(cx, spec, id).await {
             Ok(()) => return resource.delete(cx, spec, id).await.unwrap(),
             Err(error) => {

@@ -173,7 +173,7 @@ async fn what_is_still_being_put_on_a_machine_is_not_taken_for_off() {
         (Attached::Volume(disk.1.id), "attach_volume"),
     ];
     for (number, (what, command)) in all.into_iter().enumerate() {
-        world.server.with(|sim| sim.set_time(command, Duration::from_millis(1_500)));
+        world.server.with(|sim| sim.set_time(command, Duration::from_secs(3_600)));
         world.server.with(|sim| sim.set_speed(1.0));
         let (cx, spec) = (world.cx(&format!("on{number}")), AttachmentSpec::new(what, server));
         let intent = world.host.intend(&cx, &attachments, &spec);
@@ -183,6 +183,7 @@ async fn what_is_still_being_put_on_a_machine_is_not_taken_for_off() {
         let error = attachments.delete(&cx, &spec, &id).await.unwrap_err();
         assert_eq!((error.code(), error.effect()), ("attaching", Effect::Unknown));
         assert!(matches!(attachments.find(&cx, &spec).await.unwrap(), Found::Foreign(_)));
+        world.server.with(|sim| sim.finish_actions());
         gone(&cx, &attachments, &spec, &id).await;
         assert_eq!(world.of("attachment"), []);
     }

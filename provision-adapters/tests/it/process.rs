@@ -63,17 +63,19 @@ async fn the_deadline_kills_a_program_and_all_it_started() {
     // A program that starts another, which holds nothing of it but the group.
     let script = "sleep 300 >/dev/null 2>&1 & echo $! > grandchild; echo $$ > child; wait";
     let program = || Program::new("sh").arguments(["-c", script]).in_folder(folder.path());
-    let call = Call::mutate("run a program").with_timeout(Duration::from_millis(700));
+    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(4));
     let began = Instant::now();
     let error = program().run(&context(), &call).await.unwrap_err();
     assert_eq!((error.code(), error.effect()), ("timeout", Effect::Unknown));
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(100));
     gone(folder.path()).await;
     // The one who waits may go away as well.
-    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(60));
-    let (program, cx) = (program(), context());
-    let cut = tokio::time::timeout(Duration::from_millis(700), program.run(&cx, &call)).await;
-    assert!(cut.is_err());
+    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(300));
+    let (program, cx, child) = (program(), context(), folder.path().join("child"));
+    tokio::select! {
+        ended = program.run(&cx, &call) => panic!("it has ended: {ended:?}"),
+        () = written(&child) => {}
+    }
     gone(folder.path()).await;
 }
 
@@ -84,7 +86,7 @@ async fn gone(folder: &Path) {
         let id = fs::read_to_string(folder.join(name)).unwrap();
         let stat = format!("/proc/{}/stat", id.trim());
         while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-            assert!(began.elapsed() < Duration::from_secs(10), "the {name} lives");
+            assert!(began.elapsed() < Duration::from_secs(60), "the {name} lives");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         fs::remove_file(folder.join(name)).unwrap();
@@ -167,15 +169,16 @@ async fn written(file: &Path) {
 async fn with_a_grace_it_is_interrupted_first_and_may_end_by_itself() {
     let folder = tempdir().unwrap();
     let (told, said) = (folder.path().join("told"), folder.path().join("said"));
-    let script = "trap 'echo told > told; exit 3' INT; echo began; sleep 20 & wait";
+    let script = "trap 'echo told > told; exit 3' INT; echo began; sleep 300 & wait";
     // What began with interrupts ignored, as a job in the background is, hands that down, and a
     // shell cannot trap them then.
     let program = Program::new("env")
         .arguments(["--default-signal=INT", "sh", "-c", script])
         .in_folder(folder.path())
         .with_output_file(&said)
-        .with_grace(Duration::from_secs(5));
-    let call = Call::read("run a program").with_timeout(Duration::from_secs(6));
+        .with_grace(Duration::from_secs(30));
+    // Interrupted after four seconds, by when a busy machine has started it.
+    let call = Call::read("run a program").with_timeout(Duration::from_secs(34));
     let ended = program.run(&context(), &call).await.unwrap();
     assert_eq!((text(&ended), ended.code()), ("began\n", Some(3)));
     assert!(told.exists());
@@ -190,7 +193,7 @@ async fn with_a_grace_it_is_interrupted_first_and_may_end_by_itself() {
     }
     let began = Instant::now();
     while !told.exists() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it was not interrupted");
+        assert!(began.elapsed() < Duration::from_secs(30), "it was not interrupted");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -204,8 +207,8 @@ async fn who_ignores_an_interrupt_is_killed_after_its_grace_though_nobody_waits(
         .arguments(["-c", script])
         .in_folder(folder.path())
         .with_output_file(folder.path().join("said"))
-        .with_grace(Duration::from_millis(500));
-    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(60));
+        .with_grace(Duration::from_secs(2));
+    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(300));
     let (cx, child) = (context(), folder.path().join("child"));
     tokio::select! {
         ended = program.run(&cx, &call) => panic!("it has ended: {ended:?}"),
@@ -216,7 +219,7 @@ async fn who_ignores_an_interrupt_is_killed_after_its_grace_though_nobody_waits(
     gone(folder.path()).await;
 
     // Where it is waited for, it is told how it ended.
-    let call = Call::mutate("run a program").with_timeout(Duration::from_millis(1_200));
+    let call = Call::mutate("run a program").with_timeout(Duration::from_secs(6));
     let ended = program.run(&cx, &call).await.unwrap();
     assert_eq!(ended.code(), None);
     gone(folder.path()).await;

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 /// A folder with a program in it. The program finds its folder by its own path.
@@ -52,6 +53,17 @@ impl Stub {
     /// What a file says; nothing if it is not there.
     pub(crate) fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path(file)).unwrap_or_default()
+    }
+
+    /// Waits until the process is gone whose id this file has, or nothing is left of it but an entry
+    /// that nobody has asked for yet.
+    pub(crate) async fn is_gone(&self, file: &str) {
+        let began = Instant::now();
+        let stat = format!("/proc/{}/stat", self.read(file).trim().parse::<u32>().unwrap());
+        while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(began.elapsed() < Duration::from_secs(60), "the process of `{file}` lives");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Arguments of every call so far, one call a line.

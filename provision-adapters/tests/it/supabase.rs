@@ -73,7 +73,7 @@ impl World {
         spec: &ProjectSpec,
         id: &ExternalId,
     ) -> Result<Project, StepError> {
-        for _ in 0..300 {
+        for _ in 0..3_000 {
             match self.projects.ready(cx, spec, id).await? {
                 Readiness::Ready(project) => return Ok(project),
                 Readiness::NotYet { .. } => tokio::time::sleep(Duration::from_millis(10)).await,

@@ -133,7 +133,7 @@ async fn a_run_whose_upload_lost_its_answer_ends_well_with_one_object() {
         let engine = builder.register(saga.unwrap()).build().await.unwrap();
         let worker = engine.spawn_worker(WorkerConfig::default());
         let run = engine.start(KEEP, &"hello".to_owned()).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(20), run.output()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), run.output()).await;
         let asked = || panic!("{name}: {:?}", world.server.requests());
         assert_eq!(ended.unwrap_or_else(|_| asked()).unwrap(), "1/a.txt", "{name}");
         assert_eq!(world.uploads(), 1, "{name}");
@@ -358,7 +358,7 @@ async fn audio_is_paid_once_and_stored_under_its_path_whatever_happens_to_its_up
         let engine = band(&world, &studio, &folder).await;
         let worker = engine.spawn_worker(WorkerConfig::default());
         let run = engine.start(SONG, &"order-7".to_owned()).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(20), run.output()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), run.output()).await;
         let made = ended.unwrap().unwrap();
         assert_eq!(made.object, "order-7/variant-1.mp3", "{name:?}");
         assert_eq!((studio.paid(), world.uploads()), (1, 1), "{name:?}");
@@ -371,7 +371,7 @@ async fn audio_is_paid_once_and_stored_under_its_path_whatever_happens_to_its_up
         assert_eq!(u64::try_from(bytes.len()).unwrap(), made.bytes, "{name:?}");
         assert_eq!(left_in(&folder), 0, "{name:?}: nothing stays in the spool");
         engine.tear_down(run.id(), By::default()).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(20), run.outcome()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), run.outcome()).await;
         assert_eq!(ended.unwrap().unwrap(), Outcome::TornDown, "{name:?}");
         assert_eq!(world.server.inventory(), [], "{name:?}");
         worker.stop().await;

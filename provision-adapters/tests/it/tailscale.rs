@@ -333,12 +333,12 @@ async fn one_token_serves_all_callers_and_is_replaced_before_its_end() {
     // Within a minute of its end it is not used any more: a short one, for half of its life.
     world.server.with(|sim| {
         sim.end_tokens();
-        sim.set_token_seconds(1);
+        sim.set_token_seconds(6);
     });
     let (cx, keys) = (world.cx("key"), world.keys());
     keys.find(&cx, &wanted()).await.unwrap();
     assert_eq!(minted(), 2);
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
     let refused = || world.server.requests().iter().filter(|line| line.status == 401).count();
     let before = refused();
     keys.find(&cx, &wanted()).await.unwrap();

@@ -95,6 +95,7 @@ case "$1" in
         [ "$(head -n 1 "$last")" = "$(here)" ] || exit 1
         echo made >> "$stub/made"
         [ -f "$stub/slow" ] && sleep "$(cat "$stub/slow")"
+        while [ -f "$stub/held" ]; do sleep 0.05; done
         [ -f "$stub/dies" ] && kill -9 $$
         mkdir -p "$stub/world/$(here)"
         echo "$(here)" > "$stub/world/$(here)/machine" ;;
@@ -406,7 +407,7 @@ async fn a_locked_state_is_tried_again_and_never_forced_open() {
     let worker = engine.spawn_worker(WorkerConfig::default());
     let begun = Instant::now();
     while commands(&stub).iter().filter(|call| *call == "plan").count() < 10 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", commands(&stub));
+        assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", commands(&stub));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     std::fs::remove_dir(stub.path("lock")).unwrap();
@@ -454,12 +455,12 @@ async fn what_the_configuration_does_not_allow_starts_no_command() {
 #[tokio::test]
 async fn at_the_deadline_it_may_write_down_what_it_did_and_is_then_killed() {
     let short = |folder: &Path| {
-        let timeout = Duration::from_millis(1_600);
-        config(folder).with_change_timeout(timeout).with_grace(Duration::from_millis(800))
+        let timeout = Duration::from_secs(6);
+        config(folder).with_change_timeout(timeout).with_grace(Duration::from_secs(3))
     };
     // It hears the interrupt and ends by itself.
     let stub = stub();
-    stub.write("act-apply", "trap 'echo saved > \"$stub/saved\"; exit 1' INT\nsleep 30 & wait");
+    stub.write("act-apply", "trap 'echo saved > \"$stub/saved\"; exit 1' INT\nsleep 300 & wait");
     let alone = Alone::new(short(stub.folder()));
     let error = alone.create().await.unwrap_err();
     assert_eq!((error.effect(), error.code()), (Effect::Unknown, "failed"));
@@ -469,15 +470,14 @@ async fn at_the_deadline_it_may_write_down_what_it_did_and_is_then_killed() {
     let stub = self::stub();
     stub.write(
         "act-apply",
-        "trap '' INT\nsh -c 'sleep 3; echo late > \"$0/late\"' \"$stub\" & sleep 30; sleep 30",
+        "trap '' INT\nsh -c 'echo $$ > \"$0/child\"; sleep 300; :' \"$stub\" & sleep 300; sleep 300",
     );
     let alone = Alone::new(short(stub.folder()));
     let begun = Instant::now();
     let error = alone.create().await.unwrap_err();
     assert_eq!((error.effect(), error.code()), (Effect::Unknown, "state_may_lack"));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(!stub.path("late").exists(), "its group lives on");
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
+    stub.is_gone("child").await;
     // Nobody knows what it did. When a person has looked, its workspace is completed.
     std::fs::remove_file(stub.path("act-apply")).unwrap();
     std::fs::remove_file(stub.path(&format!("work/{}.applying", alone.id("agent-7")))).unwrap();
@@ -527,7 +527,7 @@ async fn a_killed_engine_leaves_terraform_at_its_work_and_its_successor_waits_fo
         .unwrap();
     let begun = Instant::now();
     while stub.read("made").is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", stub.calls());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", stub.calls());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     child.kill().unwrap();
@@ -537,7 +537,7 @@ async fn a_killed_engine_leaves_terraform_at_its_work_and_its_successor_waits_fo
     let engine = engine(store, saga(config(stub.folder()), Build::GOES_WELL)).await;
     let worker = engine.spawn_worker(WorkerConfig::default());
     let run = engine.start(SAGA, &"agent-7".to_owned()).key("agent-7").await.unwrap();
-    let output = tokio::time::timeout(Duration::from_secs(40), run.output()).await.unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(120), run.output()).await.unwrap();
     assert_eq!(output.unwrap(), "\"203.0.113.7\"");
     worker.stop().await;
     assert_eq!(stub.read("made").lines().count(), 1, "{:?}", stub.calls());

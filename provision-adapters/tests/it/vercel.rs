@@ -118,14 +118,14 @@ pub(crate) async fn build<R: Resource>(
     (id, output)
 }
 
-/// Asks until it is ready or fails; bounded by 500 looks of 10 ms.
+/// Asks until it is ready or fails; bounded by 3,000 looks of 10 ms.
 pub(crate) async fn settled<R: Resource>(
     cx: &StepContext,
     resource: &R,
     spec: &R::Spec,
     id: &ExternalId,
 ) -> Result<R::Output, StepError> {
-    for _ in 0..500 {
+    for _ in 0..3_000 {
         match resource.ready(cx, spec, id).await? {
             Readiness::Ready(output) => return Ok(output),
             Readiness::NotYet { .. } => tokio::time::sleep(Duration::from_millis(10)).await,

@@ -15,7 +15,7 @@ use crate::given::Schema;
 
 const TTL: Duration = Duration::from_secs(600);
 /// Far more than a claim needs, far less than a wait for a lock.
-const PROMPT: Duration = Duration::from_secs(3);
+const PROMPT: Duration = Duration::from_secs(30);
 
 /// A claim with one run at a time of each tenant.
 fn request(limit: usize) -> LeaseRequest {

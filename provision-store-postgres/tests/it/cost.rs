@@ -103,7 +103,7 @@ async fn work(server: &Server) {
 async fn closed(server: &Server, store: PostgresStore) {
     drop(store);
     let here = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'provision'";
-    for _ in 0..100 {
+    for _ in 0..600 {
         if number(server, here).await == 0 {
             break;
         }

@@ -76,7 +76,7 @@ async fn a_worker_that_stands_still_past_its_lease_makes_nothing_twice() {
 async fn the_runs_of_a_killed_worker_are_taken_over_in_time() {
     for notify in [true, false] {
         let Some(site) = OnServer::new(notify) else { return };
-        let times = (Duration::from_secs(1), Duration::from_millis(300));
+        let times = (Duration::from_secs(2), Duration::from_millis(300));
         let (median, longest) = fleet::check_takeovers(&site, folder().path(), times).await;
         println!("taken over: p50 {median:?}, longest {longest:?}, lease and poll {times:?}");
     }

@@ -125,7 +125,7 @@ async fn a_value_that_the_server_refuses_fails_its_own_call_only() {
 #[tokio::test]
 async fn a_row_that_somebody_holds_stalls_no_neighbour() {
     let Some(schema) = Schema::new() else { return };
-    let store = schema.open().await;
+    let store = schema.config().with_busy_timeout(Duration::from_secs(300)).open().await.unwrap();
     let runs = leased(&store, 10).await;
     let mut conn = schema.connect().await;
     let mut tx = sqlx::Connection::begin(&mut conn).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_row_that_somebody_holds_stalls_no_neighbour() {
     let waiting = store.clone();
     let append = append_of(&runs[3], 1);
     let waiting = tokio::spawn(async move { waiting.append(&[append]).await });
-    tokio::time::timeout(Duration::from_secs(4), drive(&store, &others, 1, 10)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), drive(&store, &others, 1, 10)).await.unwrap();
     assert!(!waiting.is_finished(), "it waits for its row");
     tx.rollback().await.unwrap();
     let answer = waiting.await.unwrap().unwrap();

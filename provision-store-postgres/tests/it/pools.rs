@@ -48,7 +48,7 @@ async fn journey(store: PostgresStore) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_of_the_hosts_own_pool_is_enough_for_everything() {
     let Some(schema) = Schema::new() else { return };
-    let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(20));
+    let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60));
     let pool = options.connect(&schema.url).await.unwrap();
     let config = PostgresConfig::with_pool(pool.clone()).with_schema(&schema.name);
     let store = config.with_unsafe_settings(true).with_notify(false).open().await.unwrap();
@@ -68,7 +68,7 @@ async fn one_connection_of_the_hosts_own_pool_is_enough_for_everything() {
 async fn of_two_connections_both_writing_tasks_leave_one_to_the_others() {
     let Some(schema) = Schema::new() else { return };
     let config = schema.config().with_connections_max(2).with_notify(false);
-    let store = config.with_connect_timeout(Duration::from_secs(2)).open().await.unwrap();
+    let store = config.with_connect_timeout(Duration::from_secs(10)).open().await.unwrap();
     let handle = Handle::of(Arc::new(store.clone()));
     let worker = new_worker();
     let leased = one_leased(&handle, worker).await;
@@ -104,7 +104,7 @@ async fn connections_that_died_while_they_rested_cost_no_call() {
     drop(held);
     tokio::time::sleep(Duration::from_millis(100)).await;
     for pid in pids {
-        schema.number(&format!("SELECT count(pg_terminate_backend({pid}))")).await;
+        schema.number(&format!("SELECT count(pg_terminate_backend({pid}, 30000))")).await;
     }
     tokio::time::sleep(Duration::from_millis(400)).await;
     let lease = acquire_any(new_worker(), Duration::from_secs(60));
@@ -125,7 +125,7 @@ async fn two_schemas_of_one_database_do_not_meet() {
     here_store.start_in(&mut tx, &[new()]).await.unwrap();
     let there_handle = Handle::of(Arc::new(there_store.clone()));
     let started = there_handle.start(head.clone());
-    let started = tokio::time::timeout(Duration::from_secs(2), started).await.unwrap();
+    let started = tokio::time::timeout(Duration::from_secs(30), started).await.unwrap();
     assert!(matches!(started, Submitted::Created(None)));
     tx.commit().await.unwrap();
     let handle = Handle::of(Arc::new(here_store.clone()));
@@ -149,7 +149,7 @@ async fn what_was_handed_over_is_written_although_nobody_waits() {
     // Once polled it is handed over; then it is given up, and the store with it.
     let given_up = tokio::time::timeout(Duration::ZERO, append.as_mut()).await;
     assert!(given_up.is_err(), "it was not answered yet");
-    for _ in 0..100 {
+    for _ in 0..1_500 {
         if schema.number("SELECT count(*) FROM provision.frames").await == 1 {
             return;
         }

@@ -111,7 +111,7 @@ async fn no_start_waits_while_keys_are_forgotten() {
     let start = async |head: &RunHead| {
         let head = RunHead { id: run_head().id, ..head.clone() };
         let start = [Submission::Run(Box::new(NewRun { head, lease_to: None }))];
-        let answer = tokio::time::timeout(Duration::from_secs(2), store.submit(&start)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(30), store.submit(&start)).await;
         answer.expect("nobody waits").unwrap().remove(0)
     };
     for (head, n) in heads.iter().zip(0..) {

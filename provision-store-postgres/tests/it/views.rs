@@ -107,11 +107,23 @@ async fn what_programs_ask_for_at_their_start_reads_few_rows_beside_many_runs() 
     );
     for filter in [version, schedule] {
         // What was read is told by the server a second later, at the end of a transaction.
-        let settled = async || {
+        let told = async || {
             tokio::time::sleep(Duration::from_millis(1_200)).await;
             store.load(&[first]).await.unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;
             schema.number(&read).await
+        };
+        // Until nothing more is told: each look reads a row or two by itself.
+        let settled = async || {
+            let mut before = told().await;
+            for _ in 0..20 {
+                let now = told().await;
+                if now - before < 5 {
+                    return now;
+                }
+                before = now;
+            }
+            panic!("it is told of more and more")
         };
         let before = settled().await;
         let page = store.list(&filter).await.unwrap();

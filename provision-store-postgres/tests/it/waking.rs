@@ -23,7 +23,7 @@ async fn latency(claims: &PostgresStore, starts: &PostgresStore) -> Duration {
             limit: 9,
             queues: Vec::new(),
             except: Vec::new(),
-            wait: Duration::from_secs(20),
+            wait: Duration::from_secs(40),
         };
         let waiting = tokio::spawn({
             let claims = claims.clone();
@@ -47,13 +47,14 @@ async fn latency(claims: &PostgresStore, starts: &PostgresStore) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_another_process_starts_is_heard_of_at_once() {
     let Some(schema) = Schema::new() else { return };
-    let config = || schema.config().with_poll_interval(Duration::from_secs(15));
+    let config = || schema.config().with_poll_interval(Duration::from_secs(25));
     let (claims, starts) = (config().open().await.unwrap(), config().open().await.unwrap());
     // The listener connects by itself, some time after the store is open.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let best = latency(&claims, &starts).await;
     println!("heard of after {best:?}");
-    assert!(best < Duration::from_millis(250), "{best:?}");
+    // Milliseconds where nothing else runs; polling alone would take 25 seconds.
+    assert!(best < Duration::from_secs(2), "{best:?}");
 }
 
 // covers: L7
@@ -63,7 +64,7 @@ async fn without_notifications_polling_finds_it() {
     let config = || schema.config().with_notify(false);
     let (claims, starts) = (config().open().await.unwrap(), config().open().await.unwrap());
     let best = latency(&claims, &starts).await;
-    assert!(best < Duration::from_secs(2), "{best:?}");
+    assert!(best < Duration::from_secs(15), "{best:?}");
     assert_eq!(starts.counters().notifications, 0);
 }
 
@@ -71,7 +72,7 @@ async fn without_notifications_polling_finds_it() {
 #[tokio::test]
 async fn a_run_that_is_due_soon_is_found_when_it_is() {
     let Some(schema) = Schema::new() else { return };
-    let store = schema.config().with_poll_interval(Duration::from_secs(15)).open().await.unwrap();
+    let store = schema.config().with_poll_interval(Duration::from_secs(25)).open().await.unwrap();
     let handle = Handle::of(Arc::new(store.clone()));
     let run = handle.started(run_head()).await;
     let lease = acquire_any(new_worker(), Duration::from_secs(60));
@@ -81,11 +82,11 @@ async fn a_run_that_is_due_soon_is_found_when_it_is() {
             limit: 9,
             queues: Vec::new(),
             except: Vec::new(),
-            wait: Duration::from_secs(20),
+            wait: Duration::from_secs(40),
         };
         let store = store.clone();
         let waiting = tokio::spawn(async move { store.claim(&claim).await.unwrap() });
-        async move { tokio::time::timeout(Duration::from_secs(2), waiting).await }
+        async move { tokio::time::timeout(Duration::from_secs(15), waiting).await }
     };
     let soon = || async { store.now().await.unwrap().plus(Duration::from_millis(300)) };
     // A retry: the claim that waits does not know of it.

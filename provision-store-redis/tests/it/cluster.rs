@@ -6,7 +6,7 @@ use provision_store_redis::RedisConfig;
 
 use crate::{everything::everything, server::Server};
 
-const READY_MAX: Duration = Duration::from_secs(20);
+const READY_MAX: Duration = Duration::from_secs(60);
 
 // covers: S24
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// How long a server may take until it answers.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// A private server on a port of its own, which ends with this value.
 #[derive(Debug)]

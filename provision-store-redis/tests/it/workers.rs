@@ -115,7 +115,7 @@ async fn what_a_dead_worker_held_is_finished_by_another_process() {
     let Some(url) = url() else { return };
     let (namespace, calls) = (namespace(), Calls::default());
     let takes = Duration::from_millis(50);
-    let lease = Duration::from_secs(2);
+    let lease = Duration::from_secs(5);
     let slots = 16;
     let config = || WorkerConfig::default().with_slots(slots).with_lease(lease);
     let first = engine(open(url, &namespace).await, &calls, takes).await;
@@ -131,7 +131,7 @@ async fn what_a_dead_worker_held_is_finished_by_another_process() {
     tokio::time::sleep(Duration::from_millis(150)).await;
     dying.kill();
     drop(first);
-    let finished = tokio::time::timeout(Duration::from_secs(60), ends.join_all()).await.unwrap();
+    let finished = tokio::time::timeout(Duration::from_secs(120), ends.join_all()).await.unwrap();
     assert_eq!(finished.len() as u64, RUNS);
     for (n, outcome) in finished {
         assert!(matches!(outcome, Outcome::Succeeded(sum) if sum == n + STEPS), "{outcome:?}");

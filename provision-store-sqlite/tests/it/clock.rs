@@ -82,11 +82,11 @@ async fn leases_expire_by_the_real_clock_of_the_machine() {
     let main = handle(&store);
     main.started(run_head()).await;
     let ttl = Duration::from_millis(700);
-    assert_eq!(main.lease(&acquire_any(new_worker(), ttl)).await.leased.len(), 1);
     let start = std::time::Instant::now();
+    assert_eq!(main.lease(&acquire_any(new_worker(), ttl)).await.leased.len(), 1);
     let other = new_worker();
     while main.lease(&acquire_any(other, ttl)).await.leased.is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(10), "never taken over");
+        assert!(start.elapsed() < Duration::from_secs(30), "never taken over");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(start.elapsed() >= Duration::from_millis(500), "taken over too soon");

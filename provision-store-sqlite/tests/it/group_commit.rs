@@ -82,7 +82,7 @@ async fn a_batch_of_appends_is_one_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thirty_two_in_flight_are_faster_than_one_by_one() {
     let mut best: f64 = 0.0;
-    for _ in 0..4 {
+    for _ in 0..8 {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(directory.path().join("p.db")).await.unwrap();
         let runs = leased(&store, 32).await;

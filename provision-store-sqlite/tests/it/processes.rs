@@ -30,10 +30,19 @@ pub(crate) fn child(test: &str, variable: &str, path: &Path) -> Child {
 #[tokio::test]
 async fn child_takes_turns() {
     let Ok(path) = std::env::var(CHILD) else { return };
-    let store = SqliteStore::open(path).await.unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
     let new = NewRun { head: run_head(), lease_to: Some((new_worker(), Duration::from_secs(60))) };
     let answers = store.submit(&[Submission::Run(Box::new(new))]).await.unwrap();
     let Some(Submitted::Created(Some(leased))) = answers.into_iter().next() else { panic!() };
+    // All of them begin together.
+    let ready = format!("{path}.ready");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ready).unwrap();
+    std::io::Write::write_all(&mut file, b"r").unwrap();
+    let begun = Instant::now();
+    while std::fs::metadata(&ready).unwrap().len() < 4 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the others do not begin");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let (start, mut seq) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(3) {
         seq += 1;
@@ -72,12 +81,12 @@ async fn a_claim_sees_a_run_that_another_writer_committed() {
     let here = SqliteStore::open(&path).await.unwrap();
     let there = Handle::of(Arc::new(SqliteStore::open(&path).await.unwrap()));
     let wait =
-        Claim { limit: 1, queues: Vec::new(), except: Vec::new(), wait: Duration::from_secs(20) };
+        Claim { limit: 1, queues: Vec::new(), except: Vec::new(), wait: Duration::from_secs(60) };
     let start = Instant::now();
     let (found, run) = tokio::join!(here.claim(&wait), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         there.started(run_head()).await
     });
     assert_eq!(found.unwrap(), [run]);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }

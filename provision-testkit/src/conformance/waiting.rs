@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{Fixture, proposing::offered, run_head};
 
 /// Nothing should take as long as this; it ends a case that hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn waiting(wait: Duration) -> Claim {
     Claim { limit: 9, queues: Vec::new(), except: Vec::new(), wait }

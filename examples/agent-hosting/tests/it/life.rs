@@ -40,7 +40,7 @@ async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool + Send + Sync)
             clock::sleep(Duration::from_millis(10)).await;
         }
     };
-    clock::within(Duration::from_secs(60), looked).await.expect("a minute is enough")
+    clock::within(Duration::from_secs(120), looked).await.expect("two minutes are enough")
 }
 
 async fn pay(host: &Host, id: &str, region: &str) {
@@ -188,7 +188,7 @@ async fn a_removal_that_is_parked_ends_the_wait_and_goes_on_with_the_next_proces
             clock::sleep(Duration::from_millis(10)).await;
         }
     };
-    clock::within(Duration::from_secs(60), idle).await.expect("nobody waits for a person");
+    clock::within(Duration::from_secs(120), idle).await.expect("nobody waits for a person");
     let row = host.table.get("a").await.unwrap().unwrap();
     assert!(host.is_parked(&row).await.unwrap() && !row.is_settled(), "{row:?}");
     worker.stop().await;

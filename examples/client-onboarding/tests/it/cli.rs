@@ -230,12 +230,16 @@ fn a_store_in_memory_serves_one_command() {
     assert!(place.things().iter().all(|thing| !thing.contains("client-b-app")));
 }
 
-#[test]
-fn an_interrupt_leaves_a_run_that_goes_on() {
+#[tokio::test]
+async fn an_interrupt_leaves_a_run_that_goes_on() {
     let place = Place::new();
     let child = place.spawn(&["--tier", "starter", "--speed", "0.05"]);
-    // Long enough to have begun, and far shorter than the run.
-    std::thread::sleep(Duration::from_millis(700));
+    // It has begun, and takes far longer.
+    let begun = std::time::Instant::now();
+    while place.frames().await < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does nothing");
+        provision_core::clock::sleep(Duration::from_millis(20)).await;
+    }
     let pid = child.id();
     let order = format!("kill -INT {pid}");
     let told = std::process::Command::new("sh").args(["-c", &order]).status().unwrap();

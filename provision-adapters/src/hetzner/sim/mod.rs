@@ -111,6 +111,13 @@ impl HetznerSim {
         self.setup.times.insert(command.to_owned(), time);
     }
 
+    /// Ends the actions that are under way; what they do is seen by the next request.
+    pub fn finish_actions(&mut self) {
+        for action in self.state.actions.iter_mut().filter(|action| !action.applied) {
+            action.ends = action.started;
+        }
+    }
+
     /// Sets the factor of all times, as the options of the server do.
     pub fn set_speed(&mut self, speed: f64) {
         self.setup.speed = speed;

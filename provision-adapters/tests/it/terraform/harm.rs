@@ -61,17 +61,19 @@ async fn nothing_that_others_do_to_the_folders_has_it_work_in_another_workspace(
 #[tokio::test]
 async fn one_that_only_looks_does_not_disturb_one_at_work() {
     let stub = stub();
-    stub.write("slow", "1");
+    // It is at its work until the other one has looked.
+    stub.write("held", "");
     let alone = Alone::new(config(stub.folder()));
     let look = async {
         let begun = Instant::now();
         while stub.read("made").is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", stub.calls());
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", stub.calls());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // As a plan of the same run does, which holds no lease.
         let found = alone.find().await.unwrap();
         let beside = alone.ready(&alone.id("agent-7")).await.unwrap();
+        std::fs::remove_file(stub.path("held")).unwrap();
         (found, beside)
     };
     let (made, (found, beside)) = tokio::join!(alone.create(), look);
@@ -154,15 +156,12 @@ async fn states_that_could_not_be_saved_are_kept_apart_and_stop_the_work() {
 #[tokio::test]
 async fn a_dropped_apply_leaves_no_values_and_is_killed_after_its_grace() {
     let stub = stub();
-    stub.write(
-        "act-apply",
-        "trap '' INT\n: > \"$stub/begun\"\nsleep 3; echo late > \"$stub/late\"",
-    );
-    let alone = Alone::new(config(stub.folder()).with_grace(Duration::from_millis(500)));
+    stub.write("act-apply", "trap '' INT\necho $$ > \"$stub/begun\"\nsleep 300; sleep 300");
+    let alone = Alone::new(config(stub.folder()).with_grace(Duration::from_secs(5)));
     let mut created = Box::pin(alone.create());
     let begun = Instant::now();
-    while !stub.path("begun").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", stub.calls());
+    while stub.read("begun").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", stub.calls());
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut created).await.is_err());
     }
     drop(created);
@@ -173,8 +172,7 @@ async fn a_dropped_apply_leaves_no_values_and_is_killed_after_its_grace() {
     // While it may still end by itself it is waited for; then it is known that it did not.
     let going = alone.ready(&id).await.unwrap();
     assert!(matches!(going, Readiness::NotYet { .. }), "{going:?}");
-    tokio::time::sleep(Duration::from_millis(3_500)).await;
-    assert!(!stub.path("late").exists(), "it lives on");
+    stub.is_gone("begun").await;
     assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_may_lack");
 }
 
