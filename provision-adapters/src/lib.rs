@@ -1,10 +1,25 @@
 //! Provider adapters for `provision`, each with a simulator of its provider.
 //!
-//! One folder and one feature per provider; the feature `sim` adds the simulators, which speak
-//! real HTTP on loopback, and `live` adds TLS for the real providers; `webhook` verifies what
-//! providers send, `axum` makes a router of it, and `tools` runs programs such as Terraform. The
-//! crate differs from a set of provider SDKs in what a call reports: not only that it failed, but
-//! what may have happened and how that can be found out.
+//! One folder and one feature per provider. The crate differs from a set of provider SDKs in what
+//! a call reports: not only that it failed, but what may have happened and how that can be found
+//! out.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `supabase`, `github`, `vercel`, `n8n`, `tailscale`, `hetzner`, `elevenlabs`, `resend` | the adapter of that name |
+//! | `supabase-storage` | buckets and objects of Supabase Storage |
+//! | `github-app` | installations of a GitHub App as a way in, and `github` |
+//! | `webhook` | verification of what senders deliver, and callbacks of outside executors |
+//! | `axum` | a router that takes webhooks, and `webhook` |
+//! | `process` | programs run as calls (Unix) |
+//! | `terraform`, `ansible` | these tools as steps, and `process` |
+//! | `postgres-admin` | databases, roles and schemas on a server of one's own, and `process` |
+//! | `sim` | a simulator of every enabled provider, over real HTTP on loopback |
+//! | `live` | TLS: without it no real provider can be reached |
 
 #[cfg(any(
     feature = "elevenlabs",

@@ -134,3 +134,7 @@ pub use worker::{Worker, WorkerConfig};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct ReadmeExamples;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/writing-a-saga.md")]
+struct GuideExamples;

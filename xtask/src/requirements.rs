@@ -17,6 +17,13 @@ use crate::{
 pub(crate) const PAGES: [&str; 2] = ["docs/requirements.md", "ARCHITECTURE.md"];
 /// Tests named in a row; the others are counted.
 const TESTS_SHOWN: usize = 2;
+/// Where the tests are that show most about an invariant, in this order; the others follow by name.
+const TELLING: [&str; 4] = [
+    "provision-core/",
+    "provision-testkit/src/conformance/",
+    "provision-testkit/",
+    "provision-store-",
+];
 
 /// One line of a table.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +49,16 @@ impl<'t> Row<'t> {
 
     pub(crate) fn is_open(&self) -> bool {
         self.test == "open"
+    }
+
+    /// Whether it is an invariant of the engine, and not a capability.
+    fn is_invariant(&self) -> bool {
+        !self.id.starts_with('R')
+    }
+
+    /// Whether tests show it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.is_open() && self.test != "none" && !self.test.starts_with("page:")
     }
 }
 
@@ -88,7 +105,8 @@ pub(crate) fn rewritten(text: &str, covers: &Covers) -> String {
 
 fn write_row(row: &Row<'_>, covers: &Covers) -> String {
     let test = match covers.tests.get(row.id) {
-        Some(tests) => name_tests(tests),
+        Some(tests) if row.is_invariant() => name_tests(tests, &TELLING),
+        Some(tests) => name_tests(tests, &[]),
         None if row.test.starts_with("page:") || row.test == "none" => row.test.to_owned(),
         None => "open".to_owned(),
     };
@@ -98,9 +116,14 @@ fn write_row(row: &Row<'_>, covers: &Covers) -> String {
     }
 }
 
-fn name_tests(tests: &[String]) -> String {
+fn name_tests(tests: &[String], first: &[&str]) -> String {
+    let place = |test: &&String| {
+        first.iter().position(|folder| test.starts_with(folder)).unwrap_or(first.len())
+    };
+    let mut named: Vec<&String> = tests.iter().collect();
+    named.sort_by_key(place);
     let shown: Vec<String> =
-        tests.iter().take(TESTS_SHOWN).map(|test| format!("`{test}`")).collect();
+        named.iter().take(TESTS_SHOWN).map(|test| format!("`{test}`")).collect();
     match tests.len().saturating_sub(TESTS_SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -144,6 +167,14 @@ mod tests {
             found,
             "# Rows\n| R1-04 | waits longer | `a.rs:x`, `b.rs:y` and 1 more | half |\n"
         );
+    }
+
+    #[test]
+    fn the_engines_own_tests_are_named_before_those_of_its_users() {
+        let tests = ["examples/a.rs:x", "provision-testkit/tests/b.rs:y", "provision-core/c.rs:z"];
+        let found = rewritten("| S1 | holds | open |\n", &covers(&[("S1", &tests)]));
+        let named = "`provision-core/c.rs:z`, `provision-testkit/tests/b.rs:y` and 1 more";
+        assert_eq!(found, format!("| S1 | holds | {named} |\n"));
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub(crate) struct SpecSet {
 }
 
 impl SpecSet {
-    /// Loads `<name>.openapi.json`; says aloud when it is not there.
+    /// Loads `<name>.openapi.json` from the folder that is named, from `specs` in the repository, or
+    /// from a folder `shared/specs` beside it; prints a warning when it is in none of them.
     pub(crate) fn load(name: &str) -> Option<Self> {
         let file = format!("{name}.openapi.json");
         let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");

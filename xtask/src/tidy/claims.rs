@@ -1,6 +1,6 @@
 //! What pages claim: tests that exist, invariants that are shown, states as the code has them.
 
-use super::Report;
+use super::{Report, pages::targets};
 use crate::{
     covers::Covers,
     requirements::{PAGES, Row, count, rewritten},
@@ -8,6 +8,9 @@ use crate::{
 };
 
 const MAP: &str = "ARCHITECTURE.md";
+const README: &str = "README.md";
+/// Opens the table of promises in it.
+const PROMISES: &str = "| promise | ids |";
 const GAPS: &str = "docs/decisions/gaps.md";
 const DIAGRAM: &str = "docs/state-machine.md";
 const STATES: &str = "provision-core/src/run/mod.rs";
@@ -51,6 +54,13 @@ fn check_row(tree: &Tree, page: &str, at: usize, row: &Row<'_>, report: &mut Rep
     {
         report.refuse(page, at, format!("there is no page `{target}`"));
     }
+    if row.is_shown() && row.note.is_some_and(tells_of_a_lack) {
+        report.refuse(
+            page,
+            at,
+            format!("{} has tests: say what is left, not what it needs", row.id),
+        );
+    }
     if page != MAP {
         return;
     }
@@ -63,6 +73,34 @@ fn check_row(tree: &Tree, page: &str, at: usize, row: &Row<'_>, report: &mut Rep
             report.refuse(GAPS, 0, format!("{} has tests now: take its line out", row.id));
         }
         _ => {}
+    }
+}
+
+/// Whether a note says that something is still to come.
+fn tells_of_a_lack(note: &str) -> bool {
+    ["needs", "does not exist", "do not exist"].iter().any(|words| note.contains(words))
+}
+
+/// What the first page promises is shown by the files that it links: each of them covers one of
+/// the row's ids, and each id is covered by one of them.
+pub(super) fn promises(tree: &Tree, report: &mut Report) {
+    let Some(page) = tree.get(README) else { return };
+    let covers = Covers::read(tree);
+    let covered = |id: &str, file: &str| {
+        let tests = covers.tests.get(id).into_iter().flatten();
+        tests.into_iter().any(|test| test.split(':').next() == Some(file))
+    };
+    let table = page.lines().skip_while(|(_, line)| !line.starts_with(PROMISES));
+    for (at, row) in table.skip(2).take_while(|(_, line)| line.starts_with('|')) {
+        let ids: Vec<&str> = row.split('|').nth(2).unwrap_or_default().split(',').collect();
+        let ids: Vec<&str> = ids.into_iter().map(str::trim).collect();
+        let files: Vec<&str> = targets(row).collect();
+        for id in ids.iter().filter(|id| !files.iter().any(|file| covered(id, file))) {
+            report.refuse(README, at, format!("no linked file covers {id}"));
+        }
+        for file in files.iter().filter(|file| !ids.iter().any(|id| covered(id, file))) {
+            report.refuse(README, at, format!("`{file}` covers none of this row"));
+        }
     }
 }
 
@@ -123,7 +161,7 @@ fn is_drawn(page: &str, state: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{states, tables};
+    use super::{promises, states, tables};
     use crate::tidy::testing::apply;
 
     const CODE: &str = "    Self::Running => \"Running\",\n    Self::Parked => \"Parked\",\n";
@@ -155,6 +193,40 @@ mod tests {
         let row = "| S1 | no lost run | open |\n";
         assert_eq!(problems(row, "", "").len(), 1);
         assert!(problems(row, "- S1: needs a crash test\n", "").is_empty());
+    }
+
+    #[test]
+    fn a_row_with_tests_does_not_say_that_it_waits_for_something() {
+        let code = concat!("// cov", "ers: R1-01\n#[test]\nfn holds() {\n}\n");
+        let check = |page: &str| {
+            let files = [
+                ("ARCHITECTURE.md", ""),
+                ("docs/requirements.md", page),
+                ("docs/decisions/gaps.md", ""),
+                ("a.rs", code),
+            ];
+            apply(tables, &files).problems.len()
+        };
+        assert_eq!(check("| R1-01 | a step | `a.rs:holds` | needs the adapter |\n"), 1);
+        assert_eq!(check("| R1-01 | a step | `a.rs:holds` | on one server |\n"), 0);
+        let open = "| R1-01 | a | `a.rs:holds` | x |\n| R1-02 | b | open | needs the adapter |\n";
+        assert_eq!(check(open), 0);
+    }
+
+    #[test]
+    fn a_promise_links_what_shows_it() {
+        let code = concat!("// cov", "ers: S1\n#[test]\nfn holds() {\n}\n");
+        let other = concat!("// cov", "ers: S9\n#[test]\nfn looks() {\n}\n");
+        let head = "| promise | ids | shown by |\n|---|---|---|\n";
+        let check = |row: &str| {
+            let page = format!("{head}{row}\n");
+            let files = [("README.md", page.as_str()), ("a.rs", code), ("b.rs", other)];
+            apply(promises, &files).problems.len()
+        };
+        assert_eq!(check("| kept | S1 | [a](a.rs) |"), 0);
+        assert_eq!(check("| kept | S1, S9 | [a](a.rs), [b](b.rs) |"), 0);
+        assert_eq!(check("| kept | S1, S2 | [a](a.rs) |"), 1, "S2 is shown by nothing");
+        assert_eq!(check("| kept | S1 | [a](a.rs), [b](b.rs) |"), 1, "b shows nothing of it");
     }
 
     #[test]

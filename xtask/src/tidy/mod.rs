@@ -77,7 +77,7 @@ impl Report {
 
 type Rule = fn(&Tree, &mut Report);
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     sizes::files,
     words::forbidden,
     words::names,
@@ -91,6 +91,7 @@ const RULES: [Rule; 14] = [
     quotes::compiled,
     commands::exist,
     claims::tables,
+    claims::promises,
     claims::states,
 ];
 

@@ -23,7 +23,7 @@ pub(super) fn links(tree: &Tree, report: &mut Report) {
 }
 
 /// Relative targets of the links in a line, without their anchors.
-fn targets(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn targets(line: &str) -> impl Iterator<Item = &str> {
     let linked = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     linked.map(|(target, _)| target.split('#').next().unwrap_or_default()).filter(|target| {
         !target.is_empty()

@@ -15,7 +15,7 @@ const UNFINISHED: &str = "finish it, or write it into docs/decisions/gaps.md";
 const MACHINE: &str = "a path of somebody's machine";
 const STORY: &str = "the project speaks of itself alone";
 
-const FORBIDDEN: [Forbidden; 19] = [
+const FORBIDDEN: [Forbidden; 16] = [
     Forbidden { word: "TODO", why: UNFINISHED, except: &[] },
     Forbidden { word: "FIXME", why: UNFINISHED, except: &[] },
     Forbidden { word: "XXX", why: UNFINISHED, except: &[] },
@@ -31,9 +31,6 @@ const FORBIDDEN: [Forbidden; 19] = [
     Forbidden { word: "session", why: STORY, except: &["/supabase/", ".sql", "store-postgres"] },
     Forbidden { word: "sessions", why: STORY, except: &["/supabase/", ".sql", "store-postgres"] },
     Forbidden { word: "chatbot", why: STORY, except: &[] },
-    Forbidden { word: "Claude", why: STORY, except: &[] },
-    Forbidden { word: "ChatGPT", why: STORY, except: &[] },
-    Forbidden { word: "Copilot", why: STORY, except: &[] },
     Forbidden { word: "LLM", why: STORY, except: &[] },
     Forbidden { word: "subagent", why: STORY, except: &[] },
     Forbidden { word: "the brief", why: STORY, except: &[] },

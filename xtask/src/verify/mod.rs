@@ -115,7 +115,8 @@ fn show(output: &str, whole: bool) {
     }
 }
 
-/// Whether the providers' documents are where the adapters' tests look for them.
+/// Whether the providers' documents are where the adapters' tests look for them: a folder that is
+/// named, `specs` in the repository, or `shared/specs` beside it.
 fn specs(root: &Path) -> bool {
     let named = std::env::var_os("PROVISION_SPECS_DIR").map(std::path::PathBuf::from);
     let beside = ["specs", "../shared/specs", "../../shared/specs"].map(|place| root.join(place));
