@@ -16,7 +16,7 @@ use tokio::{sync::Mutex, time::Instant};
 pub(crate) struct MintedTokens {
     // Tokio's, since it is held while a token is minted: who waits for it finds the new one.
     current: Mutex<Option<Minted>>,
-    /// How often minting failed in a way that passes.
+    /// How often the provider gave no token: for now, or until somebody looks at the secret.
     failures: AtomicU64,
 }
 
@@ -84,13 +84,45 @@ impl MintedTokens {
                 Ok(token)
             }
             Err(error) => {
-                let passes = matches!(error.verdict(), Verdict::Retry { .. });
                 // The end of this caller's lease says nothing about the provider.
-                if passes && error.code() != "lease_over" {
+                if *error.verdict() != Verdict::Permanent && error.code() != "lease_over" {
                     self.failures.fetch_add(1, Ordering::AcqRel);
                 }
                 Err(error)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, time::Duration};
+
+    use provision_core::{Effect, Secret, StepError, Verdict};
+
+    use super::{Minted, MintedTokens};
+
+    // covers: L4
+    #[tokio::test]
+    async fn those_who_waited_do_not_ask_again_for_what_was_refused_meanwhile() {
+        let throttled = Verdict::Throttled { bucket: "b".into(), after: Duration::from_secs(9) };
+        for verdict in [Verdict::Operator, throttled, Verdict::Retry { after: None }] {
+            let tokens = MintedTokens::default();
+            let secret = Secret::new("long-lived");
+            let mints = std::sync::atomic::AtomicU64::new(0);
+            let get = || {
+                tokens.get("mint", (&secret, None), async {
+                    mints.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                    Err::<Minted, _>(StepError::new(Effect::None, verdict.clone(), "mint"))
+                })
+            };
+            let (first, second, third) = tokio::join!(get(), get(), get());
+            assert_eq!(first.unwrap_err().verdict(), &verdict);
+            for waited in [second, third] {
+                assert_eq!(waited.unwrap_err().code(), "token_unavailable");
+            }
+            assert_eq!(mints.load(Ordering::Relaxed), 1, "{verdict:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use provision_adapters::{
     sim::{Fault, FaultRule, RetryAfterForm, SimOptions, SimServer},
 };
 use provision_core::{
-    Compensator, Effect, ExternalId, Found, Readiness, Resource, RunId, SecretRef, Step,
+    Compensator, Effect, ExternalId, Found, Readiness, Resource, RunId, Secret, SecretRef, Step,
     StepContext, StepError, Undo, Verdict, context::Memory,
 };
 use provision_testkit::solo::SoloHost;
@@ -242,6 +242,21 @@ pub(crate) fn deploy() -> DispatchSpec {
         .with_input("environment", "production")
         .with_key_input("provision_key")
         .until_succeeded()
+}
+
+// covers: S7
+#[tokio::test]
+async fn the_key_by_which_a_run_is_found_again_is_not_written_over() {
+    let world = World::new();
+    world.site().await;
+    let before = world.server.inventory();
+    let (cx, wanted) = (world.cx("deploy"), deploy());
+    let dispatch = Dispatch::new(&world.github)
+        .with_input_at_sending("provision_key", |_| Secret::new("another"));
+    let intent = world.host.intend(&cx, &dispatch, &wanted);
+    let error = dispatch.create(&cx, &wanted, &intent).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("key_input_taken", Effect::None));
+    assert_eq!(world.server.inventory(), before);
 }
 
 // covers: S11

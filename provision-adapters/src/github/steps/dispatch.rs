@@ -139,7 +139,8 @@ impl Dispatch {
     }
 
     /// Adds an input that is made right before it is sent and is journaled nowhere, such as the
-    /// token of a callback. It counts among the 25, and wins over an input of the spec.
+    /// token of a callback. It counts among the 25, and wins over an input of the spec; one of the
+    /// name of the input of the key is refused (`key_input_taken`) before anything is sent.
     ///
     /// GitHub shows inputs to everybody who can read the repository's runs: send nothing there that
     /// is worth more than what its holder can report with it.
@@ -196,6 +197,12 @@ impl Resource for Dispatch {
     ) -> Result<ExternalId, StepError> {
         let mut inputs = spec.inputs.clone();
         if let Some(name) = &spec.key_input {
+            // S7: without its key the run would not be found again.
+            if self.at_sending.contains_key(name) {
+                return Err(StepError::permanent("check the inputs")
+                    .with_code("key_input_taken")
+                    .with_message("an input at sending has the name of the input of the key"));
+            }
             inputs.insert(name.clone(), cx.idempotency_key().to_owned());
         }
         for (name, make) in &self.at_sending {
