@@ -34,6 +34,7 @@ mod n8n;
 mod n8n_faults;
 mod n8n_upgrade;
 mod postgres;
+mod postgres_guard;
 mod postgres_schema;
 mod process;
 mod resend;

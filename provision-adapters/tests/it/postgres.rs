@@ -8,7 +8,7 @@ use std::{
 
 use provision_adapters::tools::{
     postgres::{
-        ApplySchema, Database, DatabaseSpec, Identifier, Postgres, PostgresConfig,
+        ApplySchema, Database, DatabaseSpec, HEIR, Identifier, Postgres, PostgresConfig,
         PostgresDatabase, PostgresRole, Role, RoleSpec, SchemaSpec,
     },
     process::Program,
@@ -17,7 +17,7 @@ use provision_adapters::tools::{
 use provision_core::{
     By, Call, Effect, Engine, ExternalId, Found, MemoryStore, NothingToUndo, Outcome, Policy,
     Readiness, Resource, RunId, Saga, SagaId, Secret, SecretRef, Step, StepContext, StepError,
-    WorkerConfig, resolver::MapResolver, vault::LocalKeys,
+    Verdict, WorkerConfig, resolver::MapResolver, vault::LocalKeys,
 };
 use provision_testkit::solo::SoloHost;
 use uuid::Uuid;
@@ -264,6 +264,20 @@ async fn a_database_that_was_made_and_not_named_is_named_by_the_next_attempt() {
     assert!(!given.has_database(&first).await);
     let ready = resource.ready(&cx, &spec, &id).await.unwrap();
     assert!(matches!(ready, Readiness::Ready(_)), "{ready:?}");
+    // Of those that make it at once none is told that it never can be made, and there is one.
+    let (all, many) = (given.context("database"), DatabaseSpec::new(name("at_once")));
+    let made = given.host.intend(&all, &resource, &many);
+    let attempts = (0..4).map(|_| resource.create(&all, &many, &made));
+    for end in futures_util::future::join_all(attempts).await {
+        let passes = end.err().is_none_or(|error| *error.verdict() != Verdict::Permanent);
+        assert!(passes, "a create that lost a race was given up");
+    }
+    let one = match resource.find(&all, &many).await.unwrap() {
+        Found::Absent => panic!("none was made"),
+        found => ours(found),
+    };
+    resource.delete(&all, &many, &one).await.unwrap();
+    assert_eq!(resource.find(&all, &many).await.unwrap(), Found::Absent);
     // One that lands after all is found beside it.
     given.sql("postgres", &format!("create database {first} template template0")).await.unwrap();
     let Found::Many(candidates) = resource.find(&cx, &spec).await.unwrap() else { panic!() };
@@ -289,9 +303,21 @@ async fn somebody_elses_database_stays_as_it_is() {
     let error = resource.create(&cx, &spec, &intent).await.unwrap_err();
     assert_eq!((error.code(), error.effect()), ("name_taken", Effect::Applied));
     let own = ours(resource.find(&cx, &spec).await.unwrap());
+    // Nobody gets into one that is not finished, and its own step lists it.
+    let open = format!("select datallowconn::text from pg_database where oid = {}", own.as_str());
+    assert_eq!(given.sql("postgres", &open).await.unwrap(), ["false"]);
+    let lists = |cx: StepContext| {
+        let (resource, own) = (resource.clone(), own.clone());
+        async move { resource.list_owned(&cx).await.unwrap().iter().any(|owned| owned.id == own) }
+    };
+    assert!(lists(cx.clone()).await && !lists(given.context("database")).await);
     assert_ne!(own, foreign.id);
     resource.delete(&cx, &spec, &own).await.unwrap();
     assert_eq!(given.sql(taken.as_str(), "select count(*) from kept").await.unwrap(), ["0"]);
+    // The id alone proves nothing: another server gives it again.
+    assert_eq!(resource.delete(&cx, &spec, &foreign.id).await.unwrap_err().code(), "foreign");
+    assert_eq!(resource.ready(&cx, &spec, &foreign.id).await.unwrap_err().code(), "foreign");
+    assert!(given.has_database(taken.as_str()).await);
     // With the mark of another run it is not dropped even by its id.
     let other = given.context("database").mark();
     let mark = format!("comment on database \"{taken}\" is 'theirs {other}'");
@@ -316,7 +342,11 @@ async fn a_role_logs_in_with_its_drawn_password_and_is_dropped_with_what_it_has(
         RoleSpec::login(name("login")).with_membership(group.clone()).with_connect(kept.clone());
     assert_eq!(resource.find(&cx, &spec).await.unwrap(), Found::Absent);
     let intent = given.host.intend(&cx, &resource, &spec);
+    let attempts = (0..6).map(|_| resource.create(&cx, &spec, &intent));
+    let made = futures_util::future::join_all(attempts).await;
     let id = resource.create(&cx, &spec, &intent).await.unwrap();
+    // Of those that make it at once none is told that it cannot be made.
+    assert!(made.iter().all(|end| end.as_ref().is_ok_and(|made| *made == id)), "{made:?}");
     // A repeat of the same create, which landed late, finds it made.
     assert_eq!(resource.create(&cx, &spec, &intent).await.unwrap(), id);
     assert_eq!(ours(resource.find(&cx, &spec).await.unwrap()), id);
@@ -335,19 +365,31 @@ async fn a_role_logs_in_with_its_drawn_password_and_is_dropped_with_what_it_has(
     // It owns something where others live, and is granted something more.
     let grants = format!(
         "grant create, usage on schema shared to \"{0}\"; set role \"{0}\";
-         create table shared.mine as select 7 as x; reset role;",
-        role.name
+         create table shared.mine as select 7 as x;
+         create function shared.lift() returns void language sql security definer
+            as 'alter role \"{1}\" superuser'; reset role;",
+        role.name, group
     );
     given.sql(kept.as_str(), &grants).await.unwrap();
     resource.delete(&cx, &spec, &id).await.unwrap();
     resource.delete(&cx, &spec, &id).await.unwrap();
     assert_eq!(resource.find(&cx, &spec).await.unwrap(), Found::Absent);
-    // What it made for others stays.
+    // What it made for others stays, without the rights of those who dropped it.
+    let lifted = given.sql(kept.as_str(), "select shared.lift()::text").await.unwrap_err();
+    assert_eq!(lifted.code(), "42501");
+    // A role without the mark is nobody's to drop, whatever its id.
+    let unmarked = "select oid::text from pg_roles where rolname = ";
+    let unmarked = given.sql("postgres", &format!("{unmarked}'{group}'")).await.unwrap().remove(0);
+    let unmarked = ExternalId::new(unmarked);
+    assert_eq!(resource.delete(&cx, &spec, &unmarked).await.unwrap_err().code(), "foreign");
+    assert_eq!(resource.ready(&cx, &spec, &unmarked).await.unwrap_err().code(), "foreign");
     assert_eq!(given.sql(kept.as_str(), "select x from shared.mine").await.unwrap(), ["7"]);
     // A role of somebody else is foreign.
     let theirs = RoleSpec::group(group.clone());
     let found = resource.find(&cx, &theirs).await.unwrap();
     assert!(matches!(found, Found::Foreign(_)), "{found:?}");
+    let owners = "select pg_get_userbyid(relowner)::text from pg_class where relname = 'mine'";
+    assert_eq!(given.sql(kept.as_str(), owners).await.unwrap(), [HEIR]);
     given.drop_database(&kept).await;
     given.drop_role(&group).await;
 }

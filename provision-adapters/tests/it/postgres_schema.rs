@@ -71,7 +71,7 @@ union all select concat_ws(' ', 'comment', obj_description('accounts'::regclass)
 order by 1";
 
 /// Applies a schema as the engine would.
-async fn apply(given: &Given, spec: &SchemaSpec) -> Result<Schema, StepError> {
+pub(crate) async fn apply(given: &Given, spec: &SchemaSpec) -> Result<Schema, StepError> {
     ApplySchema::new(&given.server()).run(&given.context("schema"), spec.clone()).await
 }
 
@@ -171,11 +171,15 @@ async fn row_security_is_on_for_tables_of_any_name() {
 #[tokio::test]
 async fn a_clone_that_is_refused_or_cut_leaves_nothing() {
     let Some(given) = given() else { return };
-    let anonymous = given.role("anonymous").await;
+    let (anonymous, owner) = (given.role("anonymous").await, given.role("owner").await);
     let template = given.template(TEMPLATE).await;
     // The last thing of the dump is in the way.
     let target = given.template("create schema public_2; create sequence ticket").await;
     let spec = SchemaSpec::new(target.clone(), anonymous.clone()).with_template(template.clone());
+    // Functions that run with the rights of their owner would be those of the superuser.
+    let error = apply(&given, &spec).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("no_owner", Effect::None));
+    let spec = spec.with_owner(owner.clone());
     let error = apply(&given, &spec).await.unwrap_err();
     assert_eq!((error.code(), error.effect()), ("migration_refused", Effect::None), "{error:?}");
     assert!(error.message().unwrap().contains("42P07"), "{error:?}");
@@ -186,16 +190,18 @@ async fn a_clone_that_is_refused_or_cut_leaves_nothing() {
     // A dump that ends early, as when the program that writes it dies: without its end it is
     // nothing, with an exit code of 1 as with 0.
     let folder = tempdir().unwrap();
-    for (end, code) in [("exit 1", "dump_failed"), ("kill -9 $$", "dump_failed")] {
+    for (end, code) in
+        [("exit 1", "dump_failed"), ("kill -9 $$", "dump_failed"), ("exit 0", "dump_cut")]
+    {
         program(&folder.path().join("pg_dump"), &format!("echo 'create table t (x int);'; {end}"));
         let broken =
             Given { config: given.config.clone().with_programs(folder.path()), ..given.clone() };
         let error = apply(&broken, &spec).await.unwrap_err();
         assert_eq!((error.code(), error.effect()), (code, Effect::None));
     }
-    // A client that dies half way: the server sees no commit.
+    // A client that dies when all is done but the last: the server sees no commit.
     program(&folder.path().join("pg_dump"), "exec pg_dump \"$@\"");
-    program(&folder.path().join("psql"), "head -c 1500 | psql \"$@\"; exit 0");
+    program(&folder.path().join("psql"), "sed '/^commit;$/,$d' | psql \"$@\"; exit 0");
     let path = std::env::var("PATH").unwrap();
     assert!(!path.starts_with(folder.path().to_str().unwrap()));
     let broken =
@@ -209,10 +215,11 @@ async fn a_clone_that_is_refused_or_cut_leaves_nothing() {
         given.drop_database(database).await;
     }
     given.drop_role(&anonymous).await;
+    given.drop_role(&owner).await;
 }
 
 /// Writes a program that stands in for another.
-fn program(file: &Path, script: &str) {
+pub(crate) fn program(file: &Path, script: &str) {
     fs::write(file, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -221,7 +228,7 @@ fn program(file: &Path, script: &str) {
 #[tokio::test]
 async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
     let Some(given) = given() else { return };
-    let anonymous = given.role("anonymous").await;
+    let (anonymous, owner) = (given.role("anonymous").await, given.role("owner").await);
     let template = given.template("create table t (x int)").await;
     let target = given.template("").await;
     let folder = tempdir().unwrap();
@@ -235,7 +242,9 @@ async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
     }
     let watched =
         Given { config: given.config.clone().with_programs(folder.path()), ..given.clone() };
-    let spec = SchemaSpec::new(target.clone(), anonymous.clone()).with_template(template.clone());
+    let spec = SchemaSpec::new(target.clone(), anonymous.clone())
+        .with_owner(owner.clone())
+        .with_template(template.clone());
     apply(&watched, &spec).await.unwrap();
     let password = &given.environment.iter().find(|(n, _)| *n == "PGPASSWORD").unwrap().1;
     for name in ["pg_dump", "psql"] {
@@ -248,7 +257,7 @@ async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
         );
         let names: BTreeSet<&str> =
             environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-        let expected = [
+        let mut expected = BTreeSet::from([
             "LC_ALL",
             "PATH",
             "PGAPPNAME",
@@ -260,8 +269,10 @@ async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
             "PGPORT",
             "PGSSLMODE",
             "PGUSER",
-        ];
-        assert_eq!(names, expected.into());
+        ]);
+        // How long a statement and a wait for a lock may take.
+        expected.extend((name == "psql").then_some("PGOPTIONS"));
+        assert_eq!(names, expected);
     }
     // A name that a shell or a connection string would take apart is no name.
     assert!(Identifier::new("x;rm").is_err() && Identifier::new("host=evil").is_err());
@@ -269,6 +280,7 @@ async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
         given.drop_database(database).await;
     }
     given.drop_role(&anonymous).await;
+    given.drop_role(&owner).await;
 }
 
 // covers: R1-13, R4-03, S9
@@ -328,8 +340,15 @@ async fn a_schema_that_lets_anonymous_readers_in_is_no_success() {
     let error = apply(&given, &spec).await.unwrap_err();
     assert_eq!((error.code(), error.effect()), ("exposed", Effect::Applied));
     assert!(error.message().unwrap().contains("public.shown"), "{error:?}");
+    // What was not verified has no version.
+    let settings = format!(
+        "select count(*)::text from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase
+            where d.datname = '{database}'"
+    );
+    assert_eq!(given.sql("postgres", &settings).await.unwrap(), ["0"]);
     let named = spec.clone().with_openings(Openings::none().read("shown"));
     apply(&given, &named).await.unwrap();
+    assert_eq!(given.sql("postgres", &settings).await.unwrap(), ["1"]);
     // Without the role there is nobody to read as, and silence is no proof.
     let nobody = SchemaSpec::new(database.clone(), name("nobody"));
     assert_eq!(apply(&given, &nobody).await.unwrap_err().code(), "unverifiable");
@@ -338,7 +357,7 @@ async fn a_schema_that_lets_anonymous_readers_in_is_no_success() {
 }
 
 /// Reads a tenant's database through the adapter's own connections.
-struct Direct<'a>(&'a Given, Identifier);
+pub(crate) struct Direct<'a>(pub(crate) &'a Given, pub(crate) Identifier);
 
 impl Executor for Direct<'_> {
     type Error = String;

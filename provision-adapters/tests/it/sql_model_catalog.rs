@@ -76,8 +76,10 @@ fn the_questions_of_verification_are_answered() {
     let bodies = ask(include_str!("../../src/tools/row_security/sql/bodies.sql"));
     assert_eq!(json!(bodies), json!([["public", "helper", "select * from public.posts"]]));
     let functions = ask(include_str!("../../src/tools/row_security/sql/functions.sql"));
-    let expected = json!([["public", "helper", "a integer, b text", "true", "true", "1"]]);
+    let expected = json!([["public", "helper", "a integer, b text", "f", "true", "true", "1"]]);
     assert_eq!(json!(functions), expected);
+    let reached = ask(include_str!("../../src/tools/row_security/sql/reached.sql"));
+    assert_eq!(json!(reached), json!([]));
     let roles = ask(include_str!("../../src/tools/row_security/sql/roles.sql"));
     let expected =
         json!([["anon", "false", "false", "true"], ["authenticated", "false", "false", "false"],]);

@@ -12,6 +12,9 @@ use crate::{
 };
 
 const LOCK_DOWN: &str = include_str!("lock_down.sql");
+/// Ends a migration, also behind a comment. What it switched for itself does not reach the next one;
+/// only a superuser could have switched the authorization of the session.
+const AFTER: &str = "\n;\nreset role;\nreset all;\n";
 const OPERATION: &str = "apply schema";
 
 /// Applies what is not yet recorded. Repeatable: a call whose end is unknown is looked up by the
@@ -28,10 +31,8 @@ pub(crate) async fn apply(
     if missing.is_empty() && recorded.is_some() {
         return Ok(());
     }
-    match client
-        .query(cx, id, Call::mutate(OPERATION), &batch(LOCK_DOWN, &missing, ("", "")))
-        .await?
-    {
+    let sql = batch(LOCK_DOWN, &missing, |sql| format!("{sql}{AFTER}"), "");
+    match client.query(cx, id, Call::mutate(OPERATION), &sql).await? {
         Answer::Rows(_) => Ok(()),
         // Another attempt's batch was faster: it is complete, or this one would not see it.
         Answer::Refused { sqlstate } if sqlstate == "23505" => {

@@ -161,15 +161,18 @@ pub(crate) fn entry(name: &str, checksum: &str) -> String {
     format!("insert into provision.migrations (name, checksum) values ('{name}', '{checksum}');\n")
 }
 
-/// One transaction: what comes first, then each migration behind its record, then what comes last.
-pub(crate) fn batch(first: &str, pending: &[&Migration], (role, last): (&str, &str)) -> String {
+/// One transaction: what comes first, then each migration behind its record, as `piece` puts its SQL,
+/// then what comes last. A piece ends its last statement, and leaves no setting to the next.
+pub(crate) fn batch(
+    first: &str,
+    pending: &[&Migration],
+    piece: impl Fn(&str) -> String,
+    last: &str,
+) -> String {
     let mut sql = format!("begin;\n{first}");
     for migration in pending {
         sql.push_str(&entry(&migration.name, &migration.checksum()));
-        sql.push_str(role);
-        sql.push_str(&migration.sql);
-        // What a migration switched for itself does not reach the next one.
-        sql.push_str("\n;\nreset role;\nreset search_path;\n");
+        sql.push_str(&piece(&migration.sql));
     }
     sql.push_str(last);
     sql.push_str("commit;\n");
@@ -197,11 +200,12 @@ mod tests {
     #[test]
     fn records_come_before_what_they_record() {
         let migration = Migration::new("a", "create table t (x int) -- end");
-        let sql = batch("first;\n", &[&migration], ("set local role x;\n", "last;\n"));
+        let piece = |sql: &str| format!("as x;\n{sql}\n;\n");
+        let sql = batch("first;\n", &[&migration], piece, "last;\n");
         let place = |text: &str| sql.find(text).unwrap_or_else(|| panic!("{text} in {sql}"));
         assert!(sql.starts_with("begin;\nfirst;\n") && sql.ends_with("last;\ncommit;\n"));
-        assert!(place("insert into provision.migrations") < place("set local role"));
-        assert!(place("set local role") < place("create table t"));
+        assert!(place("insert into provision.migrations") < place("as x"));
+        assert!(place("as x") < place("create table t"));
         // The comment must not swallow the end of the statement.
         assert!(sql.contains("-- end\n;\n"));
     }

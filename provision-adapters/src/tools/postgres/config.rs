@@ -5,12 +5,12 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use provision_core::SecretRef;
 
-use super::{CONCURRENCY, DUMP_BYTES_MAX, LATE_WINDOW, STATEMENT_TIMEOUT};
+use super::{CONCURRENCY, DUMP_BYTES_MAX, LATE_NETWORK, LATE_WINDOW, STATEMENT_TIMEOUT};
 
 /// Where a server is, and as whom it is administered.
 ///
-/// The role needs `CREATEDB` and `CREATEROLE`; to clone schemas with extensions, or to run on a
-/// server where others own the databases, it is a superuser.
+/// The role is a superuser: it gives what it makes to other roles, and works inside the databases of
+/// tenants with their rights alone, neither of which `CREATEDB` and `CREATEROLE` allow.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
     pub(crate) host: String,
@@ -82,6 +82,8 @@ impl PostgresConfig {
 
     /// Longest time that a statement of a call that was cut may still run on. Default
     /// [`LATE_WINDOW`], which is right where a lost connection is noticed by neither side.
+    ///
+    /// To another machine it is at least the longest time of a statement and [`LATE_NETWORK`].
     #[must_use]
     pub fn with_late_window(mut self, time: Duration) -> Self {
         self.late_window = time;
@@ -110,9 +112,41 @@ impl PostgresConfig {
         self
     }
 
+    /// When nothing of a call that was cut can land any more.
+    pub(crate) fn late_window(&self) -> Duration {
+        // On one machine a closed connection is noticed; a network may lose that it was closed.
+        match self.is_remote() {
+            true => self.late_window.max(self.statement_timeout + LATE_NETWORK),
+            false => self.late_window,
+        }
+    }
+
     /// Whether connections leave this machine.
     pub(crate) fn is_remote(&self) -> bool {
         let loopback = self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         !loopback && !self.host.starts_with('/')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use provision_core::SecretRef;
+
+    use super::PostgresConfig;
+
+    // covers: S9
+    #[test]
+    fn over_a_network_no_statement_outlives_the_late_window() {
+        let window = |host: &str| {
+            PostgresConfig::new(host, "admin", SecretRef::named("PASSWORD"))
+                .with_late_window(Duration::from_secs(2))
+                .with_statement_timeout(Duration::from_secs(300))
+                .late_window()
+        };
+        assert_eq!(window("db.example.com"), Duration::from_secs(360));
+        assert_eq!(window("127.0.0.1"), Duration::from_secs(2));
+        assert_eq!(window("/run/postgresql"), Duration::from_secs(2));
     }
 }

@@ -57,7 +57,8 @@ pub(super) fn refused(operation: &'static str, sqlstate: &str) -> StepError {
     let (verdict, code) = match sqlstate {
         "28P01" | "28000" => (Verdict::Operator, "unauthorized"),
         "42501" => (Verdict::Operator, "forbidden"),
-        "42P04" | "42710" | "42P06" => (Verdict::Permanent, "name_taken"),
+        // Of two that make one name at once, the later meets the index of the catalog.
+        "42P04" | "42710" | "42P06" | "23505" => (Verdict::Permanent, "name_taken"),
         "3D000" => (Verdict::Permanent, "no_database"),
         // Somebody is connected, holds a lock, or is dropping the database: later they may not.
         "55000" | "55006" | "55P03" | "40001" | "40P01" | "57014" => (retry(), "busy"),
@@ -73,7 +74,7 @@ pub(super) fn refused(operation: &'static str, sqlstate: &str) -> StepError {
         .with_message(format!("the server answered SQLSTATE {sqlstate}"));
     match code {
         "unauthorized" => error.with_hint("look at the role and its password"),
-        "forbidden" => error.with_hint("the role needs CREATEDB and CREATEROLE, or is a superuser"),
+        "forbidden" => error.with_hint("the role that administers the server is a superuser"),
         _ => error,
     }
 }
@@ -106,6 +107,7 @@ mod tests {
             ("28P01", "unauthorized", Verdict::Operator),
             ("42501", "forbidden", Verdict::Operator),
             ("42P04", "name_taken", Verdict::Permanent),
+            ("23505", "name_taken", Verdict::Permanent),
             ("55006", "busy", Verdict::Retry { after: None }),
             ("53300", "no_room", Verdict::Retry { after: None }),
             ("57P03", "stopping", Verdict::Retry { after: None }),

@@ -23,7 +23,7 @@ pub use identifier::{IDENTIFIER_BYTES_MAX, Identifier, IdentifierError};
 pub use server::Postgres;
 pub use steps::{
     database::{Database, DatabaseSpec, PostgresDatabase},
-    role::{PostgresRole, Role, RoleSpec},
+    role::{HEIR, PostgresRole, Role, RoleSpec},
     schema::{ApplySchema, Schema, SchemaSpec},
     tenants::Tenant,
 };
@@ -31,6 +31,8 @@ pub use steps::{
 /// Longest time that a statement may still run on after its call was cut, where neither side
 /// notices that the connection is gone: the statement's own longest time and room for the network.
 pub const LATE_WINDOW: Duration = Duration::from_secs(120);
+/// Room for the network beyond the longest time of a statement.
+pub const LATE_NETWORK: Duration = Duration::from_secs(60);
 /// Default longest time of one statement.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a lock that somebody else holds.

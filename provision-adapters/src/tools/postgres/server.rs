@@ -20,6 +20,10 @@ use crate::tools::row_security::{Answer, Row};
 /// The first version that ends a statement whose connection is gone.
 const NOTICES_LOST_CONNECTIONS: u32 = 140_000;
 
+/// Where names without a schema are looked up by statements that have all rights: a name that is
+/// looked up in `public` too may be that of a tenant's function.
+const PATH: &[(&str, &str)] = &[("search_path", "pg_catalog,pg_temp")];
+
 /// A server that is administered. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Postgres {
@@ -65,7 +69,7 @@ impl Postgres {
     ) -> Result<Vec<Row>, StepError> {
         let values = values.iter().map(|&value| value.to_owned()).collect();
         let work = Work::Question(question, values);
-        match self.call(cx, Call::read(operation), &self.config.database, work).await? {
+        match self.call(cx, Call::read(operation), &self.config.database, (work, PATH)).await? {
             Answer::Rows(rows) => Ok(rows),
             Answer::Refused { sqlstate } => Err(error::refused(operation, &sqlstate)),
         }
@@ -89,6 +93,9 @@ impl Postgres {
     /// all statements of a batch are one transaction, unless it says otherwise itself. Values
     /// belong into it only when they are quoted.
     ///
+    /// Names without a schema are looked up where the database says, and functions and triggers of a
+    /// tenant that the batch meets run with all rights: name schemas, and call nothing of a tenant's.
+    ///
     /// # Errors
     /// No connection (`connect`, effect `None`), or no answer: unknown for a mutating call. A
     /// refusal is an answer, and the batch had no effect.
@@ -99,10 +106,10 @@ impl Postgres {
         database: &Identifier,
         batch: impl Into<String>,
     ) -> Result<Answer, StepError> {
-        self.batch(cx, call, database.as_str(), batch.into()).await
+        self.call(cx, call, database.as_str(), (Work::Batch(batch.into()), &[])).await
     }
 
-    /// As [`Self::execute`]; a refusal is an answer.
+    /// As [`Self::execute`]; a refusal is an answer. Names without a schema are the server's own.
     pub(super) async fn batch(
         &self,
         cx: &StepContext,
@@ -110,7 +117,7 @@ impl Postgres {
         database: &str,
         batch: String,
     ) -> Result<Answer, StepError> {
-        self.call(cx, call, database, Work::Batch(batch)).await
+        self.call(cx, call, database, (Work::Batch(batch), PATH)).await
     }
 
     /// Connects, does the work, and leaves. Dropping the future closes the connection, at which
@@ -120,11 +127,12 @@ impl Postgres {
         cx: &StepContext,
         call: Call,
         database: &str,
-        work: Work,
+        (work, settings): (Work, &[(&str, &str)]),
     ) -> Result<Answer, StepError> {
         // Connecting and settling have their own time.
         let call = self.counted(call).with_timeout(self.config.statement_timeout * 2);
-        let options = self.options(database, &self.password(cx).await?);
+        let options = self.options(database, &self.password(cx).await?, call.operation)?;
+        let options = options.options(settings.iter().copied());
         cx.call(&call, async {
             let connecting = connect(&options).await;
             let mut connection =
@@ -143,9 +151,21 @@ impl Postgres {
         .await
     }
 
-    fn options(&self, database: &str, password: &Secret) -> PgConnectOptions {
+    fn options(
+        &self,
+        database: &str,
+        password: &Secret,
+        operation: &'static str,
+    ) -> Result<PgConnectOptions, StepError> {
         let config = &self.config;
-        let options = PgConnectOptions::new_without_pgpass()
+        let options = PgConnectOptions::new_without_pgpass();
+        if !is_plain(&options, config.is_remote()) {
+            return Err(StepError::new(Effect::None, Verdict::Operator, operation)
+                .with_code("bad_environment")
+                .with_message("PGOPTIONS, PGSSLROOTCERT, PGSSLCERT or PGSSLKEY is set")
+                .with_hint("start the process without them; the configuration says all of it"));
+        }
+        let options = options
             .port(config.port)
             .username(&config.user)
             .password(password.expose())
@@ -158,16 +178,26 @@ impl Postgres {
             // X1: a statement may hold what belongs into no log.
             .disable_statement_logging();
         if config.host.starts_with('/') {
-            return options.socket(&config.host);
+            return Ok(options.socket(&config.host));
         }
         let options = options.host(&config.host);
         // X2: plain connections stay on this machine.
-        match (config.is_remote(), &config.root_certificate) {
+        Ok(match (config.is_remote(), &config.root_certificate) {
             (false, _) => options.ssl_mode(PgSslMode::Disable),
             (true, None) => options.ssl_mode(PgSslMode::VerifyFull),
             (true, Some(file)) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(file),
-        }
+        })
     }
+}
+
+/// Whether new options hold nothing of the process's environment that is not replaced: what a
+/// connection is set to, and which certificates are believed and shown.
+fn is_plain(options: &PgConnectOptions, encrypted: bool) -> bool {
+    // The client reads them by itself, and neither takes them back nor tells them but in this form.
+    let written = format!("{options:?}");
+    let none = |field: &str| written.contains(&format!("{field}: None"));
+    let certificates = ["ssl_root_cert", "ssl_client_cert", "ssl_client_key"];
+    options.get_options().is_none() && (!encrypted || certificates.into_iter().all(none))
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
@@ -222,4 +252,27 @@ fn read(call: &Call, rows: &[PgRow]) -> Result<Vec<Row>, StepError> {
     rows.ok_or_else(|| {
         StepError::new(effect, Verdict::Retry { after: None }, call.operation).with_code("garbage")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::is_plain;
+
+    // covers: X2
+    #[test]
+    fn what_the_environment_says_of_a_connection_is_noticed() {
+        // These tests run without such variables; a setter stands for what one would do.
+        let plain = PgConnectOptions::new_without_pgpass;
+        assert!(is_plain(&plain(), true) && is_plain(&plain(), false));
+        let set = plain().options([("role", "somebody")]);
+        assert!(!is_plain(&set, true) && !is_plain(&set, false));
+        let certificates = [
+            plain().ssl_root_cert("root.pem"),
+            plain().ssl_client_cert("client.pem"),
+            plain().ssl_client_key("client.key"),
+        ];
+        assert!(certificates.iter().all(|set| !is_plain(set, true) && is_plain(set, false)));
+    }
 }

@@ -1,6 +1,8 @@
 //! What the catalog says, in the terms the judgement needs.
 
-use super::{Answer, Database, Executor, Row, Trouble, condition::Body, names::Relation as Name};
+use super::{
+    Answer, Database, Executor, Row, Rule, Trouble, condition::Body, names::Relation as Name,
+};
 
 /// One role whose rights matter.
 #[derive(Debug, Clone)]
@@ -62,9 +64,17 @@ pub(super) struct Policy {
 pub(super) struct Function {
     pub(super) name: Name,
     pub(super) arguments: String,
+    pub(super) aggregate: bool,
     pub(super) definer: bool,
     pub(super) returns_set: bool,
     pub(super) callable_bare: bool,
+}
+
+/// Something the anonymous role reaches that holds no rows of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Reached {
+    pub(super) subject: String,
+    pub(super) rule: Rule,
 }
 
 /// Everything the catalog says.
@@ -76,6 +86,7 @@ pub(super) struct Seen {
     pub(super) policies: Vec<Policy>,
     pub(super) bodies: Vec<Body>,
     pub(super) functions: Vec<Function>,
+    pub(super) reached: Vec<Reached>,
 }
 
 /// Every question is asked read-only, and with no schema but the server's own in the path.
@@ -100,9 +111,33 @@ pub(super) async fn look<E: Executor>(
         true => Vec::new(),
         false => ask(database, "bodies", include_str!("sql/bodies.sql"), body).await?,
     };
-    let functions = ask(database, "functions", include_str!("sql/functions.sql"), function).await?;
+    let functions = callable(database).await?;
+    let reached = ask(database, "reached", include_str!("sql/reached.sql"), reached).await?;
     let anonymous = database.scope.anonymous.clone();
-    Ok(Seen { anonymous, roles, relations, policies, bodies, functions })
+    Ok(Seen { anonymous, roles, relations, policies, bodies, functions, reached })
+}
+
+/// What the anonymous role may call. An aggregate runs with its owner's rights where a part of it
+/// does.
+async fn callable<E: Executor>(
+    database: &Database<'_, E>,
+) -> Result<Vec<Function>, Trouble<E::Error>> {
+    let sql = include_str!("sql/functions.sql");
+    let mut functions = ask(database, "functions", sql, function).await?;
+    if functions.iter().any(|function| function.aggregate) {
+        let sql = include_str!("sql/aggregates.sql");
+        let elevated = ask(database, "aggregates", sql, |row| {
+            Some((name(row)?, text(row, "arguments").unwrap_or_default().to_owned()))
+        })
+        .await?;
+        for function in functions.iter_mut().filter(|function| function.aggregate) {
+            let same = |(name, arguments): &(Name, String)| {
+                *name == function.name && *arguments == function.arguments
+            };
+            function.definer |= elevated.iter().any(same);
+        }
+    }
+    Ok(functions)
 }
 
 /// Whether a policy for `role` holds for the anonymous role.
@@ -217,8 +252,24 @@ fn function(row: &Row) -> Option<Function> {
     Some(Function {
         name: name(row)?,
         arguments: text(row, "arguments").unwrap_or_default().to_owned(),
+        aggregate: text(row, "kind")? == "a",
         definer: flag(row, "definer")?,
         returns_set: flag(row, "returns_set")?,
         callable_bare: text(row, "arguments_required")? == "0",
     })
+}
+
+fn reached(row: &Row) -> Option<Reached> {
+    // Some executors answer nothing for a text that is empty.
+    let schema = text(row, "schema").unwrap_or_default();
+    let place = Name::new(schema, text(row, "name")?);
+    let part = text(row, "part").unwrap_or_default();
+    let (subject, rule) = match text(row, "what")? {
+        "rule" => (format!("{place}/{part}"), Rule::RewriteRule),
+        "sequence" => (place.to_string(), Rule::SetsSequence),
+        "schema" => (place.name, Rule::Creates),
+        "database" => (format!("database {}", place.name), Rule::Creates),
+        _ => return None,
+    };
+    Some(Reached { subject, rule })
 }

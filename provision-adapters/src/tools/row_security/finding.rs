@@ -33,6 +33,12 @@ pub enum Rule {
     PolicyUnclear,
     /// A function that runs with its owner's rights can be called.
     DefinerFunction,
+    /// A rule on a table or view, which runs with the rights of the relation's owner.
+    RewriteRule,
+    /// The anonymous role may set a sequence back, and so the numbers that others are given.
+    SetsSequence,
+    /// The anonymous role may make schemas, or objects in a schema.
+    Creates,
     /// Reading as the anonymous role was not filtered by row-level security.
     ReadUnfiltered,
     /// Reading as the anonymous role gave rows.
@@ -59,6 +65,9 @@ impl Rule {
             Self::PolicyChangesAll => "policy_changes_all",
             Self::PolicyUnclear => "policy_unclear",
             Self::DefinerFunction => "definer_function",
+            Self::RewriteRule => "rewrite_rule",
+            Self::SetsSequence => "sets_sequence",
+            Self::Creates => "creates",
             Self::ReadUnfiltered => "read_unfiltered",
             Self::ReadRows => "read_rows",
             Self::FunctionRows => "function_rows",
@@ -82,6 +91,11 @@ impl Rule {
                 "the policy could not be shown to be closed to anonymous requests"
             }
             Self::DefinerFunction => "a security definer function is open to the anonymous role",
+            Self::RewriteRule => {
+                "a rule that runs with the owner's rights is open to the anonymous role"
+            }
+            Self::SetsSequence => "the anonymous role may set the sequence",
+            Self::Creates => "the anonymous role may create in it",
             Self::ReadUnfiltered => "reading it as the anonymous role is not filtered",
             Self::ReadRows => "reading it as the anonymous role gave rows",
             Self::FunctionRows => "calling it as the anonymous role gave unfiltered rows",

@@ -20,6 +20,8 @@ pub(super) fn judge(seen: &Seen, openings: &Openings) -> Vec<Finding> {
         findings.push(Finding::new(subject, Rule::DefinerFunction));
     }
     findings
+        .extend(seen.reached.iter().map(|reached| Finding::new(&reached.subject, reached.rule)));
+    findings
 }
 
 fn judge_role(role: &Role, anonymous: &str) -> Vec<Finding> {

@@ -26,7 +26,7 @@ pub use finding::{Finding, Rule};
 #[cfg(feature = "postgres-admin")]
 pub(crate) use names::quote_literal;
 pub use names::{Openings, Relation as RelationName, quote_identifier};
-use scope::{Asker, Filter};
+use scope::Question;
 pub use scope::{PROBES_MAX, Scope};
 pub use told::prove;
 
@@ -45,7 +45,9 @@ pub enum Answer {
     },
 }
 
-/// Sends a batch of statements as one transaction, with the rights of the database's owner.
+/// Sends a batch of statements as one transaction, with the rights of the database's owner; for
+/// [`Scope::role`] with those of a superuser. A batch that says `begin` and `rollback` itself is sent
+/// as it is.
 pub trait Executor: Sync {
     /// What goes wrong when no answer comes.
     type Error: Send;
@@ -87,8 +89,9 @@ impl<E: Executor> Database<'_, E> {
         self.executor.run(batch).await
     }
 
-    fn preamble(&self, asker: Asker, filter: Filter) -> String {
-        self.scope.preamble(asker, filter)
+    /// Asks one question in the place of an anonymous request.
+    async fn ask(&self, question: &Question<'_>) -> Result<Answer, E::Error> {
+        self.run(self.scope.request(question)).await.map(|answer| self.scope.answer(answer))
     }
 }
 
@@ -118,6 +121,7 @@ pub async fn verify<E: Executor>(
     let database = &Database { executor, scope };
     let seen = catalog::look(database).await?;
     let mut findings = judge::judge(&seen, openings);
+    probe::may_ask(database).await?;
     let mut budget = Budget(scope.probes_max);
     findings.extend(policy::evaluate(database, &seen, openings, &mut budget).await?);
     findings.extend(probe::read(database, &seen, openings, &mut budget).await?);

@@ -12,8 +12,11 @@ use super::{
     finding::{Finding, Rule},
     names::{Openings, Relation, quote_literal},
     probe::NO_RIGHT,
-    scope::{Asker, Filter},
+    scope::{Asker, Filter, Question},
 };
+
+/// The class of SQLSTATEs for values that cannot be read or computed with.
+const BAD_VALUE: &str = "22";
 
 /// One condition that decides about anonymous requests, and what it would open.
 struct Condition<'a> {
@@ -29,8 +32,9 @@ pub(super) async fn evaluate<E: Executor>(
     budget: &mut Budget,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
     let conditions = read(seen, openings);
-    let leaves = conditions.iter().flat_map(|(_, proof)| proof.leaves()).collect();
-    let answers = ask(database, leaves, budget).await?;
+    let leaves: Vec<&Leaf> = conditions.iter().flat_map(|(_, proof)| proof.leaves()).collect();
+    let mut answers = ask(database, leaves, &[], budget).await?;
+    ask_with_empty_settings(database, seen, &mut answers, budget).await?;
     let leaf = |leaf: &Leaf| answers.get(leaf).copied().unwrap_or(Judgement::Unclear);
     let findings = |(condition, proof): &(Condition<'_>, Proof)| match proof.judge(&leaf) {
         Judgement::Closed => Vec::new(),
@@ -56,10 +60,11 @@ fn read<'a>(seen: &'a Seen, openings: &Openings) -> Vec<(Condition<'a>, Proof)> 
         .collect()
 }
 
-/// Asks the database for each leaf once.
+/// Asks the database for each leaf once, with these settings empty.
 async fn ask<'l, E: Executor>(
     database: &Database<'_, E>,
     mut leaves: Vec<&'l Leaf>,
+    emptied: &[String],
     budget: &mut Budget,
 ) -> Result<BTreeMap<&'l Leaf, Judgement>, Trouble<E::Error>> {
     leaves.sort_unstable();
@@ -68,12 +73,12 @@ async fn ask<'l, E: Executor>(
     let mut groups = vec![leaves.as_slice()];
     while let Some(group) = groups.pop().filter(|group| !group.is_empty()) {
         budget.spend(1)?;
-        match (run(database, group, Asker::Anonymous).await?, group) {
+        match (run(database, group, (Asker::Anonymous, emptied)).await?, group) {
             (Evaluated::All(judgements), _) => {
                 answers.extend(group.iter().copied().zip(judgements))
             }
             (Evaluated::Refused(sqlstate), [leaf]) => {
-                let judgement = refused(database, leaf, &sqlstate, budget).await?;
+                let judgement = refused(database, (leaf, emptied), &sqlstate, budget).await?;
                 answers.insert(leaf, judgement);
             }
             // One expression that raises an error hides the others: look for it by halves.
@@ -86,24 +91,68 @@ async fn ask<'l, E: Executor>(
     Ok(answers)
 }
 
+/// Asks again with every setting empty that a policy or a function reads: one that was set for an
+/// earlier transaction of the same connection is empty after it, and not missing.
+async fn ask_with_empty_settings<E: Executor>(
+    database: &Database<'_, E>,
+    seen: &Seen,
+    answers: &mut BTreeMap<&Leaf, Judgement>,
+    budget: &mut Budget,
+) -> Result<(), Trouble<E::Error>> {
+    // A column that must be equal to it shows no row but one that is empty there itself.
+    let closed = answers
+        .iter()
+        .filter(|(leaf, judgement)| **judgement == Judgement::Closed && !leaf.is_matched);
+    let leaves: Vec<&Leaf> = closed.map(|(leaf, _)| *leaf).collect();
+    let expressions = leaves.iter().map(|leaf| leaf.expression.as_str());
+    let texts = expressions.chain(seen.bodies.iter().map(|body| body.source.as_str()));
+    let mut emptied: Vec<String> = texts.flat_map(settings).collect();
+    emptied.retain(|name| !database.scope.is_always_set(name));
+    emptied.sort_unstable();
+    emptied.dedup();
+    if !emptied.is_empty() {
+        answers.extend(ask(database, leaves, &emptied, budget).await?);
+    }
+    Ok(())
+}
+
+/// The names of the settings that an expression reads.
+fn settings(expression: &str) -> Vec<String> {
+    let named = |rest: &str| {
+        let name = rest.trim_start().strip_prefix('(')?.trim_start().strip_prefix('\'')?;
+        let (name, _) = name.split_once('\'')?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        (name.contains('.') && name.chars().all(plain)).then(|| name.to_owned())
+    };
+    expression.to_ascii_lowercase().split("current_setting").skip(1).filter_map(named).collect()
+}
+
 /// Judges an expression that was refused as the anonymous role. That role may not be allowed to
 /// name what the expression names, such as a function in a closed schema; the policy reaches it
-/// all the same, since its names were looked up when it was made. The owner asks in its stead.
+/// all the same, since its names were looked up when it was made. So it is asked once more, with
+/// the names that its author found.
 async fn refused<E: Executor>(
     database: &Database<'_, E>,
-    leaf: &Leaf,
+    (leaf, emptied): (&Leaf, &[String]),
     sqlstate: &str,
     budget: &mut Budget,
 ) -> Result<Judgement, Trouble<E::Error>> {
+    // Most often a number or an id is read from the empty text, which every such request refuses.
+    if !emptied.is_empty() && sqlstate.starts_with(BAD_VALUE) {
+        return Ok(Judgement::Closed);
+    }
     // X11: only a missing right says something of every request. A time-out, an error that the
     // condition raises, or a statement that is not understood say nothing.
-    if sqlstate != NO_RIGHT || leaf.names_the_role {
+    if sqlstate != NO_RIGHT || (leaf.names_the_role && !database.scope.is_guarded()) {
         return Ok(Judgement::Unclear);
     }
     budget.spend(1)?;
-    Ok(match run(database, &[leaf], Asker::Owner).await? {
+    Ok(match run(database, &[leaf], (Asker::Author, emptied)).await? {
         Evaluated::All(judgements) => judgements.first().copied().unwrap_or(Judgement::Unclear),
         Evaluated::Refused(sqlstate) if sqlstate == NO_RIGHT => Judgement::Closed,
+        Evaluated::Refused(sqlstate) if !emptied.is_empty() && sqlstate.starts_with(BAD_VALUE) => {
+            Judgement::Closed
+        }
         Evaluated::Refused(_) => Judgement::Unclear,
     })
 }
@@ -156,13 +205,14 @@ enum Evaluated {
 async fn run<E: Executor>(
     database: &Database<'_, E>,
     leaves: &[&Leaf],
-    asker: Asker,
+    (asker, emptied): (Asker, &[String]),
 ) -> Result<Evaluated, Trouble<E::Error>> {
     let statements: Vec<String> =
         leaves.iter().enumerate().map(|(place, leaf)| statement(place, leaf)).collect();
-    let batch =
-        format!("{}{}", database.preamble(asker, Filter::On), statements.join("\nunion all\n"));
-    let rows = match database.run(batch).await.map_err(Trouble::Executor)? {
+    let select = statements.join("\nunion all\n");
+    let columns = &["place", "holds"];
+    let question = Question { asker, filter: Filter::On, select: &select, columns, emptied };
+    let rows = match database.ask(&question).await.map_err(Trouble::Executor)? {
         Answer::Refused { sqlstate } => return Ok(Evaluated::Refused(sqlstate)),
         Answer::Rows(rows) => rows,
     };

@@ -9,8 +9,20 @@ use super::{
     catalog::{Function, Kind, Relation, Seen, text},
     finding::{Finding, Rule},
     names::{Openings, quote_literal},
-    scope::{Asker, Filter},
+    scope::{Asker, Filter, Question},
 };
+
+/// Looks whether the executor may ask as the anonymous role at all: where it may not, every question
+/// is refused, and would pass for one that is closed to that role.
+pub(super) async fn may_ask<E: Executor>(
+    database: &Database<'_, E>,
+) -> Result<(), Trouble<E::Error>> {
+    let select = "select 'asked'::text as said";
+    match read_as(database, Filter::On, (select, &["said"])).await? {
+        Answer::Rows(_) => Ok(()),
+        Answer::Refused { sqlstate } => Err(Trouble::Refused { question: "ask as anon", sqlstate }),
+    }
+}
 
 pub(super) async fn read<E: Executor>(
     database: &Database<'_, E>,
@@ -45,9 +57,7 @@ async fn unfiltered<E: Executor>(
     database: &Database<'_, E>,
     relation: &Relation,
 ) -> Result<bool, Trouble<E::Error>> {
-    let batch =
-        format!("{}{}", database.preamble(Asker::Anonymous, Filter::Refuse), count(relation));
-    let answer = database.run(batch).await.map_err(Trouble::Executor)?;
+    let answer = read_as(database, Filter::Refuse, (&count(relation), &["name", "shown"])).await?;
     refused_or("read as anon", &answer).map(|rows| rows.is_some())
 }
 
@@ -64,12 +74,8 @@ async fn rows<E: Executor>(
     let mut findings = Vec::new();
     for group in groups {
         let selects: Vec<String> = group.iter().map(|relation| count(relation)).collect();
-        let batch = format!(
-            "{}{}",
-            database.preamble(Asker::Anonymous, Filter::On),
-            selects.join("\nunion all\n")
-        );
-        let answer = database.run(batch).await.map_err(Trouble::Executor)?;
+        let select = selects.join("\nunion all\n");
+        let answer = read_as(database, Filter::On, (&select, &["name", "shown"])).await?;
         let Some(rows) = refused_or("rows as anon", &answer)? else { continue };
         if rows.len() != group.len() {
             return Err(Trouble::Unreadable { question: "rows as anon" });
@@ -95,12 +101,22 @@ async fn call<E: Executor>(
         "select count(*)::text as shown from (select 1 from {}() limit 1) as probe",
         function.name.quoted()
     );
-    let batch = format!("{}{select}", database.preamble(Asker::Anonymous, Filter::Refuse));
-    let answer = database.run(batch).await.map_err(Trouble::Executor)?;
+    let answer = read_as(database, Filter::Refuse, (&select, &["shown"])).await?;
     let Some(rows) = refused_or("call as anon", &answer)? else { return Ok(None) };
     let gave = rows.iter().any(|row| text(row, "shown").is_some_and(|count| count != "0"));
     let subject = format!("{}({})", function.name, function.arguments);
     Ok((gave || function.definer).then(|| Finding::new(subject, Rule::FunctionRows)))
+}
+
+/// Reads as the anonymous role.
+async fn read_as<E: Executor>(
+    database: &Database<'_, E>,
+    filter: Filter,
+    (select, columns): (&str, &[&str]),
+) -> Result<Answer, Trouble<E::Error>> {
+    let asker = Asker::Anonymous;
+    let question = Question { asker, filter, select, columns, emptied: &[] };
+    database.ask(&question).await.map_err(Trouble::Executor)
 }
 
 fn count(relation: &Relation) -> String {

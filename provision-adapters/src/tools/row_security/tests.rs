@@ -172,6 +172,7 @@ async fn a_condition_that_raises_an_error_does_not_hide_the_others() {
     let (end, asked) = run(vec![
         ("from pg_roles", anon()),
         ("from pg_policies\nwhere", policies),
+        ("from pg_rules", rows(vec![])),
         ("union all", refused("P0001")),
         ("raises", refused("P0001")),
         (as_anon, refused("42501")),

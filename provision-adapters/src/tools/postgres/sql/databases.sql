@@ -1,4 +1,5 @@
--- Databases that carry a mark, with the version of the schema that was applied last.
+-- Databases that carry a mark, or are not finished, with the version of the schema that was applied
+-- last.
 select
     d.oid::text as id,
     d.datname::text as name,
@@ -11,4 +12,5 @@ select
     ) as schema_version
 from pg_database d
 where shobj_description(d.oid, 'pg_database') like '%[provision:%'
+    or d.datname like 'provision\_new\_%'
 order by d.datname

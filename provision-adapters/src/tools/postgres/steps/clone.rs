@@ -6,11 +6,13 @@
 //! whatever came before the end of its input.) Both programs get the password in their environment
 //! and no shell sees any name (X8): a password file would stay behind when this process is killed.
 
+use std::path::PathBuf;
+
 use provision_core::{Call, Effect, Secret, StepContext, StepError, Verdict};
 
 use crate::tools::{
     migrations::checksum,
-    postgres::{Identifier, Postgres, error},
+    postgres::{Identifier, LOCK_TIMEOUT, Postgres, error},
     process::{Ended, Program},
 };
 
@@ -18,6 +20,12 @@ const DUMP: &str = "dump template";
 const APPLY: &str = "clone schema";
 /// What the script prints when its transaction is committed.
 const COMMITTED: &str = "provision_committed";
+/// What a dump begins with, after its comments.
+const NO_TIMES: &str = "SET statement_timeout = 0;\nSET lock_timeout = 0;\n";
+/// What the last lines of a whole dump say.
+const DUMP_END: &str = "-- PostgreSQL database dump complete";
+/// The first version of the clients that knows the roots that the system trusts.
+const KNOWS_SYSTEM_ROOTS: u32 = 16;
 /// Room for what `psql` prints besides.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
@@ -35,6 +43,7 @@ pub(super) async fn dump(
     template: &Identifier,
 ) -> Result<Dump, StepError> {
     let config = server.config();
+    has_system_roots(server, cx).await?;
     let program = program(server, "pg_dump", template, &server.password(cx).await?)
         .arguments(["--schema-only", "--no-owner", "--no-privileges", "--no-password"])
         .arguments(["--no-tablespaces", "--no-publications", "--no-subscriptions"])
@@ -49,6 +58,13 @@ pub(super) async fn dump(
     }
     let sql = std::str::from_utf8(ended.output())
         .map_err(|_| StepError::permanent(DUMP).with_code("not_utf8"))?;
+    // A program that was cut may end well all the same, when another stands before it.
+    let end = sql.lines().rev().filter(|line| !line.is_empty()).take(4);
+    if !end.into_iter().any(|line| line == DUMP_END) {
+        return Err(StepError::retry(DUMP)
+            .with_code("dump_cut")
+            .with_message("the dump has no end"));
+    }
     // These lines tell of the programs, or are drawn anew for each dump.
     let drawn = |line: &&str| {
         ["-- Dumped ", "\\restrict ", "\\unrestrict "].iter().any(|start| line.starts_with(start))
@@ -66,43 +82,91 @@ pub(super) enum Applied {
 }
 
 impl Dump {
-    /// Applies it between what comes first and what comes last, as one transaction.
-    pub(super) async fn apply(
-        &self,
-        server: &Postgres,
-        cx: &StepContext,
-        database: &Identifier,
-        (first, last): (&str, &str),
-    ) -> Result<Applied, StepError> {
-        // A dump ends with no path set, and everything after it names its schemas.
-        let script = format!(
-            "begin;\n{first}{}\n;\nreset role;\nreset all;\n{last}commit;\n\\echo {COMMITTED}\n",
-            self.sql
-        );
-        let config = server.config();
-        let program = program(server, "psql", database, &server.password(cx).await?)
-            .arguments(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password"])
-            .arguments(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=sqlstate", "--file=-"])
-            .with_input(script)
-            .with_output_max(OUTPUT_BYTES_MAX);
-        let call = server.counted(Call::mutate(APPLY)).with_timeout(config.statement_timeout * 2);
-        let ended = program.run(cx, &call).await?;
-        let committed = ended.output().split(|&b| b == b'\n').any(|l| l == COMMITTED.as_bytes());
-        if ended.is_success() && committed {
-            return Ok(Applied::Whole);
-        }
-        match refusal(&ended) {
-            Some(sqlstate) if error::is_refusal(&sqlstate) => Ok(Applied::Refused(sqlstate)),
-            _ => Err(unapplied(&ended)),
+    /// What makes the schema, without the commands of the terminal client around it, and without
+    /// the lines at its beginning that let its statements take as long as they will.
+    pub(super) fn statements(&self) -> String {
+        let begins = |line: &&str| !line.is_empty() && !line.starts_with("--");
+        let first = self.sql.lines().find(begins).unwrap_or_default();
+        let sql = match first.strip_prefix("\\restrict ") {
+            // The word behind it is drawn for this dump.
+            Some(drawn) => {
+                let (open, close) = (first, format!("\\unrestrict {drawn}"));
+                let kept = self.sql.lines().filter(|line| *line != open && *line != close);
+                kept.collect::<Vec<_>>().join("\n")
+            }
+            None => self.sql.clone(),
+        };
+        sql.replacen(NO_TIMES, "", 1)
+    }
+}
+
+/// Runs a script in a database, as one transaction.
+pub(super) async fn apply(
+    server: &Postgres,
+    cx: &StepContext,
+    database: &Identifier,
+    script: &str,
+) -> Result<Applied, StepError> {
+    let config = server.config();
+    let (statement, lock) = (config.statement_timeout.as_millis(), LOCK_TIMEOUT.as_millis());
+    // Set for the connection: a piece of the script ends with what the connection began with.
+    let times = format!("-c statement_timeout={statement} -c lock_timeout={lock}");
+    let script = format!("begin;\n{script}commit;\n\\echo {COMMITTED}\n");
+    let program = program(server, "psql", database, &server.password(cx).await?)
+        .with_variable("PGOPTIONS", times)
+        .arguments(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password"])
+        .arguments(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=sqlstate", "--file=-"])
+        .with_input(script)
+        .with_output_max(OUTPUT_BYTES_MAX);
+    let call = server.counted(Call::mutate(APPLY)).with_timeout(config.statement_timeout * 2);
+    let ended = program.run(cx, &call).await?;
+    let committed = ended.output().split(|&b| b == b'\n').any(|l| l == COMMITTED.as_bytes());
+    if ended.is_success() && committed {
+        return Ok(Applied::Whole);
+    }
+    match refusal(&ended) {
+        Some(sqlstate) if error::is_refusal(&sqlstate) => Ok(Applied::Refused(sqlstate)),
+        _ => Err(unapplied(&ended)),
+    }
+}
+
+/// Whether the programs find the roots that the system trusts, where those are to be used: older
+/// ones would look for a file of that name.
+async fn has_system_roots(server: &Postgres, cx: &StepContext) -> Result<(), StepError> {
+    let config = server.config();
+    if !config.is_remote() || config.root_certificate.is_some() {
+        return Ok(());
+    }
+    for name in ["pg_dump", "psql"] {
+        let program = Program::new(executable(server, name)).arguments(["--version"]);
+        let ended = program.run(cx, &Call::read(DUMP)).await?;
+        let said = String::from_utf8_lossy(ended.output());
+        if major(&said).is_none_or(|major| major < KNOWS_SYSTEM_ROOTS) {
+            return Err(StepError::permanent(DUMP)
+                .with_code("program_too_old")
+                .with_message(format!("{name} is older than {KNOWS_SYSTEM_ROOTS}"))
+                .with_hint("name the file of the root certificate, or install newer clients"));
         }
     }
+    Ok(())
+}
+
+/// The version in `pg_dump (PostgreSQL) 16.3 (Debian 16.3-1)`.
+fn major(said: &str) -> Option<u32> {
+    let (_, version) = said.split_once("(PostgreSQL) ")?;
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version.get(..digits)?.parse().ok()
+}
+
+/// Where a program is.
+fn executable(server: &Postgres, name: &str) -> PathBuf {
+    server.config().programs.as_ref().map_or_else(|| name.into(), |folder| folder.join(name))
 }
 
 /// A program of the server's, with the connection in its environment.
 fn program(server: &Postgres, name: &str, database: &Identifier, password: &Secret) -> Program {
     let config = server.config();
-    let executable = config.programs.as_ref().map_or_else(|| name.into(), |f| f.join(name));
-    let program = Program::new(executable)
+    let program = Program::new(executable(server, name))
         // A name is told apart from a connection string only here.
         .with_variable("PGDATABASE", database.as_str())
         .with_variable("PGHOST", &config.host)
@@ -132,6 +196,14 @@ fn refusal(ended: &Ended) -> Option<String> {
     (ended.code() == Some(3) && sqlstate.len() == 5).then_some(sqlstate)
 }
 
+/// Whether the server says that something of a kind is not there.
+fn is_missing(complaint: &str, kind: &str) -> bool {
+    complaint.lines().any(|line| {
+        let (_, rest) = line.split_once("FATAL:").unwrap_or_default();
+        rest.trim_start().starts_with(kind) && rest.ends_with("does not exist")
+    })
+}
+
 fn undumped(ended: &Ended) -> StepError {
     let complaint = ended.complaint();
     if complaint.contains("server version mismatch") {
@@ -140,7 +212,7 @@ fn undumped(ended: &Ended) -> StepError {
             .with_message("pg_dump is older than the server")
             .with_hint("install a client of the server's version, and name its folder");
     }
-    if complaint.contains("does not exist") {
+    if ["database \"", "role \""].iter().any(|kind| is_missing(&complaint, kind)) {
         return StepError::permanent(DUMP)
             .with_code("no_template")
             .with_message("there is no such template, or no such role");

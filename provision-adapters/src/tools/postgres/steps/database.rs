@@ -99,9 +99,11 @@ impl PostgresDatabase {
     async fn make(&self, cx: &StepContext, spec: &DatabaseSpec) -> Result<(), StepError> {
         let first = quote_identifier(&first_name(&cx.mark()));
         let limit = spec.connections_max.map_or(-1, i32::from);
-        // The bare template: what others put into the usual one is not the tenant's.
+        // The bare template: what others put into the usual one is not the tenant's. Nobody gets in
+        // until everybody's right to connect is taken away.
         let sql = format!(
-            "create database {first} template template0 encoding 'UTF8' connection limit {limit}"
+            "create database {first} template template0 encoding 'UTF8' \
+             connection limit {limit} allow_connections false"
         );
         match self.server.execute(cx, "create database", self.maintenance(), sql).await {
             // An earlier attempt of this step has made it: no other gives this name.
@@ -117,7 +119,8 @@ impl PostgresDatabase {
         let sql = format!(
             "begin;\nalter database {first} rename to {name};\n\
              comment on database {name} is {mark};\n\
-             revoke all on database {name} from public;\ncommit;"
+             revoke all on database {name} from public;\n\
+             alter database {name} allow_connections true;\ncommit;"
         );
         let end = self.server.execute(cx, "name database", self.maintenance(), sql).await;
         // Whatever came of this, the database itself is there.
@@ -143,6 +146,21 @@ fn complete(cx: &StepContext, named: Option<Shown>) -> Result<ExternalId, StepEr
         Some(shown) if shown.mark.as_ref() == Some(&cx.mark()) => Ok(ExternalId::new(shown.id)),
         _ => Err(StepError::unknown("create database").with_code("not_shown")),
     }
+}
+
+/// Whether a database is this step's: by its mark, or by the first name that no other step gives.
+/// The id alone proves nothing (S11): a server that was initialised anew gives the ids again.
+fn is_ours(cx: &StepContext, shown: &Shown) -> bool {
+    match &shown.mark {
+        Some(mark) => *mark == cx.mark(),
+        None => shown.name == first_name(&cx.mark()),
+    }
+}
+
+fn foreign(operation: &'static str) -> StepError {
+    StepError::new(Effect::Applied, Verdict::Operator, operation)
+        .with_code("foreign")
+        .with_message("the database of this id does not carry the mark of this run")
 }
 
 fn check(spec: &DatabaseSpec) -> Result<(), StepError> {
@@ -219,7 +237,11 @@ impl Resource for PostgresDatabase {
         id: &ExternalId,
     ) -> Result<Readiness<Database>, StepError> {
         let Some(shown) = self.by_id(cx, id).await? else { return Ok(gone()) };
-        if shown.name == first_name(&cx.mark()) && !cx.is_adopted(id) {
+        let adopted = cx.is_adopted(id);
+        if !adopted && !is_ours(cx, &shown) {
+            return Err(foreign("look at database"));
+        }
+        if shown.name == first_name(&cx.mark()) && !adopted {
             self.finish(cx, spec).await?;
         } else if shown.name != spec.name.as_str() {
             return Err(StepError::new(Effect::Applied, Verdict::Operator, "look at database")
@@ -236,11 +258,8 @@ impl Resource for PostgresDatabase {
         id: &ExternalId,
     ) -> Result<(), StepError> {
         let Some(shown) = self.by_id(cx, id).await? else { return Ok(()) };
-        // S11: the id is the server's own, and what carries another mark is not ours all the same.
-        if shown.mark.is_some_and(|mark| mark != cx.mark()) {
-            return Err(StepError::new(Effect::Applied, Verdict::Operator, "drop database")
-                .with_code("foreign")
-                .with_message("the database carries the mark of another run"));
+        if !is_ours(cx, &shown) {
+            return Err(foreign("drop database"));
         }
         let sql = format!("drop database if exists {} with (force)", quote_identifier(&shown.name));
         self.server.execute(cx, "drop database", self.maintenance(), sql).await.map(drop)
@@ -250,14 +269,18 @@ impl Resource for PostgresDatabase {
         let rows = self.server.ask(cx, "list databases", LIST, &[]).await?;
         let owned = |row| {
             let shown = Shown::of(row)?;
-            let mark = shown.mark?;
+            // An unfinished one has no mark yet, and is known to its own run by its name.
+            let mark = match shown.mark {
+                None if shown.name == first_name(&cx.mark()) => cx.mark(),
+                mark => mark?,
+            };
             Some(Owned::new(shown.id).with_name(shown.name).with_mark(Some(mark)))
         };
         Ok(rows.iter().filter_map(owned).collect())
     }
 
     fn timing(&self) -> Timing {
-        let late_window = self.server.config().late_window;
+        let late_window = self.server.config().late_window();
         Timing { late_window, listing_lag: std::time::Duration::ZERO, ..Timing::default() }
     }
 

@@ -14,12 +14,21 @@ use crate::tools::{
     row_security::{quote_identifier, quote_literal},
 };
 
+/// Who gets what a dropped role owned in databases that stay: a role without login and without any
+/// right, which is made when it is first needed and stays. Nobody who had more rights may own it: a
+/// `security definer` function runs with the rights of its owner.
+///
+/// In one database it has what all dropped roles had there, so their functions and views then reach
+/// each other's tables. Where that matters, give each role's work a database of its own.
+pub const HEIR: &str = "provision_heir";
+
 /// Name of the sealed password.
 const PASSWORD: &str = "password";
 const LOOK: &str = include_str!("../sql/role_by_name.sql");
 const LOOK_BY_ID: &str = include_str!("../sql/role_by_id.sql");
 const LIST: &str = include_str!("../sql/roles.sql");
 const USES: &str = include_str!("../sql/role_uses.sql");
+const POWERS: &str = include_str!("../sql/role_powers.sql");
 
 /// A role to be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +83,7 @@ pub struct Role {
 /// The password is drawn and sealed with the intent; what the server is sent is the verifier of
 /// it, from which it cannot be found. A role of the same name without this run's mark is foreign
 /// and stays as it is. Before a role is dropped, its connections are ended, what it owns in
-/// databases that stay is given to the role that administers the server, and its grants are
-/// revoked.
+/// databases that stay is given to [`HEIR`], and its grants are revoked.
 #[derive(Debug, Clone)]
 pub struct PostgresRole {
     server: Postgres,
@@ -111,12 +119,31 @@ impl PostgresRole {
         sql
     }
 
+    /// Sees to it that [`HEIR`] is there and can do nothing.
+    async fn heir(&self, cx: &StepContext) -> Result<(), StepError> {
+        const MAKE: &str = "create heir";
+        let sql = format!(
+            "create role {HEIR} nosuperuser nocreatedb nocreaterole noinherit nologin \
+             noreplication nobypassrls"
+        );
+        match self.server.execute(cx, MAKE, self.maintenance(), sql).await {
+            Err(error) if error.code() == "name_taken" => {}
+            end => drop(end?),
+        }
+        match self.server.ask(cx, "look at heir", POWERS, &[HEIR]).await?.is_empty() {
+            true => Ok(()),
+            false => Err(StepError::new(Effect::Applied, Verdict::Operator, MAKE)
+                .with_code("heir_has_rights")
+                .with_message(format!("the role {HEIR} logs in or has rights"))),
+        }
+    }
+
     /// Takes from a role what it has in one database.
     async fn strip(&self, cx: &StepContext, name: &str, database: &str) -> Result<(), StepError> {
         let role = quote_identifier(name);
-        let sql = format!(
-            "begin;\nreassign owned by {role} to current_user;\ndrop owned by {role};\ncommit;"
-        );
+        // What one of its members makes at this moment is handed over too, and not dropped.
+        let sql =
+            format!("begin;\nreassign owned by {role} to {HEIR};\ndrop owned by {role};\ncommit;");
         match self.server.execute(cx, "take rights of role", database, sql).await {
             // The database went away meanwhile, and with it what the role had there.
             Err(error) if error.code() == "no_database" => Ok(()),
@@ -127,6 +154,13 @@ impl PostgresRole {
     fn maintenance(&self) -> &str {
         &self.server.config().database
     }
+}
+
+/// S11: the id alone proves nothing, since a server that was initialised anew gives it again.
+fn foreign(operation: &'static str) -> StepError {
+    StepError::new(Effect::Applied, Verdict::Operator, operation)
+        .with_code("foreign")
+        .with_message("the role of this id does not carry the mark of this run")
 }
 
 impl Resource for PostgresRole {
@@ -186,8 +220,11 @@ impl Resource for PostgresRole {
         id: &ExternalId,
     ) -> Result<Readiness<Role>, StepError> {
         let rows = self.server.ask(cx, "look at role", LOOK_BY_ID, &[id.as_str()]).await?;
-        if rows.is_empty() {
+        let Some(shown) = rows.first().and_then(Shown::of) else {
             return Ok(Readiness::Broken { code: "gone".to_owned() });
+        };
+        if !cx.is_adopted(id) && shown.mark.as_ref() != Some(&cx.mark()) {
+            return Err(foreign("look at role"));
         }
         // Somebody else's role keeps a password that is not ours to know.
         let password = (spec.login && !cx.is_adopted(id)).then(|| cx.sealed(PASSWORD));
@@ -203,10 +240,8 @@ impl Resource for PostgresRole {
         const DROP: &str = "drop role";
         let rows = self.server.ask(cx, "look at role", LOOK_BY_ID, &[id.as_str()]).await?;
         let Some(shown) = rows.first().and_then(Shown::of) else { return Ok(()) };
-        if shown.mark.is_some_and(|mark| mark != cx.mark()) {
-            return Err(StepError::new(Effect::Applied, Verdict::Operator, DROP)
-                .with_code("foreign")
-                .with_message("the role carries the mark of another run"));
+        if shown.mark.as_ref() != Some(&cx.mark()) {
+            return Err(foreign(DROP));
         }
         let (role, name) = (quote_identifier(&shown.name), quote_literal(&shown.name));
         let stop = format!(
@@ -215,11 +250,13 @@ impl Resource for PostgresRole {
         );
         self.server.execute(cx, "end connections of role", self.maintenance(), stop).await?;
         let uses = self.server.ask(cx, "look for uses of role", USES, &[id.as_str()]).await?;
+        if !uses.is_empty() {
+            self.heir(cx).await?;
+        }
         for database in uses.iter().filter_map(|row| text(row, "name")) {
+            let database = if database.is_empty() { self.maintenance() } else { database };
             self.strip(cx, &shown.name, database).await?;
         }
-        // What it has on databases themselves is the server's, and seen from any of them.
-        self.strip(cx, &shown.name, self.maintenance()).await?;
         let sql = format!("drop role if exists {role}");
         self.server.execute(cx, DROP, self.maintenance(), sql).await.map(drop)
     }
@@ -238,7 +275,7 @@ impl Resource for PostgresRole {
     }
 
     fn timing(&self) -> Timing {
-        let late_window = self.server.config().late_window;
+        let late_window = self.server.config().late_window();
         Timing { late_window, listing_lag: Duration::ZERO, ..Timing::default() }
     }
 

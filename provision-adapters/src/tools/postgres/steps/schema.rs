@@ -11,13 +11,20 @@ use super::{
 use crate::tools::{
     migrations::{Migration, RECORDED, Record, acceptable, batch, checksum, entry, pending},
     postgres::{Identifier, PROBES_MAX, Postgres, error::refused},
-    row_security::{Answer, Executor, Openings, Row, Scope, prove},
+    row_security::{Answer, Executor, Openings, Row, Scope, prove, quote_literal},
 };
 
 const OPERATION: &str = "apply schema";
 const READ: &str = "read applied migrations";
 const VERIFY: &str = "verify row-level security";
+/// Looks whose the record of migrations is.
+const RECORDS: &str = include_str!("../sql/records.sql");
+/// The SQLSTATE by which it says that they are somebody else's.
+const FOREIGN_RECORDS: &str = "PV001";
 const FIRST: &str = include_str!("../sql/first.sql");
+const AFTER: &str = include_str!("../sql/after.sql");
+/// By what a piece of SQL is run with the rights of the owner; gone with the connection.
+const WORK: &str = "pg_temp.provision_work()";
 const ROW_SECURITY: &str = include_str!("../sql/row_security.sql");
 
 /// A schema to be in a database.
@@ -53,8 +60,15 @@ impl SchemaSpec {
         }
     }
 
-    /// Sets the role that owns what is made; it must be there. Default: the role that administers
-    /// the server.
+    /// Sets the role that owns what is made, and with whose rights migrations run; it must be there.
+    /// Such a migration is run by a function: it cannot switch roles, and `select .. into` a new
+    /// table is written as `create table .. as`.
+    ///
+    /// With an owner or without, constraints and triggers that a migration puts off are done at
+    /// its end.
+    ///
+    /// Default: the role that administers the server, with whose rights every trigger and function
+    /// of the schema then runs that a migration touches. A template needs an owner (`no_owner`).
     #[must_use]
     pub fn with_owner(mut self, role: Identifier) -> Self {
         self.owner = Some(role);
@@ -96,7 +110,7 @@ impl SchemaSpec {
 
     /// What comes before anything of the tenant, in each transaction.
     fn first(&self) -> String {
-        let mut sql = FIRST.to_owned();
+        let mut sql = format!("{RECORDS}{FIRST}");
         let owner = self.owner.as_ref().map(Identifier::quoted);
         if let Some(owner) = &owner {
             let database = self.database.quoted();
@@ -113,23 +127,43 @@ impl SchemaSpec {
         sql
     }
 
-    /// Whose rights and which schema a piece of the tenant's SQL works with.
-    fn working_as(&self) -> String {
-        let role = self.owner.as_ref().map(|owner| format!("set local role {};\n", owner.quoted()));
-        let path = self
-            .schemas
-            .first()
-            .map(|schema| format!("set local search_path = {}, public;\n", schema.quoted()));
-        format!("{}{}", role.unwrap_or_default(), path.unwrap_or_default())
+    /// A piece of the tenant's SQL, with the schema and the rights that it works with.
+    ///
+    /// Functions and triggers that others have made may run in it, so a `set role` would hold
+    /// nobody: what it sets they reset. No function that runs with the rights of its owner can
+    /// change the role, nor can what it calls.
+    fn piece(&self, sql: &str) -> String {
+        let path = match self.schemas.first() {
+            Some(schema) => format!("set local search_path = {}, public;\n", schema.quoted()),
+            None => "set local search_path = public;\n".to_owned(),
+        };
+        // What was put off to the end of the transaction is done with the same rights.
+        const SETTLE: &str = "set constraints all immediate";
+        let work = match &self.owner {
+            // A comment at its end must not swallow what comes after it.
+            None => format!("{path}{sql}\n;\n{SETTLE}"),
+            Some(owner) => {
+                let body = format!("begin\n{path}execute {};\n{SETTLE};\nend", quote_literal(sql));
+                format!(
+                    "create or replace function {WORK} returns void\n\
+                     language plpgsql security definer as {};\n\
+                     alter function {WORK} owner to {};\nselect {WORK}::text as done",
+                    quote_literal(&body),
+                    owner.quoted()
+                )
+            }
+        };
+        format!("{work}\n{AFTER}")
     }
 
-    /// What comes after it.
-    fn last(&self, version: &str) -> String {
-        let database = self.database.quoted();
-        // A version is hexadecimal digits.
-        format!(
-            "{ROW_SECURITY}alter database {database} set provision.schema_version = '{version}';\n"
-        )
+    /// Who owns what a template is cloned into: its functions may run with their owner's rights.
+    fn has_owner_for_template(&self) -> Result<(), StepError> {
+        if self.template.is_none() || self.owner.is_some() {
+            return Ok(());
+        }
+        Err(StepError::permanent(OPERATION).with_code("no_owner").with_message(
+            "a clone of a template needs an owner that is not the administering role",
+        ))
     }
 
     /// Under what a clone of the template is recorded; no migration can have this name.
@@ -212,20 +246,18 @@ impl ApplySchema {
         name: &str,
     ) -> Result<Applied, StepError> {
         let record = entry(name, &dump.checksum);
-        let role = spec.owner.as_ref().map(|owner| format!("set local role {};\n", owner.quoted()));
-        let first = format!("{}{record}{}", spec.first(), role.unwrap_or_default());
-        let last = spec.last(&version(Some(&dump.checksum), &[]));
-        dump.apply(&self.server, cx, &spec.database, (&first, &last)).await
+        let (first, piece) = (spec.first(), spec.piece(&dump.statements()));
+        let script = format!("{first}{record}{piece}{ROW_SECURITY}");
+        clone::apply(&self.server, cx, &spec.database, &script).await
     }
 
     async fn migrate(
         &self,
         cx: &StepContext,
         spec: &SchemaSpec,
-        (missing, version): (&[&Migration], &str),
+        missing: &[&Migration],
     ) -> Result<(), StepError> {
-        let last = spec.last(version);
-        let sql = batch(&spec.first(), missing, (&spec.working_as(), &last));
+        let sql = batch(&spec.first(), missing, |sql| spec.piece(sql), ROW_SECURITY);
         let call = Call::mutate(OPERATION);
         match self.server.batch(cx, call, spec.database.as_str(), sql).await? {
             Answer::Rows(_) => Ok(()),
@@ -242,6 +274,23 @@ impl ApplySchema {
         }
     }
 
+    /// Keeps the version with the database, once it is verified.
+    async fn record_version(
+        &self,
+        cx: &StepContext,
+        database: &Identifier,
+        version: &str,
+    ) -> Result<(), StepError> {
+        // A version is hexadecimal digits. Two that write it at once would be refused by the server.
+        let sql = format!(
+            "begin;\nselect pg_advisory_xact_lock(hashtext('provision.schema_version'))::text;\n\
+             alter database {} set provision.schema_version = '{version}';\ncommit;",
+            database.quoted()
+        );
+        let end = self.server.execute(cx, "record schema version", database.as_str(), sql).await;
+        end.map(drop)
+    }
+
     /// Names and checksums on record; `None` before the first batch.
     async fn recorded(
         &self,
@@ -249,7 +298,8 @@ impl ApplySchema {
         database: &Identifier,
     ) -> Result<Option<Vec<Record>>, StepError> {
         let call = Call::read(READ);
-        match self.server.batch(cx, call, database.as_str(), RECORDED.to_owned()).await? {
+        let sql = format!("{RECORDS}{RECORDED}");
+        match self.server.batch(cx, call, database.as_str(), sql).await? {
             Answer::Rows(rows) => {
                 let record = |row: &Row| {
                     Some((text(row, "name")?.to_owned(), text(row, "checksum")?.to_owned()))
@@ -259,6 +309,11 @@ impl ApplySchema {
             }
             // There is no such table, or no such schema.
             Answer::Refused { sqlstate } if matches!(&*sqlstate, "42P01" | "3F000") => Ok(None),
+            Answer::Refused { sqlstate } if sqlstate == FOREIGN_RECORDS => {
+                Err(StepError::new(Effect::None, Verdict::Operator, READ)
+                    .with_code("foreign_records")
+                    .with_message("the schema `provision` of the database is somebody else's"))
+            }
             Answer::Refused { sqlstate } => Err(refused(READ, &sqlstate)),
         }
     }
@@ -273,6 +328,7 @@ impl Step for ApplySchema {
         acceptable(&spec.migrations).map_err(|error| {
             StepError::permanent(OPERATION).with_code(error.code()).with_message(error.to_string())
         })?;
+        spec.has_owner_for_template()?;
         let recorded = self.recorded(cx, &spec.database).await?;
         let known = recorded.as_deref().unwrap_or_default();
         let missing = pending(OPERATION, &spec.migrations, known)?;
@@ -280,11 +336,12 @@ impl Step for ApplySchema {
         let version = version(template.as_deref(), &spec.migrations);
         let untouched = recorded.is_none() && template.is_none();
         if !missing.is_empty() || untouched {
-            self.migrate(cx, &spec, (&missing, &version)).await?;
+            self.migrate(cx, &spec, &missing).await?;
         }
         let tenant = Tenant { server: &self.server, cx, database: &spec.database };
         let scope = Scope::role(spec.anonymous.as_str()).with_probes_max(PROBES_MAX);
         prove(VERIFY, &tenant, &scope, &spec.openings).await?;
+        self.record_version(cx, &spec.database, &version).await?;
         Ok(Schema { database: spec.database, version })
     }
 }

@@ -40,6 +40,7 @@ pub(super) static LIST: &[Builtin] = &[
     strict("has_schema_privilege", WITHOUT_ROLE, BOOL, |env, a, _| {
         schema(env, &with_current(env, a))
     }),
+    strict("has_database_privilege", WITH_ROLE, BOOL, |env, a, _| database(env, a)),
     strict("has_function_privilege", WITH_ROLE, BOOL, |env, a, _| function(env, a)),
     strict("has_function_privilege", WITHOUT_ROLE, BOOL, |env, a, _| {
         function(env, &with_current(env, a))
@@ -170,6 +171,21 @@ fn schema(env: &Env<'_>, args: &[Value]) -> Result<Value, SqlError> {
     match schema {
         Some(schema) => held(env, &schema.target(), role, str_at(args, 2)),
         None => Ok(Value::Null),
+    }
+}
+
+/// The one database, with the rights that a new one has: everybody connects and makes temporary
+/// tables, and its owner makes schemas.
+fn database(env: &Env<'_>, args: &[Value]) -> Result<Value, SqlError> {
+    let Some(role) = role(env, args.first())? else { return Ok(Value::Null) };
+    if args.get(1).and_then(Value::as_str) != Some("postgres") {
+        return Err(SqlError::unsupported("another database"));
+    }
+    let owner = env.db.role_oid("postgres")?;
+    match str_at(args, 2).trim().to_ascii_uppercase().as_str() {
+        "CONNECT" | "TEMPORARY" | "TEMP" => Ok(Value::Bool(true)),
+        "CREATE" => Ok(Value::Bool(env.db.has_rights_of(role, owner))),
+        _ => Err(SqlError::unsupported("this right on a database")),
     }
 }
 

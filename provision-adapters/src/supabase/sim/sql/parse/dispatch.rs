@@ -185,9 +185,6 @@ impl Cursor {
                 return Ok(Statement::SetRole { role: None, local: false });
             }
             let name = self.setting_name()?;
-            if name == "all" {
-                return Err(SqlError::unsupported("RESET ALL"));
-            }
             return Ok(Statement::Set(SetVariable { name, value: None, local: false }));
         }
         self.expect("set")?;

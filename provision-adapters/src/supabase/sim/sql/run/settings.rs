@@ -57,7 +57,7 @@ impl Settings {
         }
     }
 
-    /// Changes a parameter, or resets it when there is no value.
+    /// Changes a parameter, or resets it when there is no value; without one, `all` is all of them.
     ///
     /// A local change ends with the transaction.
     pub(crate) fn set(
@@ -66,6 +66,11 @@ impl Settings {
         value: Option<&str>,
         local: bool,
     ) -> Result<(), SqlError> {
+        if (name, value) == ("all", None) {
+            self.values.clear();
+            self.lasting.clear();
+            return Ok(());
+        }
         let checked = match value {
             Some(value) => Some(check(name, value)?),
             None => {

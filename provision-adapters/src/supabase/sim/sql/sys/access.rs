@@ -48,6 +48,22 @@ pub(super) static LIST: &[SystemRelation] = &[
     },
     SystemRelation {
         schema: PG_CATALOG,
+        name: "pg_rules",
+        view: true,
+        complete: false,
+        columns: &[
+            ("schemaname", One(Type::Name)),
+            ("tablename", One(Type::Name)),
+            ("rulename", One(Type::Name)),
+        ],
+        // No rule can be made here: these are the server's own.
+        rows: |_| {
+            let row = |rule: &str| vec!["pg_catalog".into(), "pg_settings".into(), rule.into()];
+            Ok(["pg_settings_n", "pg_settings_u"].map(row).into())
+        },
+    },
+    SystemRelation {
+        schema: PG_CATALOG,
         name: "pg_roles",
         view: true,
         complete: false,
