@@ -119,12 +119,14 @@ pub async fn verify<E: Executor>(
     openings: &Openings,
 ) -> Result<Vec<Finding>, Trouble<E::Error>> {
     let database = &Database { executor, scope };
-    let seen = catalog::look(database).await?;
+    // Boxed: each of these is large, and steps hold this future within their own.
+    let seen = Box::pin(catalog::look(database)).await?;
     let mut findings = judge::judge(&seen, openings);
     probe::may_ask(database).await?;
     let mut budget = Budget(scope.probes_max);
-    findings.extend(policy::evaluate(database, &seen, openings, &mut budget).await?);
-    findings.extend(probe::read(database, &seen, openings, &mut budget).await?);
+    let opened = Box::pin(policy::evaluate(database, &seen, openings, &mut budget)).await?;
+    findings.extend(opened);
+    findings.extend(Box::pin(probe::read(database, &seen, openings, &mut budget)).await?);
     findings.sort();
     findings.dedup();
     Ok(findings)
