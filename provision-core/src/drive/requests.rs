@@ -66,19 +66,20 @@ impl Drive {
             }
         };
         let asked = requests.iter().any(|request| request.number > self.consumed);
+        // S16: nothing begins before all that was asked for is known: the last of it may be a
+        // cancel. What is due comes after it, and begins what may.
+        let held = Moment { hold: moment.hold || (asked && due), ..moment };
         if let Some(event) = first {
-            // Nothing begins before what was asked for is known: it may be a cancel.
-            let hold = moment.hold || (asked && due);
-            decision.merge(decide(&mut self.state, event, Moment { hold, ..moment })?);
+            decision.merge(decide(&mut self.state, event, held)?);
         }
         for request in requests.iter().filter(|request| request.number > self.consumed) {
             let body = body_of(request);
-            match decide(&mut self.state, Event::Request(body.clone()), moment) {
+            match decide(&mut self.state, Event::Request(body.clone()), held) {
                 Ok(more) => decision.merge(more),
                 Err(Halt::Refused(refusal)) => {
                     tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
                     let refused = Event::Refused(body, refusal);
-                    decision.merge(decide(&mut self.state, refused, moment)?);
+                    decision.merge(decide(&mut self.state, refused, held)?);
                 }
                 Err(halt) => return Err(halt),
             }

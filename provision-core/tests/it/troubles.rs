@@ -10,17 +10,19 @@ use std::{
 
 use async_trait::async_trait;
 use provision_core::{
-    By, Call, Engine, ErrorKind, ExternalId, NothingToUndo, Outcome, Policy, Resource, RunStatus,
-    Saga, SagaId, Secret, SecretRef, Severity, SignalId, Step, StepContext, StepError,
-    WorkerConfig,
+    By, Call, Effect, Engine, ErrorKind, ExternalId, NothingToUndo, Outcome, Policy, Resource,
+    RunId, RunStatus, Saga, SagaId, Secret, SecretRef, Severity, SignalId, Step, StepContext,
+    StepError, WorkerConfig,
     clock::sleep,
     engine::Change,
+    irreversible,
     resource::{Found, Identity, Intent, Owned, Readiness},
     schedule::{Misfire, Schedule},
-    store::RunFilter,
+    store::{Incarnation, RunFilter},
     vault::{DataKey, KeyError, KeyProvider, LocalKeys},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use crate::counting::{Counting, Road};
 
@@ -389,3 +391,38 @@ async fn a_run_that_is_cancelled_before_its_claim_starts_nothing() {
     assert_eq!(charge.0.load(Ordering::SeqCst), 0);
     worker.stop().await;
 }
+
+/// A run that is asked for things before any worker has seen it; how often it charged.
+async fn charges_after(ask: impl AsyncFn(&Engine, &RunId), end: RunStatus) -> u32 {
+    let charge = Charge::default();
+    let saga = Saga::define(SAGA, |s| {
+        let go = s.signal(GO).input((), |_, ()| Duration::from_secs(3_600));
+        s.step("charge", charge.clone(), irreversible("the money is gone")).input(go, |_, go| go)
+    })
+    .unwrap();
+    let engine = Engine::builder(Counting::default()).register(saga.clone()).build().await.unwrap();
+    let run = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    engine.signal(run.id(), GO, &"go".to_owned()).await.unwrap();
+    ask(&engine, run.id()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(engine.run(run.id()).await.unwrap().status, end);
+    worker.stop().await;
+    charge.0.load(Ordering::SeqCst)
+}
+
+// covers: S16
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_behind_a_signal_counts_before_anything_begins() {
+    let by = By::default;
+    let cancel = async |engine: &Engine, run: &RunId| engine.cancel(run, by()).await.unwrap();
+    assert_eq!(charges_after(cancel, RunStatus::RolledBack).await, 0);
+    let pause = async |engine: &Engine, run: &RunId| engine.pause(run, by()).await.unwrap();
+    assert_eq!(charges_after(pause, RunStatus::Paused).await, 0);
+    let both = async |engine: &Engine, run: &RunId| {
+        engine.pause(run, by()).await.unwrap();
+        engine.resume(run, by()).await.unwrap();
+    };
+    assert_eq!(charges_after(both, RunStatus::Succeeded).await, 1);
+}
+
