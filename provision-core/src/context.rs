@@ -470,7 +470,12 @@ impl StepContext {
                 return answer;
             }
             let left = call.timeout.saturating_sub(began.elapsed());
-            allowed = host.deadline(call).unwrap_or_default().min(left);
+            allowed = match host.deadline(call) {
+                Ok(allowed) => allowed.min(left),
+                // S18: not its own time is over. What the host says of that stands.
+                Err(over) if !left.is_zero() => return Err(over.with_effect(effect_of(call))),
+                Err(_) => Duration::ZERO,
+            };
             if allowed.is_zero() {
                 return Err(timed_out(call, began.elapsed()));
             }
@@ -499,12 +504,16 @@ impl Drop for Open<'_> {
     }
 }
 
-fn timed_out(call: &Call, allowed: Duration) -> StepError {
-    let effect = match call.kind {
+/// What a call may have done that was dropped without an answer.
+fn effect_of(call: &Call) -> Effect {
+    match call.kind {
         CallKind::Read => Effect::None,
         CallKind::Mutate => Effect::Unknown,
-    };
-    StepError::new(effect, Verdict::Retry { after: None }, call.operation)
+    }
+}
+
+fn timed_out(call: &Call, allowed: Duration) -> StepError {
+    StepError::new(effect_of(call), Verdict::Retry { after: None }, call.operation)
         .with_code("timeout")
         .with_message(format!("no answer within {} ms", allowed.as_millis()))
 }

@@ -267,7 +267,8 @@ impl ContextHost for AttemptHost {
         if left.is_zero() {
             return Err(StepError::retry(call.operation)
                 .with_code("lease_over")
-                .with_message("the lease does not allow a call"));
+                .with_message("the lease does not allow a call")
+                .uncounted());
         }
         Ok(left.min(call.timeout))
     }

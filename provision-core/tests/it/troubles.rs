@@ -426,3 +426,57 @@ async fn what_is_asked_behind_a_signal_counts_before_anything_begins() {
     assert_eq!(charges_after(both, RunStatus::Succeeded).await, 1);
 }
 
+/// Its first attempt calls for long, or calls late; the others do neither.
+#[derive(Debug)]
+struct Slow;
+
+impl Step for Slow {
+    const KIND: &'static str = "test.slow";
+    type Input = String;
+    type Output = String;
+
+    async fn run(&self, cx: &StepContext, input: String) -> Result<String, StepError> {
+        let (first, long) = (cx.attempt() == 1, input == "long");
+        let pause = Duration::from_secs(20);
+        if first && !long {
+            sleep(pause).await;
+        }
+        let call = Call::mutate("call").with_timeout(Duration::from_secs(60));
+        cx.call(&call, async {
+            if first && long {
+                sleep(pause).await;
+            }
+            Ok(input)
+        })
+        .await
+    }
+}
+
+// covers: S18
+#[tokio::test(start_paused = true)]
+async fn a_call_that_its_lease_cuts_uses_up_no_attempt() {
+    let saga = Saga::define(SAGA, |s| {
+        s.step("slow", Slow, NothingToUndo).retry(Policy::once()).input((), |i, ()| i.clone())
+    })
+    .unwrap();
+    let store = Counting::default();
+    let engine = Engine::builder(store.clone()).register(saga.clone()).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    for (name, effect) in [("long", Effect::Unknown), ("late", Effect::None)] {
+        let run = engine.start(&saga, &name.to_owned()).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        let roads = ["submit", "append frame", "append row", "load", "list", "ledger"];
+        let roads = [&roads[..], &["lease", "renew", "now", "claim"]].concat();
+        roads.iter().for_each(|kind| store.set(kind, Road::Down));
+        sleep(Duration::from_secs(30)).await;
+        roads.iter().for_each(|kind| store.set(kind, Road::Open));
+        assert_eq!(run.output().await.unwrap(), name);
+        let failures = engine.failures(run.id()).await.unwrap();
+        let seen: Vec<_> =
+            failures.iter().map(|f| (f.failure.code.as_str(), f.failure.effect)).collect();
+        assert_eq!(seen.first(), Some(&("lease_over", effect)), "{name}");
+        assert!(seen.iter().all(|(code, _)| *code == "lease_over"), "{seen:?}");
+    }
+    worker.stop().await;
+}
+
