@@ -222,8 +222,12 @@ mod cron {
 }
 
 fn checked(name: String) -> Result<String, Error> {
-    let fits = !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control);
-    if fits { Ok(name) } else { Err(invalid("schedule_name", "1 to 200 bytes, no controls")) }
+    // A colon ends the name in its start keys: with one in it, `billing` could not tell its own
+    // firings from those of `billing:eu`.
+    let usable = |c: char| !c.is_control() && c != ':';
+    let fits = !name.is_empty() && name.len() <= 200 && name.chars().all(usable);
+    let rule = "1 to 200 bytes, no controls, no colons";
+    if fits { Ok(name) } else { Err(invalid("schedule_name", rule)) }
 }
 
 fn invalid(code: &'static str, context: &str) -> Error {
@@ -294,6 +298,7 @@ mod tests {
             |name: &str, ms| Schedule::every(name, Duration::from_millis(ms)).unwrap_err().code();
         assert_eq!(code("", 60_000), "schedule_name");
         assert_eq!(code("a\n", 60_000), "schedule_name");
+        assert_eq!(code("a:eu", 60_000), "schedule_name");
         assert_eq!(code("a", 999), "schedule_period");
         assert_eq!(code("a", u64::MAX), "schedule_period");
     }

@@ -8,7 +8,7 @@ use crate::{
     id::{RunId, Timestamp},
     panics,
     retention::TombstoneQuery,
-    schedule::{Firing, Schedule},
+    schedule::{Firing, MOST_CAUGHT_UP, Schedule},
     store::RunFilter,
 };
 
@@ -59,8 +59,12 @@ impl Engine {
     pub async fn fire_schedules(&self, since: Option<Timestamp>) -> Result<Vec<RunId>, Error> {
         let mut fired = Fired(vec![since; self.inner.schedules.len()]);
         let mut started = Vec::new();
-        self.fire_since(&mut fired, &mut started).await?;
-        Ok(started)
+        loop {
+            let now = self.fire_since(&mut fired, &mut started).await?;
+            if !self.is_behind(&fired, now) {
+                return Ok(started);
+            }
+        }
     }
 
     /// How far the schedules have fired before this process looks for the first time.
@@ -106,7 +110,9 @@ impl Engine {
             // S21: its input, or a check of its saga, may panic.
             let end = panics::caught("start a scheduled run", name, firing).await;
             match end.unwrap_or_else(|| Err(panicked(name))) {
-                Ok(()) => *since = Some(now),
+                // More may have been missed than are caught up at once.
+                Ok(count) if count < MOST_CAUGHT_UP => *since = Some(now),
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, schedule = name, "a scheduled run could not be started");
                     failed.get_or_insert(error);
@@ -116,14 +122,17 @@ impl Engine {
         failed.map_or(Ok(now), Err)
     }
 
+    /// Starts what is due, as far as it is caught up at once; answers how many that were.
     async fn fire_one(
         &self,
         scheduled: &Scheduled,
         since: &mut Option<Timestamp>,
         now: Timestamp,
         started: &mut Vec<RunId>,
-    ) -> Result<(), Error> {
-        for firing in scheduled.schedule.due(*since, now) {
+    ) -> Result<usize, Error> {
+        let due = scheduled.schedule.due(*since, now);
+        let count = due.len();
+        for firing in due {
             let at = firing.at;
             match (scheduled.start)(self.clone(), firing).await {
                 Ok(run) => started.push(run),
@@ -133,7 +142,14 @@ impl Engine {
             }
             *since = Some(at);
         }
-        Ok(())
+        Ok(count)
+    }
+
+    /// Whether more was missed than was caught up at once.
+    pub(crate) fn is_behind(&self, fired: &Fired, now: Timestamp) -> bool {
+        self.inner.schedules.iter().zip(&fired.0).any(|(scheduled, since)| {
+            since.is_some_and(|since| !scheduled.schedule.due(Some(since), now).is_empty())
+        })
     }
 
     /// When the next schedule fires.

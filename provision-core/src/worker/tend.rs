@@ -78,7 +78,7 @@ async fn fire_due(engine: &Engine, fired: &mut Option<Fired>) -> Duration {
     let Some(fired) = fired else { return FIRE_EVERY };
     let next = |now| engine.next_firing(now).map_or(FIRE_EVERY, |next| next.since(now));
     if let Ok(now) = engine.fire_since(fired, &mut Vec::new()).await {
-        return next(now);
+        return if engine.is_behind(fired, now) { Duration::ZERO } else { next(now) };
     }
     match engine.inner.store.now().await {
         // The others go on in time, whatever one of them is waiting for.
