@@ -4,7 +4,7 @@
 //! the store is leased from: exactly what it proposes is asked for, and the store's scan at every
 //! poll finds what it does not know of.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
@@ -113,8 +113,10 @@ impl Hints {
     /// Safe to cancel: the wait goes on where it was.
     pub(super) async fn next(&mut self, free: usize) -> bool {
         if self.proposals.is_none() && free == 0 && self.beside().is_some() {
-            // What a full worker took from a queue would be kept from others.
-            return pending().await;
+            // What a full worker took from a queue would be kept from others. A slot that a start
+            // has kept in vain comes back without a word, so they are counted again at each poll.
+            clock::sleep(self.poll).await;
+            return false;
         }
         let begun = self.proposals.take().unwrap_or_else(|| self.claim(free));
         let found = self.proposals.insert(begun).await;

@@ -515,3 +515,23 @@ async fn a_hung_queue_is_waited_for_once_and_not_by_every_start() {
     started(&starter, 50).await;
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
+
+// covers: L3, L7, S23
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_a_start_kept_in_vain_is_used_again_within_a_poll() {
+    let store = Counting::default();
+    let (board, count) = (Board::new(&store.store), Count::default());
+    let builder = Engine::builder(store.clone()).queue(board.clone()).register(saga(WORK, &count));
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default().with_slots(1));
+    let start = async || engine.start(WORK, &"known".into()).key("known").await.unwrap();
+    start().await.output().await.unwrap();
+    let late = engine.start(WORK, &"late".into()).delay(Duration::from_secs(4)).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    store.set("submit", Road::Slow(Duration::from_secs(5)));
+    assert!(!start().await.is_new());
+    // The run became due while the only slot was kept for the start.
+    let ended = timeout(Duration::from_secs(3), late.output()).await;
+    assert_eq!(ended.expect("the slot is used").unwrap(), 1);
+    worker.stop().await;
+}
