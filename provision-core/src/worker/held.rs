@@ -12,6 +12,28 @@ use crate::{id::RunId, store::LeaseGrant};
 /// A lease of a run: its epoch tells it from earlier and later ones.
 pub(super) type Lease = (RunId, u64);
 
+/// A lease that is being driven, until this is dropped: also a drive that is cut or panics keeps no
+/// lease alive.
+#[derive(Debug)]
+pub(super) struct Driving {
+    held: Held,
+    lease: Lease,
+    lost: Arc<Notify>,
+}
+
+impl Driving {
+    /// Woken when the lease is lost.
+    pub(super) fn lost(&self) -> Arc<Notify> {
+        Arc::clone(&self.lost)
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.held.forget(self.lease);
+    }
+}
+
 /// Shared by claiming and by the heartbeat. Ordered, so that a simulation tells runs in the same
 /// order every time.
 #[derive(Debug, Clone, Default)]
@@ -30,17 +52,17 @@ impl Held {
 
     /// Takes a lease in; `None` when a newer one of the same run is driven already, because the
     /// answer with this one was late.
-    pub(super) fn add(&self, (run, epoch): Lease) -> Option<Arc<Notify>> {
+    pub(super) fn add(&self, (run, epoch): Lease) -> Option<Driving> {
         let mut runs = self.runs();
         if runs.get(&run).is_some_and(|driven| driven.epoch >= epoch) {
             return None;
         }
         let lost = Arc::new(Notify::new());
         runs.insert(run, Driven { epoch, lost: Arc::clone(&lost) });
-        Some(lost)
+        Some(Driving { held: self.clone(), lease: (run, epoch), lost })
     }
 
-    pub(super) fn forget(&self, (run, epoch): Lease) {
+    fn forget(&self, (run, epoch): Lease) {
         let mut runs = self.runs();
         if runs.get(&run).is_some_and(|driven| driven.epoch == epoch) {
             runs.remove(&run);

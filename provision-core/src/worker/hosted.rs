@@ -101,14 +101,15 @@ async fn drive(life: &Life, grant: LeaseGrant) -> Option<RunId> {
     let ttl = WorkerConfig::default().lease;
     let Life { shared, held, .. } = life;
     let leased = grant.leased.into_iter().next()?;
-    let lease = (leased.record.head.id, leased.fence.epoch);
-    let lost = held.add(lease).unwrap_or_default();
+    let run = leased.record.head.id;
+    // The heartbeat of another call may go on after this one is dropped: it gives the lease back.
+    let driving = held.add((run, leased.fence.epoch))?;
     let mut tasks = JoinSet::new();
     tasks.spawn(tend::heartbeat(Arc::clone(shared), ttl, held.clone()));
     tasks.spawn(tend::keep_slots(Arc::clone(shared), ttl));
-    Drive::run(Arc::clone(shared), leased, lost).await;
-    held.forget(lease);
+    Drive::run(Arc::clone(shared), leased, driving.lost()).await;
+    drop(driving);
     // Nobody renews it until the next call: what its calls held of a provider's patience is free.
     clock::within(ttl / 6, shared.give_back_slots()).await;
-    Some(lease.0)
+    Some(run)
 }

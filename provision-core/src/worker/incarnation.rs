@@ -13,12 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
-    Control, WorkerConfig,
-    held::{Held, Lease},
-    hints::Hints,
-    tend,
-};
+use super::{Control, WorkerConfig, held::Held, hints::Hints, tend};
 use crate::{
     clock,
     drive::{Drive, Left, Shared, Slots, lease::LeaseView},
@@ -107,7 +102,7 @@ struct Life {
     engine: Engine,
     config: WorkerConfig,
     shared: Arc<Shared>,
-    drives: JoinSet<Lease>,
+    drives: JoinSet<()>,
     held: Held,
     lock: Option<LifeLock>,
     /// Looks through the folder of locks, once.
@@ -226,11 +221,7 @@ impl Life {
         while let Some((leased, permit)) = self.handed.recv().await {
             self.drive(leased, Some(permit));
         }
-        while let Some(ended) = self.drives.join_next().await {
-            if let Ok(lease) = ended {
-                self.held.forget(lease);
-            }
-        }
+        while self.drives.join_next().await.is_some() {}
         let retire = LeaseRequest { retire: true, ..asking(&self.shared, self.config.lease) };
         if let Err(error) = lease(&self.shared, &retire).await {
             tracing::warn!(%error, "the worker could not retire; its leases run out");
@@ -282,23 +273,19 @@ impl Life {
     }
 
     fn drive(&mut self, leased: Leased, permit: Option<OwnedSemaphorePermit>) {
-        let held = (leased.record.head.id, leased.fence.epoch);
-        let Some(lost) = self.held.add(held) else { return };
+        let run = leased.record.head.id;
+        let Some(driving) = self.held.add((run, leased.fence.epoch)) else { return };
         let shared = Arc::clone(&self.shared);
         self.drives.spawn(async move {
-            if Drive::run(shared, leased, lost).await == Left::Lost {
-                tracing::warn!(run = %held.0, "the lease was lost");
+            if Drive::run(shared, leased, driving.lost()).await == Left::Lost {
+                tracing::warn!(%run, "the lease was lost");
             }
-            drop(permit);
-            held
+            drop((driving, permit));
         });
     }
 
     fn reap(&mut self) {
-        while let Some(ended) = self.drives.try_join_next() {
-            if let Ok(lease) = ended {
-                self.held.forget(lease);
-            }
+        while self.drives.try_join_next().is_some() {
             self.ask |= self.more();
         }
     }
@@ -324,10 +311,7 @@ impl Life {
             () = stop => {}
             () = left => {}
             Some((leased, permit)) = self.handed.recv() => self.drive(leased, Some(permit)),
-            Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => {
-                if let Ok(lease) = ended {
-                    self.held.forget(lease);
-                }
+            Some(_) = self.drives.join_next(), if !self.drives.is_empty() => {
                 self.ask |= self.more();
             }
             () = changes.work.notified() => self.ask = true,

@@ -13,7 +13,7 @@ use provision_core::{
     clock::{sleep, within},
     store::Incarnation,
 };
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use crate::counting::{Counting, Road};
@@ -113,6 +113,28 @@ async fn a_host_that_drives_runs_one_at_a_time_is_one_worker() {
     assert_eq!(engine.run(run.id()).await.unwrap().deaths, 0, "settled since");
     let taken = dropped.elapsed() - Duration::from_secs(60);
     assert!(taken < Duration::from_secs(20), "{taken:?}");
+}
+
+// covers: L2
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_keeps_no_run_from_others_while_another_call_goes_on() {
+    let (_store, engine, worker) = place().await;
+    worker.stop().await;
+    let long = engine.start(TAKES, &600).await.unwrap();
+    let (other, mut driving) = (engine.clone(), JoinSet::new());
+    driving.spawn(async move { other.run_one().await.unwrap() });
+    sleep(Duration::from_secs(1)).await;
+    let run = engine.start(TAKES, &60).await.unwrap();
+    assert!(within(Duration::from_secs(1), Box::pin(engine.run_one())).await.is_none());
+    let dropped = Instant::now();
+    while engine.run_one().await.unwrap() != Some(*run.id()) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let taken = dropped.elapsed() - Duration::from_secs(60);
+    assert!(taken < Duration::from_secs(35), "{taken:?}");
+    assert_eq!(driving.join_next().await.unwrap().unwrap(), Some(*long.id()));
+    let long = engine.run(long.id()).await.unwrap();
+    assert_eq!((long.epoch, long.deaths), (1, 0), "the other call was not disturbed");
 }
 
 // covers: L2
