@@ -227,7 +227,7 @@ impl Drive {
             // made once, and what its create was shown is not shown again.
             self.kept.remove(&node);
         }
-        let end = match self.seal_kept(node).await {
+        let end = match self.seal_kept(node).await? {
             Ok(()) => end,
             // S12: what was made is there, though what was shown of it cannot be kept; of a call
             // without an end nobody knows more than before.

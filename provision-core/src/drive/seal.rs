@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Drive, Driven, Event, patience::patiently};
+use super::{Drive, Driven, Event, Shared, Stop, patience::patiently};
 use crate::{
     clock,
     error::{Effect, StepError, Verdict},
@@ -156,33 +156,53 @@ impl Drive {
     /// Seals what an attempt kept for the append of its outcome: all of it, or nothing.
     ///
     /// What was shown once is not shown again: a key service that is away is waited for with the
-    /// values in hand, until the worker has to cut what is open.
-    pub(super) async fn seal_kept(&mut self, node: usize) -> Result<(), StepError> {
-        let Some(kept) = self.kept.remove(&node) else { return Ok(()) };
+    /// values in hand, until the worker has to cut what is open. Nobody waits any more once the lease is gone: nothing could be written with what was sealed.
+    pub(super) async fn seal_kept(&mut self, node: usize) -> Driven<Result<(), StepError>> {
+        let Some(kept) = self.kept.remove(&node) else { return Ok(Ok(())) };
         let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
         if kept.is_empty() {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        let shared = Arc::clone(&self.shared);
-        let vault = shared.vault()?;
-        let mut all = Vec::new();
-        for (key, value) in kept {
-            let binding = self.binding(&key);
-            let sealed = loop {
-                match self.alongside(vault.seal(&binding, &value)).await {
-                    Ok(sealed) => break sealed,
-                    Err(error) if error.is_transient() && !shared.is_cutting() => {
-                        tracing::warn!(%error, "a value waits to be sealed");
-                        self.alongside(clock::sleep(SEAL_AGAIN)).await;
-                    }
-                    Err(error) => return Err(not_now(error)),
-                }
-            };
-            all.push((key, sealed));
+        let bound = |(key, value)| (self.binding(&key), key, value);
+        let kept: Vec<_> = kept.into_iter().map(bound).collect();
+        let (shared, lost) = (Arc::clone(&self.shared), Arc::clone(&self.lost));
+        let left = shared.left.notified();
+        if shared.is_leaving() {
+            return Err(Stop::Lost);
         }
-        self.outcome_seals.extend(all);
-        Ok(())
+        let sealing = self.alongside(sealed(&shared, kept));
+        let sealed = tokio::select! {
+            biased;
+            () = lost.notified() => return Err(Stop::Lost),
+            () = left => return Err(Stop::Lost),
+            sealed = sealing => sealed,
+        };
+        Ok(sealed.map(|sealed| self.outcome_seals.extend(sealed)))
     }
+}
+
+/// Seals values; a key service that is away is asked again, until the worker has to cut what is
+/// open.
+async fn sealed(
+    shared: &Shared,
+    values: Vec<(Binding, SecretKey, Secret)>,
+) -> Result<Vec<(SecretKey, Sealed)>, StepError> {
+    let vault = shared.vault()?;
+    let mut all = Vec::with_capacity(values.len());
+    for (binding, key, value) in values {
+        let sealed = loop {
+            match vault.seal(&binding, &value).await {
+                Ok(sealed) => break sealed,
+                Err(error) if error.is_transient() && !shared.is_cutting() => {
+                    tracing::warn!(%error, "a value waits to be sealed");
+                    clock::sleep(SEAL_AGAIN).await;
+                }
+                Err(error) => return Err(not_now(error)),
+            }
+        };
+        all.push((key, sealed));
+    }
+    Ok(all)
 }
 
 /// Another run's live resource stands where the intent wants to make one. One that is being removed

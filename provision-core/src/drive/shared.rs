@@ -143,7 +143,12 @@ impl Shared {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.control.stopping.load(Ordering::Acquire) || self.leaving.load(Ordering::Acquire)
+        self.control.stopping.load(Ordering::Acquire) || self.is_leaving()
+    }
+
+    /// Whether this incarnation was declared dead: its leases are gone.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_cutting(&self) -> bool {

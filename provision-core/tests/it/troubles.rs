@@ -501,3 +501,32 @@ async fn a_call_that_its_lease_cuts_uses_up_no_attempt() {
     worker.stop().await;
 }
 
+// covers: L3, S6
+#[tokio::test(start_paused = true)]
+async fn a_drive_that_waits_for_a_key_holds_no_worker_whose_lease_is_gone() {
+    const SHOWN: SagaId<String, (SecretRef, SecretRef)> = SagaId::new("shown", 1);
+    let away = Arc::new(AtomicBool::new(false));
+    let shown = Shown { times: Arc::default(), away: Arc::clone(&away) };
+    let keys = Service(LocalKeys::new("test", [7; 32]).unwrap(), Arc::clone(&away));
+    let saga = Saga::define(SHOWN, |s| {
+        s.step("show", shown.clone(), NothingToUndo).input((), |i: &String, ()| i.clone())
+    });
+    let store = Counting::default();
+    let builder = Engine::builder(store.clone()).register(saga.unwrap()).register(echo());
+    let engine = builder.keys(keys).build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SHOWN, &"x".to_owned()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    // Its lease lapses, and somebody says so.
+    ["lease", "renew"].iter().for_each(|kind| store.set(kind, Road::Down));
+    sleep(Duration::from_secs(30)).await;
+    store.retire_by_hand(Incarnation(Uuid::from_u128(9))).await;
+    ["lease", "renew"].iter().for_each(|kind| store.set(kind, Road::Open));
+    sleep(Duration::from_secs(10)).await;
+    let other = engine.start(SAGA, &"other".to_owned()).await.unwrap();
+    let ended = timeout(Duration::from_secs(60), other.output()).await;
+    assert_eq!(ended.expect("the worker goes on").unwrap(), "other");
+    away.store(false, Ordering::SeqCst);
+    run.output().await.unwrap();
+    worker.stop().await;
+}
