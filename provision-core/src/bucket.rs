@@ -46,6 +46,10 @@ pub enum Standing {
     Unknown,
 }
 
+fn held(at: Timestamp, now: Timestamp, reason: HeldBy) -> Admission {
+    Admission::At { at, wait: at.since(now), reason }
+}
+
 /// State of one bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -147,15 +151,15 @@ impl Bucket {
         reason: HeldBy,
     ) -> Admission {
         let (Some(rate), true) = (ask.profile.rate, reason != HeldBy::Concurrency) else {
-            return Admission::At { at, reason };
+            return held(at, now, reason);
         };
         let by_rate = reason == HeldBy::Rate && self.window.is_none_or(|window| window.left > 0);
         if by_rate && ask.turn == Turn::Waits && at.since(now) <= TURNS_NEAR {
             self.rate = self.rate.take(rate, now, 1);
-            return Admission::At { at, reason: HeldBy::Turn };
+            return held(at, now, HeldBy::Turn);
         }
         self.line = self.line.turn_after(rate, at, TURNS_FAR);
-        Admission::At { at: self.line.moment(), reason }
+        held(self.line.moment(), now, reason)
     }
 
     fn room(
@@ -332,6 +336,7 @@ mod tests {
 
     use super::{
         Bucket, SLOT_RECHECK, SLOTS_KEPT, Standing, TURN_KEPT, TURNS_FAR, TURNS_NEAR, WIDTH_KEPT,
+        held,
     };
     use crate::{
         id::Timestamp,
@@ -355,10 +360,6 @@ mod tests {
         Ask { profile, calls, worker: worker(1), slot: concurrency.is_some(), turn: Turn::Open }
     }
 
-    fn held(at: Timestamp, reason: HeldBy) -> Admission {
-        Admission::At { at, reason }
-    }
-
     #[test]
     fn a_pause_holds_everything_and_never_shrinks() {
         let mut bucket = Bucket::default();
@@ -366,7 +367,7 @@ mod tests {
         bucket.observe(worker(1), &pause(10), NOW);
         bucket.observe(worker(2), &pause(2), NOW);
         let until = NOW.plus(Duration::from_secs(10));
-        assert_eq!(bucket.admit(&ask(1, None, None), NOW, alive), held(until, HeldBy::Pause));
+        assert_eq!(bucket.admit(&ask(1, None, None), NOW, alive), held(until, NOW, HeldBy::Pause));
         assert_eq!(bucket.admit(&ask(7, None, None), until, alive), Admission::Now { calls: 7 });
         assert!(bucket.is_idle(until));
     }
@@ -384,7 +385,7 @@ mod tests {
         assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), Admission::Now { calls: 3 });
         assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), Admission::Now { calls: 2 });
         let reset = NOW.plus(Duration::from_secs(60));
-        assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), held(reset, HeldBy::Rate));
+        assert_eq!(bucket.admit(&ask(3, None, None), NOW, alive), held(reset, NOW, HeldBy::Rate));
         assert_eq!(bucket.admit(&ask(3, None, None), reset, alive), Admission::Now { calls: 3 });
     }
 
@@ -395,7 +396,7 @@ mod tests {
         let other = Ask { worker: worker(2), ..cap.clone() };
         assert_eq!(bucket.admit(&cap, NOW, alive), Admission::Now { calls: 1 });
         assert_eq!(bucket.admit(&other, NOW, alive), Admission::Now { calls: 1 });
-        let full = held(NOW.plus(SLOT_RECHECK), HeldBy::Concurrency);
+        let full = held(NOW.plus(SLOT_RECHECK), NOW, HeldBy::Concurrency);
         assert_eq!(bucket.admit(&cap, NOW, alive), full);
         let but_two = |w| if w == worker(2) { Standing::Dead } else { Standing::Alive };
         assert_eq!(bucket.admit(&cap, NOW, but_two), Admission::Now { calls: 1 });
@@ -456,7 +457,7 @@ mod tests {
 
     fn named(answer: Admission) -> (Timestamp, HeldBy) {
         match answer {
-            Admission::At { at, reason } => (at, reason),
+            Admission::At { at, reason, .. } => (at, reason),
             Admission::Now { .. } => panic!("it is held back"),
         }
     }

@@ -78,7 +78,8 @@ pub enum Turn {
     /// It waits if its turn is near ([`crate::bucket::TURNS_NEAR`]): one call is counted now, and
     /// the answer is [`HeldBy::Turn`]. A turn that is not used costs one interval of the rate.
     Waits,
-    /// It comes for the turn that it was given, at that moment or shortly after.
+    /// It comes for the turn that it was given, at that moment of the limiter's clock or shortly
+    /// after.
     Came(Timestamp),
 }
 
@@ -90,10 +91,13 @@ pub enum Admission {
         /// Between 1 and what was asked.
         calls: u32,
     },
-    /// Not before this moment, by the store's clock.
+    /// Not now.
     At {
-        /// When to ask again.
+        /// When to ask again, by the limiter's own clock; [`Turn::Came`] names it again.
         at: Timestamp,
+        /// How long that is from now on. What waits counts this down: its clock may be another
+        /// one than the limiter's.
+        wait: Duration,
         /// Why.
         reason: HeldBy,
     },

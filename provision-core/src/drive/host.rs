@@ -55,6 +55,8 @@ pub(crate) struct AttemptHost {
     pub(crate) ends: Moment,
 }
 
+/// A call that is held back is waited for so long at least: no limiter is asked without a pause.
+const HOLD_MIN: Duration = Duration::from_millis(5);
 /// A call that is held back for no longer is waited for inside its attempt, without a record.
 const HOLD_MAX: Duration = TURNS_NEAR;
 /// Longest time that one call is waited for in this way.
@@ -88,11 +90,12 @@ impl AttemptHost {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Asks the limiter once; when and why it says no.
-    async fn held_back(&self, profile: &Profile, turn: Turn) -> Option<(Timestamp, HeldBy)> {
+    /// Asks the limiter once; when it says no, how long it means, what it calls that moment, and why.
+    async fn held_back(&self, profile: &Profile, turn: Turn) -> Option<(Duration, Turn, HeldBy)> {
         self.shared.give_back_slots().await;
         match self.admission(profile, turn).await {
-            Some(Ok(Admission::At { at, reason })) => Some((at, reason)),
+            // S20: its clock may be another one than the store's.
+            Some(Ok(Admission::At { at, wait, reason })) => Some((wait, Turn::Came(at), reason)),
             // The limiter guards the provider's patience, not correctness: without it calls go on.
             Some(Ok(Admission::Now { .. }) | Err(_)) | None => {
                 if profile.concurrency.is_some() {
@@ -237,8 +240,10 @@ impl ContextHost for AttemptHost {
             if turn == Turn::Waits && !patient {
                 turn = Turn::Open;
             }
-            let Some((at, reason)) = self.held_back(profile, turn).await else { return Ok(()) };
-            let mut hold = at.since(self.now());
+            let Some((wait, came, reason)) = self.held_back(profile, turn).await else {
+                return Ok(());
+            };
+            let mut hold = wait.max(HOLD_MIN);
             if reason == HeldBy::Concurrency {
                 hold = hold.max(recheck);
                 recheck = hold * 2;
@@ -248,7 +253,7 @@ impl ContextHost for AttemptHost {
             }
             waited += hold;
             turn = match reason {
-                HeldBy::Turn => Turn::Came(at),
+                HeldBy::Turn => came,
                 HeldBy::Concurrency => turn,
                 HeldBy::Rate | HeldBy::Pause | HeldBy::Breaker => Turn::Waits,
             };

@@ -127,9 +127,9 @@ impl ContextHost for Looker {
             turn: Turn::Open,
         };
         match self.engine.inner.limiter.admit(&ask).await {
-            Ok(Admission::At { at, .. }) => {
+            Ok(Admission::At { wait, .. }) => {
                 let bucket = profile.bucket.clone();
-                let verdict = Verdict::Throttled { bucket, after: at.since(self.now) };
+                let verdict = Verdict::Throttled { bucket, after: wait };
                 Err(StepError::new(Effect::None, verdict, call.operation))
             }
             Ok(Admission::Now { .. }) | Err(_) => Ok(()),

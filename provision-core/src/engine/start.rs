@@ -262,7 +262,7 @@ impl<O> StartRun<O> {
         let input_hash = input_hash(&input);
         let now = engine.timepiece.now(&*engine.store).await?;
         let admitted = match plan.checks.pass(&input) {
-            Ok(()) => engine.admit_start(self.tenant.as_deref(), now).await,
+            Ok(()) => engine.admit_start(self.tenant.as_deref()).await,
             refused => refused,
         };
         let mut known = None;
@@ -379,16 +379,16 @@ fn handle_of<O>(engine: &Engine, found: Started) -> RunHandle<O> {
 
 impl super::Inner {
     /// Asks the limiter whether a tenant may start one more run.
-    async fn admit_start(&self, tenant: Option<&str>, now: Timestamp) -> Result<(), Error> {
+    async fn admit_start(&self, tenant: Option<&str>) -> Result<(), Error> {
         let Some(rate) = self.start_rate else { return Ok(()) };
         let bucket = format!("engine.start/{}", tenant.unwrap_or_default());
         let profile = Profile { bucket, rate: Some(rate), concurrency: None };
         let worker = Incarnation(uuid::Uuid::nil());
         let ask = Ask { profile, calls: 1, worker, slot: false, turn: Turn::Open };
         match self.limiter.admit(&ask).await {
-            Ok(Admission::At { at, .. }) => {
+            Ok(Admission::At { wait, .. }) => {
                 Err(Error::new(ErrorKind::Limit, "too_many_starts", "start a run")
-                    .with_retry_after(at.since(now))
+                    .with_retry_after(wait)
                     .with_hint("start it later, or raise the engine's limit of starts"))
             }
             Ok(Admission::Now { .. }) => Ok(()),

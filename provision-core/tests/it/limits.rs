@@ -2,15 +2,20 @@
 //! back however their calls end.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use provision_core::{
-    Call, Engine, NothingToUndo, Policy, RunStatus, Saga, SagaId, Step, StepContext, StepError,
-    Timestamp, WorkerConfig,
+    Call, Engine, MemoryStore, NothingToUndo, Policy, RunStatus, Saga, SagaId, Step, StepContext,
+    StepError, StoreError, Timestamp, WorkerConfig,
+    bucket::Bucket,
     clock::{sleep, within},
-    limit::{Concurrency, Limiter, Observed, Profile, Rate},
+    limit::{Admission, Ask, Concurrency, Limiter, Observed, Profile, Rate, Turn},
     store::{Incarnation, StateStore},
 };
 use tokio::time::Instant;
@@ -207,4 +212,79 @@ async fn a_stop_does_not_wait_for_a_turn() {
     worker.stop().await;
     assert!(told.elapsed() <= Duration::from_secs(1), "{:?}", told.elapsed());
     assert!(store.now().await.unwrap() > Timestamp::ZERO);
+}
+
+/// A limiter beside the store, by a clock of its own: so many milliseconds ahead of it, or behind.
+#[derive(Debug, Clone)]
+struct Apart {
+    limiter: MemoryStore,
+    ahead: i64,
+    asks: Arc<AtomicU32>,
+}
+
+impl Apart {
+    fn shifted(at: Timestamp, by: i64) -> Timestamp {
+        Timestamp::from_millis(at.as_millis().saturating_add_signed(by))
+    }
+}
+
+#[async_trait]
+impl Limiter for Apart {
+    async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
+        self.asks.fetch_add(1, SeqCst);
+        let mut ask = ask.clone();
+        if let Turn::Came(at) = &mut ask.turn {
+            *at = Self::shifted(*at, -self.ahead);
+        }
+        let mut answer = self.limiter.admit(&ask).await?;
+        if let Admission::At { at, .. } = &mut answer {
+            *at = Self::shifted(*at, self.ahead);
+        }
+        // A round trip.
+        sleep(Duration::from_millis(1)).await;
+        Ok(answer)
+    }
+
+    async fn observe(
+        &self,
+        bucket: &str,
+        worker: Incarnation,
+        seen: &Observed,
+    ) -> Result<(), StoreError> {
+        self.limiter.observe(bucket, worker, seen).await
+    }
+
+    async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
+        self.limiter.look(bucket).await
+    }
+}
+
+// covers: L3, S20
+#[tokio::test(start_paused = true)]
+async fn a_limiter_by_another_clock_holds_calls_back_for_as_long_as_it_means() {
+    const ONE: Rate = Rate { calls: 1, per: Duration::from_secs(1), burst: 1 };
+    for ahead in [-10_000, 0, 10_000] {
+        let calls = Calls::new(Some(ONE), None);
+        let apart = Apart { limiter: MemoryStore::new(), ahead, asks: Arc::default() };
+        let step = calls.clone();
+        let saga =
+            Saga::define(CALLS, |s| s.step("call", step, NothingToUndo).input((), |n, ()| *n));
+        let builder = Engine::builder(MemoryStore::new()).limiter(apart.clone());
+        let builder = builder.register(saga.unwrap()).start_limit(ONE);
+        let engine = builder.build().await.unwrap();
+        let worker = engine.spawn_worker(WorkerConfig::default());
+        let first = engine.start(CALLS, &0).await.unwrap();
+        let refused = engine.start(CALLS, &1).await.unwrap_err();
+        let wait = refused.retry_after().unwrap();
+        assert!(wait <= Duration::from_secs(1), "{ahead}: a start waits {wait:?}");
+        let second = engine.start(CALLS, &1).tenant("other").await.unwrap();
+        first.output().await.unwrap();
+        second.output().await.unwrap();
+        let asks = apart.asks.load(SeqCst);
+        assert!(asks <= 3 + 4, "{ahead}: {asks} asks, three of them by starts");
+        let sent = calls.sent();
+        let apart = sent[1].1 - sent[0].1;
+        assert!((900..=1_200).contains(&apart.as_millis()), "{ahead}: {apart:?}");
+        worker.stop().await;
+    }
 }

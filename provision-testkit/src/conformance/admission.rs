@@ -29,7 +29,7 @@ async fn observe(f: &Fixture, bucket: &str, seen: Observed) {
 
 pub(super) fn held(answer: Admission, why: HeldBy) -> Timestamp {
     match answer {
-        Admission::At { at, reason } if reason == why => at,
+        Admission::At { at, reason, .. } if reason == why => at,
         other => panic!("expected to be held by {why:?}, found {other:?}"),
     }
 }
@@ -67,9 +67,11 @@ pub async fn a_pause_is_kept_and_never_shortened(f: Fixture) {
     let pause = |time| Observed { pause: Some(time), ..Observed::default() };
     observe(&f, "b", pause(f.ttl)).await;
     observe(&f, "b", pause(f.ttl / 8)).await;
-    let at = held(admit(&f, &ask("b", 1, None)).await, HeldBy::Pause);
-    let left = at.since(f.main.state.now().await.unwrap());
+    let answer = admit(&f, &ask("b", 1, None)).await;
+    let left = held(answer, HeldBy::Pause).since(f.main.state.now().await.unwrap());
     assert!(left > f.ttl / 4 && left <= f.ttl, "{left:?}");
+    let Admission::At { wait, .. } = answer else { panic!("{answer:?}") };
+    assert!(wait > f.ttl / 4 && wait <= f.ttl, "{wait:?} by the limiter's own clock");
     f.advance(f.ttl + Duration::from_millis(1)).await;
     assert_eq!(admit(&f, &ask("b", 1, None)).await, Admission::Now { calls: 1 });
 }
