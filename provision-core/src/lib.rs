@@ -93,6 +93,7 @@ pub mod metric;
 mod offers;
 mod panics;
 pub mod probe;
+mod proof;
 mod protocol;
 pub mod queue;
 mod removed;
@@ -121,8 +122,8 @@ pub use ledger::{Cost, CostPer, LedgerQuery, LedgerRow, Origin, ResourceState};
 pub use mark::OwnerMark;
 pub use memory::MemoryStore;
 pub use resource::{
-    AdoptPolicy, Candidate, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource,
-    Timing,
+    AdoptPolicy, Candidate, Facts, Foreign, Found, Identity, Intent, Listing, Owned, Readiness,
+    Resource, Timing,
 };
 pub use retry::Policy;
 pub use run::{Refused, RunStatus, RunSummary};

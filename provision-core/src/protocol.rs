@@ -12,10 +12,12 @@ use crate::{
     error::{Effect, StepError, Verdict},
     id::{ExternalId, Payload},
     ledger::Origin,
-    panics, removed,
+    panics,
+    proof::{By, Proof, Seen},
+    removed,
     resource::{
         AdoptPolicy, Candidate, DEFAULT_ACCOUNT, Declared, Foreign, Found, Identity, IntentRecord,
-        Owned, Readiness, Resource, Timing,
+        Listing, Readiness, Resource, Timing,
     },
     run::journal::WaitReason,
     step::{Compensator, Step, Undo},
@@ -34,16 +36,6 @@ pub(crate) enum Flow {
     Kept,
 }
 
-/// What a look-up without consequences found, for `plan`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Seen {
-    Absent,
-    Ours(ExternalId),
-    Foreign(Foreign),
-    Going,
-    Many(usize),
-}
-
 /// Code of one node: called by the driver, never by the machine.
 #[async_trait]
 pub(crate) trait Action: Send + Sync {
@@ -57,7 +49,11 @@ pub(crate) trait Action: Send + Sync {
     /// Looks only; `None` for a plain step.
     async fn look(&self, cx: StepContext, input: Payload) -> Result<Option<Seen>, StepError>;
     /// Lists what carries our marks; `None` for a plain step.
-    async fn list_owned(&self, cx: StepContext) -> Result<Option<Vec<Owned>>, StepError>;
+    async fn list_owned(&self, cx: StepContext) -> Result<Option<Listing>, StepError>;
+    /// Looks for what the step has made, where nothing lists it.
+    async fn prove(&self, _cx: StepContext, _: Payload, _: By) -> Result<Proof, StepError> {
+        Err(StepError::permanent("look for its own").with_code("not_a_resource"))
+    }
     /// Deletes by id, for the watch and the sweep.
     async fn delete(
         &self,
@@ -139,7 +135,7 @@ impl<S: Step, C: Compensator<S>> Action for StepAction<S, C> {
         Ok(None)
     }
 
-    async fn list_owned(&self, _: StepContext) -> Result<Option<Vec<Owned>>, StepError> {
+    async fn list_owned(&self, _: StepContext) -> Result<Option<Listing>, StepError> {
         Ok(None)
     }
 
@@ -193,6 +189,7 @@ impl<R: Resource> ResourceAction<R> {
                 let keep = self.keep_one(cx, spec, candidates).await?;
                 Ok(Next::Use(keep, Origin::Created))
             }
+            Found::Begun(_) => Ok(Next::Create),
             Found::Absent if self.resource.identity(spec) == Identity::None => {
                 self.unnamed(cx, spec).await
             }
@@ -267,10 +264,7 @@ impl<R: Resource> ResourceAction<R> {
 
     async fn create(&self, cx: &StepContext, spec: &R::Spec) -> Result<ExternalId, StepError> {
         let facts = self.resource.facts(spec);
-        let name = match self.resource.identity(spec) {
-            Identity::Named(name) => Some(name),
-            _ => facts.name,
-        };
+        let name = self.name(spec);
         let draw = self.resource.secrets(spec);
         let record = IntentRecord {
             key: crate::context::idempotency_key(cx.run_id(), cx.path(), cx.generation(), "create"),
@@ -287,6 +281,14 @@ impl<R: Resource> ResourceAction<R> {
         let id = self.resource.create(cx, spec, &intent).await?;
         cx.note(&id).await?;
         Ok(id)
+    }
+
+    /// The name it gets, where it has one.
+    fn name(&self, spec: &R::Spec) -> Option<String> {
+        match self.resource.identity(spec) {
+            Identity::Named(name) => Some(name),
+            _ => self.resource.facts(spec).name,
+        }
     }
 
     fn place(&self) -> (&str, &str) {
@@ -380,11 +382,9 @@ impl<R: Resource> ResourceAction<R> {
     }
 
     /// When what is noted is deleted: how long another call of the same generation, which had no
-    /// answer, may still land beside it. `None` when none can, and nothing is to be looked for.
-    fn late_left(&self, cx: &StepContext, spec: &R::Spec) -> Option<Option<Duration>> {
-        let unanswered = cx.memory().unknown_calls > 0;
-        let found_again = self.resource.identity(spec) != Identity::None;
-        (unanswered && found_again).then(|| quiet_left(cx))
+    /// answer, may still land. `None` when none can, and nothing is to be looked for.
+    fn late_left(cx: &StepContext) -> Option<Option<Duration>> {
+        (cx.memory().unknown_calls > 0).then(|| quiet_left(cx))
     }
 
     /// Deletes what workers have seen when they lost their lease; how much that was.
@@ -410,8 +410,14 @@ impl<R: Resource> ResourceAction<R> {
         spec: &R::Spec,
         sighted: usize,
     ) -> Result<Flow, StepError> {
+        // How many calls what is found may have come of: none has finished what is only begun.
+        let mut landed = 1;
         let ids = match self.resource.find(cx, spec).await? {
             Found::Ours(id) => vec![id],
+            Found::Begun(id) => {
+                landed = 0;
+                vec![id]
+            }
             Found::Foreign(foreign) if self.is_ours_by_intent(cx, &foreign) => vec![foreign.id],
             Found::Many(all) => all.into_iter().filter(|c| c.marked).map(|c| c.id).collect(),
             Found::Going { again_in } => {
@@ -440,7 +446,7 @@ impl<R: Resource> ResourceAction<R> {
         }
         // S7: what was found came of one call; another one without an answer may land yet. The
         // next attempt goes by what is noted, and looks once more when nothing can come.
-        match quiet_left(cx).filter(|_| cx.memory().unknown_calls > 1) {
+        match quiet_left(cx).filter(|_| cx.memory().unknown_calls > landed) {
             Some(after) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
             None => Ok(Flow::Done(Payload::null())),
         }
@@ -456,7 +462,7 @@ impl<R: Resource> Action for ResourceAction<R> {
             if doubtful && self.resource.identity(&spec) != Identity::None {
                 // S7: an undo without an answer may have taken it away.
                 match self.resource.find(&cx, &spec).await? {
-                    Found::Absent => return Ok(Flow::Renew),
+                    Found::Absent | Found::Begun(_) => return Ok(Flow::Renew),
                     Found::Going { again_in } => {
                         return Ok(Flow::NotYet { after: again_in, reason: WaitReason::Poll });
                     }
@@ -499,28 +505,40 @@ impl<R: Resource> Action for ResourceAction<R> {
         if cx.memory().noted.is_empty() {
             return self.undo_found(&cx, &spec, sighted).await;
         }
-        // S7: a rollback waits until nothing can land beside what is noted, and looks once more.
-        match self.late_left(&cx, &spec) {
-            None => Ok(Flow::Done(Payload::null())),
+        // S7: a rollback waits until nothing can land any more, and looks once more; what no
+        // look-up finds was deleted once more by what is noted.
+        match Self::late_left(&cx) {
             Some(Some(after)) => Ok(Flow::NotYet { after, reason: WaitReason::Quiet }),
-            Some(None) => self.undo_found(&cx, &spec, sighted).await,
+            Some(None) if self.resource.identity(&spec) != Identity::None => {
+                self.undo_found(&cx, &spec, sighted).await
+            }
+            Some(None) | None => Ok(Flow::Done(Payload::null())),
         }
     }
 
     async fn look(&self, cx: StepContext, input: Payload) -> Result<Option<Seen>, StepError> {
         let spec: R::Spec = decode(&input)?;
-        Ok(Some(match self.resource.find(&cx, &spec).await? {
-            Found::Absent => Seen::Absent,
-            Found::Ours(id) => Seen::Ours(id),
-            Found::Foreign(foreign) => Seen::Foreign(foreign),
-            Found::Going { .. } => Seen::Going,
-            Found::Many(all) => Seen::Many(all.len()),
-        }))
+        self.resource.find(&cx, &spec).await.map(|found| Some(found.into()))
     }
 
-    async fn list_owned(&self, cx: StepContext) -> Result<Option<Vec<Owned>>, StepError> {
+    async fn list_owned(&self, cx: StepContext) -> Result<Option<Listing>, StepError> {
         let listing = self.resource.list_owned(&cx);
         panics::guarded("list what is ours", R::KIND, Effect::None, listing).await.map(Some)
+    }
+
+    async fn prove(&self, cx: StepContext, input: Payload, by: By) -> Result<Proof, StepError> {
+        let spec: R::Spec = decode(&input)?;
+        if cx.memory().intent.as_ref().is_some_and(|intent| intent.name != self.name(&spec)) {
+            // Made with another input: a look would not see it.
+            return Ok(Proof::Unclear(Vec::new()));
+        }
+        let looking = self.resource.find(&cx, &spec);
+        let found = panics::guarded("look for its own", R::KIND, Effect::None, looking).await?;
+        let by_intent = match &found {
+            Found::Foreign(foreign) => self.is_ours_by_intent(&cx, foreign),
+            _ => false,
+        };
+        Ok(Proof::of(found, by, &self.resource.identity(&spec), by_intent))
     }
 
     async fn delete(

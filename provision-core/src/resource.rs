@@ -52,6 +52,12 @@ pub enum Found {
     },
     /// Several that may be ours.
     Many(Vec<Candidate>),
+    /// Ours, begun and not finished: nobody else can use it yet.
+    ///
+    /// [`Resource::create`] is called once more and goes on with it, under an intent of its own
+    /// and whatever the identity; an undo deletes what there is of it, and waits until no call
+    /// that was cut can finish it any more.
+    Begun(ExternalId),
 }
 
 /// Something that exists where ours would be.
@@ -164,6 +170,60 @@ impl Owned {
     pub fn with_created_at(mut self, at: Option<Timestamp>) -> Self {
         self.created_at = at;
         self
+    }
+}
+
+/// The answer of [`Resource::list_owned`].
+///
+/// An empty list is a proof: whoever cannot list must not answer one. What is not listed is looked
+/// for with [`Resource::find`], step by step, or told as not proven gone; see the variants.
+///
+/// ```
+/// use provision_core::{Listing, Owned};
+///
+/// let ids = ["m-1", "m-2"];
+/// let listing: Listing = ids.into_iter().map(Owned::new).collect();
+/// assert_eq!(listing.complete().map(|owned| owned.len()), Some(2));
+/// assert_eq!(Listing::Unlisted.complete(), None);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// Everything of this kind in this account that carries one of our marks: what is not in it is
+    /// not there.
+    Complete(Vec<Owned>),
+    /// Nothing lists it, and a thing carries its mark where `find` looks: [`Found::Ours`] is proven
+    /// by the mark alone, at any later time, and [`Found::Absent`] is definite.
+    ///
+    /// The watch asks `find` with the step's input, and deletes what is ours and nothing wants.
+    Unlisted,
+    /// Nothing lists it, and there is no place for a mark, or `find` tells ours by what its run
+    /// remembers: later, what is found may be anybody's.
+    ///
+    /// The watch asks `find`, and deletes nothing. What is found and belongs to nobody the ledger
+    /// knows keeps its row on watch, and a sweep reports it as unverified.
+    Unmarked,
+}
+
+impl Listing {
+    /// What is listed; `None` where nothing lists it.
+    #[must_use]
+    pub fn complete(self) -> Option<Vec<Owned>> {
+        match self {
+            Self::Complete(owned) => Some(owned),
+            Self::Unlisted | Self::Unmarked => None,
+        }
+    }
+}
+
+impl From<Vec<Owned>> for Listing {
+    fn from(owned: Vec<Owned>) -> Self {
+        Self::Complete(owned)
+    }
+}
+
+impl FromIterator<Owned> for Listing {
+    fn from_iter<I: IntoIterator<Item = Owned>>(owned: I) -> Self {
+        Self::Complete(owned.into_iter().collect())
     }
 }
 
@@ -339,7 +399,7 @@ pub enum AdoptPolicy {
 /// use std::{sync::{Arc, Mutex}, time::Duration};
 ///
 /// use provision_core::{
-///     Engine, ExternalId, Found, Identity, Intent, MemoryStore, Owned, Readiness, Resource, Saga,
+///     Engine, ExternalId, Found, Identity, Intent, Listing, MemoryStore, Readiness, Resource, Saga,
 ///     SagaId, SecretRef, SecretSpec, StepContext, StepError, executor::{Executor, HostDriven},
 ///     vault::LocalKeys,
 /// };
@@ -394,8 +454,9 @@ pub enum AdoptPolicy {
 ///         Ok(())
 ///     }
 ///
-///     async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-///         Ok(Vec::new())
+///     async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+///         // There is one at most, and no place on it for a mark.
+///         Ok(Listing::Unmarked)
 ///     }
 ///
 ///     fn secrets(&self, _: &String) -> Vec<SecretSpec> {
@@ -438,7 +499,8 @@ pub trait Resource: Send + Sync + 'static {
     /// How it is found again.
     fn identity(&self, spec: &Self::Spec) -> Identity;
 
-    /// Looks whether it is there, and whose it is.
+    /// Looks whether it is there, and whose it is. Changes nothing: where only looking is allowed, a
+    /// mutating call fails with code `look_only` before its first byte.
     fn find(
         &self,
         cx: &StepContext,
@@ -471,11 +533,15 @@ pub trait Resource: Send + Sync + 'static {
         id: &ExternalId,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Lists everything of this kind that carries one of our marks, for the sweep.
+    /// Lists everything of this kind that carries one of our marks, for the watch and the sweep,
+    /// or says that nothing lists it.
+    ///
+    /// An empty [`Listing::Complete`] means that nothing is there. An error means that the provider
+    /// did not tell this time; the watch asks again, and the sweep reports it.
     fn list_owned(
         &self,
         cx: &StepContext,
-    ) -> impl Future<Output = Result<Vec<Owned>, StepError>> + Send;
+    ) -> impl Future<Output = Result<Listing, StepError>> + Send;
 
     /// Values to draw and seal with the intent, before the create.
     fn secrets(&self, _spec: &Self::Spec) -> Vec<SecretSpec> {

@@ -419,9 +419,8 @@ async fn sweep(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
         clock::sleep(SWEEP_AGAIN).await;
         report = host.engine.sweep(false).await?;
     }
-    // A key of one use is gone as soon as its machine has joined; that a machine is off is a row of
-    // the ledger and nothing that a provider lists.
-    report.missing.retain(|row| row.kind != "auth_key" && row.kind != "power");
+    // A key of one use is gone as soon as its machine has joined.
+    report.missing.retain(|row| row.kind != "auth_key");
     for stray in &report.strays {
         screen.line(format!("ALERT nobody wants {} {}", stray.kind, stray.id));
     }
@@ -431,6 +430,9 @@ async fn sweep(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
     }
     for failure in &report.failures {
         screen.line(format!("ALERT could not be listed: {failure}"));
+    }
+    for row in &report.unverified {
+        screen.line(format!("not proven gone yet: {}.{} of {}", row.provider, row.kind, row.path));
     }
     screen.line(format!("sweep: {} as wanted", report.wanted));
     let is_well =

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use provision_adapters::sim::{Fault, FaultPlan, FaultRule, RuleId};
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, SecretSpec,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, SecretSpec,
     StepContext, StepError, Timing, Verdict,
 };
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -204,7 +204,7 @@ impl<R: Resource> Resource for OnStage<R> {
         gone.map_err(|error| self.stage.sooner(error))
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let _apart = self.stage.apart().await;
         self.resource.list_owned(cx).await
     }

@@ -109,7 +109,7 @@ impl Host {
             None => builder,
         };
         let engine = builder.build().await?;
-        places.tenants.prepare(&engine.outside(None).await?).await?;
+        places.tenants.prepare(&engine.preparing(None).await?).await?;
         Ok(Self { engine, server, cloud, pool, data_dir: places.data_dir.clone() })
     }
 

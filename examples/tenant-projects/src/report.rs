@@ -37,6 +37,7 @@ pub async fn things(host: &Host, data_dir: &Path) -> Result<Vec<Thing>, Trouble>
     let databases = host.server.tenants(&cx).await.map_err(|error| unasked(&error))?;
     let roles =
         PostgresRole::new(&host.server).list_owned(&cx).await.map_err(|error| unasked(&error))?;
+    let roles = roles.complete().unwrap_or_default();
     let keys = "SELECT p.slug || '/' || k.purpose FROM tenants.api_keys k
         JOIN tenants.projects p ON p.id = k.project WHERE k.revoked_at IS NULL";
     let keys: Vec<(String,)> = query_as(keys).fetch_all(host.pool()).await.map_err(unread)?;

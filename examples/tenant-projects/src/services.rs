@@ -7,8 +7,8 @@ use provision_adapters::http::{
     BaseUrl, ConfigError, Http, HttpConfig, Request, Response, classify,
 };
 use provision_core::{
-    Call, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    SecretRef, StepContext, StepError, Timing, limit::Profile, resource::Foreign,
+    Call, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, SecretRef, StepContext, StepError, Timing, limit::Profile, resource::Foreign,
 };
 use serde::{Deserialize, Serialize};
 
@@ -217,7 +217,7 @@ impl<S: Service> Resource for Registration<S> {
         self.look(cx, &call, request).await.map(drop)
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let call = Call::read("list registrations");
         let response = self.done(cx, &call, Request::get(&["v1", "registrations"])).await?;
         let shown: Vec<Shown> = response.json(call.operation)?;

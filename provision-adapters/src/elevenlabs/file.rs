@@ -123,6 +123,10 @@ impl AudioSink for FileSink {
         Ok(upload)
     }
 
+    async fn finish(&self, _: &StepContext, _: &str, _: &Receipt) -> Result<(), StepError> {
+        Err(StepError::permanent("store audio").with_code("nothing_spooled"))
+    }
+
     async fn remove(&self, cx: &StepContext, object: &str) -> Result<(), StepError> {
         let path = self.path(object)?;
         let remove = async {

@@ -41,6 +41,9 @@ pub struct Receipt {
 pub enum Stored {
     /// Audio of a run, complete.
     Audio(Receipt),
+    /// Audio of the run and step that asks, complete, and not yet where it belongs:
+    /// [`AudioSink::finish`] brings it there, and [`AudioSink::remove`] removes it.
+    Spooled(Receipt),
     /// Something that no run stored.
     Other,
 }
@@ -53,7 +56,8 @@ pub trait AudioSink: Clone + Send + Sync + 'static {
     /// An upload under way.
     type Upload: AudioUpload;
 
-    /// What is stored under this name, completely; `None` is a definite "nothing".
+    /// What is stored under this name, completely; `None` is a definite "nothing". It changes
+    /// nothing: it is asked from outside of runs, too, where no mutating call is made.
     ///
     /// # Errors
     /// The storage does not tell.
@@ -72,6 +76,34 @@ pub trait AudioSink: Clone + Send + Sync + 'static {
         cx: &StepContext,
         object: &str,
     ) -> impl Future<Output = Result<Self::Upload, StepError>> + Send;
+
+    /// Brings audio that was [`Stored::Spooled`] to its place, with this receipt. An object that is
+    /// there already is never replaced.
+    ///
+    /// Storage that spools nothing is never asked, and answers with an error.
+    ///
+    /// # Errors
+    /// It may not be there; [`Effect::None`](provision_core::Effect::None) says that it surely is
+    /// not.
+    fn finish(
+        &self,
+        cx: &StepContext,
+        object: &str,
+        receipt: &Receipt,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Removes what is left on the way of an object that was seen in its place. Storage that spools
+    /// nothing has nothing to do.
+    ///
+    /// # Errors
+    /// Something may be left.
+    fn tidy(
+        &self,
+        _cx: &StepContext,
+        _object: &str,
+    ) -> impl Future<Output = Result<(), StepError>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Removes an object with its receipt, and what is left of uploads of it; gone is done.
     ///
@@ -93,7 +125,8 @@ pub trait AudioUpload: Send + 'static {
     fn write(&mut self, piece: &[u8]) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Makes object and receipt durable and visible, in one step as seen by
-    /// [`AudioSink::stored`]. An object that is there already is never replaced.
+    /// [`AudioSink::stored`], in its place or as [`Stored::Spooled`]: from here on nothing is paid
+    /// again. An object that is there already is never replaced.
     ///
     /// # Errors
     /// It may not be stored.

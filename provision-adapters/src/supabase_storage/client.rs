@@ -12,8 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 
 use super::{
-    BUCKET_MAX, CONCURRENCY, PAGE_ITEMS, PAGES_MAX, PATH_MAX, REMOVED_AT_ONCE, SIGNED_MAX,
-    SIGNED_MIN,
+    BUCKET_MAX, CONCURRENCY, EMPTIED_PAGES_MAX, PAGE_ITEMS, PAGES_MAX, PATH_MAX, REMOVED_AT_ONCE,
+    SIGNED_MAX, SIGNED_MIN,
     config::SupabaseStorageConfig,
     error::{Refusal, is_absent, opinion},
     model::{BucketShown, NewBucket, ObjectShown, ObjectsPage, Signed},
@@ -24,6 +24,7 @@ use crate::http::{
 
 /// The gateway before the server looks for the key in a header of its own.
 const KEY_HEADER: &str = "apikey";
+const LIST_OBJECTS: &str = "list objects";
 
 /// A project's storage. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
@@ -193,18 +194,35 @@ impl SupabaseStorage {
         self.look::<IgnoredAny>(cx, Call::mutate("delete bucket"), request).await.map(drop)
     }
 
-    /// Removes everything in a bucket.
+    /// Removes everything in a bucket, page by page.
     ///
     /// The server's own call for this (`/bucket/{id}/empty`) only queues it, for up to an hour; so
-    /// the objects are listed and removed, and it is done when this returns.
+    /// the objects are listed and removed, and it is done when this returns. More than
+    /// [`EMPTIED_PAGES_MAX`] pages take another attempt, which goes on with what is left.
     pub(crate) async fn empty_bucket(&self, cx: &StepContext, id: &str) -> Result<(), StepError> {
-        let all = self.list(cx, id, "").await?;
-        for some in all.chunks(REMOVED_AT_ONCE) {
-            let request =
-                Request::delete(&["object", id]).json(&serde_json::json!({ "prefixes": some }));
-            self.call::<IgnoredAny>(cx, Call::mutate("empty bucket"), request).await?;
+        const OPERATION: &str = "empty bucket";
+        let mut removed: Vec<String> = Vec::new();
+        for _ in 0..EMPTIED_PAGES_MAX {
+            let page = self.objects_page(cx, (id, ""), None).await?;
+            let names: Vec<String> = page.objects.into_iter().map(|object| object.name).collect();
+            if names.is_empty() {
+                return Ok(());
+            }
+            if names == removed {
+                return Err(StepError::retry(OPERATION)
+                    .with_code("not_removed")
+                    .with_message("the server says that it has removed what it still lists"));
+            }
+            for some in names.chunks(REMOVED_AT_ONCE) {
+                let request =
+                    Request::delete(&["object", id]).json(&serde_json::json!({ "prefixes": some }));
+                self.call::<IgnoredAny>(cx, Call::mutate(OPERATION), request).await?;
+            }
+            removed = names;
         }
-        Ok(())
+        Err(StepError::retry(OPERATION)
+            .with_code("not_yet_empty")
+            .with_message("more objects are left than one attempt removes"))
     }
 
     /// GET `/object/info/{bucket}/{path}`; an error where the bucket is not there.
@@ -267,15 +285,10 @@ impl SupabaseStorage {
         bucket: &str,
         prefix: &str,
     ) -> Result<Vec<String>, StepError> {
-        const OPERATION: &str = "list objects";
         let mut all = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let body = serde_json::json!({
-                "prefix": prefix, "limit": PAGE_ITEMS, "with_delimiter": false, "cursor": cursor,
-            });
-            let request = Request::post(&["object", "list-v2", bucket]).json(&body);
-            let page: ObjectsPage = self.call(cx, Call::read(OPERATION), request).await?;
+            let page = self.objects_page(cx, (bucket, prefix), cursor.as_deref()).await?;
             all.extend(page.objects.into_iter().map(|object| object.name));
             match page.next_cursor.filter(|_| page.has_next) {
                 Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
@@ -287,7 +300,20 @@ impl SupabaseStorage {
             }
         }
         // Half a listing proves nothing about what is absent.
-        Err(endless(OPERATION))
+        Err(endless(LIST_OBJECTS))
+    }
+
+    async fn objects_page(
+        &self,
+        cx: &StepContext,
+        (bucket, prefix): (&str, &str),
+        cursor: Option<&str>,
+    ) -> Result<ObjectsPage, StepError> {
+        let body = serde_json::json!({
+            "prefix": prefix, "limit": PAGE_ITEMS, "with_delimiter": false, "cursor": cursor,
+        });
+        let request = Request::post(&["object", "list-v2", bucket]).json(&body);
+        self.call(cx, Call::read(LIST_OBJECTS), request).await
     }
 
     /// Signs an address from which an object can be downloaded without a key, for so long: POST

@@ -49,5 +49,7 @@ pub const CONCURRENCY: u32 = 16;
 pub const PAGE_ITEMS: usize = 1_000;
 /// Most pages one listing may have before it is given up as endless.
 pub const PAGES_MAX: usize = 100;
+/// Most pages of objects that one attempt removes when it empties a bucket; the next one goes on.
+pub const EMPTIED_PAGES_MAX: usize = 1_000;
 /// Objects that one call removes: what the server's own storage takes in one call.
 pub const REMOVED_AT_ONCE: usize = 500;

@@ -19,8 +19,9 @@ const RECEIPT: &str = "receipt";
 /// metadata only before the content. So it is spooled in a folder of this machine, whole or not at
 /// all, and uploaded from there with its receipt in one call. Where the upload fails, the spooled
 /// audio stays: the step finds it again on this machine and uploads it, and nothing is paid twice.
-/// A machine that is lost with its folder at that moment loses the audio; then it is as if the
-/// answer had been lost.
+/// A look uploads nothing, and an undo removes what is spooled and never uploads it. A machine that
+/// is lost with its folder at that moment loses the audio; then it is as if the answer had been
+/// lost.
 #[derive(Debug, Clone)]
 pub struct StorageSink {
     storage: SupabaseStorage,
@@ -28,14 +29,9 @@ pub struct StorageSink {
     spool: FileSink,
 }
 
-/// An upload under way: it is still in the spool.
+/// Audio on its way into the spool.
 #[derive(Debug)]
-pub struct StorageUpload {
-    sink: StorageSink,
-    cx: StepContext,
-    object: String,
-    file: FileUpload,
-}
+pub struct StorageUpload(FileUpload);
 
 impl StorageSink {
     /// Stores in this bucket, by way of this folder. Workers of one machine may share a folder.
@@ -44,11 +40,13 @@ impl StorageSink {
         Self { storage: storage.clone(), bucket: bucket.into(), spool }
     }
 
-    /// What is in the bucket under this name.
+    /// What is in the bucket under this name: nothing, where there is no such bucket.
     async fn there(&self, cx: &StepContext, object: &str) -> Result<Option<Stored>, StepError> {
-        let Some(shown) = self.storage.info(cx, &self.bucket, object).await? else {
-            return Ok(None);
+        let shown = match self.storage.info(cx, &self.bucket, object).await {
+            Err(error) if error.code() == "no_bucket" => None,
+            end => end?,
         };
+        let Some(shown) = shown else { return Ok(None) };
         let receipt = shown.noted(RECEIPT).and_then(|text| serde_json::from_str(text).ok());
         // S11: somebody may have put another object there with a copy of the metadata.
         let receipt = receipt.filter(|receipt: &Receipt| {
@@ -58,8 +56,41 @@ impl StorageSink {
         Ok(Some(receipt.map_or(Stored::Other, Stored::Audio)))
     }
 
-    /// Uploads what is spooled, and removes it from the spool.
-    async fn upload(
+    /// What of this run and step is spooled on this machine.
+    async fn spooled(&self, cx: &StepContext, object: &str) -> Result<Option<Receipt>, StepError> {
+        Ok(match self.spool.stored(cx, object).await? {
+            Some(Stored::Audio(receipt)) if receipt.mark == cx.mark() => Some(receipt),
+            // Another run's, which is on its way.
+            Some(_) | None => None,
+        })
+    }
+}
+
+fn is_own(cx: &StepContext, there: &Stored) -> bool {
+    matches!(there, Stored::Audio(receipt) if receipt.mark == cx.mark())
+}
+
+impl AudioSink for StorageSink {
+    type Upload = StorageUpload;
+
+    async fn stored(&self, cx: &StepContext, object: &str) -> Result<Option<Stored>, StepError> {
+        let there = self.there(cx, object).await?;
+        if there.as_ref().is_some_and(|there| is_own(cx, there)) {
+            return Ok(there);
+        }
+        // Also where somebody else has taken the name meanwhile: this was paid, and is removed by
+        // this step's undo alone.
+        let spooled = self.spooled(cx, object).await?;
+        Ok(spooled.map(Stored::Spooled).or(there))
+    }
+
+    async fn begin(&self, cx: &StepContext, object: &str) -> Result<StorageUpload, StepError> {
+        // A bucket that is not there takes nothing, and is noticed before anything is paid.
+        self.storage.info(cx, &self.bucket, object).await?;
+        self.spool.begin(cx, object).await.map(StorageUpload)
+    }
+
+    async fn finish(
         &self,
         cx: &StepContext,
         object: &str,
@@ -75,36 +106,12 @@ impl StorageSink {
             payload: Payload::File(self.spool.path(object)?, receipt.made.bytes),
             metadata,
         };
-        self.storage.upload(cx, upload).await?;
+        // It stays in the spool until it was seen in the bucket.
+        self.storage.upload(cx, upload).await
+    }
+
+    async fn tidy(&self, cx: &StepContext, object: &str) -> Result<(), StepError> {
         self.spool.remove(cx, object).await
-    }
-}
-
-impl AudioSink for StorageSink {
-    type Upload = StorageUpload;
-
-    async fn stored(&self, cx: &StepContext, object: &str) -> Result<Option<Stored>, StepError> {
-        if let Some(there) = self.there(cx, object).await? {
-            if matches!(&there, Stored::Audio(receipt) if receipt.mark == cx.mark()) {
-                // An upload whose answer was lost has left it.
-                self.spool.remove(cx, object).await?;
-            }
-            return Ok(Some(there));
-        }
-        match self.spool.stored(cx, object).await? {
-            Some(Stored::Audio(receipt)) if receipt.mark == cx.mark() => {
-                self.upload(cx, object, &receipt).await?;
-                Ok(Some(Stored::Audio(receipt)))
-            }
-            // Another run's, which is on its way.
-            Some(_) | None => Ok(None),
-        }
-    }
-
-    async fn begin(&self, cx: &StepContext, object: &str) -> Result<StorageUpload, StepError> {
-        let file = self.spool.begin(cx, object).await?;
-        let (sink, cx) = (self.clone(), cx.clone());
-        Ok(StorageUpload { sink, cx, object: object.to_owned(), file })
     }
 
     async fn remove(&self, cx: &StepContext, object: &str) -> Result<(), StepError> {
@@ -121,11 +128,10 @@ impl AudioSink for StorageSink {
 
 impl AudioUpload for StorageUpload {
     async fn write(&mut self, piece: &[u8]) -> Result<(), StepError> {
-        self.file.write(piece).await
+        self.0.write(piece).await
     }
 
     async fn commit(self, receipt: &Receipt) -> Result<(), StepError> {
-        self.file.commit(receipt).await?;
-        self.sink.upload(&self.cx, &self.object, receipt).await
+        self.0.commit(receipt).await
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     engine::{Build, Scene, Stage, each_alone, ended, paused},
     scenes::{OnGitHub, OnGitHubEvents, OnN8n, OnSupabase, OnVercel},
     scenes_hetzner::{OnHetzner, OnMachine},
+    scenes_storage::OnStorage,
     scenes_tailscale::OnTailscale,
 };
 
@@ -219,4 +220,12 @@ fn on_hetzner_no_unknown_end_leaves_anything_twice_or_behind() {
 #[test]
 fn on_a_machine_no_unknown_end_leaves_anything_twice_or_behind() {
     matrix(&OnMachine);
+}
+
+// covers: S7, S9, S11, S12, S14, R3-20, R3-21
+#[test]
+fn in_a_storage_no_unknown_end_leaves_anything_twice_or_behind() {
+    let scene = OnStorage::new();
+    matrix(&scene);
+    assert_eq!(scene.spooled(), [""; 0], "nothing stays on this machine");
 }

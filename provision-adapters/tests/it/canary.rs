@@ -23,6 +23,7 @@ use crate::{
     scenes::{OnGitHub, OnN8n, OnSupabase, OnVercel, TOKEN, VALUE},
     scenes_elevenlabs::OnElevenLabs,
     scenes_hetzner::{OnHetzner, OnMachine},
+    scenes_storage::OnStorage,
     scenes_tailscale::OnTailscale,
 };
 
@@ -339,6 +340,12 @@ fn no_fault_on_hetzner_shows_a_secret() {
 fn no_fault_on_a_machine_shows_a_secret() {
     // One password is drawn when it is made, and one when it is made anew.
     canaries(&OnMachine, 2);
+}
+
+// covers: X1, X2, R1-61
+#[test]
+fn no_fault_on_a_storage_shows_a_secret() {
+    canaries(&OnStorage::new(), 0);
 }
 
 // covers: X1, X2, R1-61

@@ -156,7 +156,7 @@ async fn a_repository_is_made_marked_waited_for_and_deleted() {
     let topics = world.server.with(|sim| sim.topics("acme/site"));
     assert!(topics.contains(&format!("provision-run-{}", run(1))), "{topics:?}");
 
-    let listed = repos.list_owned(&cx).await.unwrap();
+    let listed = repos.list_owned(&cx).await.unwrap().complete().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].id, id);
     assert_eq!(listed[0].mark, Some(cx.mark()));
@@ -168,7 +168,7 @@ async fn a_repository_is_made_marked_waited_for_and_deleted() {
     assert!(world.server.inventory().is_empty());
     repos.delete(&cx, &spec(), &id).await.unwrap();
     assert_eq!(repos.find(&cx, &spec()).await.unwrap(), Found::Absent);
-    assert!(repos.list_owned(&cx).await.unwrap().is_empty());
+    assert!(repos.list_owned(&cx).await.unwrap().complete().unwrap().is_empty());
 }
 
 // covers: X1
@@ -213,7 +213,7 @@ async fn everything(world: &World) {
     SendEvent::new(&world.github).run(&cx, event.clone()).await.unwrap();
     StopRuns::new(&world.github).compensate(&cx, event, Undo::Unknown(vec![])).await.unwrap();
     let cx = world.cx("repo");
-    repos.list_owned(&cx).await.unwrap();
+    repos.list_owned(&cx).await.unwrap().complete().unwrap();
     repos.delete(&cx, &spec(), &id).await.unwrap();
     repos.delete(&cx, &spec(), &id).await.unwrap();
     assert!(world.server.inventory().is_empty());
@@ -299,7 +299,7 @@ async fn a_foreign_repository_is_named_and_left_untouched() {
     assert_eq!((error.code(), error.effect()), ("name_taken", Effect::Unknown));
     // Used as it is: ready looks, and neither marks nor changes it.
     ready(&repos, &cx, &spec(), &foreign.id).await;
-    assert!(repos.list_owned(&cx).await.unwrap().is_empty());
+    assert!(repos.list_owned(&cx).await.unwrap().complete().unwrap().is_empty());
     assert_eq!(world.server.inventory(), before);
     assert!(world.server.with(|sim| sim.topics("acme/site")).is_empty());
 }
@@ -355,7 +355,7 @@ async fn an_edited_description_does_not_lose_the_mark() {
         Found::Foreign(foreign) => assert_eq!(foreign.owner.unwrap().run(), run(1)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(repos.list_owned(&cx).await.unwrap()[0].id, id);
+    assert_eq!(repos.list_owned(&cx).await.unwrap().complete().unwrap()[0].id, id);
 }
 
 // covers: S7, S12
@@ -502,7 +502,7 @@ async fn a_sweep_reads_every_page_and_lists_what_carries_a_mark() {
     // A page of 100 repositories is larger than these tests allow an answer to be.
     let large = config(&world.server.url()).with_body_bytes_max(8 << 20);
     let repos = RepoFromTemplate::new(&GitHub::new(large).unwrap());
-    let owned = repos.list_owned(&world.cx("sweep")).await.unwrap();
+    let owned = repos.list_owned(&world.cx("sweep")).await.unwrap().complete().unwrap();
     assert_eq!(owned.iter().map(|one| &one.id).collect::<Vec<_>>(), [&id]);
     // A page that is lost is an error, never a shorter list.
     let lost = FaultRule::new(Fault::Status(502)).path_contains("/orgs/acme/repos").nth(2);

@@ -332,7 +332,7 @@ async fn what_is_visible_late_is_not_ready_until_it_is_seen() {
     let state = repos.ready(&cx, &spec(), &id).await.unwrap();
     assert!(matches!(state, Readiness::NotYet { .. }), "a 404 after the 201 is normal");
     ready(&repos, &cx, &spec(), &id).await;
-    assert_eq!(repos.list_owned(&cx).await.unwrap().len(), 1);
+    assert_eq!(repos.list_owned(&cx).await.unwrap().complete().unwrap().len(), 1);
 }
 
 // covers: S9

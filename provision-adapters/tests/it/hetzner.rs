@@ -251,7 +251,7 @@ async fn a_machine_that_goes_is_waited_for_and_its_name_is_taken_until_then() {
     assert_eq!(machines.find(&theirs, &agent()).await.unwrap(), found);
     let look = machines.ready(&cx, &agent(), &id).await.unwrap();
     assert_eq!(look, Readiness::Broken { code: "deleting".to_owned() });
-    assert_eq!(machines.list_owned(&cx).await.unwrap(), []);
+    assert_eq!(machines.list_owned(&cx).await.unwrap().complete().unwrap(), []);
 }
 
 // covers: S11
@@ -337,7 +337,7 @@ async fn everything_that_carries_a_mark_is_listed_over_all_pages() {
         }
     });
     let cx = world.host.context(run(9), "sweep");
-    let owned = Server::new(&world.hetzner).list_owned(&cx).await.unwrap();
+    let owned = Server::new(&world.hetzner).list_owned(&cx).await.unwrap().complete().unwrap();
     assert_eq!(owned.len(), 120);
     assert!(owned.iter().all(|one| one.mark.as_ref() == Some(&other) && one.created_at.is_some()));
     check(&world);

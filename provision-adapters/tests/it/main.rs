@@ -42,6 +42,7 @@ mod resend_runs;
 mod scenes;
 mod scenes_elevenlabs;
 mod scenes_hetzner;
+mod scenes_storage;
 mod scenes_tailscale;
 mod spec;
 mod sql_model;

@@ -270,14 +270,24 @@ async fn workflows_of_others_are_never_touched() {
         let cx = world.host.context(run(number), path);
         assert_eq!(workflow.find(&cx, &spec).await.unwrap(), Found::Absent);
     }
-    let owned = workflow.list_owned(&world.host.context(run(9), "sweep")).await.unwrap();
+    let owned = workflow
+        .list_owned(&world.host.context(run(9), "sweep"))
+        .await
+        .unwrap()
+        .complete()
+        .unwrap();
     assert_eq!(owned.len(), 1);
     assert_eq!(owned[0].mark, Some(world.cx("workflow").mark()));
     assert!(owned[0].created_at.is_some());
     let id = ExternalId::new(made.id);
     workflow.delete(&world.cx("workflow"), &spec, &id).await.unwrap();
     assert_eq!(world.server.with(|sim| sim.active()), [theirs]);
-    let owned = Credential::new(&world.n8n).list_owned(&world.cx("sweep")).await.unwrap();
+    let owned = Credential::new(&world.n8n)
+        .list_owned(&world.cx("sweep"))
+        .await
+        .unwrap()
+        .complete()
+        .unwrap();
     assert_eq!(owned.len(), 1);
     assert!(owned[0].name.as_deref().unwrap().contains(&world.cx("credential").mark().token()));
 }
@@ -309,7 +319,7 @@ async fn a_workflow_is_found_among_many_pages() {
     let workflow = Workflow::new(&world.n8n);
     let found = workflow.find(&world.cx("workflow"), &spec).await.unwrap();
     assert_eq!(found, Found::Ours(made.id.clone().into()));
-    let owned = workflow.list_owned(&world.cx("sweep")).await.unwrap();
+    let owned = workflow.list_owned(&world.cx("sweep")).await.unwrap().complete().unwrap();
     assert!(owned.iter().any(|o| o.id.as_str() == made.id && o.mark.is_some()));
     assert_eq!(owned.len(), 601);
 }

@@ -61,7 +61,7 @@ async fn an_active_workflow_is_upgraded_in_place_and_put_back() {
     assert_eq!(upgrade.find(&cx, &spec).await.unwrap(), Found::Ours(id.clone()));
     let other = world.cx("another-upgrade");
     assert_eq!(upgrade.find(&other, &spec).await.unwrap(), Found::Absent);
-    let owned = upgrade.list_owned(&cx).await.unwrap();
+    let owned = upgrade.list_owned(&cx).await.unwrap().complete().unwrap();
     assert_eq!(owned.len(), 1, "{owned:?}");
     let workflow = Workflow::new(&world.n8n);
     let Found::Ours(found) = workflow.find(&world.cx("workflow"), &spec.from).await.unwrap() else {
@@ -75,7 +75,7 @@ async fn an_active_workflow_is_upgraded_in_place_and_put_back() {
     assert_eq!(upgrade.find(&cx, &spec).await.unwrap(), Found::Absent);
     assert_eq!(call(&old, None).await, 403, "the earlier version is live again");
     assert_eq!(call(&new.webhooks[1].url, None).await, 404);
-    assert!(upgrade.list_owned(&cx).await.unwrap().is_empty());
+    assert!(upgrade.list_owned(&cx).await.unwrap().complete().unwrap().is_empty());
     world.check();
 }
 

@@ -169,7 +169,7 @@ async fn a_database_is_made_found_again_and_dropped_with_those_who_are_connected
          union all select pg_encoding_to_char(encoding) from pg_database where datname = '{name}'"
     );
     assert_eq!(given.sql("postgres", &facts).await.unwrap(), ["false", "UTF8"]);
-    let listed = resource.list_owned(&cx).await.unwrap();
+    let listed = resource.list_owned(&cx).await.unwrap().complete().unwrap();
     let listed = listed.iter().find(|owned| owned.id == id).unwrap();
     assert_eq!(
         (listed.name.as_deref(), listed.mark.as_ref()),

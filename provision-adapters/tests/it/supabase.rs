@@ -151,7 +151,7 @@ async fn a_project_is_found_again_listed_and_deleted_twice() {
     let id = ExternalId::new(project.project_ref);
     assert_eq!(world.projects.identity(&spec), Identity::Label);
     assert_eq!(world.projects.find(&cx, &spec).await.unwrap(), Found::Ours(id.clone()));
-    let owned = world.projects.list_owned(&cx).await.unwrap();
+    let owned = world.projects.list_owned(&cx).await.unwrap().complete().unwrap();
     assert_eq!(owned.len(), 1);
     assert_eq!((&owned[0].id, owned[0].mark.as_ref()), (&id, Some(&cx.mark())));
     assert!(owned[0].created_at.is_some());
@@ -161,7 +161,7 @@ async fn a_project_is_found_again_listed_and_deleted_twice() {
     }
     assert_eq!(world.made(), 0);
     assert_eq!(world.projects.find(&cx, &spec).await.unwrap(), Found::Absent);
-    assert_eq!(world.projects.list_owned(&cx).await.unwrap(), []);
+    assert_eq!(world.projects.list_owned(&cx).await.unwrap().complete().unwrap(), []);
 }
 
 // covers: S11, R1-91
@@ -345,7 +345,7 @@ async fn every_exchange_is_as_the_provider_documents_it() {
     let grouped = ProjectSpec::new("client-9", "apac");
     let second = world.make(&world.cx("second"), &grouped).await;
     assert_eq!(second.region, "ap-southeast-1");
-    world.projects.list_owned(&cx).await.unwrap();
+    world.projects.list_owned(&cx).await.unwrap().complete().unwrap();
     world.projects.delete(&cx, &spec, &id).await.unwrap();
     let mut exchanges = world.server.exchanges();
     for exchange in &mut exchanges {

@@ -105,7 +105,7 @@ async fn a_machine_joins_with_its_key_is_waited_for_and_removed() {
     assert_eq!((key.name.as_str(), key.tags.as_slice()), ("agent-7", [TAG.to_owned()].as_slice()));
     assert!(key.hostname.starts_with("agent-7-p") && key.hostname.len() == 21, "{}", key.hostname);
     assert_eq!(keys.find(&cx, &wanted()).await.unwrap(), Found::Ours(key_id.clone()));
-    assert_eq!(keys.list_owned(&cx).await.unwrap()[0].id, key_id);
+    assert_eq!(keys.list_owned(&cx).await.unwrap().complete().unwrap()[0].id, key_id);
 
     let (at, devices, spec) = (world.cx("device"), world.devices(), DeviceSpec::of(key.clone()));
     assert_eq!(devices.find(&at, &spec).await.unwrap(), Found::Absent);
@@ -121,7 +121,7 @@ async fn a_machine_joins_with_its_key_is_waited_for_and_removed() {
     assert!(made.ipv4.unwrap().starts_with("100.") && made.addresses.len() == 2);
     assert_eq!(made.tags, [TAG]);
     assert_eq!(devices.find(&at, &spec).await.unwrap(), Found::Ours(id.clone()));
-    assert_eq!(devices.list_owned(&at).await.unwrap()[0].id, id);
+    assert_eq!(devices.list_owned(&at).await.unwrap().complete().unwrap()[0].id, id);
     assert!(keys.find(&cx, &wanted()).await.unwrap() == Found::Absent, "it was good once");
 
     for _ in 0..2 {

@@ -492,7 +492,10 @@ async fn a_workspace_that_is_gone_is_told_as_broken() {
     let stub = stub();
     let alone = Alone::new(config(stub.folder()));
     let id = alone.create().await.unwrap();
-    assert_eq!(alone.infrastructure.list_owned(&alone.cx()).await.unwrap().len(), 1);
+    assert_eq!(
+        alone.infrastructure.list_owned(&alone.cx()).await.unwrap().complete().unwrap().len(),
+        1
+    );
     assert!(left(&stub).is_empty(), "{:?}", left(&stub));
     std::fs::remove_dir_all(stub.path("world").join(id.as_str())).unwrap();
     let gone = alone.ready(&id).await.unwrap();

@@ -439,14 +439,14 @@ async fn everything_that_carries_a_mark_is_listed_over_all_pages() {
         deployment.create(&cx, &spec, &intent).await.unwrap();
     }
     let cx = world.host.context(run(9), "sweep");
-    let owned = project.list_owned(&cx).await.unwrap();
+    let owned = project.list_owned(&cx).await.unwrap().complete().unwrap();
     assert_eq!(owned.len(), 1);
     assert_eq!(owned[0].mark, Some(world.cx("project").mark()));
     assert_eq!(owned[0].name.as_deref(), Some("acme-site"));
-    let owned = VercelEnv::new(&world.vercel).list_owned(&cx).await.unwrap();
+    let owned = VercelEnv::new(&world.vercel).list_owned(&cx).await.unwrap().complete().unwrap();
     assert_eq!(owned.len(), 1);
     assert_eq!(owned[0].id, env_id(&world, &env));
-    let owned = deployment.list_owned(&cx).await.unwrap();
+    let owned = deployment.list_owned(&cx).await.unwrap().complete().unwrap();
     let marks: BTreeSet<_> =
         owned.iter().map(|o| o.mark.as_ref().unwrap().step().to_owned()).collect();
     assert_eq!(marks.len(), 3);

@@ -1,5 +1,5 @@
-//! A context for looking without consequences: plan, preflight, sweep. It journals nothing, so
-//! nothing that needs a journal is allowed in it.
+//! A context for looking without consequences: plan, preflight, watch, sweep. It journals nothing,
+//! so nothing that needs a journal is allowed in it, and no mutating call either.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::Engine;
 use crate::{
-    context::{Attempt, Call, ContextHost, Memory, Seam, StepContext},
+    context::{Attempt, Call, CallKind, ContextHost, Memory, Seam, StepContext},
     drive::key_trouble,
-    error::{Effect, StepError, Verdict},
+    error::{Effect, Error, StepError, Verdict},
     id::{ExternalId, RunId, Timestamp},
     ledger::Origin,
     limit::{Admission, Ask, Observed, Turn},
@@ -23,6 +23,22 @@ struct Looker {
     engine: Engine,
     tenant: Option<String>,
     now: Timestamp,
+    allowed: Allowed,
+}
+
+/// Which calls are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Allowed {
+    /// Those that only look.
+    Looks,
+    /// All of them: somebody else keeps the record of what they do.
+    Changes,
+}
+
+/// An attempt that no run makes, at a step of one.
+pub(super) fn nobodys(run: RunId, path: impl Into<String>, tenant: Option<String>) -> Attempt {
+    let (path, memory) = (path.into(), Memory::default());
+    Attempt { run, tenant, path, number: 0, generation: 1, memory }
 }
 
 fn refused(operation: &'static str) -> StepError {
@@ -36,36 +52,47 @@ impl Engine {
     /// such as one for an address that is signed when somebody asks.
     ///
     /// Calls in it go through the host's limiter and resolver, and are told to the provider as
-    /// those of the run of zeros. It journals nothing: a step or resource that creates in it fails
-    /// with code `look_only` before its intent. Values sealed by runs of `tenant` can be opened.
+    /// those of the run of zeros. It journals nothing: a mutating call fails with code `look_only`
+    /// before its first byte, and a step or resource that creates in it before its intent. Values
+    /// sealed by runs of `tenant` can be opened.
     ///
     /// # Errors
     /// The store does not tell its time.
-    pub async fn outside(&self, tenant: Option<&str>) -> Result<StepContext, crate::error::Error> {
-        let nobody = RunId::from_uuid(uuid::Uuid::nil());
-        self.looking(nobody, "outside", tenant.map(ToOwned::to_owned), Memory::default()).await
+    pub async fn outside(&self, tenant: Option<&str>) -> Result<StepContext, Error> {
+        self.looking(outsider(tenant)).await
+    }
+
+    /// A context as that of [`Engine::outside`], in which mutating calls are made, too: for what a
+    /// host prepares before its runs.
+    ///
+    /// They are journaled nowhere, undone by nobody and repeated by the host alone. So it is only
+    /// for what may be made twice and is to stay, such as a role that all runs share.
+    ///
+    /// # Errors
+    /// The store does not tell its time.
+    pub async fn preparing(&self, tenant: Option<&str>) -> Result<StepContext, Error> {
+        self.changing(outsider(tenant)).await
     }
 
     /// A context of a run and step in which only looking is allowed.
-    pub(super) async fn looking(
-        &self,
-        run: RunId,
-        path: &str,
-        tenant: Option<String>,
-        memory: Memory,
-    ) -> Result<StepContext, crate::error::Error> {
+    pub(super) async fn looking(&self, attempt: Attempt) -> Result<StepContext, Error> {
+        self.apart(attempt, Allowed::Looks).await
+    }
+
+    /// A context of a run and step for a change that is recorded elsewhere: a removal.
+    pub(super) async fn changing(&self, attempt: Attempt) -> Result<StepContext, Error> {
+        self.apart(attempt, Allowed::Changes).await
+    }
+
+    async fn apart(&self, attempt: Attempt, allowed: Allowed) -> Result<StepContext, Error> {
         let now = self.inner.store.now().await?;
-        let attempt = Attempt {
-            run,
-            tenant: tenant.clone(),
-            path: path.to_owned(),
-            number: 0,
-            generation: 1,
-            memory,
-        };
-        let host = Looker { engine: self.clone(), tenant, now };
+        let host = Looker { engine: self.clone(), tenant: attempt.tenant.clone(), now, allowed };
         Ok(StepContext::new(attempt, Arc::new(host)))
     }
+}
+
+fn outsider(tenant: Option<&str>) -> Attempt {
+    nobodys(RunId::from_uuid(uuid::Uuid::nil()), "outside", tenant.map(ToOwned::to_owned))
 }
 
 #[async_trait]
@@ -118,6 +145,9 @@ impl ContextHost for Looker {
     }
 
     async fn admit(&self, call: &Call) -> Result<(), StepError> {
+        if call.kind == CallKind::Mutate && self.allowed == Allowed::Looks {
+            return Err(refused(call.operation));
+        }
         let Some(profile) = &call.limit else { return Ok(()) };
         let ask = Ask {
             profile: profile.clone(),

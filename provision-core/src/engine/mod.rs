@@ -37,7 +37,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 pub use start::{RunHandle, Start, StartRun};
 pub use stats::StepStats;
-pub use sweep::{Stray, SweepReport};
+pub use sweep::{Stray, SweepReport, Unlisted};
 pub use usage::{Excess, Usage, UsageLimits};
 pub use watch::{Progress, ProgressStream, What};
 

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Start};
+use super::{Engine, Start, look::nobodys};
 use crate::{
-    context::Memory,
+    context::Attempt,
     drive::fold,
     error::{Effect, Error, ErrorKind, Failure, StepError},
     id::{ExternalId, Payload, RunId},
     panics,
-    protocol::Seen,
-    resource::AdoptPolicy,
+    proof::Seen,
+    resource::{AdoptPolicy, Listing},
     run::decide::{Phase, State},
     saga::graph::{Kind, Ref, ValueOf, Values},
 };
@@ -97,12 +97,15 @@ impl Plan {
 /// Whether the providers of a saga can be asked with the credentials at hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
-    /// One entry per kind of resource: its failure, if it has one.
+    /// One entry per kind of resource that was asked for: its failure, if it has one.
     pub checks: Vec<(String, Option<Failure>)>,
+    /// Kinds that nothing lists: there is no harmless question, so nothing is known of them.
+    #[serde(default)]
+    pub unasked: Vec<String>,
 }
 
 impl Preflight {
-    /// Whether nothing stands against a start.
+    /// Whether nothing that was asked stands against a start.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.checks.iter().all(|(_, failure)| failure.is_none())
@@ -224,8 +227,9 @@ impl Engine {
         };
         let memory = state.memory(number);
         let adopted = node.noted.iter().any(|(_, o)| *o == crate::ledger::Origin::Adopted);
+        let attempt = Attempt { memory, ..nobodys(state.run, &*node.path, tenant) };
         let cx = self
-            .looking(state.run, &node.path, tenant, memory)
+            .looking(attempt)
             .await
             .map_err(|error| StepError::retry("read the store's clock").with_source(error))?;
         Ok(match action.look(cx, input).await? {
@@ -289,6 +293,7 @@ impl Engine {
     pub async fn preflight<S: Start>(&self, saga: S) -> Result<Preflight, Error> {
         let plan = self.plan_of(saga.name(), saga.version())?;
         let mut checks: Vec<(String, Option<Failure>)> = Vec::new();
+        let mut unasked = Vec::new();
         let mut asked = BTreeSet::new();
         for (def, action) in plan.graph.actions() {
             let kind = def.kind_name().to_owned();
@@ -297,11 +302,15 @@ impl Engine {
                 continue;
             }
             let run = RunId::from_uuid(uuid::Uuid::nil());
-            let cx = self.looking(run, &def.path, None, Memory::default()).await?;
-            let failure = action.list_owned(cx).await.err();
-            let failure = failure.map(|error| Failure::of(def.path.to_string(), 0, &error));
-            checks.push((kind, failure));
+            let cx = self.looking(nobodys(run, &*def.path, None)).await?;
+            match action.list_owned(cx).await {
+                Ok(Some(Listing::Unlisted | Listing::Unmarked)) => unasked.push(kind),
+                Ok(Some(Listing::Complete(_)) | None) => checks.push((kind, None)),
+                Err(error) => {
+                    checks.push((kind, Some(Failure::of(def.path.to_string(), 0, &error))));
+                }
+            }
         }
-        Ok(Preflight { checks })
+        Ok(Preflight { checks, unasked })
     }
 }

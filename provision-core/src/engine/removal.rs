@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Engine;
+use super::{Engine, look::nobodys};
 use crate::{
     clock::{self, Moment, moment},
-    context::Memory,
+    context::{self, Attempt, Memory},
     drive::fold,
     error::{Error, StepError},
     id::{ExternalId, Payload, RunId, Timestamp},
@@ -16,7 +16,7 @@ use crate::{
     },
     mark::OwnerMark,
     protocol::Action,
-    resource::Owned,
+    resource::{IntentRecord, Owned},
 };
 
 /// The step behind a mark.
@@ -30,6 +30,8 @@ pub(super) struct Behind {
     generation: u32,
     tenant: Option<String>,
     input: Payload,
+    /// The intent of the step's present generation, if one is recorded.
+    intent: Option<IntentRecord>,
     /// Whether the run lives with what the step has made, and the step makes nothing any more.
     settled: bool,
 }
@@ -58,6 +60,7 @@ impl Engine {
                 generation: node.generation,
                 tenant: record.head.tenant.clone(),
                 input: node.input.clone()?,
+                intent: node.intent.clone(),
                 settled: node.stands_for_good(),
             })
         }))
@@ -169,8 +172,9 @@ impl Engine {
         id: &ExternalId,
         held: Moment,
     ) -> Result<bool, Error> {
-        let (path, tenant) = (&behind.path, behind.tenant.clone());
-        let cx = self.looking(behind.run, path, tenant, Memory::default()).await?;
+        let attempt = nobodys(behind.run, &behind.path, behind.tenant.clone());
+        // What is being removed is in the ledger, or beside what stands for good.
+        let cx = self.changing(attempt).await?;
         // S6: a process that stood still past its hold does not go on with the call.
         let deleting = behind.action.delete(cx, behind.input.clone(), id);
         let error = match clock::within(DELETE_MAX.saturating_sub(held.elapsed()), deleting).await {
@@ -193,6 +197,35 @@ impl Behind {
     fn removes(&self, row: &LedgerRow, id: &ExternalId) -> bool {
         let same = row.external_id.as_ref() == Some(id) && row.account == self.action.account();
         row.is_being_removed() && same
+    }
+
+    /// The step's input, and what it remembers of the generation of a row, for a look at what that
+    /// one has made.
+    pub(super) fn of_row(&self, row: &LedgerRow) -> (Attempt, Payload) {
+        let intent = if self.generation == row.generation {
+            self.intent.clone()
+        } else {
+            let (path, generation) = (&row.path, row.generation);
+            Some(IntentRecord {
+                key: context::idempotency_key(&row.run, path, generation, "create"),
+                name: row.name.clone(),
+                account: row.account.clone(),
+                region: row.region.clone(),
+                template: row.template.clone(),
+                cost: row.cost.clone(),
+                secrets: Vec::new(),
+                at: row.since,
+            })
+        };
+        // What is noted is left out: what stands beside it is looked for.
+        let memory = Memory {
+            may_exist: intent.is_some(),
+            called_at: intent.as_ref().map(|intent| intent.at),
+            intent,
+            ..Memory::default()
+        };
+        let attempt = nobodys(self.run, &self.path, self.tenant.clone());
+        (Attempt { generation: row.generation, memory, ..attempt }, self.input.clone())
     }
 
     /// How long a removal is left to who has begun it: its delete may be sent until the end of

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Engine,
+    look::nobodys,
     removal::{Behind, is_open},
 };
 use crate::{
-    context::Memory,
     error::{Error, Failure},
     id::{ExternalId, RunId},
     ledger::{
@@ -21,7 +21,7 @@ use crate::{
     },
     mark::OwnerMark,
     protocol::Action,
-    resource::Owned,
+    resource::{Listing, Owned},
     retention::Tombstone,
 };
 
@@ -53,8 +53,28 @@ pub struct SweepReport {
     pub strays: Vec<Stray>,
     /// Rows of the ledger that say "alive" of something the provider does not list.
     pub missing: Vec<LedgerRow>,
-    /// Kinds that could not be listed.
+    /// Kinds that could not be listed this time.
     pub failures: Vec<Failure>,
+    /// Kinds that nothing lists: they are among neither `wanted` nor `missing`, and what nothing
+    /// wants of them is found by the watch alone.
+    #[serde(default)]
+    pub unlisted: Vec<Unlisted>,
+    /// Rows of such kinds whose end was in doubt, and that no look has proven gone yet: on watch.
+    /// One that stays here for days needs a person, who looks at the provider and then says
+    /// [`Engine::end_watch`].
+    #[serde(default)]
+    pub unverified: Vec<LedgerRow>,
+}
+
+/// A kind that nothing lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    /// Durable kind, such as `github.repo_secrets`.
+    pub kind: String,
+    /// Account at the provider.
+    pub account: String,
+    /// How many of them the ledger says to be alive; whether they are was not looked at.
+    pub alive: usize,
 }
 
 /// Where things of one kind are listed: each account once.
@@ -76,10 +96,13 @@ impl Engine {
             let mut complete = true;
             for (account, (path, action)) in places {
                 let run = RunId::from_uuid(uuid::Uuid::nil());
-                let cx = self.looking(run, &path, None, Memory::default()).await?;
+                let cx = self.looking(nobodys(run, &path, None)).await?;
                 match action.list_owned(cx).await {
+                    Ok(Some(Listing::Unlisted | Listing::Unmarked)) => {
+                        self.sweep_unlisted((&kind, &account), &mut report).await?;
+                    }
                     Ok(found) => {
-                        let found = found.unwrap_or_default();
+                        let found = found.and_then(Listing::complete).unwrap_or_default();
                         self.sweep_account((&kind, &account), &found, delete, &mut report).await?;
                         listed.extend(found);
                     }
@@ -166,6 +189,27 @@ impl Engine {
                 && row.external_id.as_ref().is_none_or(|id| !seen.contains(id))
         });
         report.missing.extend(missing);
+        Ok(())
+    }
+
+    /// What the ledger says of a kind that nothing lists.
+    async fn sweep_unlisted(
+        &self,
+        (full, account): (&str, &str),
+        report: &mut SweepReport,
+    ) -> Result<(), Error> {
+        let (provider, kind) = halves(full);
+        let query = LedgerQuery {
+            provider: Some(provider.to_owned()),
+            kind: Some(kind.to_owned()),
+            ..LedgerQuery::default()
+        };
+        let rows = self.all_rows(query).await?.into_iter();
+        let rows: Vec<_> = rows.filter(|row| row.account == account && row.index == 0).collect();
+        let alive = rows.iter().filter(|row| row.state == ResourceState::Alive).count();
+        let (kind, account) = (full.to_owned(), account.to_owned());
+        report.unlisted.push(Unlisted { kind, account, alive });
+        report.unverified.extend(rows.into_iter().filter(|row| row.watch_at.is_some()));
         Ok(())
     }
 

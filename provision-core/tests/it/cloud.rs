@@ -7,7 +7,7 @@ use std::{
 };
 
 use provision_core::{
-    Call, Compensator, Effect, ExternalId, Facts, Foreign, Found, Identity, Intent, Owned,
+    Call, Compensator, Effect, ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Owned,
     OwnerMark, Readiness, Resource, Step, StepContext, StepError, Timing, Undo, Verdict,
 };
 
@@ -296,7 +296,7 @@ impl Resource for Thing {
             .await
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
         let world = self.cloud.0.lock().unwrap();
         if let Some(refusal) = world.unlisted {
             return Err(refusal());

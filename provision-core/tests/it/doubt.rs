@@ -6,8 +6,8 @@ use std::{
 };
 
 use provision_core::{
-    By, Compensator, Effect, Engine, ExternalId, Found, Identity, Intent, MemoryStore,
-    NothingToUndo, Outcome, Owned, Policy, Readiness, Resource, Saga, SagaError, SagaId, Step,
+    By, Compensator, Effect, Engine, ExternalId, Found, Identity, Intent, Listing, MemoryStore,
+    NothingToUndo, Outcome, Policy, Readiness, Resource, Saga, SagaError, SagaId, Step,
     StepContext, StepError, Undo, WorkerConfig, clock::sleep,
 };
 
@@ -183,8 +183,8 @@ impl Resource for Odd {
         Ok(())
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 }
 

@@ -42,6 +42,7 @@ mod strays;
 mod telling;
 mod troubles;
 mod undoing;
+mod unlisted;
 mod waits;
 mod worker;
 mod yard;

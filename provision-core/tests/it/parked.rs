@@ -9,7 +9,7 @@ use std::{
 };
 
 use provision_core::{
-    Engine, ExternalId, Found, Identity, Intent, NothingToUndo, Outcome, Owned, Readiness,
+    Engine, ExternalId, Found, Identity, Intent, Listing, NothingToUndo, Outcome, Readiness,
     Resource, RunId, RunStatus, Saga, SagaId, SignalId, Step, StepContext, StepError, Worker,
     WorkerConfig,
     clock::sleep,
@@ -153,7 +153,7 @@ impl Resource for Unready {
         self.yard.delete(cx, name, id).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         self.yard.list_owned(cx).await
     }
 }

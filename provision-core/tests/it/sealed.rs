@@ -7,9 +7,9 @@ use std::{
 };
 
 use provision_core::{
-    Call, Engine, ExternalId, Found, Identity, Intent, LedgerQuery, MemoryStore, NothingToUndo,
-    OrFail, Owned, Readiness, Resource, RunId, Saga, SagaId, Secret, SecretRef, SecretSpec, Step,
-    StepContext, StepError, WorkerConfig,
+    Call, Engine, ExternalId, Found, Identity, Intent, LedgerQuery, Listing, MemoryStore,
+    NothingToUndo, OrFail, Readiness, Resource, RunId, Saga, SagaId, Secret, SecretRef, SecretSpec,
+    Step, StepContext, StepError, WorkerConfig,
     clock::sleep,
     draw::{SystemEntropy, uuid_v4},
     secret::SecretStore,
@@ -92,8 +92,8 @@ impl Resource for Databases {
         Ok(())
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 }
 

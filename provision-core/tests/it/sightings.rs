@@ -6,8 +6,8 @@ use std::{
 };
 
 use provision_core::{
-    Engine, ExternalId, Found, Identity, Intent, MemoryStore, Outcome, Owned, Readiness, Resource,
-    Saga, SagaId, StepContext, StepError, WorkerConfig,
+    Engine, ExternalId, Found, Identity, Intent, Listing, MemoryStore, Outcome, Readiness,
+    Resource, Saga, SagaId, StepContext, StepError, WorkerConfig,
     clock::sleep,
     ledger::{LedgerOp, LedgerReply, Sighting},
     store::StateStore,
@@ -96,8 +96,8 @@ impl Resource for Press {
         Ok(())
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 }
 

@@ -16,7 +16,7 @@ use provision_core::{
     clock::sleep,
     engine::Change,
     irreversible,
-    resource::{Found, Identity, Intent, Owned, Readiness},
+    resource::{Found, Identity, Intent, Listing, Readiness},
     schedule::{Misfire, Schedule},
     store::{Incarnation, RunFilter},
     vault::{DataKey, KeyError, KeyProvider, LocalKeys},
@@ -142,8 +142,8 @@ impl Resource for Locked {
         Ok(())
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 }
 

@@ -11,8 +11,8 @@ use std::{
 };
 
 use provision_core::{
-    Effect, ExternalId, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    RunId, Step, StepContext, StepError, Timestamp, Timing, Verdict, clock::sleep,
+    Effect, ExternalId, Foreign, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, RunId, Step, StepContext, StepError, Timestamp, Timing, Verdict, clock::sleep,
     resource::Candidate,
 };
 
@@ -76,6 +76,8 @@ pub(crate) struct Yard {
     identity: fn(&str) -> Identity,
     /// Whether the provider has a place for marks.
     marks: bool,
+    /// Whether nothing lists what is there.
+    unlisted: bool,
     /// What it declares of the provider's times.
     pub(crate) times: fn() -> Timing,
     /// Readiness needs a person while this is set.
@@ -88,6 +90,7 @@ impl Yard {
             world: Arc::default(),
             identity: |name| Identity::Named(name.to_owned()),
             marks: true,
+            unlisted: false,
             times: || Timing {
                 late_window: Duration::from_secs(60),
                 listing_lag: Duration::from_secs(5),
@@ -104,6 +107,11 @@ impl Yard {
 
     pub(crate) fn without_marks(mut self) -> Self {
         self.marks = false;
+        self
+    }
+
+    pub(crate) fn unlisted(mut self) -> Self {
+        self.unlisted = true;
         self
     }
 
@@ -236,7 +244,10 @@ impl Resource for Yard {
         if lost(how) { Err(StepError::unknown("delete")) } else { Ok(()) }
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        if self.unlisted {
+            return Ok(if self.marks { Listing::Unlisted } else { Listing::Unmarked });
+        }
         let panics = {
             let left = &mut self.world().listings_panic;
             std::mem::replace(left, left.saturating_sub(1)) > 0
@@ -248,7 +259,7 @@ impl Resource for Yard {
         let (listed, held) = {
             let world = self.world();
             let marked = world.plots.iter().filter(|plot| plot.mark.is_some());
-            (marked.map(owned).collect(), world.listed_for)
+            (marked.map(owned).collect::<Listing>(), world.listed_for)
         };
         sleep(held).await;
         Ok(listed)

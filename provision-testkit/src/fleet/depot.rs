@@ -10,8 +10,8 @@ use std::{
 };
 
 use provision_core::{
-    Call, ExternalId, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource, StepContext,
-    StepError, Timestamp, Timing,
+    Call, ExternalId, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness, Resource,
+    StepContext, StepError, Timestamp, Timing,
     clock::{Clock as _, SystemClock, sleep},
     resource::Candidate,
 };
@@ -220,7 +220,7 @@ impl Resource for Depot {
         .await
     }
 
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
         let owned = |(id, kept): (ExternalId, Kept)| Owned::new(id).with_mark(Some(kept.mark));
         Ok(self.all().into_iter().map(owned).collect())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use provision_core::{
     Call, CallKind, Candidate, Compensator, Effect, ExternalId, Facts, Foreign, Found, Identity,
-    Intent, Owned, Readiness, Resource, Step, StepContext, StepError, Timing, Verdict,
+    Intent, Listing, Owned, Readiness, Resource, Step, StepContext, StepError, Timing, Verdict,
     limit::Profile,
 };
 
@@ -322,7 +322,7 @@ impl Resource for Thing {
         self.desk.send(cx, "delete", Ask::Delete { id: id.clone() }, id).await.map(|_| ())
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         self.desk
             .look(cx, "list", |state, now| {
                 let marked = state.world.seen(now, |item| item.mark.is_some());

@@ -9,8 +9,8 @@ use std::{
 };
 
 use provision_core::{
-    Compensator, EngineBuilder, ExternalId, Found, Identity, Intent, MemoryStore, Owned, Readiness,
-    Resource, Saga, SagaId, SecretSpec, Step, StepContext, StepError, Timing, Undo,
+    Compensator, EngineBuilder, ExternalId, Found, Identity, Intent, Listing, MemoryStore,
+    Readiness, Resource, Saga, SagaId, SecretSpec, Step, StepContext, StepError, Timing, Undo,
     vault::LocalKeys,
 };
 use provision_testkit::harness::{
@@ -126,7 +126,7 @@ impl Resource for Bad {
         }
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         self.thing.list_owned(cx).await
     }
 

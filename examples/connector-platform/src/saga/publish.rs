@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use provision_core::{
-    Effect, ExternalId, Facts, Found, Identity, Intent, NothingToUndo, Owned, Readiness, Resource,
-    Saga, SagaError, SagaId, Step, StepContext, StepError, Timing, Verdict,
+    Effect, ExternalId, Facts, Found, Identity, Intent, Listing, NothingToUndo, Readiness,
+    Resource, Saga, SagaError, SagaId, Step, StepContext, StepError, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::query;
@@ -189,9 +189,9 @@ impl Resource for Post {
     }
 
     // Listing needs the token of a connection, and a sweep has none: posts are looked for by the
-    // runs that made them.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    // reference that each carries in its link.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unlisted)
     }
 
     fn timing(&self) -> Timing {

@@ -1,8 +1,10 @@
 //! What can be made at ElevenLabs, one file each, and how each of them is paid once and stored.
 
+use std::time::Duration;
+
 use provision_core::{
     Cost, CostPer, Effect, ExternalId, Facts, Foreign, Found, Readiness, StepContext, StepError,
-    Verdict,
+    Timing, Verdict,
 };
 use serde::Serialize;
 
@@ -48,6 +50,8 @@ impl<S: AudioSink> Studio<S> {
         Ok(match self.sink.stored(cx, object).await? {
             None => Found::Absent,
             Some(Stored::Audio(receipt)) if receipt.mark == cx.mark() => Found::Ours(id()),
+            // Paid, and not yet where it belongs.
+            Some(Stored::Spooled(_)) => Found::Begun(id()),
             Some(Stored::Audio(receipt)) => {
                 Found::Foreign(Foreign::unmarked(id()).with_owner(receipt.mark))
             }
@@ -55,12 +59,18 @@ impl<S: AudioSink> Studio<S> {
         })
     }
 
-    /// Pays for the audio and stores it.
+    /// Pays for the audio and stores it; what was paid before is only brought to its place.
     pub(crate) async fn make<B: Serialize + Sync>(
         &self,
         cx: &StepContext,
         order: &Order<'_, B>,
     ) -> Result<ExternalId, StepError> {
+        let id = ExternalId::new(order.object);
+        if let Some(Stored::Spooled(receipt)) = self.sink.stored(cx, order.object).await? {
+            self.sink.finish(cx, order.object, &receipt).await?;
+            cx.note(&id).await?;
+            return Ok(id);
+        }
         let operation = order.family.operation();
         // Storage that takes nothing is noticed before anything is paid.
         let upload = self.sink.begin(cx, order.object).await?;
@@ -86,7 +96,10 @@ impl<S: AudioSink> Studio<S> {
         };
         let receipt = Receipt { mark: cx.mark(), made };
         upload.commit(&receipt).await.map_err(|error| not_stored(operation, error))?;
-        let id = ExternalId::new(order.object);
+        if let Some(Stored::Spooled(receipt)) = self.sink.stored(cx, order.object).await? {
+            let finished = self.sink.finish(cx, order.object, &receipt).await;
+            finished.map_err(|error| not_stored(operation, error))?;
+        }
         cx.note(&id).await?;
         Ok(id)
     }
@@ -97,9 +110,17 @@ impl<S: AudioSink> Studio<S> {
         id: &ExternalId,
     ) -> Result<Readiness<AudioMade>, StepError> {
         Ok(match self.sink.stored(cx, id.as_str()).await? {
-            Some(Stored::Audio(receipt)) if receipt.mark == cx.mark() || cx.is_adopted(id) => {
+            Some(Stored::Audio(receipt)) if receipt.mark == cx.mark() => {
+                // What an upload whose answer was lost has left.
+                self.sink.tidy(cx, id.as_str()).await?;
                 Readiness::Ready(receipt.made)
             }
+            Some(Stored::Audio(receipt)) if cx.is_adopted(id) => Readiness::Ready(receipt.made),
+            // Stored a moment ago, and the storage does not show it yet.
+            Some(Stored::Spooled(_)) if may_lag(cx) => {
+                Readiness::NotYet { again_in: Duration::from_secs(1) }
+            }
+            Some(Stored::Spooled(_)) => return Err(not_in_its_place()),
             // Another run was faster, and its audio is not what this one has paid.
             Some(Stored::Audio(_)) => Readiness::Broken { code: "replaced".to_owned() },
             Some(Stored::Other) => {
@@ -118,7 +139,9 @@ impl<S: AudioSink> Studio<S> {
             // S11: somebody else's of the same name.
             Some(Stored::Other) => Ok(()),
             Some(Stored::Audio(receipt)) if receipt.mark != cx.mark() => Ok(()),
-            Some(Stored::Audio(_)) | None => self.sink.remove(cx, id.as_str()).await,
+            Some(Stored::Audio(_) | Stored::Spooled(_)) | None => {
+                self.sink.remove(cx, id.as_str()).await
+            }
         }
     }
 
@@ -172,6 +195,20 @@ fn not_stored(operation: &'static str, error: StepError) -> StepError {
         .with_code("not_stored")
         .with_message("the audio was made, and the storage did not take it")
         .with_source(error)
+}
+
+/// A look right after an upload may be behind it.
+fn may_lag(cx: &StepContext) -> bool {
+    let lag = Timing::default().listing_lag;
+    cx.memory().polling_since.is_none_or(|since| cx.now().since(since) < lag)
+}
+
+/// What was stored is gone from its place, and its copy on this machine is not.
+fn not_in_its_place() -> StepError {
+    StepError::new(Effect::None, Verdict::Operator, "use stored audio")
+        .with_code("not_in_its_place")
+        .with_message("the audio is on this machine and not in the storage")
+        .with_hint("resolve the step as absent: it then stores the audio, and pays nothing")
 }
 
 pub(crate) fn invalid(operation: &'static str, why: &'static str) -> StepError {

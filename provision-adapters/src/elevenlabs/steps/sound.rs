@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -148,9 +149,10 @@ impl<S: AudioSink> Resource for SoundEffect<S> {
         self.studio.remove(cx, id).await
     }
 
-    /// Nothing is at the provider, and storage lists nothing.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Nothing is at the provider, and storage lists nothing: what is stored is looked for by its
+    /// name, and carries its receipt.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unlisted)
     }
 
     fn account(&self) -> &str {

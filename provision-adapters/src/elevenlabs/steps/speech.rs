@@ -1,7 +1,8 @@
 //! A text that is spoken.
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,9 +158,10 @@ impl<S: AudioSink> Resource for Speech<S> {
         self.studio.remove(cx, id).await
     }
 
-    /// Nothing is at the provider, and storage lists nothing.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Nothing is at the provider, and storage lists nothing: what is stored is looked for by its
+    /// name, and carries its receipt.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unlisted)
     }
 
     fn account(&self) -> &str {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use provision_core::{
-    Candidate, Effect, ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, Secret,
+    Candidate, Effect, ExternalId, Found, Identity, Intent, Listing, Readiness, Resource, Secret,
     StepContext, StepError, Timestamp, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
@@ -250,9 +250,10 @@ impl Resource for Dispatch {
         self.github.cancel_run(cx, &spec.repository, id.as_str()).await
     }
 
-    /// Always empty: runs end by themselves and go with their repository.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Runs are listed for a repository, which a sweep does not know. The key that a run was sent
+    /// with is its mark; one that was sent without is found by nobody, and ends by itself.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unlisted)
     }
 
     fn timing(&self) -> Timing {

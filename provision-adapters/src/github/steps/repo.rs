@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    StepContext, StepError, Timing,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, StepContext, StepError, Timing,
     mark::{RUN_LABEL, STEP_LABEL},
 };
 use serde::{Deserialize, Serialize};
@@ -273,13 +273,13 @@ impl Resource for RepoFromTemplate {
         }
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let mut owned = Vec::new();
         for page in 1..=PAGES_MAX {
             let (repos, more) = self.github.repos_page(cx, page).await?;
             owned.extend(repos.iter().filter_map(as_owned));
             if !more {
-                return Ok(owned);
+                return Ok(owned.into());
             }
         }
         Err(StepError::permanent("list the repositories").with_code("listing_too_long"))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crypto_box::{PublicKey as BoxKey, aead::OsRng};
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, Secret, SecretRef,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, Secret, SecretRef,
     StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -178,9 +178,9 @@ impl Resource for RepoSecrets {
         Ok(())
     }
 
-    /// Always empty: secrets carry no mark, and go with their repository, which does.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Secrets carry no mark, and go with their repository, which does.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

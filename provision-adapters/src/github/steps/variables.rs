@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
-    Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -172,9 +172,9 @@ impl Resource for RepoVariables {
         Ok(())
     }
 
-    /// Always empty: variables carry no mark, and go with their repository, which does.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Variables carry no mark, and go with their repository, which does.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

@@ -1,7 +1,7 @@
 //! What is put on a server that is there: a firewall, a network, a volume.
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
     StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -269,9 +269,9 @@ impl Resource for Attachment {
         }
     }
 
-    /// Always empty: an attachment has no place for a mark. It goes with what is attached.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// An attachment has no place for a mark. It goes with what is attached.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

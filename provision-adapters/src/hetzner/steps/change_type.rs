@@ -1,7 +1,8 @@
 //! The type of a server that is there: more or less of everything, while it is off.
 
 use provision_core::{
-    ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError, Timing,
+    ExternalId, Found, Identity, Intent, Listing, Readiness, Resource, StepContext, StepError,
+    Timing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -182,9 +183,9 @@ impl Resource for ServerType {
         }
     }
 
-    /// Always empty: a type has no place for a mark.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// A type has no place for a mark.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

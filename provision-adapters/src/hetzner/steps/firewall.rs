@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
-    Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -261,7 +261,7 @@ impl Resource for Firewall {
         delete::<FirewallShown>(&self.hetzner, cx, id).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         list_owned::<FirewallShown>(&self.hetzner, cx).await
     }
 

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{
-    Candidate, Effect, ExternalId, Foreign, Found, Owned, OwnerMark, Readiness, StepContext,
-    StepError, Timestamp, Timing, Verdict,
+    Candidate, Effect, ExternalId, Foreign, Found, Listing, Owned, OwnerMark, Readiness,
+    StepContext, StepError, Timestamp, Timing, Verdict,
 };
 
 use super::{
@@ -94,10 +94,7 @@ fn created<T: Thing>(thing: &T) -> Option<Timestamp> {
 }
 
 /// Everything of a kind that carries a mark of ours.
-async fn list_owned<T: Thing>(
-    hetzner: &Hetzner,
-    cx: &StepContext,
-) -> Result<Vec<Owned>, StepError> {
+async fn list_owned<T: Thing>(hetzner: &Hetzner, cx: &StepContext) -> Result<Listing, StepError> {
     let marked: Vec<T> = hetzner.list(cx, T::LIST, Some(("label_selector", ANY_MARK))).await?;
     let owned = marked.iter().filter(|thing| !thing.is_going()).map(|thing| {
         Owned::new(id_of(thing))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
+    ExternalId, Found, Identity, Intent, Listing, Readiness, Resource, StepContext, StepError,
     Timestamp, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -256,9 +256,9 @@ impl Resource for ServerPower {
         }
     }
 
-    /// Always empty: "on" and "off" have no place for a mark.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// "On" and "off" have no place for a mark: whoever switched it later cannot be told.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

@@ -1,8 +1,8 @@
 //! A server made anew from an image: same id, same addresses, nothing of its disk.
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
-    Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -141,9 +141,10 @@ impl Resource for Rebuild {
         Ok(())
     }
 
-    /// Always empty: a rebuild leaves nothing of its own.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Nothing lists rebuilds. What the watch finds may be a later one of somebody else's: deleting
+    /// it takes nothing away.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unlisted)
     }
 
     fn timing(&self) -> Timing {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use provision_core::{
-    Cost, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    Cost, ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
     StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -355,7 +355,7 @@ impl Resource for Server {
         }
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         list_owned::<ServerShown>(&self.hetzner, cx).await
     }
 

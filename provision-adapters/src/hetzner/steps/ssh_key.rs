@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
-    Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -160,7 +160,7 @@ impl Resource for SshKey {
         delete::<SshKeyShown>(&self.hetzner, cx, id).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         list_owned::<SshKeyShown>(&self.hetzner, cx).await
     }
 

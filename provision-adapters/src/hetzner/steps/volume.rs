@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use provision_core::{
-    Cost, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    Cost, ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
     StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -198,7 +198,7 @@ impl Resource for Volume {
         self.hetzner.delete::<VolumeShown>(cx, volume.head.id).await.map(drop)
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         list_owned::<VolumeShown>(&self.hetzner, cx).await
     }
 

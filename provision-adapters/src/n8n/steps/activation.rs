@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
     StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -162,9 +162,9 @@ impl Resource for WorkflowActivation {
         self.n8n.deactivate(cx, id.as_str()).await.map(drop)
     }
 
-    /// Always empty: an activation has no place for a mark. It goes with its workflow, which has.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// An activation has no place for a mark. It goes with its workflow, which has.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

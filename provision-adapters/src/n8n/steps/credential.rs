@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{
-    ExternalId, Found, Identity, Intent, Owned, Readiness, Resource, Secret, SecretRef, SecretSpec,
-    StepContext, StepError, Timing,
+    ExternalId, Found, Identity, Intent, Listing, Owned, Readiness, Resource, Secret, SecretRef,
+    SecretSpec, StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -176,7 +176,7 @@ impl Resource for Credential {
 
     /// Lists by name; there is no place for the whole mark. Its token says whether the mark is
     /// that of the step that asks, and nothing of others.
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let (mark, token) = (cx.mark(), name_token(&cx.mark()));
         let all = self.n8n.credentials(cx).await?;
         let ours = all.into_iter().filter(|c| c.name.contains(any_name_token()));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    Effect, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    StepContext, StepError, Timing, Verdict,
+    Effect, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, StepContext, StepError, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -175,7 +175,7 @@ impl Resource for WorkflowUpgrade {
         Ok(())
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let listed = self.n8n.workflows(cx, any_name_token()).await?;
         let owned = listed.iter().flat_map(|shown| {
             let history = History::of(shown);

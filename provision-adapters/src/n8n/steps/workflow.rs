@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource, StepContext,
-    StepError, Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness, Resource,
+    StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -216,7 +216,7 @@ impl Resource for Workflow {
         self.n8n.delete_workflow(cx, id.as_str()).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let listed = self.n8n.workflows(cx, any_name_token()).await?;
         let ours = listed.into_iter().filter(|w| w.name.contains(any_name_token()));
         let owned = ours.map(|w| {

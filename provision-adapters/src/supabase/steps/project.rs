@@ -2,8 +2,8 @@
 //! anonymous role, and only then asked for its keys.
 
 use provision_core::{
-    Call, Candidate, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness,
-    Resource, SecretSpec, StepContext, StepError, Timing,
+    Call, Candidate, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, OwnerMark,
+    Readiness, Resource, SecretSpec, StepContext, StepError, Timing,
 };
 
 use super::{
@@ -224,7 +224,7 @@ impl Resource for SupabaseProject {
         self.client.delete_project(cx, id.as_str()).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let all = self.client.projects(cx, MARK).await?;
         let gone = |status| matches!(status, Status::GoingDown | Status::Removed);
         Ok(all

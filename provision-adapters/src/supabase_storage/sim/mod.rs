@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::sim::{InventoryItem, Provider, SimRequest, SimResponse, SimTime};
 
-/// Key the simulator accepts.
+/// Key the simulator accepts, unless told of another one.
 pub const KEY: &str = "sb_secret_simulated_storage_key";
 /// Path under which a server of the simulator has the storage.
 const PREFIX: &str = "/storage/v1";
@@ -24,6 +24,7 @@ pub struct SupabaseStorageSim {
     state: State,
     object_bytes_max: u64,
     page: usize,
+    key: String,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -74,7 +75,13 @@ impl SupabaseStorageSim {
     /// A storage without buckets, which takes objects of 50 MiB.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::default(), object_bytes_max: 50 << 20, page: usize::MAX }
+        let key = KEY.to_owned();
+        Self { state: State::default(), object_bytes_max: 50 << 20, page: usize::MAX, key }
+    }
+
+    /// Accepts this key instead of [`KEY`].
+    pub fn accept_key(&mut self, key: &str) {
+        key.clone_into(&mut self.key);
     }
 
     /// Sets the size of the largest object it takes, in bytes.
@@ -142,8 +149,8 @@ impl Provider for SupabaseStorageSim {
         if let ("GET", ["object", "sign", bucket, of @ ..]) = (request.method.as_str(), rest) {
             return self.download_signed(request, (bucket, &of.join("/")), now);
         }
-        let bearer = request.bearer();
-        if bearer != Some(KEY) || request.header("apikey") != Some(KEY) {
+        let key = Some(self.key.as_str());
+        if request.bearer() != key || request.header("apikey") != key {
             return refusal(403, ("Unauthorized", "AccessDenied"), "Invalid Compact JWS");
         }
         match (request.method.as_str(), rest) {

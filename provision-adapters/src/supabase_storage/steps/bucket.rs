@@ -1,8 +1,8 @@
 //! A bucket, which is found by its id and known as ours by its display name.
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    StepContext, StepError, Timing,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -187,7 +187,7 @@ impl Resource for Bucket {
 
     /// Lists by display name; its token says whether the mark is that of the step that asks, and
     /// nothing of others.
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let mark = cx.mark();
         let all = self.storage.buckets(cx).await?;
         let ours = all.into_iter().filter(|there| is_display_name(&there.id, &there.name));

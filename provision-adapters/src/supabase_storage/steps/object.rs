@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, OwnerMark, Readiness, Resource,
     StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -195,7 +195,13 @@ impl Resource for Object {
             return Err(invalid(UPLOAD, why));
         }
         let id = || spec.id();
-        Ok(match self.shown(cx, spec).await? {
+        let shown = match self.shown(cx, spec).await {
+            // With its bucket everything in it went away. Where nothing was sent yet, it is said
+            // before anything is.
+            Err(error) if error.code() == "no_bucket" && cx.memory().intent.is_some() => None,
+            end => end?,
+        };
+        Ok(match shown {
             None => Found::Absent,
             Some(there) => match mark_of(&there) {
                 Some(mark) if mark == cx.mark() => Found::Ours(id()),
@@ -289,9 +295,9 @@ impl Resource for Object {
         }
     }
 
-    /// Marks stand in no listing: what is left is found by path, under its bucket.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// Marks stand in no listing, but with each object: it is looked for by its path.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unlisted)
     }
 
     fn timing(&self) -> Timing {

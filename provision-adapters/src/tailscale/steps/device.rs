@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
-    Timestamp, Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Owned, Readiness, Resource, StepContext,
+    StepError, Timestamp, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,7 @@ impl Resource for TailscaleDevice {
 
     /// Lists by host name; there is no place for the whole mark, so the owner is a token only. It
     /// is that of the step that minted the key: whoever revokes the key removes the device.
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let devices = self.tailscale.devices(cx, None).await?;
         let owned = devices.into_iter().filter(|device| is_hostname(&device.hostname)).map(|d| {
             let created = joined_at(&d);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    Candidate, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, Secret,
-    SecretRef, StepContext, StepError, Timestamp, Timing,
+    Candidate, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, Readiness, Resource,
+    Secret, SecretRef, StepContext, StepError, Timestamp, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -280,7 +280,7 @@ impl Resource for TailscaleKey {
 
     /// Lists by description; there is no place for the whole mark. Its token says whether the mark
     /// is that of the step that asks, and nothing of others.
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let (keys, mark) = (self.tailscale.keys(cx).await?, cx.mark());
         let owned = keys.into_iter().filter(ListedKey::is_live_auth_key).filter_map(|key| {
             let text = key.description.filter(|text| is_description(text))?;

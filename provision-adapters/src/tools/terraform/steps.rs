@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use provision_core::{
-    Effect, ExternalId, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource, Secret,
-    SecretRef, StepContext, StepError, Timing,
+    Effect, ExternalId, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness, Resource,
+    Secret, SecretRef, StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -267,7 +267,7 @@ impl Resource for Infrastructure {
 
     /// Lists workspaces by name. Their token says whether the mark is that of the step that asks,
     /// and nothing of others.
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let mark = cx.mark();
         let folder = format!("listing-{}", mark.token());
         let session = self.terraform.open(cx, &folder, Given::default()).await?;

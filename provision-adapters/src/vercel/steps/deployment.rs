@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    Candidate, Effect, ExternalId, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    StepContext, StepError, Timing, Verdict,
+    Candidate, Effect, ExternalId, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, StepContext, StepError, Timing, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -295,7 +295,7 @@ impl Resource for VercelDeployment {
         self.vercel.delete_deployment(cx, id.as_str()).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let listed = self.vercel.deployments(cx, None).await?;
         let owned = listed.into_iter().filter(exists).filter_map(|deployment| {
             let mark = mark_of(&deployment)?;

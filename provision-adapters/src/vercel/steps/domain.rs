@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource, StepContext,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
     StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
@@ -126,10 +126,10 @@ impl Resource for VercelDomain {
         self.vercel.remove_domain(cx, project, domain).await
     }
 
-    /// Always empty: the provider has no place for a mark on a domain. A domain goes with its
-    /// project, which has one.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// The provider has no place for a mark on a domain. A domain goes with its project, which has
+    /// one.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use provision_core::{
-    ExternalId, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource, Secret,
-    SecretRef, StepContext, StepError, Timing,
+    ExternalId, Foreign, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness, Resource,
+    Secret, SecretRef, StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -347,7 +347,7 @@ impl Resource for VercelEnv {
         Ok(())
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let mut owned: Vec<Owned> = Vec::new();
         for project in self.vercel.projects(cx).await? {
             // A project that went away between the two looks has no variables any more.
@@ -364,7 +364,7 @@ impl Resource for VercelEnv {
                 }
             }
         }
-        Ok(owned)
+        Ok(owned.into())
     }
 
     fn timing(&self) -> Timing {

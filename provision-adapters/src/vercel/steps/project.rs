@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, OwnerMark, Readiness, Resource,
-    StepContext, StepError, Timing,
+    ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness,
+    Resource, StepContext, StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -225,7 +225,7 @@ impl Resource for VercelProject {
         self.vercel.delete_project(cx, id.as_str()).await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let mut owned = Vec::new();
         for project in self.vercel.projects(cx).await? {
             if let Some(mark) = self.mark_of(cx, &project).await? {
@@ -237,7 +237,7 @@ impl Resource for VercelProject {
                 );
             }
         }
-        Ok(owned)
+        Ok(owned.into())
     }
 
     fn timing(&self) -> Timing {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use provision_core::{
-    Cost, ExternalId, Facts, Foreign, Found, Identity, Intent, Owned, Readiness, Resource,
+    Cost, ExternalId, Facts, Foreign, Found, Identity, Intent, Listing, Readiness, Resource,
     SecretSpec, StepContext, StepError, Timing, resource::Candidate,
 };
 
@@ -187,8 +187,8 @@ impl Resource for Thing {
             .await
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
-        self.world.look(cx, "list", |state| state.owned(false)).await
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
+        self.world.look(cx, "list", |state| state.owned(false)).await.map(Listing::from)
     }
 
     fn secrets(&self, _: &String) -> Vec<SecretSpec> {

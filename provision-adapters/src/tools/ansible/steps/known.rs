@@ -1,8 +1,8 @@
 //! A machine that is known by its key, and has booted.
 
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, StepContext, StepError,
-    Timing,
+    ExternalId, Facts, Found, Identity, Intent, Listing, Readiness, Resource, StepContext,
+    StepError, Timing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -174,9 +174,9 @@ impl Resource for KnownMachine {
         Ok(())
     }
 
-    /// Always empty: what is known stands in the ledger alone.
-    async fn list_owned(&self, _: &StepContext) -> Result<Vec<Owned>, StepError> {
-        Ok(Vec::new())
+    /// What is known stands in the ledger alone: no provider lists it, and nothing carries a mark.
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
     }
 
     fn timing(&self) -> Timing {

@@ -6,8 +6,8 @@
 //! gives; renaming it and marking it are one transaction.
 
 use provision_core::{
-    Candidate, Effect, ExternalId, Facts, Found, Identity, Intent, Owned, OwnerMark, Readiness,
-    Resource, StepContext, StepError, Timing, Verdict, resource::Foreign,
+    Candidate, Effect, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, OwnerMark,
+    Readiness, Resource, StepContext, StepError, Timing, Verdict, resource::Foreign,
 };
 use serde::{Deserialize, Serialize};
 
@@ -265,7 +265,7 @@ impl Resource for PostgresDatabase {
         self.server.execute(cx, "drop database", self.maintenance(), sql).await.map(drop)
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let rows = self.server.ask(cx, "list databases", LIST, &[]).await?;
         let owned = |row| {
             let shown = Shown::of(row)?;

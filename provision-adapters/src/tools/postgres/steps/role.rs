@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use provision_core::{
-    Effect, ExternalId, Facts, Found, Identity, Intent, Owned, Readiness, Resource, SecretRef,
-    SecretSpec, StepContext, StepError, Timing, Verdict, resource::Foreign,
+    Effect, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, Readiness, Resource,
+    SecretRef, SecretSpec, StepContext, StepError, Timing, Verdict, resource::Foreign,
 };
 use serde::{Deserialize, Serialize};
 
@@ -261,7 +261,7 @@ impl Resource for PostgresRole {
         self.server.execute(cx, DROP, self.maintenance(), sql).await.map(drop)
     }
 
-    async fn list_owned(&self, cx: &StepContext) -> Result<Vec<Owned>, StepError> {
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
         let rows = self.server.ask(cx, "list roles", LIST, &[]).await?;
         let owned = |shown: Shown| {
             let mark = shown.mark?;

@@ -10,8 +10,9 @@ use crate::{
     context::StepContext,
     error::StepError,
     id::{ExternalId, Payload, RunId},
-    protocol::{Action, Flow, Seen},
-    resource::{AdoptPolicy, IntentRecord, Owned, Timing},
+    proof::Seen,
+    protocol::{Action, Flow},
+    resource::{AdoptPolicy, IntentRecord, Listing, Timing},
     retry::Policy,
     run::journal::WaitReason,
     saga::{
@@ -40,7 +41,7 @@ impl Action for Never {
     async fn look(&self, _: StepContext, _: Payload) -> Result<Option<Seen>, StepError> {
         Ok(None)
     }
-    async fn list_owned(&self, _: StepContext) -> Result<Option<Vec<Owned>>, StepError> {
+    async fn list_owned(&self, _: StepContext) -> Result<Option<Listing>, StepError> {
         Ok(None)
     }
     async fn delete(&self, _: StepContext, _: Payload, _: &ExternalId) -> Result<(), StepError> {
