@@ -1,8 +1,8 @@
 //! The command line, and what it means, checked before anything is opened.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use example_command::{
     exit::Trouble,
     place::{PlaceArgs, StoreAt},
@@ -11,6 +11,7 @@ use example_command::{
 use crate::{
     input::{Preset, Subscription},
     saga,
+    watch::Watch,
 };
 
 /// The subscription of a command that names none.
@@ -34,13 +35,19 @@ pub struct Cli {
     mode: ModeArgs,
     #[command(flatten)]
     place: PlaceArgs,
+    /// Address to listen at for webhooks; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", global = true)]
+    listen: SocketAddr,
+    /// Who is mailed when something is amiss.
+    #[arg(long, value_name = "ADDRESS", default_value = "ops@example.com", global = true)]
+    alerts_to: String,
     /// How long the simulated cloud takes: 1 is as long as the real ones.
     #[arg(long, value_name = "FACTOR", default_value_t = 0.04, global = true)]
     speed: f64,
 }
 
 /// Other things to do.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Other {
     /// Stop the machine; its state and its costs stay.
     Stop,
@@ -51,6 +58,8 @@ enum Other {
     Cancel(CancelArgs),
     /// Reconcile all subscriptions, until Ctrl-C or SIGTERM.
     Work(WorkArgs),
+    /// Deliver an event to who works, signed as the payment provider signs it.
+    Event(EventArgs),
     /// Print every subscription: what is wanted, what is so, where.
     Status,
     /// Print what machines cost, by customer.
@@ -75,6 +84,35 @@ struct WorkArgs {
     /// End as soon as everything is as wanted.
     #[arg(long)]
     until_idle: bool,
+    /// Seconds from one look at the agents to the next; one that misses two counts as not well.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    heartbeat: u64,
+    /// Seconds from one sweep to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    sweep_every: u64,
+}
+
+/// What the payment provider says.
+#[derive(Debug, Clone, Args)]
+struct EventArgs {
+    /// What has happened to the subscription.
+    #[arg(value_enum)]
+    kind: EventKind,
+    /// Where `work` listens, such as `http://127.0.0.1:8080`.
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Id of the event: one that was delivered already changes nothing [default: a new one]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+/// What happens to subscriptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EventKind {
+    /// It was paid for.
+    Paid,
+    /// It is over.
+    Ended,
 }
 
 /// What was paid for.
@@ -84,13 +122,13 @@ struct OrderArgs {
     #[arg(long, value_name = "ID", default_value = SUBSCRIPTION_DEFAULT, global = true)]
     subscription: String,
     /// Who pays [default: demo]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", global = true)]
     customer: Option<String>,
     /// small, medium or large [default: small]
-    #[arg(long, value_name = "PRESET")]
+    #[arg(long, value_name = "PRESET", global = true)]
     preset: Option<String>,
     /// fsn1, nbg1, hel1 or ash [default: fsn1]
-    #[arg(long, value_name = "REGION")]
+    #[arg(long, value_name = "REGION", global = true)]
     region: Option<String>,
     /// So many subscriptions, `ID-1` to `ID-N`.
     #[arg(long, value_name = "N", global = true)]
@@ -100,13 +138,17 @@ struct OrderArgs {
 /// What to do.
 #[derive(Debug, Args)]
 struct ModeArgs {
+    /// Show what an order would do; nothing is changed.
+    #[arg(long, conflicts_with = "tear_down")]
+    plan: bool,
     /// Remove everything of the subscription now.
     #[arg(long)]
     tear_down: bool,
     /// Let the provider refuse the last call of this step for good.
     #[arg(long, value_name = "STEP")]
     fail_at: Option<String>,
-    /// Kill this process after the last effect of this step, before its outcome is recorded.
+    /// Kill this process after the last effect of this step, before its outcome is recorded; `tell`
+    /// is the mail about a failure.
     #[arg(long, value_name = "STEP")]
     crash_at: Option<String>,
 }
@@ -155,10 +197,12 @@ impl Wanted {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Do {
     /// Order, or go on.
     Order,
+    /// Show what an order would do.
+    Plan,
     /// Remove everything now.
     TearDown,
     /// Stop machines.
@@ -174,6 +218,17 @@ pub enum Do {
     Work {
         /// End when everything is as wanted.
         until_idle: bool,
+        /// How often agents and providers are looked at.
+        watch: Watch,
+    },
+    /// Deliver an event of the payment provider.
+    Event {
+        /// What has happened.
+        kind: EventKind,
+        /// Where to.
+        to: String,
+        /// Its id; none for a new one.
+        id: Option<String>,
     },
     /// Print subscriptions.
     Status,
@@ -206,6 +261,10 @@ pub struct Checked {
     pub json: bool,
     /// Factor of the simulated cloud's times.
     pub speed: f64,
+    /// Where webhooks are taken.
+    pub listen: SocketAddr,
+    /// Who is mailed when something is amiss.
+    pub alerts_to: String,
 }
 
 /// Checks a command line.
@@ -213,19 +272,14 @@ pub struct Checked {
 /// # Errors
 /// What cannot be used, with what would do.
 pub fn checked(cli: Cli) -> Result<Checked, Trouble> {
-    let Cli { command, order, mode, place, speed } = cli;
+    let Cli { command, order, mode, place, listen, alerts_to, speed } = cli;
     if !(speed.is_finite() && (0.0..=10.0).contains(&speed)) {
         let hint = "1 is as slow as the real providers";
         return Err(Trouble::usage("usage", "--speed is a factor from 0 to 10", hint));
     }
-    for step in [&mode.fail_at, &mode.crash_at].into_iter().flatten() {
-        check_step(step)?;
-    }
-    if command.is_some() && mode.tear_down {
-        let hint = "type it without a command";
-        return Err(Trouble::usage("usage", "--tear-down goes without a command", hint));
-    }
-    let what = what_to_do(command, mode.tear_down)?;
+    check_mode(&mode, command.is_some())?;
+    check_fleet(&order, command.as_ref())?;
+    let what = what_to_do(command, &mode)?;
     let StoreAt::Sqlite(file) = StoreAt::parse(&place.store, &place.data_dir)? else {
         return Err(Trouble::usage(
             "unknown_store",
@@ -245,12 +299,46 @@ pub fn checked(cli: Cli) -> Result<Checked, Trouble> {
         file,
         json: place.json,
         speed,
+        listen,
+        alerts_to,
     })
 }
 
-fn what_to_do(command: Option<Other>, tear_down: bool) -> Result<Do, Trouble> {
+/// What is said of an order goes with an order alone.
+fn check_mode(mode: &ModeArgs, has_command: bool) -> Result<(), Trouble> {
+    if let Some(step) = &mode.fail_at {
+        check_step(step, &saga::STEPS)?;
+    }
+    if let Some(step) = mode.crash_at.as_ref().filter(|step| **step != saga::TELL) {
+        check_step(step, &saga::STEPS)?;
+    }
+    let stage = mode.fail_at.is_some() || mode.crash_at.is_some();
+    let alone = "type it without a command";
+    if has_command && (mode.tear_down || mode.plan) {
+        let message = "--tear-down and --plan go without a command";
+        return Err(Trouble::usage("usage", message, alone));
+    }
+    if stage && (has_command || mode.tear_down || mode.plan) {
+        let message = "--fail-at and --crash-at are about an order";
+        return Err(Trouble::usage("usage", message, "type them with an order alone"));
+    }
+    Ok(())
+}
+
+/// Commands that are about everything are about no fleet.
+fn check_fleet(order: &OrderArgs, command: Option<&Other>) -> Result<(), Trouble> {
+    let of_some = matches!(command, None | Some(Other::Stop | Other::Start | Other::Cancel(_)));
+    if order.fleet.is_none() || of_some {
+        return Ok(());
+    }
+    let hint = "leave it out";
+    Err(Trouble::usage("usage", "--fleet goes with no command that is about all of them", hint))
+}
+
+fn what_to_do(command: Option<Other>, mode: &ModeArgs) -> Result<Do, Trouble> {
     Ok(match command {
-        None if tear_down => Do::TearDown,
+        None if mode.tear_down => Do::TearDown,
+        None if mode.plan => Do::Plan,
         None => Do::Order,
         Some(Other::Stop) => Do::Stop,
         Some(Other::Start) => Do::Start,
@@ -261,7 +349,14 @@ fn what_to_do(command: Option<Other>, tear_down: bool) -> Result<Do, Trouble> {
             let hint = format!("at most {REMOVE_AFTER_MAX} seconds, so that it is gone in a day");
             return Err(Trouble::usage("usage", "--after is too long", hint));
         }
-        Some(Other::Work(WorkArgs { until_idle })) => Do::Work { until_idle },
+        Some(Other::Work(WorkArgs { until_idle, heartbeat, sweep_every })) => {
+            let watch = Watch {
+                heartbeat: Duration::from_secs(heartbeat),
+                sweep: Duration::from_secs(sweep_every),
+            };
+            Do::Work { until_idle, watch }
+        }
+        Some(Other::Event(EventArgs { kind, to, id })) => Do::Event { kind, to, id },
         Some(Other::Status) => Do::Status,
         Some(Other::Cost) => Do::Cost,
         Some(Other::Sweep) => Do::Sweep,
@@ -271,11 +366,11 @@ fn what_to_do(command: Option<Other>, tear_down: bool) -> Result<Do, Trouble> {
 
 /// # Errors
 /// There is no such step; the hint lists them.
-fn check_step(step: &str) -> Result<(), Trouble> {
-    if saga::STEPS.contains(&step) {
+fn check_step(step: &str, steps: &[&str]) -> Result<(), Trouble> {
+    if steps.contains(&step) {
         return Ok(());
     }
-    let message = format!("there is no step `{step}`; the steps are {}", saga::STEPS.join(", "));
+    let message = format!("there is no step `{step}`; the steps are {}", steps.join(", "));
     Err(Trouble::usage("unknown_step", message, "name one of the listed steps"))
 }
 
@@ -318,7 +413,13 @@ mod tests {
         let stop = typed(&["stop", "--subscription", "a"]).unwrap();
         assert_eq!((stop.what, stop.wanted[0].id.as_str()), (Do::Stop, "a"));
         let code = |arguments: &[&str]| typed(arguments).unwrap_err().code().to_owned();
+        assert_eq!(typed(&["--plan"]).unwrap().what, Do::Plan);
         assert_eq!(code(&["--fail-at", "dns"]), "unknown_step");
+        assert_eq!(code(&["--fail-at", "tell"]), "unknown_step");
+        assert_eq!(code(&["--fail-at", "server", "stop"]), "usage");
+        assert_eq!(code(&["--crash-at", "server", "--tear-down"]), "usage");
+        assert_eq!(code(&["--plan", "status"]), "usage");
+        assert_eq!(code(&["status", "--fleet", "3"]), "usage");
         assert_eq!(code(&["--store", "memory:"]), "unknown_store");
         assert_eq!(code(&["--fleet", "0"]), "bad_fleet");
         let late = (REMOVE_AFTER_MAX + 1).to_string();

@@ -1,5 +1,5 @@
-//! The simulated cloud: Hetzner and Tailscale over real HTTP on loopback, in this process, and the
-//! machines between them.
+//! The simulated cloud: Hetzner, Tailscale and Resend over real HTTP on loopback, in this process, and
+//! the machines between them.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -14,6 +14,10 @@ use provision_adapters::{
         sim::{HetznerSim, TOKEN},
     },
     http::{BaseUrl, ConfigError},
+    resend::{
+        Resend, ResendConfig,
+        sim::{KEY, ResendSim},
+    },
     sim::{FaultPlan, Inventory, SimServer},
     tailscale::{
         Tailscale, TailscaleConfig,
@@ -54,6 +58,7 @@ pub struct Cloud {
 struct Parts {
     hetzner: SimServer<HetznerSim>,
     tailscale: SimServer<TailscaleSim>,
+    resend: SimServer<ResendSim>,
     machines: SimServer<Machines>,
 }
 
@@ -72,6 +77,7 @@ impl Cloud {
         let parts = Arc::new(Parts {
             hetzner: folder.start(HetznerSim::new(), speed)?,
             tailscale: folder.start(TailscaleSim::new(), speed)?,
+            resend: folder.start(ResendSim::new(), speed)?,
             machines: folder.start(machines, speed)?,
         });
         let mut time = JoinSet::new();
@@ -91,6 +97,12 @@ impl Cloud {
         &self.parts.hetzner
     }
 
+    /// The simulated Resend.
+    #[must_use]
+    pub fn resend(&self) -> &SimServer<ResendSim> {
+        &self.parts.resend
+    }
+
     /// The simulated machines.
     #[must_use]
     pub fn machines(&self) -> &SimServer<Machines> {
@@ -104,19 +116,24 @@ impl Cloud {
         things([hetzner.inventory(), tailscale.inventory()])
     }
 
-    /// Clients of it.
+    /// Clients of it; alerts go to this address.
     ///
     /// # Errors
     /// One of the URLs cannot be used.
-    pub fn providers(&self) -> Result<Providers, Trouble> {
+    pub fn providers(&self, alerts_to: &str) -> Result<Providers, Trouble> {
         let at = |url: String| BaseUrl::parse(&url).map_err(ConfigError::from);
-        let Parts { hetzner, tailscale, machines } = &*self.parts;
+        let Parts { hetzner, tailscale, resend, machines } = &*self.parts;
         let hetzner = HetznerConfig::at(at(hetzner.url())?, SecretRef::named(token::HETZNER));
         let secret = SecretRef::named(token::TAILSCALE);
         let tailscale = TailscaleConfig::at(at(tailscale.url())?, CLIENT_ID, secret);
         Ok(Providers {
             hetzner: Hetzner::new(hetzner)?,
             tailscale: Tailscale::new(tailscale)?,
+            resend: Resend::new(ResendConfig::at(
+                at(resend.url())?,
+                SecretRef::named(token::RESEND),
+            ))?,
+            alerts_to: alerts_to.to_owned(),
             agents: agents(at(machines.url())?)?,
             join_within: JOIN_WITHIN.mul_f64(self.speed).max(JOIN_WITHIN_MIN),
             ask_every: ASK_EVERY.mul_f64(self.speed).max(TICK),
@@ -126,7 +143,10 @@ impl Cloud {
     /// The tokens this cloud accepts.
     #[must_use]
     pub fn tokens() -> MapResolver {
-        MapResolver::new().with(token::HETZNER, TOKEN).with(token::TAILSCALE, CLIENT_SECRET)
+        MapResolver::new()
+            .with(token::HETZNER, TOKEN)
+            .with(token::TAILSCALE, CLIENT_SECRET)
+            .with(token::RESEND, KEY)
     }
 }
 

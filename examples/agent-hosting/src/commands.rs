@@ -9,13 +9,14 @@ use example_command::{
     exit::{Exit, Trouble},
     folder::show_inventory,
     place::{self, StoreAt},
+    plan,
     progress::Screen,
     report::{Beside, FleetReport, OwnRow, RunReport, print_json, tell},
     signals::interrupted,
     stores::Opened,
 };
 use provision_core::{
-    RunId, clock,
+    RunId, Timestamp, clock,
     clock::{Clock, SystemClock},
     store::RunHead,
 };
@@ -23,12 +24,15 @@ use provision_store_sqlite::SqliteStore;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Checked, Do, Wanted},
+    cli::{Checked, Do, EventKind, Wanted},
     cloud,
     host::Host,
+    payments,
     reconcile::reconcile,
-    saga::{END, Ending, ending},
+    saga::{END, Ending, HOST, ending},
     table::{Desired, Row, State, Table},
+    watch::{alerts, is_throttled, without_noise},
+    web,
 };
 
 /// How this program words what it shares with others.
@@ -51,17 +55,19 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 /// It could not be begun, or something it needs is out of reach.
 pub async fn carry_out(options: Checked) -> Result<Exit, Trouble> {
     let screen = Screen::new(options.json, options.fleet || options.what != Do::Order);
-    match options.what {
+    match &options.what {
         Do::Inventory => show_inventory(&cloud::stored_inventory(&options.data_dir)?, options.json),
         Do::Status => status(&options, &screen).await,
         Do::Cost => cost(&options, &screen).await,
-        Do::Cancel { after } => cancel(&options, &screen, Duration::from_secs(after)).await,
+        Do::Cancel { after } => cancel(&options, &screen, Duration::from_secs(*after)).await,
         Do::Sweep => sweep(&options, &screen).await,
         Do::Order => order(&options, &screen).await,
+        Do::Plan => planned(&options, &screen).await,
+        Do::Event { kind, to, id } => event(&options, &screen, (*kind, to, id.as_deref())).await,
         Do::Stop => change(&options, &screen, Desired::Stopped).await,
         Do::Start => change(&options, &screen, Desired::Running).await,
         Do::TearDown => change(&options, &screen, Desired::Gone).await,
-        Do::Work { until_idle } => work(&options, &screen, until_idle).await,
+        Do::Work { until_idle, .. } => work(&options, &screen, *until_idle).await,
     }
 }
 
@@ -103,6 +109,51 @@ async fn order(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
     }
     let fleet = FleetReport::new(reports, elapsed());
     tell(screen, fleet, options.wanted.len(), options.fleet, options.json)
+}
+
+/// `--plan`: looks what the order would do, with nothing written anywhere.
+async fn planned(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
+    let host = Host::open(options).await?;
+    let mut exit = Exit::Done;
+    for wanted in &options.wanted {
+        let run = live(&host.table, wanted).await?.and_then(|row| row.run);
+        let found = match run {
+            Some(run) => host.engine.plan_run(&run).await?,
+            None => host.engine.plan(HOST, &wanted.fresh()?).await?,
+        };
+        if plan::show(&found, WORDING, screen, options.json)? != Exit::Done {
+            exit = Exit::Changes;
+        }
+    }
+    Ok(exit)
+}
+
+/// Delivers an event as the payment provider would.
+async fn event(
+    options: &Checked,
+    screen: &Screen,
+    (kind, to, id): (EventKind, &str, Option<&str>),
+) -> Result<Exit, Trouble> {
+    let now = SystemClock.wall();
+    let secret = web::secret(options.listen).await?;
+    for wanted in &options.wanted {
+        let fresh = format!("evt_{}_{}", wanted.id, now.as_millis());
+        let event = id.map_or(fresh, str::to_owned);
+        let body = match kind {
+            EventKind::Paid => payments::paid(&event, now, &wanted.fresh()?),
+            EventKind::Ended => payments::ended(&event, now, &wanted.id),
+        };
+        let status = payments::deliver(to, &secret, &body).await?;
+        screen.line(format!("{event}: answered {status}"));
+        if options.json {
+            print_json(&json!({ "event": event, "status": status }))?;
+        }
+        if status != 200 {
+            let message = format!("the event {event} was answered with {status}");
+            return Err(Trouble::unavailable("event_refused", message, "see what `work` says"));
+        }
+    }
+    Ok(Exit::Done)
 }
 
 async fn report(host: &Host, run: RunId, elapsed: Duration) -> Result<RunReport, Trouble> {
@@ -164,7 +215,15 @@ impl Subject for One {
         }
         loop {
             reconcile(&self.host).await?;
-            let row = table.get(id).await?.filter(|row| row.state != State::Pending);
+            let row = table.get(id).await?;
+            if row.as_ref().is_none_or(|row| row.desired == Desired::Gone) {
+                return Err(Trouble::unavailable(
+                    "ended_meanwhile",
+                    format!("somebody has ended subscription `{id}` before it began"),
+                    "type the command again to begin anew",
+                ));
+            }
+            let row = row.filter(|row| row.state != State::Pending);
             if let Some((run, row)) = row.and_then(|row| Some((row.run?, row))) {
                 let Row { subscription: order, .. } = row;
                 let (preset, region) = (order.preset, order.region);
@@ -192,7 +251,7 @@ impl One {
         let (host, id) = (&self.host, &self.wanted.id);
         while let Some(row) = host.table.get(id).await?
             && row.desired == Desired::Gone
-            && row.state != State::Gone
+            && !row.is_settled()
         {
             if host.is_parked(&row).await? {
                 return Err(Trouble::unavailable(
@@ -219,21 +278,46 @@ async fn change(options: &Checked, screen: &Screen, desired: Desired) -> Result<
     // Written before the cloud is opened: who has it brings about what is wanted.
     {
         let (_store, table) = table(options).await?;
+        for wanted in &options.wanted {
+            if let Some(row) = table.get(&wanted.id).await? {
+                wanted.agrees_with(&row.subscription)?;
+            }
+        }
         table.want(&ids, desired).await?;
     }
     let kept = "what is wanted is written, and `work` brings it about";
     let host = Host::open(options).await.map_err(|trouble| trouble.with_hint(kept))?;
+    let began = SystemClock.wall();
     let stopped = until(&host, screen, Goal::Settled(&ids)).await?;
     let rows = host.table.all().await?;
     let rows: Vec<_> =
         rows.into_iter().filter(|row| ids.contains(&row.subscription.id.as_str())).collect();
-    say_rows(screen, options.json, &rows)?;
+    match desired {
+        Desired::Gone => tell_runs(options, screen, (&host, &rows), began).await?,
+        _ => say_rows(screen, options.json, &rows)?,
+    }
     let reached = rows.iter().all(|row| row.desired == desired && row.is_settled());
     Ok(match (stopped, reached) {
         (true, _) => Exit::Cancelled,
         (false, true) => Exit::Done,
         (false, false) => Exit::Parked,
     })
+}
+
+/// Shows what came of the runs that were removed, as an order shows its own.
+async fn tell_runs(
+    options: &Checked,
+    screen: &Screen,
+    (host, rows): (&Host, &[Row]),
+    began: Timestamp,
+) -> Result<(), Trouble> {
+    let elapsed = SystemClock.wall().since(began);
+    let mut reports = Vec::new();
+    for run in rows.iter().filter_map(|row| row.run) {
+        reports.push(report(host, run, elapsed).await?);
+    }
+    let (told, as_fleet) = (reports.len(), options.fleet || reports.len() != 1);
+    tell(screen, FleetReport::new(reports, elapsed), told, as_fleet, options.json).map(drop)
 }
 
 /// Until when a command works.
@@ -297,6 +381,7 @@ async fn until(host: &Host, screen: &Screen, goal: Goal<'_>) -> Result<bool, Tro
 async fn work(options: &Checked, screen: &Screen, until_idle: bool) -> Result<Exit, Trouble> {
     let host = Host::open(options).await?;
     screen.line("working; Ctrl-C or SIGTERM ends it, and what is open goes on later");
+    screen.line(format!("webhooks are taken at {}", host.address()));
     let goal = if until_idle { Goal::Idle } else { Goal::Never };
     let stopped = until(&host, screen, goal).await?;
     let rows = host.table.all().await?;
@@ -313,21 +398,26 @@ async fn cancel(options: &Checked, screen: &Screen, after: Duration) -> Result<E
     let (store, table) = table(options).await?;
     let ending = ending(&table).map_err(|error| Trouble::bug("saga", error.to_string()))?;
     let engine = provision_core::Engine::builder(store).register(ending).build().await?;
+    let mut ends = BTreeMap::new();
     for Wanted { id, .. } in &options.wanted {
         let row = table.get(id).await?.ok_or_else(|| unknown(id))?;
         let ending = Ending { subscription: id.clone(), payments: row.payments };
-        if after.is_zero() {
+        if row.desired == Desired::Gone || after.is_zero() {
             table.end(&ending).await?;
             screen.line(format!("{id:<14} ends now"));
+            ends.insert(id, 0);
             continue;
         }
-        // Each is a run of its own: one that is sooner does not wait for one that is later.
-        let start = engine.start(END, &ending);
-        let run = *start.tenant(row.subscription.customer).delay(after).await?.id();
-        screen.line(format!("{id:<14} ends in {} s by run {run}", after.as_secs()));
+        let start = engine.start(END, &ending).tenant(row.subscription.customer).delay(after);
+        let now = SystemClock.wall();
+        let at = table.end_later(&ending, now.plus(after), start.prepare().await?).await?;
+        // An end whose time has come, and that no worker has seen to yet, is now.
+        let left = at.since(now).as_millis().div_ceil(1_000);
+        screen.line(format!("{id:<14} ends in {left} s"));
+        ends.insert(id, left);
     }
     if options.json {
-        print_json(&json!({ "ends_in_s": after.as_secs() }))?;
+        print_json(&json!({ "ends_in_s": ends }))?;
     }
     Ok(Exit::Done)
 }
@@ -359,12 +449,19 @@ fn say_rows(screen: &Screen, json: bool, rows: &[Row]) -> Result<(), Trouble> {
         let (preset, region) = (order.preset, &order.region);
         let phase = row.phase.as_deref().unwrap_or("-");
         let place = row.agent.as_ref().and_then(|agent| agent.tailnet_ipv4.as_deref());
+        let (place, health) = (place.unwrap_or("-"), health(row).unwrap_or("-"));
         screen.line(format!(
-            "{id:<14} {state:<13} wanted {desired:<8} {phase:<18} {preset:<7} {region:<5} {}",
-            place.unwrap_or("-")
+            "{id:<14} {state:<13} wanted {desired:<8} {phase:<18} {preset:<7} {region:<5} \
+             {health:<9} {place}"
         ));
     }
     Ok(())
+}
+
+/// Whether an agent that is to answer does; none where nobody has asked it yet.
+fn health(row: &Row) -> Option<&'static str> {
+    let heard = row.heard.filter(|_| row.state == State::Running)?;
+    Some(if heard.is_well() { "healthy" } else { "unhealthy" })
 }
 
 /// A row as a status page takes it.
@@ -375,6 +472,8 @@ fn row_json(row: &Row) -> Value {
         "id": order.id, "customer": order.customer, "preset": order.preset.as_str(),
         "desired": row.desired.as_str(), "state": row.state.as_str(), "phase": row.phase,
         "run": row.run.map(|run| run.to_string()),
+        "health": health(row),
+        "seen_at_ms": row.heard.and_then(|heard| heard.seen_at).map(Timestamp::as_millis),
         "region": agent.map_or(&order.region, |agent| &agent.location),
         "server": agent.map(|agent| agent.server),
         "server_type": agent.map(|agent| &agent.server_type),
@@ -413,32 +512,23 @@ async fn sweep(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
     let mut report = host.engine.sweep(false).await?;
     for _ in 0..SWEEPS_MAX {
         // Machines that are being made go before: it looks again when it may.
-        if !report.failures.iter().any(|failure| failure.code == "throttled") {
+        if !is_throttled(&report) {
             break;
         }
         clock::sleep(SWEEP_AGAIN).await;
         report = host.engine.sweep(false).await?;
     }
-    // A key of one use is gone as soon as its machine has joined.
-    report.missing.retain(|row| row.kind != "auth_key");
-    for stray in &report.strays {
-        screen.line(format!("ALERT nobody wants {} {}", stray.kind, stray.id));
-    }
-    for row in &report.missing {
-        let id = row.external_id.as_ref().map(ToString::to_string).unwrap_or_default();
-        screen.line(format!("ALERT gone without an order: {}.{} {id}", row.provider, row.kind));
-    }
-    for failure in &report.failures {
-        screen.line(format!("ALERT could not be listed: {failure}"));
+    let report = without_noise(report);
+    let alerts = alerts(&report);
+    for alert in &alerts {
+        screen.line(format!("ALERT {alert}"));
     }
     for row in &report.unverified {
         screen.line(format!("not proven gone yet: {}.{} of {}", row.provider, row.kind, row.path));
     }
     screen.line(format!("sweep: {} as wanted", report.wanted));
-    let is_well =
-        report.strays.is_empty() && report.missing.is_empty() && report.failures.is_empty();
     if options.json {
         print_json(&report)?;
     }
-    Ok(if is_well { Exit::Done } else { Exit::Parked })
+    Ok(if alerts.is_empty() { Exit::Done } else { Exit::Parked })
 }

@@ -15,20 +15,27 @@ use example_command::{
     stores::Opened,
 };
 use provision_core::{
-    Engine, RunId, RunStatus, SagaError, Worker, WorkerConfig, store::RunFilter, vault::LocalKeys,
+    Engine, EngineBuilder, RunId, RunStatus, SagaError, Worker, WorkerConfig, retention::Retention,
+    store::RunFilter, vault::LocalKeys,
 };
 
 use crate::{
-    cli::Checked,
+    cli::{Checked, Do},
     cloud::Cloud,
+    providers::Providers,
     saga::{PURE, ending, hosting, stopping},
-    table::{Desired, Row, Table},
+    table::{Desired, Row, State, Table},
+    watch::{Beat, HEALTH, SWEEP, Watch, health, sweeping},
+    web::{Served, router, secret},
 };
 
 /// How often a worker looks for runs that were begun beside it, in the host's own transactions.
 const POLL: Duration = Duration::from_millis(100);
 /// Runs that one process works on at a time.
 const SLOTS: usize = 32;
+
+/// How long runs are kept that hold nothing any more: beats are many.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What is open.
 #[derive(Debug)]
@@ -38,8 +45,9 @@ pub struct Host {
     /// The host's own rows.
     pub table: Table,
     data_dir: PathBuf,
-    /// Parked runs that were told once more to be undone.
-    tried: Mutex<BTreeSet<RunId>>,
+    /// Parked runs that were told once more to be undone, and the states that this was for.
+    tried: Mutex<BTreeSet<(RunId, State)>>,
+    web: Served,
     // Last: the cloud goes down after everything that talks to it.
     cloud: Arc<Cloud>,
 }
@@ -57,22 +65,38 @@ impl Host {
             return Err(Trouble::bug("store", "a SQLite file was opened as another store"));
         };
         let table = Table::open(file).await?;
+        let web = router(&table, secret(options.listen).await?)?;
+        let web = Served::start(options.listen, web).await?;
         let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
-        let providers = cloud.providers()?;
-        let defined = |error: SagaError| Trouble::bug("saga", error.to_string());
-        let builder = store
-            .engine()
-            .keys(LocalKeys::file(options.data_dir.join("keys"))?)
-            .resolver(Cloud::tokens())
-            .register(hosting(&providers, &stage).map_err(defined)?)
-            .register(stopping(&providers, &stage).map_err(defined)?)
-            .register(ending(&table).map_err(defined)?);
+        let providers = cloud.providers(&options.alerts_to)?;
+        let keys = LocalKeys::file(options.data_dir.join("keys"))?;
+        let builder = || {
+            let builder = store.engine().keys(keys.clone()).resolver(Cloud::tokens());
+            making(builder, &providers, &stage)
+        };
+        // What is swept is known to an engine that does not know the sweep: neither holds itself.
+        let swept = builder()?.build().await?;
+        let builder = builder()?
+            .register(ending(&table).map_err(defined)?)
+            .register(health(&table, &providers).map_err(defined)?)
+            .register(sweeping(&swept, &providers).map_err(defined)?)
+            .retention(Retention::keeping(KEPT).with_succeeded(true));
         let builder = match &options.crash_at {
             Some(step) => builder.probe(CrashAt::new(step.as_str(), &PURE)),
             None => builder,
         };
+        let builder = match options.what {
+            Do::Work { watch, .. } => watching(builder, watch)?,
+            _ => builder,
+        };
         let (engine, data_dir) = (builder.build().await?, options.data_dir.clone());
-        Ok(Self { engine, table, data_dir, tried: Mutex::default(), cloud })
+        Ok(Self { engine, table, data_dir, tried: Mutex::default(), web, cloud })
+    }
+
+    /// Where webhooks are taken, such as `http://127.0.0.1:40123`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.web.address()
     }
 
     /// The cloud of this process.
@@ -92,10 +116,10 @@ impl Host {
         self.engine.spawn_worker(config)
     }
 
-    /// Whether a parked run was not told yet, by this process, to be undone all the same; from now
-    /// on it was.
-    pub(crate) fn is_first_try(&self, run: RunId) -> bool {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(run)
+    /// Whether a parked run was not told yet, by this process and for this state, to be undone all
+    /// the same; from now on it was.
+    pub(crate) fn is_first_try(&self, run: RunId, state: State) -> bool {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert((run, state))
     }
 
     /// Whether a person is needed before a subscription goes on.
@@ -107,7 +131,7 @@ impl Host {
             let head = self.engine.run(&run).await?;
             if head.status == RunStatus::Parked && head.consumed >= head.requests {
                 let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-                return Ok(row.desired != Desired::Gone || tried.contains(&run));
+                return Ok(row.desired != Desired::Gone || tried.contains(&(run, row.state)));
             }
         }
         Ok(false)
@@ -132,4 +156,24 @@ impl Host {
         }
         Ok(self.engine.runs(&open).await?.runs.is_empty())
     }
+}
+
+fn defined(error: SagaError) -> Trouble {
+    Trouble::bug("saga", error.to_string())
+}
+
+/// Registers the sagas that make something.
+fn making(
+    builder: EngineBuilder,
+    providers: &Providers,
+    stage: &Stage,
+) -> Result<EngineBuilder, Trouble> {
+    let builder = builder.register(hosting(providers, stage).map_err(defined)?);
+    Ok(builder.register(stopping(providers, stage).map_err(defined)?))
+}
+
+/// Lets workers begin what is looked at again and again.
+fn watching(builder: EngineBuilder, watch: Watch) -> Result<EngineBuilder, Trouble> {
+    let builder = builder.schedule(watch.heartbeats()?, HEALTH, |at| Beat { at });
+    Ok(builder.schedule(watch.sweeps()?, SWEEP, |at| Beat { at }))
 }

@@ -2,19 +2,25 @@
 //! itself up at its first boot, joins a tailnet with a key of one use, and is removed without a
 //! rest when the subscription ends.
 //!
-//! A host that copies this keeps [`input`], [`saga`], [`table`] and [`reconcile`]. [`cloud`] and
-//! [`machines`] stand in for the providers and for the machines themselves.
+//! A host that copies this keeps [`input`], [`intake`], [`saga`], [`table`], [`reconcile`], [`watch`]
+//! and [`web`]. [`cloud`], [`machines`] and [`payments`] stand in for the providers, for the machines
+//! themselves and for who sends payments.
 
 pub mod cli;
 pub mod cloud;
 pub mod commands;
 pub mod host;
 pub mod input;
+pub mod intake;
 pub mod machines;
+pub mod mails;
+pub mod payments;
 pub mod providers;
 pub mod reconcile;
 pub mod saga;
 pub mod table;
+pub mod watch;
+pub mod web;
 
 use std::{ffi::OsString, process::ExitCode};
 

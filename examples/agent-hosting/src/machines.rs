@@ -37,6 +37,7 @@ struct Booted {
 pub struct Machines {
     booted: BTreeMap<String, Booted>,
     broken: BTreeSet<String>,
+    silent: BTreeSet<String>,
     boot_ms: (u64, u64),
     drawn: u64,
 }
@@ -59,6 +60,14 @@ impl Machines {
     /// Lets the machine of this name never get through its first boot.
     pub fn break_boot(&mut self, server: &str) {
         self.broken.insert(server.to_owned());
+    }
+
+    /// Lets the agent on the machine of this name answer no more, or again.
+    pub fn set_silent(&mut self, server: &str, silent: bool) {
+        match silent {
+            true => self.silent.insert(server.to_owned()),
+            false => self.silent.remove(server),
+        };
     }
 
     fn draw(&mut self) -> u64 {
@@ -154,6 +163,7 @@ impl Provider for Machines {
             return SimResponse::unhandled(request);
         };
         let answering = self.booted.get(hostname).filter(|machine| machine.on);
+        let answering = answering.filter(|machine| !self.silent.contains(&machine.server));
         match answering.and_then(|machine| machine.health.as_ref()) {
             Some(health) => SimResponse::json(200, health),
             None => self.refuse(503),

@@ -1,10 +1,11 @@
-//! What a saga works through: the two providers, and the machines themselves.
+//! What a saga works through: the providers, and the machines themselves.
 
 use std::time::Duration;
 
 use provision_adapters::{
     hetzner::Hetzner,
     http::{BaseUrl, ConfigError, Http, HttpConfig},
+    resend::Resend,
     tailscale::Tailscale,
 };
 use provision_core::limit::Profile;
@@ -16,6 +17,10 @@ pub struct Providers {
     pub hetzner: Hetzner,
     /// The network that machines join.
     pub tailscale: Tailscale,
+    /// Mails.
+    pub resend: Resend,
+    /// Who is told of failures, of agents that do not answer, and of what a sweep finds.
+    pub alerts_to: String,
     /// The agents on the machines.
     pub agents: Http,
     /// How long a machine may take from its first boot until it has joined.
@@ -30,6 +35,8 @@ pub mod token {
     pub const HETZNER: &str = "HCLOUD_TOKEN";
     /// Tailscale: the secret of an OAuth client.
     pub const TAILSCALE: &str = "TAILSCALE_CLIENT_SECRET";
+    /// Resend: for sending.
+    pub const RESEND: &str = "RESEND_API_KEY";
 }
 
 /// A client that asks agents over the tailnet. They answer to everybody in it, without a token.

@@ -31,20 +31,29 @@ async fn one(host: &Host, row: &Row) -> Result<(), Trouble> {
             host.table.turn(row, State::Gone).await.map(drop)
         }
         (State::Pending, _) => begin(host, row).await,
-        (State::Provisioning | State::Running, Desired::Gone) => {
+        // What was stopped goes as it is: a machine that cannot be started holds nothing up.
+        (
+            State::Provisioning
+            | State::Running
+            | State::Stopping
+            | State::Stopped
+            | State::Starting,
+            Desired::Gone,
+        ) => {
             // The order follows when this is looked at again; until then only the row says so.
             host.table.turn(row, State::Removing).await.map(drop)
         }
         (State::Provisioning, _) => phase(host, row).await,
         (State::Running, Desired::Stopped) => stop(host, row).await,
-        // A machine that is to go is started first: what was done last is undone first.
-        (State::Stopped, Desired::Running | Desired::Gone) => {
-            host.table.turn(row, State::Starting).await.map(drop)
+        (State::Stopped, Desired::Running) => host.table.turn(row, State::Starting).await.map(drop),
+        // The machine is gone, and that it is off is to be forgotten, too.
+        (State::Gone, _) if row.stop.is_some() => {
+            undone(host, row, row.stop, "the subscription ended").await
         }
         // It was paid for while its removal was under way.
         (State::Gone, Desired::Running) => host.table.turn(row, State::Pending).await.map(drop),
-        (State::Starting, _) => undone(host, row.stop, "started again").await,
-        (State::Removing, _) => undone(host, row.run, "the subscription ended").await,
+        (State::Starting, _) => undone(host, row, row.stop, "started again").await,
+        (State::Removing, _) => undone(host, row, row.run, "the subscription ended").await,
         (State::Running | State::Stopping | State::Stopped | State::Failed | State::Gone, _) => {
             Ok(())
         }
@@ -84,7 +93,7 @@ async fn phase(host: &Host, row: &Row) -> Result<(), Trouble> {
 
 /// Orders a run to be undone, unless that was ordered: typed or crashed in between, it is ordered
 /// once.
-async fn undone(host: &Host, run: Option<RunId>, why: &str) -> Result<(), Trouble> {
+async fn undone(host: &Host, row: &Row, run: Option<RunId>, why: &str) -> Result<(), Trouble> {
     let Some(run) = run else {
         return Err(Trouble::bug("no_run", "a subscription has no run that could be undone"));
     };
@@ -98,7 +107,7 @@ async fn undone(host: &Host, run: Option<RunId>, why: &str) -> Result<(), Troubl
         RunStatus::Running | RunStatus::Waiting | RunStatus::Paused => {
             host.engine.cancel(&run, by).await
         }
-        RunStatus::Parked if host.is_first_try(run) => unparked(host, &run, by).await,
+        RunStatus::Parked if host.is_first_try(run, row.state) => unparked(host, &run, by).await,
         _ => Ok(()),
     };
     match ordered {
@@ -109,7 +118,8 @@ async fn undone(host: &Host, run: Option<RunId>, why: &str) -> Result<(), Troubl
     }
 }
 
-/// What waits for a person and is to go anyhow is tried once more by each process; parked while it
+/// What waits for a person and is to go anyhow is tried once more by each process in each state: what
+/// could not be started again can be forgotten when its machine is gone. Parked while it
 /// was undone, the cancel changes nothing and the retry goes on.
 async fn unparked(host: &Host, run: &RunId, by: By) -> Result<(), Error> {
     host.engine.cancel(run, by.clone()).await?;

@@ -12,6 +12,7 @@ use provision_adapters::{
         Server, ServerMade, ServerPower, ServerSpec, SshKey, SshKeyMade, SshKeySpec, UserData,
     },
     http::{Http, Request},
+    resend::NotifyByMail,
     tailscale::{DeviceSpec, Enrolled, KeyMade, KeySpec, TailscaleDevice, TailscaleKey},
 };
 use provision_core::{
@@ -19,10 +20,10 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{input::Subscription, providers::Providers, table::Table};
+use crate::{input::Subscription, mails, providers::Providers, table::Table};
 
 /// Hosts an agent until its run is torn down.
-pub const HOST: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 1);
+pub const HOST: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 2);
 /// Stops a machine; tearing it down starts the machine again.
 pub const STOP: SagaId<Machine, Powered> = SagaId::new("agent-stopping", 1);
 /// Ends a subscription when its time has come.
@@ -50,6 +51,9 @@ pub struct Agent {
     pub location: String,
     /// Public address, on which nothing but the tailnet answers.
     pub ipv4: Option<String>,
+    /// Host name of its machine, under which the agent is asked.
+    #[serde(default)]
+    pub hostname: String,
     /// Name in the tailnet.
     pub tailnet_name: String,
     /// Address in the tailnet.
@@ -91,6 +95,9 @@ pub struct Ending {
 pub const STEPS: [&str; 8] =
     ["prices", "ssh-key", "firewall", "join-key", "server", "device", "agent", "finalize"];
 
+/// What runs at every end: it mails why there is no agent, if there is none.
+pub const TELL: &str = "tell";
+
 /// The steps that change nothing outside of the run.
 pub const PURE: [&str; 3] = ["prices", "agent", "finalize"];
 
@@ -106,7 +113,9 @@ pub fn hosting(
     let joining = TailscaleDevice::new(tailscale).within(providers.join_within);
     let asking = AskAgent { agents: providers.agents.clone(), stage: stage.clone() };
     let patience = Policy::attempts(ASKED_MAX).fixed(providers.ask_every);
+    let (tell, to) = (NotifyByMail::new(&providers.resend), providers.alerts_to.clone());
     Saga::define(HOST, |s| {
+        s.on_end(TELL, tell, move |order, end| mails::failure(&to, order, end));
         s.phase("terraform_init");
         let prices =
             s.step("prices", ReadPrices::new(hetzner), NothingToUndo).input((), |_, ()| ());
@@ -190,6 +199,7 @@ fn gathered(order: &Subscription, server: ServerMade, device: Enrolled, prices: 
         server_type: server.server_type,
         location: server.location,
         ipv4: server.ipv4,
+        hostname: device.hostname,
         tailnet_name: device.name,
         tailnet_ipv4: device.ipv4,
     }
@@ -227,7 +237,9 @@ pub struct Health {
 }
 
 impl Health {
-    fn is_set_up(&self) -> bool {
+    /// Whether everything on the machine runs.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
         self.docker && self.agent && self.unit == "active"
     }
 }
@@ -244,18 +256,27 @@ impl Step for AskAgent {
     type Output = Health;
 
     async fn run(&self, cx: &StepContext, hostname: String) -> Result<Health, StepError> {
-        const ASK: Call = Call::read("ask agent").with_timeout(Duration::from_secs(5));
         self.stage.allow(cx)?;
-        let answer = self.agents.send(cx, ASK, Request::get(&[&*hostname, "health"])).await?;
-        if !answer.is_success() {
-            return Err(StepError::retry(ASK.operation).with_code("agent_silent"));
-        }
-        let health: Health = answer.json(ASK.operation)?;
+        let health = ask(&self.agents, cx, &hostname).await?;
         match health.is_set_up() {
             true => Ok(health),
             false => Err(StepError::retry(ASK.operation).with_code("agent_not_set_up")),
         }
     }
+}
+
+const ASK: Call = Call::read("ask agent").with_timeout(Duration::from_secs(5));
+
+/// Asks one agent how it is.
+///
+/// # Errors
+/// It does not answer.
+pub async fn ask(agents: &Http, cx: &StepContext, hostname: &str) -> Result<Health, StepError> {
+    let answer = agents.send(cx, ASK, Request::get(&[hostname, "health"])).await?;
+    if !answer.is_success() {
+        return Err(StepError::retry(ASK.operation).with_code("agent_silent"));
+    }
+    answer.json(ASK.operation)
 }
 
 /// Gathers what the transaction that ends the run writes into the host's table.

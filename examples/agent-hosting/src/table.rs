@@ -3,20 +3,24 @@
 //! It lies in the store's file. A run and the row that names it are written in one transaction, and
 //! so are a run's end and the state that it leads to: after a crash there are both or neither.
 
+mod health;
+mod payments;
+
 use async_trait::async_trait;
 use example_command::{drive::Pulse, exit::Trouble};
 use provision_core::{
-    RunId, RunStatus,
+    RunId, RunStatus, StoreError, Timestamp,
     run::journal::Record,
     store::{Append, NewRun, Submission, Submitted},
 };
 use provision_store_sqlite::SqliteStore;
 use rusqlite::{Row as SqlRow, Transaction};
 
-use crate::{
-    input::Subscription,
-    saga::{Agent, Ending},
+pub use self::{
+    health::{Asked, Heard, MISSED_MAX},
+    payments::{Notice, What},
 };
+use crate::{input::Subscription, saga::Agent};
 
 /// What the customer wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,7 @@ impl Desired {
 }
 
 /// What is so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Paid for; nothing has begun.
     Pending,
@@ -69,7 +73,7 @@ pub enum State {
 
 /// The changes of state that there are; all others are refused here and by the database. Some are an
 /// operator's alone, who moves a run beside the table: it may be redriven or torn down in any state.
-pub const LEGAL: [(State, State); 22] = [
+pub const LEGAL: [(State, State); 25] = [
     (State::Pending, State::Provisioning),
     (State::Pending, State::Gone),
     (State::Provisioning, State::Running),
@@ -80,11 +84,14 @@ pub const LEGAL: [(State, State); 22] = [
     (State::Running, State::Gone),
     (State::Stopping, State::Stopped),
     (State::Stopping, State::Running),
+    (State::Stopping, State::Removing),
     (State::Stopping, State::Gone),
     (State::Stopped, State::Starting),
     (State::Stopped, State::Running),
+    (State::Stopped, State::Removing),
     (State::Stopped, State::Gone),
     (State::Starting, State::Running),
+    (State::Starting, State::Removing),
     (State::Starting, State::Gone),
     (State::Failed, State::Pending),
     (State::Failed, State::Running),
@@ -150,6 +157,8 @@ pub struct Row {
     pub agent: Option<Agent>,
     /// How many payments were taken for it.
     pub payments: u32,
+    /// What was heard of its agent; none before it was asked for the first time.
+    pub heard: Option<Heard>,
 }
 
 impl Row {
@@ -160,7 +169,8 @@ impl Row {
             // Paid for while its removal was under way: it begins anew.
             Desired::Running => matches!(self.state, State::Running | State::Failed),
             Desired::Stopped => matches!(self.state, State::Stopped | State::Failed | State::Gone),
-            Desired::Gone => self.state == State::Gone,
+            // Of a machine that was off, its stopping is to be undone, too.
+            Desired::Gone => self.state == State::Gone && self.stop.is_none(),
         }
     }
 }
@@ -178,7 +188,19 @@ create table if not exists subscriptions (
     phase text,
     agent text
 ) strict;
-create table if not exists payments (event text primary key, subscription text not null) strict;
+create table if not exists payments (
+    event text primary key, subscription text not null, at integer not null
+) strict;
+create table if not exists ends (
+    event text primary key, subscription text not null, at integer not null
+) strict;
+create table if not exists endings (
+    subscription text primary key, payments integer not null, at integer not null
+) strict;
+create table if not exists health (
+    subscription text primary key, run text not null, seen_at integer, asked_at integer not null,
+    missed integer not null
+) strict;
 create table if not exists pulse (one integer primary key check (one = 1), beat integer not null)
     strict;
 create trigger if not exists no_illegal_change before update of state on subscriptions
@@ -194,9 +216,10 @@ begin
 end";
 const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
     on conflict (one) do update set beat = beat + 1";
-const ALL: &str = "select subscription, desired, state, run, stop, phase, agent,
-    (select count(*) from payments p where p.subscription = s.id)
-    from subscriptions s order by id";
+const ALL: &str = "select s.subscription, s.desired, s.state, s.run, s.stop, s.phase, s.agent,
+    (select count(*) from payments p where p.subscription = s.id), h.seen_at, h.missed
+    from subscriptions s left join health h on h.subscription = s.id and h.run = s.run
+    order by s.id";
 
 /// The table. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -219,41 +242,6 @@ impl Table {
         store.execute_host(made).await?;
         store.on_end(ended);
         Ok(Self(store.clone()))
-    }
-
-    /// Takes a payment. One that was taken already, under the same event, changes nothing; answers
-    /// whether it is new. What has ended, or is to, begins anew; a renewal leaves a machine that
-    /// its customer has stopped as it is.
-    ///
-    /// # Errors
-    /// Code `other_options`: the subscription is there, and is another one. Or the store is away.
-    pub async fn pay(&self, event: &str, order: &Subscription) -> Result<bool, Trouble> {
-        let (event, order, text) = (event.to_owned(), order.clone(), json(order)?);
-        let id = order.id.clone();
-        let taken = self.0.execute_host(move |tx| {
-            if is_another(tx, &order)? {
-                return Ok(None);
-            }
-            let new = "insert or ignore into payments (event, subscription) values (?1, ?2)";
-            if tx.execute(new, (&event, &order.id))? == 0 {
-                return Ok(Some(false));
-            }
-            let begin = "insert into subscriptions (id, subscription, desired, state)
-                values (?1, ?2, 'running', 'pending')
-                on conflict (id) do update set subscription = ?2,
-                    desired = iif(desired = 'gone' or state in ('gone', 'failed'),
-                        'running', desired),
-                    state = iif(state in ('gone', 'failed'), 'pending', state)";
-            tx.execute(begin, (&order.id, &text))?;
-            Ok(Some(true))
-        });
-        taken.await?.ok_or_else(|| {
-            Trouble::usage(
-                "other_options",
-                format!("the subscription `{id}` has other options"),
-                "leave them out to go on, or --tear-down it first",
-            )
-        })
     }
 
     /// Says what the customer wants of subscriptions that were paid for: of all, or of none.
@@ -282,23 +270,11 @@ impl Table {
         Err(Trouble::usage("no_such_subscription", message, hint))
     }
 
-    /// Says that nobody pays for a subscription any more, unless somebody has paid since. Answers
-    /// whether it ends.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn end(&self, ending: &Ending) -> Result<bool, Trouble> {
-        let (id, payments) = (ending.subscription.clone(), ending.payments);
-        let end = "update subscriptions set desired = 'gone' where id = ?1
-            and (select count(*) from payments where subscription = ?1) = ?2";
-        Ok(self.0.execute_host(move |tx| tx.execute(end, (id, payments))).await? == 1)
-    }
-
     /// Begins the run that leads from one state to another: the run and the row are written
     /// together. `false` when another worker was faster.
     ///
     /// # Errors
-    /// The store is away.
+    /// The guard of the table refuses it, or the store is away.
     pub async fn begin(&self, row: &Row, next: State, run: NewRun) -> Result<bool, Trouble> {
         let (id, was) = (row.subscription.id.clone(), row.state.as_str());
         let named = run.head.id.to_string();
@@ -321,7 +297,7 @@ impl Table {
         };
         match self.0.submit_with_host(vec![Submission::Run(Box::new(run))], write).await {
             Ok(_) => Ok(true),
-            Err(error) if error.code() == "host_write_failed" => Ok(false),
+            Err(error) if is_unwanted(&error) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -384,17 +360,6 @@ impl Pulse for Table {
     }
 }
 
-/// Whether a live subscription of this id is another one.
-fn is_another(tx: &Transaction<'_>, order: &Subscription) -> rusqlite::Result<bool> {
-    let live = "select subscription from subscriptions
-        where id = ?1 and state not in ('gone', 'failed')";
-    let mut query = tx.prepare_cached(live)?;
-    let mut rows = query.query([&order.id])?;
-    let Some(row) = rows.next()? else { return Ok(false) };
-    let text: String = row.get(0)?;
-    Ok(!serde_json::from_str::<Subscription>(&text).is_ok_and(|there| there == *order))
-}
-
 /// What the end of a run means for its subscription; a run of none changes no row.
 fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
     let run = append.run.to_string();
@@ -425,7 +390,32 @@ fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
                 where stop = ?1 and state in ('stopping', 'stopped', 'starting')"
         }
     };
-    tx.execute(stop, [&run]).map(drop)
+    tx.execute(stop, [&run])?;
+    // Nothing is left that it could have stopped.
+    let over = "update subscriptions set stop = null
+        where stop = ?1 and state in ('removing', 'gone', 'failed')";
+    match append.status {
+        RunStatus::Succeeded => Ok(()),
+        _ => tx.execute(over, [&run]).map(drop),
+    }
+}
+
+/// Whether a write was given up by its own code, because the row is not as it was: a refusal of the
+/// database is something else.
+fn is_unwanted(error: &StoreError) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<rusqlite::Error>());
+    matches!(source, Some(rusqlite::Error::QueryReturnedNoRows))
+}
+
+/// A moment as it is stored.
+fn millis(at: Timestamp) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A stored moment.
+fn moment(millis: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// What the run has made, as text, if this write is the end of one that did.
@@ -471,6 +461,10 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let desired = Desired::ALL.into_iter().find(|one| one.as_str() == desired);
     let state = State::ALL.into_iter().find(|one| one.as_str() == state);
     let agent = text(6)?.map(|agent| serde_json::from_str(&agent));
+    let heard = row.get::<_, Option<u32>>(9)?.map(|missed| {
+        let seen_at = row.get::<_, Option<i64>>(8)?.map(moment);
+        Ok::<_, rusqlite::Error>(Heard { seen_at, missed })
+    });
     Ok(Row {
         subscription,
         desired: desired.ok_or_else(|| foreign(1))?,
@@ -480,5 +474,6 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         phase: text(5)?,
         agent: agent.transpose().map_err(|_error| foreign(6))?,
         payments: row.get(7)?,
+        heard: heard.transpose()?,
     })
 }

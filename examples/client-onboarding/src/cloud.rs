@@ -86,7 +86,12 @@ impl Cloud {
     /// Another process runs it for itself alone, or the folder cannot be used.
     pub async fn reach(data_dir: &Path, speed: f64) -> Result<Reached, Trouble> {
         let folder = CloudFolder::of(data_dir);
-        Ok(match folder.take().await? {
+        let served = "or let the command `cloud` serve them all";
+        let taken = folder.take().await.map_err(|trouble| match trouble.code() {
+            "cloud_in_use" => trouble.with_hint(served),
+            _ => trouble,
+        });
+        Ok(match taken? {
             Taken::Own(lock) => Reached::Own(Box::new(Self::begun(&folder, lock, speed)?)),
             Taken::Served(addresses) => Reached::Served(addresses),
         })

@@ -33,6 +33,8 @@ fn twenty_at_once_agree_after_a_kill_and_leave_nothing_after_tear_down() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    let running = place.rows().iter().filter(|row| row["state"] == "running").count();
+    assert!(place.count("server") >= 3 && running < 20, "it met the middle: {running} run");
     let ran = place.done(&fleet);
     assert_eq!(ran["runs"].as_array().unwrap().len(), 20);
     let rows = place.rows();

@@ -1,5 +1,8 @@
 //! Orders, the life of a machine, and its end.
 
+use provision_adapters::{hetzner, resend, tailscale};
+use provision_testkit::harness::encodings;
+
 use crate::place::Place;
 
 /// What one agent consists of.
@@ -26,7 +29,14 @@ fn a_machine_is_made_shown_stopped_started_and_removed_without_a_rest() {
 
     stopped_and_started(&place);
     place.done(&["stop"]);
-    place.done(&["--tear-down"]);
+    let ran = place.run(&["--tear-down", "--preset", "large"]);
+    assert!(ran.code == Some(64) && ran.stderr.contains("error[other_options]"), "{ran:?}");
+    // A removal is told in the shape of an order.
+    let removed = place.done(&["--tear-down"]);
+    assert_eq!(
+        (&removed["run"], &removed["status"]),
+        (&report["run"], &serde_json::json!("TornDown"))
+    );
     assert_eq!((place.state(), place.things()), ("gone".to_owned(), Vec::new()));
     assert!(place.done(&["cost"])["monthly_milli"]["demo"]["EUR"].is_null());
     assert_eq!(place.done(&["sweep"])["strays"].as_array().unwrap().len(), 0);
@@ -84,4 +94,53 @@ fn costs_are_summed_by_customer() {
         cost,
         serde_json::json!({ "acme": { "EUR": 3 * 3_490 }, "other": { "EUR": 5_490 } })
     );
+}
+
+#[test]
+fn a_plan_says_what_an_order_would_do_and_changes_nothing() {
+    let place = Place::new();
+    let plan = place.run(&["--plan"]);
+    assert_eq!(plan.code, Some(2), "{plan:?}");
+    let steps = plan.json()["steps"].as_array().unwrap().clone();
+    let of = |path: &str| {
+        let step = steps.iter().find(|step| step["path"] == path);
+        step.unwrap_or_else(|| panic!("{path}: {steps:?}"))["change"].clone()
+    };
+    assert_eq!([of("prices"), of("firewall"), of("server")], ["run", "create", "later"]);
+    assert!(place.things().is_empty() && place.rows().is_empty());
+}
+
+#[test]
+fn no_token_and_no_join_key_is_readable_outside_of_the_cloud() {
+    let place = Place::new();
+    let mut texts = Vec::new();
+    let disturbed: [&[&str]; 4] = [
+        &["--subscription", "a", "--fail-at", "device"],
+        &["--subscription", "b", "--crash-at", "join-key"],
+        &["--subscription", "b", "--crash-at", "server"],
+        &["--subscription", "c", "--fail-at", "join-key"],
+    ];
+    for arguments in disturbed {
+        let ran = place.run(arguments);
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+        texts.extend([ran.stdout.into_bytes(), ran.stderr.into_bytes()]);
+    }
+    for arguments in [&["--subscription", "b"][..], &["stop", "--subscription", "b"]] {
+        let ran = place.run(arguments);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        texts.extend([ran.stdout.into_bytes(), ran.stderr.into_bytes()]);
+    }
+    let files = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
+    assert!(files.iter().any(|file| file.extension().is_some_and(|kind| kind == "db")));
+    texts.extend(files.iter().map(|file| std::fs::read(file).unwrap()));
+    let texts: Vec<_> = texts.iter().map(|text| String::from_utf8_lossy(text)).collect();
+    let keys = place.join_keys();
+    assert!(!keys.is_empty(), "a machine was told one");
+    let tokens = [hetzner::sim::TOKEN, tailscale::sim::CLIENT_SECRET, resend::sim::KEY];
+    for secret in tokens.map(str::to_owned).into_iter().chain(keys) {
+        for form in encodings(&secret) {
+            assert!(!texts.iter().any(|text| text.contains(&form)), "{secret} as {form}");
+        }
+    }
 }

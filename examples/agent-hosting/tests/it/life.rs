@@ -10,13 +10,14 @@ use agent_hosting::{
     table::{Desired, Row, State},
 };
 use provision_adapters::sim::{Fault, FaultRule};
-use provision_core::{By, clock};
+use provision_core::{By, LedgerQuery, ResourceState, clock};
 
 use crate::place::Place;
 
-fn options(data_dir: &Path) -> Checked {
+/// A host that works and keeps no watch.
+pub(crate) fn options(data_dir: &Path) -> Checked {
     Checked {
-        what: Do::Work { until_idle: true },
+        what: Do::Order,
         wanted: Vec::new(),
         fleet: true,
         fail_at: None,
@@ -25,11 +26,13 @@ fn options(data_dir: &Path) -> Checked {
         file: data_dir.join("provision.db"),
         json: false,
         speed: 0.004,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        alerts_to: "ops@example.com".to_owned(),
     }
 }
 
 /// Reconciles until a row is as it should be.
-async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool + Send + Sync) -> Row {
+pub(crate) async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool + Send + Sync) -> Row {
     let looked = async {
         loop {
             reconcile(host).await.unwrap();
@@ -43,7 +46,7 @@ async fn until(host: &Host, id: &str, what: impl Fn(&Row) -> bool + Send + Sync)
     clock::within(Duration::from_secs(120), looked).await.expect("two minutes are enough")
 }
 
-async fn pay(host: &Host, id: &str, region: &str) {
+pub(crate) async fn pay(host: &Host, id: &str, region: &str) {
     let order = Subscription::new(id, "acme", Preset::Small, region).unwrap();
     assert!(host.table.pay(&format!("{id}/1"), &order).await.unwrap());
     let row = host.table.get(id).await.unwrap().unwrap();
@@ -132,6 +135,63 @@ async fn a_payment_during_the_removal_begins_anew_when_everything_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_off_is_removed_without_being_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    until(&host, "a", |row| row.state == State::Running).await;
+    host.table.want(&["a"], Desired::Stopped).await.unwrap();
+    until(&host, "a", |row| row.state == State::Stopped).await;
+    // Whoever would start it first would wait for ever.
+    let refused = FaultRule::new(Fault::Status(403)).method("POST").path_contains("poweron");
+    host.cloud().hetzner().faults().add(refused);
+    host.table.want(&["a"], Desired::Gone).await.unwrap();
+    let row = until(&host, "a", Row::is_settled).await;
+    assert_eq!((row.state, row.stop), (State::Gone, None));
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    let asked = host.cloud().hetzner().requests();
+    assert!(!asked.iter().any(|request| request.path.ends_with("/poweron")), "never started");
+    let rows = host.engine.ledger(&LedgerQuery::default()).await.unwrap();
+    assert!(rows.iter().all(|row| row.state == ResourceState::Gone), "{rows:?}");
+    // Paid for again, it begins anew and is no longer off.
+    pay_again(&host, &row).await;
+    until(&host, "a", |row| row.state == State::Running).await;
+    worker.stop().await;
+}
+
+async fn pay_again(host: &Host, row: &Row) {
+    let event = format!("{}/{}", row.subscription.id, row.payments + 1);
+    assert!(host.table.pay(&event, &row.subscription).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_parked_does_not_hold_the_removal_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let worker = host.worker();
+    pay(&host, "a", "fsn1").await;
+    until(&host, "a", |row| row.state == State::Running).await;
+    host.table.want(&["a"], Desired::Stopped).await.unwrap();
+    until(&host, "a", |row| row.state == State::Stopped).await;
+    let refused = FaultRule::new(Fault::Status(403)).method("POST").path_contains("poweron");
+    host.cloud().hetzner().faults().add(refused);
+    host.table.want(&["a"], Desired::Running).await.unwrap();
+    let starting = until(&host, "a", |row| row.state == State::Starting).await;
+    let parked = async {
+        while !host.is_parked(&starting).await.unwrap() {
+            reconcile(&host).await.unwrap();
+            clock::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    clock::within(Duration::from_secs(60), parked).await.expect("it is refused for good");
+    host.table.want(&["a"], Desired::Gone).await.unwrap();
+    until(&host, "a", Row::is_settled).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_is_refused_is_given_up_and_leaves_the_machine_running() {
     let dir = tempfile::tempdir().unwrap();
     let refused = Checked { fail_at: Some("power".to_owned()), ..options(dir.path()) };
@@ -212,7 +272,13 @@ async fn what_is_said_while_another_process_has_the_cloud_is_kept_and_the_sooner
     let stop = place.run(&["stop"]);
     assert!(stop.code != Some(0) && stop.stderr.contains("what is wanted is written"), "{stop:?}");
     until(&host, "demo", |row| row.state == State::Stopped).await;
-    place.done(&["cancel", "--after", "72000"]);
+    // What is told is the end that holds: the sooner one.
+    let told = place.done(&["cancel", "--after", "72000"]);
+    assert_eq!(told["ends_in_s"]["demo"], 72_000, "{told}");
+    for after in ["600", "7200"] {
+        let told = place.done(&["cancel", "--after", after]);
+        assert!(told["ends_in_s"]["demo"].as_u64().unwrap() <= 600, "{after}: {told}");
+    }
     place.done(&["cancel", "--after", "1"]);
     let first = until(&host, "demo", |row| row.state == State::Gone).await;
     // Ordered again, it is not ended by what was said of the one before.

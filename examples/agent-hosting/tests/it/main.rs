@@ -13,3 +13,5 @@ mod hosting;
 mod life;
 mod place;
 mod table;
+mod watch;
+mod webhooks;

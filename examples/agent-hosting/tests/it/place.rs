@@ -99,6 +99,23 @@ impl Place {
         things
     }
 
+    /// The mails that went out.
+    pub(crate) fn mails(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path().join("cloud/resend.json")).unwrap();
+        let cloud: Value = serde_json::from_str(&text).unwrap();
+        cloud["state"]["emails"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The join keys that machines were told at their first boot, as far as they are there.
+    pub(crate) fn join_keys(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path().join("cloud/tailscale.json")).unwrap();
+        let text = text + &std::fs::read_to_string(self.path().join("cloud/hetzner.json")).unwrap();
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let found = text.match_indices("tskey-auth-").map(|(at, _)| &text[at..]);
+        let found = found.map(|rest| rest.split(|c: char| !word(c)).next().unwrap().to_owned());
+        found.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// How many of a kind there are.
     pub(crate) fn count(&self, kind: &str) -> usize {
         self.things().iter().filter(|thing| thing.contains(kind)).count()

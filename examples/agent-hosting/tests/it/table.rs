@@ -2,9 +2,10 @@
 
 use agent_hosting::{
     input::{Preset, Subscription},
-    saga::Ending,
-    table::{Desired, State, Table},
+    saga::{END, Ending, ending},
+    table::{Asked, Desired, Notice, State, Table, What},
 };
+use provision_core::{Engine, Timestamp};
 use provision_store_sqlite::SqliteStore;
 
 fn order(id: &str) -> Subscription {
@@ -99,4 +100,105 @@ async fn a_renewal_starts_nothing_that_is_stopped_and_one_of_another_kind_takes_
     let refused = table.want(&["b", "c"], Desired::Gone).await.unwrap_err();
     assert_eq!(refused.code(), "no_such_subscription");
     assert_eq!(table.get("b").await.unwrap().unwrap().desired, Desired::Running);
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+// covers: R2-05
+#[tokio::test]
+async fn payments_and_ends_come_to_the_same_in_whatever_order_they_come() {
+    let notice =
+        |event: &str, moment, what| Notice { event: event.to_owned(), at: at(moment), what };
+    let notices = [
+        notice("p1", 1_000, What::Paid(order("a"))),
+        notice("e2", 2_000, What::Ended("a".to_owned())),
+        notice("p3", 3_000, What::Paid(order("a"))),
+        notice("e3", 3_000, What::Ended("a".to_owned())),
+    ];
+    let orders = (0..4).flat_map(|a| (0..4).flat_map(move |b| (0..4).map(move |c| [a, b, c])));
+    for [a, b, c] in orders.filter(|[a, b, c]| a != b && b != c && a != c) {
+        let d = 6 - a - b - c;
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
+        let table = Table::open(&store).await.unwrap();
+        for (known, next) in [a, b, c, d].into_iter().enumerate() {
+            table.heed(&notices[next]).await.unwrap();
+            assert!(!table.heed(&notices[next]).await.unwrap(), "twice is once");
+            let seen = &[a, b, c, d][..=known];
+            // Of what is known the latest counts, and of both at one moment the end.
+            let paid = seen.iter().any(|one| *one == 2) && !seen.contains(&3) || seen == [0];
+            let row = table.get("a").await.unwrap();
+            let wanted = row.is_some_and(|row| row.desired == Desired::Running);
+            assert_eq!(wanted, paid, "{seen:?}");
+        }
+        // What is paid for here is later than every end that is known.
+        assert!(table.pay("p4", &order("a")).await.unwrap());
+        assert_eq!(table.get("a").await.unwrap().unwrap().desired, Desired::Running);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_race_and_a_write_that_the_guard_refuses_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
+    let table = Table::open(&store).await.unwrap();
+    let saga = ending(&table).unwrap();
+    let engine = Engine::builder(store.clone()).register(saga).build().await.unwrap();
+    let ending = Ending { subscription: "a".to_owned(), payments: 1 };
+    let run = || async { engine.start(END, &ending).prepare().await.unwrap() };
+    table.pay("e1", &order("a")).await.unwrap();
+    let pending = table.get("a").await.unwrap().unwrap();
+    // No pending subscription becomes one that is off.
+    let refused = table.begin(&pending, State::Stopped, run().await).await.unwrap_err();
+    assert_eq!(refused.code(), "host_write_failed");
+    assert!(table.begin(&pending, State::Provisioning, run().await).await.unwrap());
+    assert!(!table.begin(&pending, State::Provisioning, run().await).await.unwrap(), "lost");
+    let runs = engine.runs(&Default::default()).await.unwrap().runs;
+    assert_eq!(runs.len(), 1, "what was refused has left no run: {runs:?}");
+}
+
+// covers: R2-59
+#[tokio::test]
+async fn beats_are_counted_once_each_and_for_the_machine_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
+    let table = Table::open(&store).await.unwrap();
+    table.pay("e1", &order("a")).await.unwrap();
+    let run = "0197b000-0000-7000-8000-000000000001";
+    let other = "0197b000-0000-7000-8000-000000000002";
+    let set = |run: &'static str| {
+        store.execute_host(move |tx| {
+            tx.execute_batch("drop trigger if exists no_illegal_change")?;
+            tx.execute("update subscriptions set state = 'running', run = ?1", [run])
+        })
+    };
+    set(run).await.unwrap();
+    let asked = |run: &str, answered| Asked {
+        subscription: "a".to_owned(),
+        run: run.parse().unwrap(),
+        answered,
+    };
+    let noted = async |beat, one| table.note_heard(at(beat), vec![one]).await.unwrap();
+    let heard = async || table.get("a").await.unwrap().unwrap().heard;
+    let none: [String; 0] = [];
+    assert_eq!(noted(60, asked(run, true)).await, none);
+    assert_eq!(noted(120, asked(run, false)).await, none, "one is no alarm");
+    assert!(heard().await.unwrap().is_well());
+    // Written again for the same beat, as after a crash, it says the same and counts nothing.
+    for _ in 0..3 {
+        assert_eq!(noted(180, asked(run, false)).await, ["a"]);
+    }
+    let two = heard().await.unwrap();
+    assert_eq!((two.missed, two.seen_at, two.is_well()), (2, Some(at(60)), false));
+    assert_eq!(noted(240, asked(run, false)).await, none, "it was told");
+    assert_eq!(noted(120, asked(run, true)).await, none, "too late to count");
+    assert_eq!(heard().await.unwrap().missed, 3);
+    // Of a machine that is not this subscription's any more nothing is said.
+    set(other).await.unwrap();
+    assert_eq!(heard().await, None);
+    assert_eq!(noted(300, asked(run, false)).await, none);
+    assert_eq!(noted(360, asked(other, false)).await, none);
+    assert_eq!(heard().await.unwrap().missed, 1);
 }

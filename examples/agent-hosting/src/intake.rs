@@ -1,0 +1,107 @@
+//! What the payment provider delivers: a paid checkout begins a subscription, and the end of a
+//! subscription ends it. Everything else asks for nothing here.
+
+use example_command::exit::{Exit, Trouble};
+use provision_adapters::webhook::{Delivery, Endpoint, Taken, Untaken, Verifier};
+use provision_core::Timestamp;
+use serde::Deserialize;
+
+use crate::{
+    input::Subscription,
+    table::{Notice, Table, What},
+};
+
+/// A checkout was completed.
+pub const PAID: &str = "checkout.session.completed";
+/// A subscription is over, whoever has ended it: at once, or at the end of what was paid for.
+pub const ENDED: &str = "customer.subscription.deleted";
+
+/// What is read of an event.
+#[derive(Debug, Deserialize)]
+struct Event {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// Seconds since 1970.
+    created: u64,
+    data: Data,
+}
+
+#[derive(Debug, Deserialize)]
+struct Data {
+    object: serde_json::Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct Checkout {
+    client_reference_id: String,
+    payment_status: String,
+    metadata: Wishes,
+}
+
+#[derive(Debug, Deserialize)]
+struct Wishes {
+    subscription: String,
+    preset: String,
+    region: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Over {
+    metadata: Named,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    subscription: String,
+}
+
+/// The endpoint that the payment provider calls.
+#[must_use]
+pub fn endpoint(table: &Table, verifier: Verifier) -> Endpoint {
+    let table = table.clone();
+    Endpoint::new(verifier, move |delivery| {
+        let table = table.clone();
+        async move { take(&table, &delivery).await }
+    })
+}
+
+/// Written in one transaction: a delivery that was answered is kept, and one that was not changes
+/// nothing when it comes again.
+async fn take(table: &Table, delivery: &Delivery) -> Result<Taken, Untaken> {
+    let event: Event = delivery.json()?;
+    let unreadable = |_| Untaken::Refused("event_unreadable");
+    let what = match event.kind.as_str() {
+        PAID => {
+            let checkout: Checkout =
+                serde_json::from_value(event.data.object).map_err(unreadable)?;
+            if checkout.payment_status != "paid" {
+                return Ok(Taken::Nothing);
+            }
+            What::Paid(order(&checkout).map_err(|trouble| untaken(&trouble))?)
+        }
+        ENDED => {
+            let over: Over = serde_json::from_value(event.data.object).map_err(unreadable)?;
+            What::Ended(over.metadata.subscription)
+        }
+        _ => return Ok(Taken::Nothing),
+    };
+    let at = Timestamp::from_millis(event.created.saturating_mul(1_000));
+    let notice = Notice { event: format!("stripe:{}", event.id), at, what };
+    table.heed(&notice).await.map_err(|trouble| untaken(&trouble))?;
+    // Its run begins when a worker looks at the row.
+    Ok(Taken::Nothing)
+}
+
+fn order(checkout: &Checkout) -> Result<Subscription, Trouble> {
+    let Wishes { subscription, preset, region } = &checkout.metadata;
+    Subscription::new(subscription, &checkout.client_reference_id, preset.parse()?, region)
+}
+
+fn untaken(trouble: &Trouble) -> Untaken {
+    match (trouble.exit(), trouble.code()) {
+        (Exit::Usage, "other_options") => Untaken::Refused("other_options"),
+        (Exit::Usage, _) => Untaken::Refused("order_unusable"),
+        _ => Untaken::Later,
+    }
+}

@@ -1,0 +1,80 @@
+//! The payment provider's side: its events, signed as it signs them.
+
+use std::fmt::Write as _;
+
+use example_command::exit::Trouble;
+use hmac::{Hmac, KeyInit, Mac};
+use provision_core::{
+    Secret, Timestamp,
+    clock::{Clock, SystemClock},
+};
+use serde_json::json;
+use sha2::Sha256;
+
+use crate::{
+    input::Subscription,
+    intake::{ENDED, PAID},
+};
+
+/// The event that says that a subscription was paid for.
+#[must_use]
+pub fn paid(event: &str, at: Timestamp, order: &Subscription) -> String {
+    let wishes = json!({
+        "subscription": order.id, "preset": order.preset.as_str(), "region": order.region,
+    });
+    let checkout = json!({
+        "id": format!("cs_{event}"), "object": "checkout.session", "mode": "subscription",
+        "payment_status": "paid", "client_reference_id": order.customer, "metadata": wishes,
+    });
+    told(event, at, (PAID, checkout))
+}
+
+/// The event that says that a subscription is over.
+#[must_use]
+pub fn ended(event: &str, at: Timestamp, subscription: &str) -> String {
+    let over = json!({
+        "id": format!("sub_{subscription}"), "object": "subscription", "status": "canceled",
+        "metadata": { "subscription": subscription },
+    });
+    told(event, at, (ENDED, over))
+}
+
+fn told(event: &str, at: Timestamp, (kind, object): (&str, serde_json::Value)) -> String {
+    let created = at.as_millis() / 1_000;
+    let data = json!({ "object": object });
+    json!({ "id": event, "object": "event", "type": kind, "created": created, "data": data })
+        .to_string()
+}
+
+/// The header that proves a body, signed now.
+#[must_use]
+pub fn signature(secret: &Secret, body: &str) -> String {
+    let at = SystemClock.wall().as_millis() / 1_000;
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
+        return String::new();
+    };
+    mac.update(format!("{at}.{body}").as_bytes());
+    let hex = mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, byte| {
+        // Writing into a text does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    format!("t={at},v1={hex}")
+}
+
+/// Delivers an event to the host at this address; answers the status.
+///
+/// # Errors
+/// The host does not answer: the sender comes again.
+pub async fn deliver(host: &str, secret: &Secret, body: &str) -> Result<u16, Trouble> {
+    let unheard = |error: reqwest::Error| {
+        let message = error.without_url().to_string();
+        Trouble::unavailable("host_unheard", message, "see whether `work` listens there")
+    };
+    let client = reqwest::Client::builder().no_proxy().build().map_err(unheard)?;
+    let request = client
+        .post(format!("{host}/hooks/stripe"))
+        .header("stripe-signature", signature(secret, body))
+        .body(body.to_owned());
+    Ok(request.send().await.map_err(unheard)?.status().as_u16())
+}
