@@ -118,9 +118,9 @@ async fn undone(host: &Host, row: &Row, run: Option<RunId>, why: &str) -> Result
     }
 }
 
-/// What waits for a person and is to go anyhow is tried once more by each process in each state: what
-/// could not be started again can be forgotten when its machine is gone. Parked while it
-/// was undone, the cancel changes nothing and the retry goes on.
+/// What waits for a person and is to go anyhow is tried once more by each process in each state:
+/// what could not be started again can be forgotten when its machine is gone. Parked while it was
+/// undone, the cancel changes nothing and the retry goes on.
 async fn unparked(host: &Host, run: &RunId, by: By) -> Result<(), Error> {
     host.engine.cancel(run, by.clone()).await?;
     host.engine.retry(run, by).await

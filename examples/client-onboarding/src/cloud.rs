@@ -86,12 +86,7 @@ impl Cloud {
     /// Another process runs it for itself alone, or the folder cannot be used.
     pub async fn reach(data_dir: &Path, speed: f64) -> Result<Reached, Trouble> {
         let folder = CloudFolder::of(data_dir);
-        let served = "or let the command `cloud` serve them all";
-        let taken = folder.take().await.map_err(|trouble| match trouble.code() {
-            "cloud_in_use" => trouble.with_hint(served),
-            _ => trouble,
-        });
-        Ok(match taken? {
+        Ok(match folder.take().await? {
             Taken::Own(lock) => Reached::Own(Box::new(Self::begun(&folder, lock, speed)?)),
             Taken::Served(addresses) => Reached::Served(addresses),
         })

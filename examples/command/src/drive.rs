@@ -212,10 +212,7 @@ impl One {
             (Order::TearDown, Some(head)) => self.tear_down(&head).await?,
             (Order::TearDown, None) => return self.nothing_left().await.map(Some),
             (Order::Run, Some(head)) => self.go_on(&head).await?,
-            (Order::Run, None) => match self.begin().await? {
-                Some(run) => run,
-                None => return Ok(None),
-            },
+            (Order::Run, None) => self.begin().await?,
         };
         self.follow(run, seen).await?;
         Ok(Some(run))
@@ -225,16 +222,10 @@ impl One {
         self.driver.screen.line(format!("{}{}", self.label, text.as_ref()));
     }
 
-    /// `None` when the command was interrupted before it had begun: what is stored by then goes on
-    /// with the next command.
-    async fn begin(&self) -> Result<Option<RunId>, Trouble> {
-        let mut stop = self.stop.clone();
-        let (run, said) = tokio::select! {
-            begun = self.subject.begin() => begun?,
-            true = async { stop.wait_for(|stopped| *stopped).await.is_ok() } => return Ok(None),
-        };
+    async fn begin(&self) -> Result<RunId, Trouble> {
+        let (run, said) = self.subject.begin().await?;
         self.say(said);
-        Ok(Some(run))
+        Ok(run)
     }
 
     /// What is open goes on by itself; what needs a person gets the order that typing it again is.

@@ -205,7 +205,7 @@ fn in_use() -> Trouble {
     Trouble::unavailable(
         "cloud_in_use",
         "another command runs the simulated cloud of this data folder",
-        "wait for it to end, or take another --data-dir",
+        "wait for it to end, take another --data-dir, or let the command `cloud` serve them all",
     )
 }
 

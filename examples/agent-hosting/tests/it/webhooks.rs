@@ -91,7 +91,7 @@ async fn what_cannot_be_used_is_refused_and_leaves_nothing() {
         good.replace("nbg1", "mars-1"),
         good.replace("\"small\"", "\"free\""),
         good.replace("\"metadata\"", "\"other\""),
-        "{}".to_owned(),
+        r#"{"id":"evt_1"}"#.to_owned(),
     ];
     for body in cases {
         assert_eq!(told(&host, &body).await, 422, "{body}");
