@@ -117,7 +117,7 @@ pub fn sweeping(engine: &Engine, providers: &Providers) -> Result<Saga<Beat, Fou
 /// joined, and that a machine is off is a row of the ledger and nothing that a provider lists.
 #[must_use]
 pub fn without_noise(mut report: SweepReport) -> SweepReport {
-    report.missing.retain(|row| row.kind != "auth_key" && row.kind != "power");
+    report.missing.retain(|row| row.kind != "auth_key");
     report
 }
 
