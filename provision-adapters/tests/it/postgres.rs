@@ -308,7 +308,10 @@ async fn somebody_elses_database_stays_as_it_is() {
     assert_eq!(given.sql("postgres", &open).await.unwrap(), ["false"]);
     let lists = |cx: StepContext| {
         let (resource, own) = (resource.clone(), own.clone());
-        async move { resource.list_owned(&cx).await.unwrap().iter().any(|owned| owned.id == own) }
+        async move {
+            let listed = resource.list_owned(&cx).await.unwrap().complete().unwrap();
+            listed.iter().any(|owned| owned.id == own)
+        }
     };
     assert!(lists(cx.clone()).await && !lists(given.context("database")).await);
     assert_ne!(own, foreign.id);

@@ -229,16 +229,8 @@ impl Drive {
         }
         let end = match self.seal_kept(node).await? {
             Ok(()) => end,
-            // S12: what was made is there, though what was shown of it cannot be kept; of a call
-            // without an end nobody knows more than before.
-            Err(error) => {
-                let known = match &end {
-                    AttemptEnd::Failed(ended) => ended.effect(),
-                    AttemptEnd::Cut => Effect::Unknown,
-                    _ => Effect::Applied,
-                };
-                AttemptEnd::Failed(error.with_effect(known.max(Effect::Applied)))
-            }
+            // S12: what was made is there, though what was shown of it cannot be kept.
+            Err(error) => AttemptEnd::Failed(error.with_effect(end.effect().max(Effect::Applied))),
         };
         self.tell_limiter(&end).await;
         self.event(Event::Ended { node, dir, end }, &[]).instrument(span).await

@@ -82,6 +82,18 @@ pub(crate) enum AttemptEnd {
     Cut,
 }
 
+impl AttemptEnd {
+    /// What is known of the attempt's effect.
+    pub(crate) fn effect(&self) -> Effect {
+        match self {
+            Self::Done(_) | Self::Kept => Effect::Applied,
+            Self::Failed(error) => error.effect(),
+            Self::Cut => Effect::Unknown,
+            Self::NotYet { .. } | Self::Renew => Effect::None,
+        }
+    }
+}
+
 /// A call the driver makes once the append is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Command {
