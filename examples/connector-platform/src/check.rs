@@ -2,6 +2,7 @@
 //! says what it looked at, and what to do where it is wrong.
 
 mod rights;
+mod shape;
 
 use std::{fmt, sync::Arc};
 
@@ -25,6 +26,8 @@ use crate::{
     vault::TokenKeeper,
     webhook,
 };
+
+pub use shape::shape_of;
 
 /// Tables of the service.
 pub const TABLES: [&str; 14] = [
@@ -57,7 +60,7 @@ pub const OF_TENANTS: [&str; 7] = [
     "rate_limit_buckets",
 ];
 /// Indexes without which the service grows slow, or lets something happen twice.
-pub const INDEXES: [&str; 11] = [
+pub const INDEXES: [&str; 12] = [
     "connection_audit_connection",
     "connection_health_log_latest",
     "connections_account",
@@ -69,6 +72,7 @@ pub const INDEXES: [&str; 11] = [
     "publish_jobs_open",
     "publish_jobs_tenant_id_request_key_key",
     "webhook_events_connection",
+    "webhook_events_of_delivery",
 ];
 /// Those that keep something from happening twice.
 const UNIQUE: [&str; 2] = ["connections_account", "publish_jobs_tenant_id_request_key_key"];
@@ -152,6 +156,7 @@ async fn looks(
     vec![
         ("migrations", migrations(pool).await),
         ("tables", tables(pool).await),
+        ("shapes", shape::shapes(pool).await),
         ("views", views(pool).await),
         ("indexes", indexes(pool).await),
         ("functions", rights::functions(pool).await),
@@ -333,7 +338,8 @@ async fn opened(pool: &PgPool, keeper: &TokenKeeper) -> Result<Vec<Finding>, Tro
         findings.push(found(&key, "tokens", told.map(|error| error.to_string())));
     }
     let sql = "SELECT DISTINCT ON (body_key) body_key, id
-        FROM connectors.webhook_events ORDER BY body_key, received_at DESC";
+        FROM connectors.webhook_events WHERE body_key IS NOT NULL
+        ORDER BY body_key, received_at DESC";
     let rows: Vec<(String, Uuid)> = query_as(sql).fetch_all(pool).await?;
     for (key, event) in rows {
         let told = webhook::open_body(pool, keeper.vault(), event).await.err();

@@ -35,6 +35,7 @@ use crate::{
 };
 
 mod demo;
+mod outlook;
 
 /// Publishes for tenants on five social platforms.
 #[derive(Debug, Parser)]
@@ -85,6 +86,8 @@ enum Command {
         /// How often tokens, checks and figures of queues are looked after, in milliseconds.
         #[arg(long, value_name = "MS", default_value_t = 30_000)]
         tend_ms: u64,
+        #[command(flatten)]
+        outlook: outlook::Options,
     },
     /// Deploy, connect a tenant to five simulated platforms, publish to all, and show what is there.
     Demo,
@@ -129,9 +132,9 @@ impl Cli {
                 Ok(Exit::Done)
             }
             Command::Check { report } => Ok(self.check(&url, report.as_deref()).await?),
-            Command::Workers { lease_ms, tend_ms } => {
+            Command::Workers { lease_ms, tend_ms, outlook } => {
                 let times = (Duration::from_millis(*lease_ms), Duration::from_millis(*tend_ms));
-                Ok(self.drive(&url, times).await?)
+                Ok(self.drive(&url, times, outlook).await?)
             }
             Command::Demo => Ok(demo::show(&url, self.dev_keys()?).await?),
         }
@@ -229,8 +232,14 @@ impl Cli {
         Ok(if well { Exit::Done } else { Exit::Unavailable })
     }
 
-    async fn drive(&self, url: &str, (lease, tend): (Duration, Duration)) -> Result<Exit, Trouble> {
+    async fn drive(
+        &self,
+        url: &str,
+        (lease, tend): (Duration, Duration),
+        options: &outlook::Options,
+    ) -> Result<Exit, Trouble> {
         let service = self.service(url).await?;
+        let outlook = options.open(&service).await?;
         let worker = service.worker(lease);
         let (_signals, mut stop) = interrupted();
         say("driving");
@@ -239,12 +248,14 @@ impl Cli {
             if let Err(trouble) = service.tend().await {
                 say(&trouble.to_string());
             }
+            outlook.write();
             tokio::select! {
                 _ = stop.changed() => break,
                 () = clock::sleep(tend) => {}
             }
         }
         worker.stop().await;
+        outlook.close().await;
         Ok(Exit::Done)
     }
 

@@ -22,11 +22,12 @@ pub struct Migration {
 }
 
 /// All of them, in their order.
-pub const MIGRATIONS: [Migration; 4] = [
+pub const MIGRATIONS: [Migration; 5] = [
     Migration { name: "0001_tables", text: include_str!("../migrations/0001_tables.sql") },
     Migration { name: "0002_views", text: include_str!("../migrations/0002_views.sql") },
     Migration { name: "0003_rights", text: include_str!("../migrations/0003_rights.sql") },
     Migration { name: "0004_queues", text: include_str!("../migrations/0004_queues.sql") },
+    Migration { name: "0005_events", text: include_str!("../migrations/0005_events.sql") },
 ];
 const SEED: &str = include_str!("../migrations/seed.sql");
 /// Schema of the engine's tables.

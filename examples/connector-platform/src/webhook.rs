@@ -1,7 +1,10 @@
-//! Events of platforms: believed by their signature over the raw body, kept as they came, sealed, one
-//! row for each.
+//! Events of platforms: believed by their signature over the raw body, kept as they came, sealed, with
+//! a row for each thing that they tell a connection of.
+
+use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use provision_adapters::webhook::Verified;
 use provision_core::{
     Secret, Timestamp,
     secret::{Sealed, SecretKey},
@@ -12,7 +15,7 @@ use sqlx::{PgPool, query, query_as};
 use uuid::Uuid;
 
 use crate::{
-    flags::WEBHOOK_EVENTS,
+    flags::{Frozen, WEBHOOK_EVENTS},
     platform::{DeliveryHeaders, PlatformName, Unbelieved, WebhookEvent},
     service::Service,
     trouble::Trouble,
@@ -25,11 +28,24 @@ pub const BODY_MAX: usize = 48 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenIn {
     /// The row that keeps it.
-    pub event: Uuid,
-    /// Whether it is the first of its repetitions.
+    pub delivery: Uuid,
+    /// Whether something of it was not kept before.
     pub is_new: bool,
-    /// What it tells of.
-    pub tells: Vec<WebhookEvent>,
+    /// What is kept of what it tells, in its order.
+    pub kept: Vec<Kept>,
+}
+
+/// One thing that a delivery tells, for one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its row.
+    pub event: Uuid,
+    /// The tenant and the connection it is for; none where nobody has connected the account.
+    pub of: Option<(String, Uuid)>,
+    /// What it tells.
+    pub tells: WebhookEvent,
+    // As the sender knows it, with what tells it from all others of its delivery.
+    event_id: String,
 }
 
 impl From<Unbelieved> for Trouble {
@@ -42,9 +58,14 @@ impl Service {
     /// Takes a delivery in: verified first, then parsed, then kept. Repetitions are told by the
     /// sender's id, or where there is none by the body.
     ///
+    /// A delivery is kept once. Each thing that it tells is kept once for each connection to the
+    /// account that it is about, where events are switched on for the connection's tenant; of an
+    /// account that nobody has connected, where they are switched on for nobody in particular.
+    ///
     /// # Errors
-    /// It is not believed, has another shape, or is too long; events are switched off for the tenant
-    /// it is about; or the database does not answer: then the sender repeats it.
+    /// It is not believed, has another shape, or is too long; events are switched off for all whom
+    /// it is about; or the database does not answer: then the sender repeats it. Nothing of it is
+    /// kept then.
     pub async fn take_in(
         &self,
         platform: PlatformName,
@@ -59,35 +80,88 @@ impl Service {
         let found = self.platform(platform)?;
         let verified = found.validate_webhook_signature(headers, body, now)?;
         let tells = found.parse_webhook_event(body)?;
-        let (kind, account) = match tells.first() {
-            Some(event) => (event.kind.clone(), event.account.clone()),
-            None => ("nothing".to_owned(), String::new()),
-        };
-        let sql = "SELECT id, tenant_id FROM connectors.connections
-            WHERE platform = $1 AND account_id = $2 AND state <> 'disconnected' LIMIT 1";
-        let row = query_as(sql).bind(platform.as_str()).bind(&account);
-        let of: Option<(Uuid, String)> = row.fetch_optional(self.pool()).await?;
-        let (connection, tenant) = of.unzip();
-        self.is_on(
-            &self.flags().freeze(tenant.as_deref().unwrap_or_default()).await?,
-            WEBHOOK_EVENTS,
-        )?;
-        let digest = || Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-        let id: String = verified.id().map_or_else(digest, ToOwned::to_owned);
-        let value = Secret::new(STANDARD.encode(body));
-        let sealed = self.seal(platform, &id, &value).await?;
-        // The same event has the same row, whoever takes it in first.
-        let event = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{platform}/{id}").as_bytes());
-        let sql = "INSERT INTO connectors.webhook_events
-            (id, platform, event_id, tenant_id, connection_id, kind, body_format, body_key, body_sealed)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (platform, event_id) DO NOTHING";
-        let row = query(sql).bind(event).bind(platform.as_str()).bind(&id).bind(tenant);
-        let row = row.bind(connection).bind(kind).bind(i16::from(sealed.format));
-        let row = row.bind(sealed.key_id).bind(sealed.bytes).execute(self.pool()).await?;
-        Ok(TakenIn { event, is_new: row.rows_affected() == 1, tells })
+        self.keep(platform, (&verified, body), tells).await
     }
 
-    /// Opens a kept delivery: every byte as it came.
+    /// Keeps what was believed, in one transaction.
+    pub(crate) async fn keep(
+        &self,
+        platform: PlatformName,
+        (verified, body): (&Verified, &[u8]),
+        tells: Vec<WebhookEvent>,
+    ) -> Result<TakenIn, Trouble> {
+        let digest = || Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let id: String = verified.id().map_or_else(digest, ToOwned::to_owned);
+        let kept = self.wanted(platform, &id, tells).await?;
+        let sealed = self.seal(platform, &id, &Secret::new(STANDARD.encode(body))).await?;
+        let delivery = row_id(platform, &id);
+        let mut tx = self.pool().begin().await?;
+        let sql = "INSERT INTO connectors.webhook_events
+            (id, delivery, platform, event_id, kind, body_format, body_key, body_sealed)
+            VALUES ($1, $1, $2, $3, 'delivery', $4, $5, $6)
+            ON CONFLICT (platform, event_id) DO NOTHING";
+        let row = query(sql).bind(delivery).bind(platform.as_str()).bind(&id);
+        let row = row.bind(i16::from(sealed.format)).bind(sealed.key_id).bind(sealed.bytes);
+        let mut new = row.execute(&mut *tx).await?.rows_affected();
+        let sql = "INSERT INTO connectors.webhook_events
+            (id, delivery, platform, event_id, tenant_id, connection_id, kind)
+            SELECT e.id, $1, $2, e.event_id, e.tenant, e.connection, e.kind
+            FROM unnest($3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[])
+                AS e (id, event_id, tenant, connection, kind)
+            ON CONFLICT (platform, event_id) DO NOTHING";
+        let of = |kept: &Kept| kept.of.clone().unzip();
+        let (tenants, connections): (Vec<Option<String>>, Vec<Option<Uuid>>) =
+            kept.iter().map(of).unzip();
+        let rows = query(sql).bind(delivery).bind(platform.as_str());
+        let rows = rows.bind(kept.iter().map(|kept| kept.event).collect::<Vec<_>>());
+        let rows = rows.bind(kept.iter().map(|kept| kept.event_id.clone()).collect::<Vec<_>>());
+        let rows = rows.bind(tenants).bind(connections);
+        let rows = rows.bind(kept.iter().map(|kept| kept.tells.kind.clone()).collect::<Vec<_>>());
+        new += rows.execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(TakenIn { delivery, is_new: new > 0, kept })
+    }
+
+    /// What a delivery tells those for whom events are switched on.
+    async fn wanted(
+        &self,
+        platform: PlatformName,
+        id: &str,
+        tells: Vec<WebhookEvent>,
+    ) -> Result<Vec<Kept>, Trouble> {
+        let accounts: BTreeSet<&str> = tells.iter().map(|event| &*event.account).collect();
+        let sql = "SELECT id, tenant_id, account_id FROM connectors.connections
+            WHERE platform = $1 AND account_id = ANY ($2) AND state <> 'disconnected'
+            ORDER BY tenant_id";
+        let rows =
+            query_as(sql).bind(platform.as_str()).bind(accounts.into_iter().collect::<Vec<_>>());
+        let rows: Vec<(Uuid, String, String)> = rows.fetch_all(self.pool()).await?;
+        let flags = self.flags().all().await?;
+        let is_on = |tenant: &str| Frozen::judge(&flags, tenant).has(WEBHOOK_EVENTS);
+        let mut kept = Vec::new();
+        for (place, tells) in tells.iter().enumerate() {
+            let about = rows.iter().filter(|(.., account)| *account == tells.account);
+            let mut of: Vec<_> =
+                about.map(|(connection, tenant, _)| Some((tenant.clone(), *connection))).collect();
+            if of.is_empty() {
+                of.push(None);
+            }
+            of.retain(|of| is_on(of.as_ref().map_or("", |(tenant, _)| tenant)));
+            kept.extend(of.into_iter().map(|of| {
+                let whose = of.as_ref().map_or(Uuid::nil(), |(_, connection)| *connection);
+                let event_id = format!("{id}/{place}/{whose}");
+                let event = row_id(platform, &event_id);
+                Kept { event, of, tells: tells.clone(), event_id }
+            }));
+        }
+        // What tells nothing is judged as what tells nobody in particular.
+        if kept.is_empty() && !(tells.is_empty() && is_on("")) {
+            self.is_on(&Frozen::default(), WEBHOOK_EVENTS)?;
+        }
+        Ok(kept)
+    }
+
+    /// Opens the delivery of a row, its own or that of an event: every byte as it came.
     ///
     /// # Errors
     /// There is none of this id, or it does not open.
@@ -113,8 +187,9 @@ pub(crate) async fn open_body(
     event: Uuid,
 ) -> Result<Vec<u8>, Trouble> {
     let gone = || Trouble::new("no_such_event", "there is no such event", "ask for a kept one");
-    let sql = "SELECT platform, event_id, body_format, body_key, body_sealed
-        FROM connectors.webhook_events WHERE id = $1";
+    let sql = "SELECT d.platform, d.event_id, d.body_format, d.body_key, d.body_sealed
+        FROM connectors.webhook_events AS e
+        INNER JOIN connectors.webhook_events AS d ON d.id = e.delivery WHERE e.id = $1";
     let row = query_as(sql).bind(event).fetch_optional(pool).await?;
     let row: Option<(String, String, i16, String, Vec<u8>)> = row;
     let (platform, id, format, key_id, bytes) = row.ok_or_else(gone)?;
@@ -125,6 +200,11 @@ pub(crate) async fn open_body(
     STANDARD.decode(value.expose()).map_err(|_| {
         Trouble::new("secret_unopenable", "the body cannot be read", "restore the row")
     })
+}
+
+/// The same event has the same row, whoever takes it in first.
+fn row_id(platform: PlatformName, event_id: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{platform}/{event_id}").as_bytes())
 }
 
 /// A body opens in its own row alone.

@@ -174,6 +174,17 @@ impl Platform for Mailchimp {
         access: &Access,
         id: &ExternalId,
     ) -> Result<(), StepError> {
+        let request = Request::get(&[ROOT, "campaigns", id.as_str()]).bearer(&access.token);
+        let call = access.read("read campaign");
+        let Some(seen) = self.0.look(cx, &call, request).await? else { return Ok(()) };
+        let seen: Campaign = seen.json(call.operation)?;
+        if seen.status != "save" {
+            return Err(unsupported(
+                "delete campaign",
+                "its mails are on their way or out, and nobody can take them back: resolve the run \
+                 as undone where that is known",
+            ));
+        }
         let request = Request::delete(&[ROOT, "campaigns", id.as_str()]).bearer(&access.token);
         self.0.look(cx, &access.mutate("delete campaign"), request).await.map(drop)
     }

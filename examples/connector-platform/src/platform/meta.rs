@@ -3,15 +3,15 @@
 use async_trait::async_trait;
 use provision_adapters::{
     http::{Opinion, Request},
-    webhook::{Encoding, Refused, Verified, Verifier},
+    webhook::{Encoding, Verifier},
 };
 use provision_core::{ExternalId, Secret, StepContext, StepError, Timestamp, limit::Profile};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Access, Account, DeliveryHeaders, Figures, Grant, Link, NewPost, Platform, PlatformName,
-    Tokens, Unbelieved, WebhookEvent, link,
+    Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens, Unbelieved,
+    WebhookEvent, link,
     listing::{Page, turn},
 };
 
@@ -198,24 +198,14 @@ impl Platform for Meta {
         })
     }
 
-    fn validate_webhook_signature(
-        &self,
-        headers: &DeliveryHeaders,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<Verified, Unbelieved> {
+    fn webhook_verifier(&self) -> Result<Verifier, Unbelieved> {
         let secret = Secret::new(self.0.app().client_secret.expose());
-        let verifier =
-            Verifier::body("meta", ("x-hub-signature-256", "sha256="), Encoding::Hex, [secret])
-                .map_err(|_| Unbelieved {
-                    code: "webhook_secret",
-                    hint: "set the secret of the app: Meta signs deliveries with it",
-                })?;
-        let headers = headers.iter().map(|(name, value)| (&**name, &**value));
-        verifier.verify(headers, body, now).map_err(|refused: Refused| Unbelieved {
-            code: refused.code(),
-            hint: "nothing was taken in: check the secret of the app at both ends",
-        })
+        Verifier::body("meta", ("x-hub-signature-256", "sha256="), Encoding::Hex, [secret]).map_err(
+            |_| Unbelieved {
+                code: "webhook_secret",
+                hint: "set the secret of the app: Meta signs deliveries with it",
+            },
+        )
     }
 
     fn parse_webhook_event(&self, body: &[u8]) -> Result<Vec<WebhookEvent>, Unbelieved> {

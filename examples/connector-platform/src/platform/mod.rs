@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use provision_adapters::{
     http::{BaseUrl, ConfigError},
-    webhook::Verified,
+    webhook::{Verified, Verifier},
 };
 use provision_core::{Call, ExternalId, Secret, StepContext, StepError, Timestamp, limit::Profile};
 use serde::{Deserialize, Serialize};
@@ -293,19 +293,31 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
             .with_hint("the user may not publish by this account any more: connect again"))
     }
 
+    /// What tells deliveries of this platform from forgeries.
+    ///
+    /// # Errors
+    /// The platform's deliveries are not taken, or the app has no secret to judge them by.
+    fn webhook_verifier(&self) -> Result<Verifier, Unbelieved> {
+        Err(Unbelieved {
+            code: "unsupported",
+            hint: "this connector takes no webhooks: its figures and states are polled",
+        })
+    }
+
     /// Whether a delivery is the platform's, over the raw body; says when and under which id.
     ///
     /// # Errors
     /// Why it is not believed, as a code and what can be done.
     fn validate_webhook_signature(
         &self,
-        _headers: &DeliveryHeaders,
-        _body: &[u8],
-        _now: Timestamp,
+        headers: &DeliveryHeaders,
+        body: &[u8],
+        now: Timestamp,
     ) -> Result<Verified, Unbelieved> {
-        Err(Unbelieved {
-            code: "unsupported",
-            hint: "this connector takes no webhooks: its figures and states are polled",
+        let headers = headers.iter().map(|(name, value)| (&**name, &**value));
+        self.webhook_verifier()?.verify(headers, body, now).map_err(|refused| Unbelieved {
+            code: refused.code(),
+            hint: "nothing was taken in: check the secret of the app at both ends",
         })
     }
 

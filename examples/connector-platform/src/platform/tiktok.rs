@@ -75,6 +75,23 @@ struct Video {
     share_count: u64,
 }
 
+impl TikTok {
+    /// How far the publishing of a video is.
+    async fn progress(
+        &self,
+        cx: &StepContext,
+        access: &Access,
+        pending: &str,
+    ) -> Result<Progress, StepError> {
+        let request = Request::post(&["v2", "post", "publish", "status", "fetch"])
+            .json(&json!({ "publish_id": pending }))
+            .bearer(&access.token);
+        let answer: Answer<Progress> =
+            self.0.ask(cx, access.read("read publishing status"), request).await?;
+        Ok(answer.data)
+    }
+}
+
 #[async_trait]
 impl Platform for TikTok {
     fn name(&self) -> PlatformName {
@@ -186,12 +203,7 @@ impl Platform for TikTok {
         let Some(pending) = id.as_str().strip_prefix(PENDING) else {
             return Ok(Some(id.as_str().to_owned()));
         };
-        let request = Request::post(&["v2", "post", "publish", "status", "fetch"])
-            .json(&json!({ "publish_id": pending }))
-            .bearer(&access.token);
-        let answer: Answer<Progress> =
-            self.0.ask(cx, access.read("read publishing status"), request).await?;
-        let progress = answer.data;
+        let progress = self.progress(cx, access, pending).await?;
         match (&*progress.status, progress.publicaly_available_post_id.first()) {
             ("PUBLISH_COMPLETE", Some(video)) => Ok(Some(video.to_string())),
             ("FAILED", _) => Err(StepError::permanent("publish video")
@@ -203,10 +215,22 @@ impl Platform for TikTok {
 
     async fn delete_post(
         &self,
-        _: &StepContext,
-        _: &Access,
-        _: &ExternalId,
+        cx: &StepContext,
+        access: &Access,
+        id: &ExternalId,
     ) -> Result<(), StepError> {
+        if let Some(pending) = id.as_str().strip_prefix(PENDING) {
+            match &*self.progress(cx, access, pending).await?.status {
+                // Nothing of it is out, and nothing will be.
+                "FAILED" => return Ok(()),
+                "PUBLISH_COMPLETE" => {}
+                _ => {
+                    return Err(StepError::retry("delete video")
+                        .with_code("still_publishing")
+                        .with_hint("TikTok is still at work on the video: it may yet fail"));
+                }
+            }
+        }
         Err(unsupported(
             "delete video",
             "TikTok's API deletes no video: delete it in the app, then resolve the run as undone",

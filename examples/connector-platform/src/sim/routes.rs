@@ -194,6 +194,7 @@ fn tiktok(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRe
                     "status": "PUBLISH_COMPLETE",
                     "publicaly_available_post_id": [post.id.parse::<u64>().unwrap_or(0)],
                 }),
+                Some(post) if post.failed => json!({ "status": "FAILED" }),
                 Some(_) => json!({ "status": "PROCESSING_DOWNLOAD" }),
                 None => return Some(refusal(PlatformName::TikTok, 404, "not_found", 0)),
             };

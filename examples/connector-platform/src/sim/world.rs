@@ -25,6 +25,9 @@ pub struct World {
     pub refreshes: u32,
     /// Accounts that a user may publish by.
     pub accounts: Vec<Account>,
+    /// Whether videos that are published from now on come to nothing, as those that cannot be read.
+    #[serde(default)]
+    pub fails: bool,
     pub(super) posts: Vec<Post>,
 }
 
@@ -67,11 +70,14 @@ pub(super) struct Post {
     pub(super) out_at: Option<Duration>,
     pub(super) hidden_until: Duration,
     pub(super) written: bool,
+    /// Whether it will never be out.
+    #[serde(default)]
+    pub(super) failed: bool,
 }
 
 impl Post {
     pub(super) fn is_out(&self, now: SimTime) -> bool {
-        self.out_at.is_some_and(|at| at <= now)
+        !self.failed && self.out_at.is_some_and(|at| at <= now)
     }
 }
 
@@ -101,6 +107,7 @@ impl World {
             tokens: Vec::new(),
             refreshes: 0,
             accounts: vec![account(1), account(2)],
+            fails: false,
             posts: Vec::new(),
         }
     }
@@ -224,7 +231,16 @@ impl World {
         };
         let hidden_until = now + request.hidden_for;
         let (account, text) = (account.to_owned(), text.to_owned());
-        let post = Post { id, account, text, made_at: now, out_at, hidden_until, written: false };
+        let post = Post {
+            id,
+            account,
+            text,
+            made_at: now,
+            out_at,
+            hidden_until,
+            written: false,
+            failed: self.fails,
+        };
         self.posts.push(post.clone());
         post
     }
@@ -242,6 +258,7 @@ impl World {
                 out_at: Some(now),
                 hidden_until: now,
                 written: true,
+                failed: false,
             });
         }
     }

@@ -3,7 +3,7 @@
 use std::{process::Command, sync::Arc};
 
 use connector_platform::{
-    check::{Finding, examine},
+    check::{Finding, examine, shape_of},
     database::Database,
     trouble::Trouble,
 };
@@ -82,6 +82,47 @@ async fn each_thing_that_is_broken_is_named_with_its_remedy() {
     place.execute("DROP TABLE connectors.webhook_events CASCADE").await;
     assert!(place.wrong().await.iter().any(|found| found.name == "webhook_events"));
 }
+
+// `UPDATE_EXPECT=1` writes it anew.
+// covers: R5-63
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_and_constraints_of_a_deployment_are_as_they_are_written_down() {
+    let Some(place) = Place::new().await else { return };
+    let shape = shape_of(place.service.shared().db.pool()).await.unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/check/shape.txt");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(file, &shape).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), shape);
+    for (sql, table) in SHAPES {
+        place.execute(sql).await;
+        let wrong = place.wrong().await;
+        let named: Vec<_> = wrong.iter().map(|found| (found.area, &*found.name)).collect();
+        let wanted: &[_] = if table.is_empty() { &[] } else { &[("shapes", table)] };
+        assert_eq!(named, wanted, "{sql}: {wrong:?}");
+    }
+}
+
+/// What changes the shape of a table, which is then named, and what puts it back.
+const SHAPES: [(&str, &str); 9] = [
+    ("ALTER TABLE connectors.publish_jobs ALTER body DROP NOT NULL", "publish_jobs"),
+    ("ALTER TABLE connectors.publish_jobs ALTER body SET NOT NULL", ""),
+    ("ALTER TABLE connectors.oauth_states ALTER user_id TYPE char(9)", "oauth_states"),
+    ("ALTER TABLE connectors.oauth_states ALTER user_id TYPE text", ""),
+    ("ALTER TABLE connectors.feature_flags ALTER rollout SET DEFAULT 100", "feature_flags"),
+    ("ALTER TABLE connectors.feature_flags ALTER rollout SET DEFAULT 0", ""),
+    ("ALTER TABLE connectors.publish_jobs DROP CONSTRAINT publish_jobs_link_check", "publish_jobs"),
+    (
+        "ALTER TABLE connectors.publish_jobs ADD CONSTRAINT publish_jobs_link_check
+            CHECK (link ~ '^http')",
+        "publish_jobs",
+    ),
+    (
+        "ALTER TABLE connectors.publish_jobs DROP CONSTRAINT publish_jobs_link_check,
+            ADD CONSTRAINT publish_jobs_link_check CHECK (link ~ '^https://[^ ]+$')",
+        "",
+    ),
+];
 
 /// What opens tenants to each other, or the trail to change, while every name stands as it was: how
 /// it is opened, how it is closed again, and what is said between.

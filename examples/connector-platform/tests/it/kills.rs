@@ -1,10 +1,6 @@
 //! Workers are killed while twenty jobs run: each is published once, and everything agrees.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use connector_platform::platform::PlatformName;
 use provision_core::By;
@@ -13,35 +9,7 @@ use crate::place::{Place, job, until};
 
 const JOBS: usize = 20;
 const KILLS: u64 = 8;
-
-/// A process that is killed when nobody wants it any more, also where a test fails.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // Nothing comes of it where it has ended.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Place {
-    /// A worker in a process of its own, at work.
-    fn spawn(&self) -> Killed {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_connector-platform"));
-        command.args(["--environment", "dev", "--database", &self.url]);
-        for (name, sim) in &self.sims {
-            command.args(["--platform", &format!("{name}={}", sim.url())]);
-        }
-        command.args(["workers", "--lease-ms", "1000", "--tend-ms", "500"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said = lines.next().unwrap().unwrap();
-        let child = Killed(child);
-        assert_eq!(said, "driving");
-        child
-    }
-}
+const WORKS: [&str; 5] = ["workers", "--lease-ms", "1000", "--tend-ms", "500"];
 
 // covers: S1, S8, S9, L2, R5-04, R5-54, R5-56
 #[tokio::test(flavor = "multi_thread")]
@@ -64,11 +32,11 @@ async fn twenty_jobs_are_published_once_each_however_often_workers_are_killed() 
         jobs.push(place.service.publish("acme", &new).await.unwrap());
     }
     for kill in 0..KILLS {
-        let child = place.spawn();
+        let child = place.spawn(&WORKS);
         tokio::time::sleep(Duration::from_millis(40 + kill * 173 % 700)).await;
         drop(child);
     }
-    let child = place.spawn();
+    let child = place.spawn(&WORKS);
     // Who is killed three times in a row over the same run leaves it to a person: here, to us.
     let engine = place.service.engine();
     let through = "SELECT count(*) FROM connectors.publish_jobs WHERE state = 'published'";

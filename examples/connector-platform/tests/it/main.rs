@@ -12,6 +12,7 @@
     reason = "tests fail by panicking, wait for processes, and say what they skip"
 )]
 
+mod caps;
 mod checking;
 mod connecting;
 mod flags;
@@ -20,4 +21,5 @@ mod model;
 mod place;
 mod publishing;
 mod refreshing;
+mod serving;
 mod webhooks;

@@ -5,6 +5,7 @@ use connector_platform::{
     database::Database,
     schema::{self, MIGRATIONS, Migration},
 };
+use provision_store_postgres::PostgresConfig;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, query_scalar, raw_sql};
 
 use crate::place::database;
@@ -34,8 +35,8 @@ SELECT c.id, c.tenant_id, 'meta/' || c.id, 1, 1, 1, 1 FROM connectors.connection
 INSERT INTO connectors.encrypted_secrets
 SELECT c.tenant_id, c.id, 'tokens', 1, 'k', 'x' FROM connectors.connections AS c;
 INSERT INTO connectors.webhook_events
-(id, platform, event_id, tenant_id, kind, body_format, body_key, body_sealed)
-SELECT c.id, 'meta', c.id::text, c.tenant_id, 'feed', 1, 'k', 'x' FROM connectors.connections AS c;
+(id, delivery, platform, event_id, tenant_id, kind, body_format, body_key, body_sealed)
+SELECT c.id, c.id, 'meta', c.id::text, c.tenant_id, 'feed', 1, 'k', 'x' FROM connectors.connections AS c;
 INSERT INTO connectors.oauth_states
 SELECT decode(md5(c.tenant_id), 'hex'), c.tenant_id, 'u', 'meta', c.id, 'https://x.example',
     now() + interval '1 hour' FROM connectors.connections AS c;
@@ -187,6 +188,30 @@ async fn a_migration_that_fails_leaves_the_old_version_whole() {
     let changed = Migration { text: "SELECT 1", ..MIGRATIONS[0] };
     let told = schema::migrate(&mut owner, &[changed]).await.unwrap_err();
     assert_eq!(told.code(), "migration_changed");
+}
+
+// covers: R5-05
+#[tokio::test]
+async fn a_delivery_that_was_kept_before_is_one_of_its_own_afterwards() {
+    let Some(url) = database().await else { return };
+    let engine = PostgresConfig::new(&url).with_connections_max(1).with_notify(false);
+    drop(engine.open().await.unwrap());
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    schema::migrate(&mut owner, &MIGRATIONS[..4]).await.unwrap();
+    let old = "INSERT INTO connectors.feature_flags (name, description) VALUES ('a', 'b');
+        INSERT INTO connectors.connector_platforms (platform, title, flag, calls, per_seconds, burst)
+        VALUES ('meta', 'Meta', 'a', 1, 1, 1);
+        INSERT INTO connectors.webhook_events
+        (id, platform, event_id, tenant_id, kind, body_format, body_key, body_sealed)
+        VALUES (gen_random_uuid(), 'meta', 'e', 'acme', 'feed', 1, 'k', 'x')";
+    owner.execute(raw_sql(old)).await.unwrap();
+    assert_eq!(schema::deploy(&url).await.unwrap(), ["0005_events"]);
+    let kept = "SELECT count(*) FROM connectors.webhook_events
+        WHERE delivery = id AND tenant_id = 'acme' AND body_sealed = 'x'";
+    assert_eq!(query_scalar::<_, i64>(kept).fetch_one(&mut owner).await.unwrap(), 1);
+    let bare = "UPDATE connectors.webhook_events SET body_sealed = NULL";
+    let refused = owner.execute(raw_sql(bare)).await.unwrap_err();
+    assert_eq!(code(&refused), "23514", "a delivery has its body");
 }
 
 #[tokio::test]

@@ -1,6 +1,14 @@
 //! A database of a test's own, five platforms, and the service over them.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use connector_platform::{
     database::Database,
@@ -20,7 +28,7 @@ use uuid::Uuid;
 pub(crate) const URL: &str = "PROVISION_TEST_POSTGRES_URL";
 pub(crate) const REDIRECT: &str = "https://app.example/welcome";
 /// How long anything may take that ends by itself.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(180);
 /// Places at the same time, at most: the server has a hundred connections.
 static ROOM: Semaphore = Semaphore::const_new(5);
 
@@ -44,6 +52,21 @@ pub(crate) struct Place {
     pub(crate) sims: BTreeMap<PlatformName, SimServer<SocialSim>>,
     pub(crate) service: Service,
     _room: SemaphorePermit<'static>,
+}
+
+/// A process that is killed when nobody wants it any more, also where a test fails.
+pub(crate) struct Killed {
+    pub(crate) child: Child,
+    /// What it has said before it was at work.
+    pub(crate) said: Vec<String>,
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Nothing comes of it where it has ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 /// A service is not dropped with its last handle, since its steps hold the engine: its connections
@@ -70,7 +93,7 @@ pub(crate) fn now() -> Duration {
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
     let begun = std::time::Instant::now();
     while !look().await {
-        assert!(begun.elapsed() < WITHIN, "not within a minute: {what}");
+        assert!(begun.elapsed() < WITHIN, "not within three minutes: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -90,6 +113,31 @@ impl Place {
             .collect();
         let service = open(&url, &sims, settings).await;
         Some(Self { url, sims, service, _room: room })
+    }
+
+    /// A worker in a process of its own, at work.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Killed {
+        self.spawn_with(arguments, &[])
+    }
+
+    /// The same, with variables of its environment.
+    pub(crate) fn spawn_with(&self, arguments: &[&str], variables: &[(&str, &Path)]) -> Killed {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_connector-platform"));
+        command.args(["--environment", "dev", "--database", &self.url]);
+        for (name, sim) in &self.sims {
+            command.args(["--platform", &format!("{name}={}", sim.url())]);
+        }
+        command.args(arguments).envs(variables.iter().copied());
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut killed = Killed { child, said: Vec::new() };
+        for line in lines.map_while(Result::ok) {
+            if line == "driving" {
+                return killed;
+            }
+            killed.said.push(line);
+        }
+        panic!("it does not work: {:?}", killed.said);
     }
 
     pub(crate) fn worker(&self) -> Worker {

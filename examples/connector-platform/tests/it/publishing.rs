@@ -40,16 +40,18 @@ async fn every_platform_publishes_counts_and_deletes_or_says_that_it_cannot() {
         let seen = (figures.impressions, figures.reactions, figures.clicks);
         assert_eq!(seen, (30, reactions, 10), "{name}");
         place.service.unpublish("acme", job).await.unwrap();
-        if name == PlatformName::TikTok {
-            let sql = "SELECT failed_code FROM connectors.publish_jobs_dlq";
-            until("parked", async || {
-                place.number("SELECT count(*) FROM connectors.publish_jobs_dlq").await == 1
-            })
-            .await;
-            assert_eq!(place.text(sql).await, "unsupported");
-            let hint = "SELECT hint FROM connectors.publish_job_errors WHERE code = 'unsupported'";
-            assert!(place.text(hint).await.contains("delete it in the app"));
-            assert_eq!(place.posts(name), 1, "it says so, and does not pretend");
+        let cannot = match name {
+            PlatformName::TikTok => Some("delete it in the app"),
+            PlatformName::Mailchimp => Some("nobody can take them back"),
+            _ => None,
+        };
+        if let Some(why) = cannot {
+            let Outcome::Parked(failure, _) = place.outcome("acme", job).await else { panic!() };
+            assert_eq!(failure.code, "unsupported", "{name}");
+            let hint = "SELECT string_agg(hint, ' ') FROM connectors.publish_job_errors
+                WHERE code = 'unsupported'";
+            assert!(place.text(hint).await.contains(why), "{name}");
+            assert_eq!(place.posts(name), 1, "{name}: it says so, and does not pretend");
         } else {
             let outcome = place.outcome("acme", job).await;
             assert!(matches!(outcome, Outcome::TornDown), "{name}: {outcome:?}");
@@ -59,7 +61,26 @@ async fn every_platform_publishes_counts_and_deletes_or_says_that_it_cannot() {
     // One reading by the run itself, and one that was asked for.
     assert_eq!(place.number("SELECT count(*) FROM connectors.publish_job_analytics").await, 10);
     let deleted = "SELECT count(*) FROM connectors.publish_jobs WHERE state = 'deleted'";
-    assert_eq!(place.number(deleted).await, 4);
+    assert_eq!(place.number(deleted).await, 3);
+    let dead = "SELECT count(*) FROM connectors.publish_jobs_dlq";
+    assert_eq!(place.number(dead).await, 2);
+    worker.stop().await;
+}
+
+// covers: S12, S14, R5-57
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_came_to_nothing_needs_nobody_to_undo_it() {
+    let Some(place) = Place::new().await else { return };
+    let worker = place.worker();
+    let name = PlatformName::TikTok;
+    let connection = place.connect("acme", name).await;
+    place.sim(name).with(|sim| sim.world().fails = true);
+    let (_, outcome) = place.publish("acme", connection).await;
+    let Outcome::RolledBack(Some(failure)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failure.code, "publish_failed");
+    let failed = "SELECT count(*) FROM connectors.publish_jobs WHERE state = 'failed'";
+    assert_eq!(place.number(failed).await, 1);
+    assert_eq!(place.number("SELECT count(*) FROM connectors.publish_jobs_dlq").await, 1);
     worker.stop().await;
 }
 

@@ -1,16 +1,16 @@
 //! Events of platforms: believed by their signature alone, kept as they came, once each.
 
-use connector_platform::platform::PlatformName;
+use connector_platform::{platform::PlatformName, shared::Settings};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use provision_core::Timestamp;
 use sha2::Sha256;
 
-use crate::place::{Place, now};
+use crate::place::{Place, now, open};
 
-const BODY: &[u8] = br#"{"object":"page","entry":[{"id":"401","time":1,
+pub(crate) const BODY: &[u8] = br#"{"object":"page","entry":[{"id":"401","time":1,
     "changes":[{"field":"feed","value":{"item":"comment"}}]}]}"#;
 
-fn signed(body: &[u8], secret: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn signed(body: &[u8], secret: &str) -> Vec<(String, Vec<u8>)> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
     let hex: String =
@@ -40,20 +40,84 @@ async fn an_event_is_believed_parsed_and_kept_once_byte_for_byte() {
     assert_eq!(place.number(kept).await, 0, "what is not believed is not kept");
     let first = take(&good, BODY).await.unwrap();
     let again = take(&good, BODY).await.unwrap();
-    assert!(first.is_new && !again.is_new && first.event == again.event);
-    assert_eq!((&*first.tells[0].account, &*first.tells[0].kind), ("401", "feed.comment"));
-    assert_eq!(place.number(kept).await, 1);
-    assert_eq!(place.service.raw_body(first.event).await.unwrap(), BODY);
-    let of = "SELECT tenant_id || ' ' || connection_id FROM connectors.webhook_events";
+    assert!(first.is_new && !again.is_new && first.kept == again.kept);
+    let told = &first.kept[0];
+    assert_eq!((&*told.tells.account, &*told.tells.kind), ("401", "feed.comment"));
+    assert_eq!(place.number(kept).await, 2, "the delivery, and what it tells");
+    assert_eq!(place.service.raw_body(told.event).await.unwrap(), BODY);
+    assert_eq!(place.service.raw_body(first.delivery).await.unwrap(), BODY);
+    let of = "SELECT tenant_id || ' ' || connection_id FROM connectors.webhook_events
+        WHERE id <> delivery";
     assert_eq!(place.text(of).await, format!("acme {connection}"));
     let clear = "SELECT count(*) FROM connectors.webhook_events
         WHERE position('page'::bytea IN body_sealed) > 0";
     assert_eq!(place.number(clear).await, 0, "it is sealed");
     // A body that was moved to another row does not open there.
-    place.execute("UPDATE connectors.webhook_events SET event_id = 'another'").await;
-    let told = place.service.raw_body(first.event).await.unwrap_err();
+    place.execute("UPDATE connectors.webhook_events SET event_id = event_id || 'x'").await;
+    let told = place.service.raw_body(first.delivery).await.unwrap_err();
     assert_eq!(told.code(), "secret_unopenable");
     worker.stop().await;
+}
+
+/// Two pages, one of which three things have happened to, and one that nobody has connected.
+const SEVERAL: &[u8] = br#"{"object":"page","entry":[
+    {"id":"401","time":1,"changes":[{"field":"feed","value":{"item":"comment"}},
+        {"field":"feed","value":{"item":"reaction"}},{"field":"mention"}]},
+    {"id":"402","time":2,"changes":[{"field":"feed","value":{"item":"post"}}]},
+    {"id":"499","time":3,"changes":[{"field":"feed"}]}]}"#;
+
+// covers: R5-05, R5-48, R5-61
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_about_several_is_kept_for_each_connection_whose_tenant_wants_it() {
+    let Some(place) = Place::new().await else { return };
+    let worker = place.worker();
+    // Two tenants publish by the same page, and one by another.
+    let acme = place.connect("acme", PlatformName::Meta).await;
+    let globex = place.connect("globex", PlatformName::Meta).await;
+    let second = |sim: &mut connector_platform::sim::SocialSim| sim.world().accounts.reverse();
+    place.sim(PlatformName::Meta).with(second);
+    let initech = place.connect("initech", PlatformName::Meta).await;
+    worker.stop().await;
+    let at = Timestamp::from_millis(u64::try_from(now().as_millis()).unwrap());
+    let headers = signed(SEVERAL, "simulated-secret");
+    let all_off = "UPDATE connectors.feature_flags SET rollout = 0 WHERE name = 'webhook_events'";
+    place.execute(all_off).await;
+    let fresh = || open(&place.url, &place.sims, Settings::simulated());
+    let refused = fresh().await.take_in(PlatformName::Meta, &headers, SEVERAL, at).await;
+    assert_eq!(refused.unwrap_err().code(), "flag_off");
+    assert_eq!(place.number("SELECT count(*) FROM connectors.webhook_events").await, 0);
+    for (sql, wanted) in [
+        (
+            "UPDATE connectors.feature_flags SET tenants = '{acme,initech}'
+                WHERE name = 'webhook_events'",
+            vec![("acme", acme, 3), ("initech", initech, 1)],
+        ),
+        (
+            "UPDATE connectors.feature_flags SET rollout = 100 WHERE name = 'webhook_events'",
+            vec![("acme", acme, 3), ("globex", globex, 3), ("initech", initech, 1)],
+        ),
+    ] {
+        place.execute(sql).await;
+        let service = fresh().await;
+        for is_new in [true, false] {
+            let taken = service.take_in(PlatformName::Meta, &headers, SEVERAL, at).await.unwrap();
+            assert_eq!(taken.is_new, is_new, "what was switched on since is new");
+            let last = taken.kept.last().unwrap();
+            assert_eq!(service.raw_body(last.event).await.unwrap(), SEVERAL);
+        }
+        let sql = "SELECT tenant_id, connection_id, count(*) FROM connectors.webhook_events
+            WHERE connection_id IS NOT NULL GROUP BY 1, 2 ORDER BY 1";
+        let rows = sqlx::query_as(sql).fetch_all(&mut place.owner().await).await;
+        let rows: Vec<(String, uuid::Uuid, i64)> = rows.unwrap();
+        let rows: Vec<_> = rows.iter().map(|(tenant, of, n)| (&**tenant, *of, *n)).collect();
+        assert_eq!(rows, wanted);
+        service.shared().db.pool().close().await;
+    }
+    let unknown = "SELECT count(*) FROM connectors.webhook_events
+        WHERE connection_id IS NULL AND id <> delivery";
+    assert_eq!(place.number(unknown).await, 1, "of the page that nobody has connected");
+    let bodies = "SELECT count(*) FROM connectors.webhook_events WHERE body_sealed IS NOT NULL";
+    assert_eq!(place.number(bodies).await, 1, "the body is kept once");
 }
 
 // covers: R5-62
