@@ -79,6 +79,7 @@ pub struct Driver {
     screen: Screen,
     wording: Wording,
     labelled: bool,
+    stages: bool,
     at_once: usize,
 }
 
@@ -87,7 +88,8 @@ impl Driver {
     #[must_use]
     pub fn new(engine: &Engine, screen: &Screen) -> Self {
         let (engine, screen) = (engine.clone(), screen.clone());
-        Self { engine, screen, wording: Wording::default(), labelled: false, at_once: AT_ONCE }
+        let (labelled, stages) = (false, false);
+        Self { engine, screen, wording: Wording::default(), labelled, stages, at_once: AT_ONCE }
     }
 
     /// Words of the program. By default those of [`Wording::default`].
@@ -101,6 +103,14 @@ impl Driver {
     #[must_use]
     pub fn with_labels(mut self, labelled: bool) -> Self {
         self.labelled = labelled;
+        self
+    }
+
+    /// Whether it is said when a phase of a saga is complete, such as "stage 3 of 8". What earlier
+    /// commands have shown is not said again. By default not.
+    #[must_use]
+    pub fn with_stages(mut self, stages: bool) -> Self {
+        self.stages = stages;
         self
     }
 
@@ -293,13 +303,19 @@ impl One {
 
     /// Shows a run until it is over, parked, or the command is interrupted.
     async fn follow(mut self, run: RunId, seen: u64) -> Result<(), Trouble> {
-        let Driver { engine, screen, wording, .. } = &self.driver;
+        let Driver { engine, screen, wording, stages, .. } = &self.driver;
         let snapshot = engine.snapshot(&run).await?;
         let mut view = RunView::new(screen, &self.label, &snapshot).with_wording(*wording);
-        let mut events = engine.watch(&run, seen);
+        // What is complete is told by all that has happened, also before this command.
+        let from = if *stages { 0 } else { seen };
+        if *stages {
+            view = view.with_stages(&snapshot);
+        }
+        let mut events = engine.watch(&run, from);
         loop {
             tokio::select! {
                 event = events.next() => match event? {
+                    Some(event) if event.seq <= seen => view.pass(&event),
                     Some(event) => view.show(&event),
                     None => break,
                 },

@@ -1,7 +1,7 @@
 //! Live progress: one line per event, and a bar where there is a terminal.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -11,9 +11,10 @@ use provision_core::{
     Timestamp,
     clock::{Clock, SystemClock},
     engine::{Progress, Snapshot, What},
+    run::journal::Direction,
 };
 
-use crate::Wording;
+use crate::{Wording, exit::Trouble};
 
 /// Where people read what happens: stdout, or stderr when stdout is for a program.
 #[derive(Debug, Clone)]
@@ -53,6 +54,27 @@ impl Screen {
         }
     }
 
+    /// Prints one line on stdout, also where that is for a program: something that is shown once, so
+    /// it counts whether the line has gone out.
+    ///
+    /// # Errors
+    /// Code `not_shown`: nobody reads stdout, or it is full. A part of the line may have gone out.
+    pub fn deliver(&self, text: impl AsRef<str>) -> Result<(), Trouble> {
+        let print = || {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush())
+        };
+        let printed = match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        };
+        printed.map_err(|error| {
+            let message = format!("something that is shown once could not be printed: {error}");
+            let hint = "type the command again where its output can be read";
+            Trouble::unavailable("not_shown", message, hint)
+        })
+    }
+
     /// Takes the bar away.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
@@ -72,6 +94,47 @@ pub struct RunView {
     /// an id noted twice, are not news.
     said: BTreeMap<String, String>,
     wording: Wording,
+    stages: Option<Stages>,
+}
+
+/// The phases of a saga as stages, one after the other.
+#[derive(Debug)]
+struct Stages {
+    /// Each phase, and its steps that are not done.
+    open: Vec<(String, BTreeSet<String>)>,
+    /// How many are complete.
+    complete: usize,
+}
+
+impl Stages {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut open: Vec<(String, BTreeSet<String>)> = Vec::new();
+        for step in &snapshot.steps {
+            let Some(phase) = &step.phase else { continue };
+            match open.iter_mut().find(|(name, _)| name == phase) {
+                Some((_, steps)) => {
+                    steps.insert(step.path.clone());
+                }
+                None => open.push((phase.clone(), [step.path.clone()].into())),
+            }
+        }
+        Self { open, complete: 0 }
+    }
+
+    /// The stages that are complete with this event and were not before, as they are told.
+    fn pass(&mut self, event: &Progress) -> Vec<String> {
+        let done = matches!(event.what, What::Done { dir: Direction::Forward } | What::Skipped);
+        for (_, steps) in self.open.iter_mut().filter(|_| done) {
+            steps.remove(&event.path);
+        }
+        let total = self.open.len();
+        let mut told = Vec::new();
+        while let Some((name, _)) = self.open.get(self.complete).filter(|(_, s)| s.is_empty()) {
+            self.complete += 1;
+            told.push(format!("stage {} of {total} is complete: {name}", self.complete));
+        }
+        told
+    }
 }
 
 impl RunView {
@@ -97,6 +160,21 @@ impl RunView {
             ends,
             said: BTreeMap::new(),
             wording: Wording::default(),
+            stages: None,
+        }
+    }
+
+    /// Says when a stage is complete: a phase of the saga, counted from the first. By default not.
+    #[must_use]
+    pub fn with_stages(mut self, snapshot: &Snapshot) -> Self {
+        self.stages = Some(Stages::of(snapshot));
+        self
+    }
+
+    /// Takes note of an event that was shown before, by an earlier command.
+    pub fn pass(&mut self, event: &Progress) {
+        if let Some(stages) = &mut self.stages {
+            stages.pass(event);
         }
     }
 
@@ -109,6 +187,13 @@ impl RunView {
 
     /// Shows one event.
     pub fn show(&mut self, event: &Progress) {
+        self.show_event(event);
+        for told in self.stages.iter_mut().flat_map(|stages| stages.pass(event)) {
+            self.screen.line(format!("{}{told}", self.label));
+        }
+    }
+
+    fn show_event(&mut self, event: &Progress) {
         let now = SystemClock.wall();
         if let Some(bar) = &self.screen.bar {
             bar.set_position(u64::from(event.summary.done));

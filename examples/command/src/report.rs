@@ -54,6 +54,15 @@ pub struct Beside {
     pub own: Vec<OwnRow>,
     /// Words of the program.
     pub wording: Wording,
+    /// Whether the phases of the saga are told as stages.
+    pub stages: bool,
+}
+
+/// How many phases of a saga are complete, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StageCount {
+    done: usize,
+    total: usize,
 }
 
 /// One step in brief.
@@ -92,6 +101,8 @@ pub struct RunReport {
     resources: Vec<ResourceLine>,
     elapsed_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    stages: Option<StageCount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorLine>,
     #[serde(skip)]
     exit: Option<Exit>,
@@ -118,6 +129,7 @@ impl RunReport {
             steps: snapshot.steps.iter().map(step).collect(),
             resources,
             elapsed_ms: millis(beside.elapsed),
+            stages: beside.stages.then(|| stages(&snapshot)),
             error: failure_of(&snapshot).map(|failure| error_line(failure, next(status, beside))),
             exit: Some(Exit::of(status, failed)),
             table: table(&snapshot, &rows, beside),
@@ -203,6 +215,20 @@ fn step(view: &StepView) -> StepLine {
         _ => "waiting",
     };
     StepLine { path: view.path.clone(), status, attempts: view.attempts }
+}
+
+fn stages(snapshot: &Snapshot) -> StageCount {
+    let mut phases: Vec<(&str, bool)> = Vec::new();
+    for step in &snapshot.steps {
+        let Some(phase) = step.phase.as_deref() else { continue };
+        let done = matches!(step.status, StepStatus::Succeeded | StepStatus::Skipped);
+        match phases.iter_mut().find(|(name, _)| *name == phase) {
+            Some((_, all)) => *all &= done,
+            None => phases.push((phase, done)),
+        }
+    }
+    let done = phases.iter().filter(|(_, done)| *done).count();
+    StageCount { done, total: phases.len() }
 }
 
 fn line(row: &LedgerRow) -> ResourceLine {

@@ -13,6 +13,8 @@ CREATE TABLE IF NOT EXISTS tenants.projects (
     region text NOT NULL,
     contact text,
     run uuid NOT NULL UNIQUE,
+    -- Which life of the run has entered it.
+    generation bigint NOT NULL,
     state text NOT NULL DEFAULT 'provisioning'
         CHECK (state IN ('provisioning', 'active', 'removing', 'failed', 'removed')),
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -62,11 +64,19 @@ CREATE TABLE IF NOT EXISTS tenants.api_keys (
     run uuid NOT NULL,
     generation bigint NOT NULL,
     drawn_at timestamptz NOT NULL DEFAULT now(),
+    -- From here on somebody may have it. Without `shown_at` nobody has said so, and it is replaced.
+    taken_at timestamptz,
     shown_at timestamptz,
     revoked_at timestamptz
 );
 CREATE UNIQUE INDEX IF NOT EXISTS api_keys_valid ON tenants.api_keys (project, purpose)
     WHERE revoked_at IS NULL;
+
+-- Where the data folders are whose runs are here; the name of a folder's queue has its token.
+CREATE TABLE IF NOT EXISTS tenants.folders (
+    queue text PRIMARY KEY,
+    path text NOT NULL
+);
 
 -- Written to see whether anything can be.
 CREATE TABLE IF NOT EXISTS tenants.pulse (

@@ -8,18 +8,16 @@ use example_command::{
     drive::{Driver, Order, Subject},
     exit::{Exit, Trouble},
     progress::Screen,
-    report::{Beside, FleetReport, RunReport, print_json, tell},
+    report::{Beside, FleetReport, RunReport, tell},
 };
 use provision_core::{
     RunId, RunStatus,
     clock::{Clock, SystemClock},
 };
-use serde::Serialize;
-use uuid::Uuid;
 
 use crate::{
-    delivery::{Delivery, Shown},
-    host::{Host, Places, Wanted},
+    delivery::Delivery,
+    host::{Host, Look, Places, Wanted},
     input::{Project, Request},
     keys::Hashing,
     report,
@@ -123,11 +121,14 @@ pub async fn work(cli: Cli) -> Result<Exit, Trouble> {
         fail_at: cli.mode.fail_at.clone(),
         crash_at: cli.mode.crash_at.clone(),
     };
-    let host = Arc::new(Host::open(&places).await?);
     match cli.command {
-        Some(Other::Inventory) => report::inventory(&host, &places.data_dir, cli.place.json).await,
-        Some(Other::Usage) => report::usage(&host, cli.place.json).await,
+        Some(Other::Inventory) => {
+            let look = Look::open(&places).await?;
+            report::inventory(&look, &places.data_dir, cli.place.json).await
+        }
+        Some(Other::Usage) => report::usage(&Look::open(&places).await?, cli.place.json).await,
         None => {
+            let host = Arc::new(Host::open(&places).await?);
             let screen = Screen::new(cli.place.json, cli.mode.fleet.is_some());
             screen.line(database.describe());
             drive(&host, &cli, requests, &screen).await
@@ -137,6 +138,10 @@ pub async fn work(cli: Cli) -> Result<Exit, Trouble> {
 
 /// The projects of a command, each looked at before the first is begun.
 fn requests(cli: &Cli) -> Result<Vec<Request>, Trouble> {
+    if cli.command.is_some() && (cli.mode.tear_down || cli.mode.fleet.is_some()) {
+        let message = "inventory and usage are about all projects, and only look";
+        return Err(Trouble::usage("usage", message, "leave out --tear-down and --fleet"));
+    }
     let requests = match cli.mode.fleet {
         None => vec![cli.request.clone()],
         Some(size @ 1..=FLEET_MAX) => (1..=size).map(|n| cli.request.member(n)).collect(),
@@ -159,14 +164,6 @@ fn check_step(step: &str) -> Result<(), Trouble> {
     Err(Trouble::usage("unknown_step", message, "name one of the listed steps"))
 }
 
-/// A run's report, and the keys that are shown with it.
-#[derive(Serialize)]
-struct Told {
-    #[serde(flatten)]
-    report: RunReport,
-    keys: Vec<Shown>,
-}
-
 /// Drives every project's run to its end, and shows what came of it.
 async fn drive(
     host: &Arc<Host>,
@@ -176,58 +173,44 @@ async fn drive(
 ) -> Result<Exit, Trouble> {
     let (began, wanted) = (SystemClock.wall(), requests.len());
     let order = if cli.mode.tear_down { Order::TearDown } else { Order::Run };
-    let one =
-        |request| -> Arc<dyn Subject> { Arc::new(Wanted { host: Arc::clone(host), request }) };
+    let one = |request| -> Arc<dyn Subject> {
+        Arc::new(Wanted { host: Arc::clone(host), request, order })
+    };
     let subjects = requests.into_iter().map(one).collect();
     let driver = Driver::new(&host.engine, screen).with_labels(cli.mode.fleet.is_some());
+    let driver = driver.with_stages(true);
     let runs = driver.with_at_once(AT_ONCE).drive(host.worker(), subjects, order, &**host).await?;
     let mut reports = Vec::new();
     for run in &runs {
         let elapsed = SystemClock.wall().since(began);
         let own = host.row_of(*run).await?.into_iter().collect();
-        let beside = Beside { elapsed, own, ..Beside::default() };
+        let beside = Beside { elapsed, own, stages: true, ..Beside::default() };
         reports.push(RunReport::read(&host.engine, *run, &beside).await?);
     }
     let elapsed = SystemClock.wall().since(began);
-    let fleet = FleetReport::new(reports.clone(), elapsed);
-    let exit = tell(screen, fleet, wanted, cli.mode.fleet.is_some(), false)?;
-    let projects = ready(host, &runs).await?;
-    let active: Vec<Uuid> = projects.iter().flatten().copied().collect();
-    let delivery = Delivery::of(host, &active).await?;
-    if cli.place.json {
-        let told = reports.into_iter().zip(&projects).map(|(report, project)| {
-            let own = delivery.keys.iter().filter(|key| Some(key.project) == *project);
-            Told { report, keys: own.cloned().collect() }
-        });
-        show_json(told.collect(), cli.mode.fleet.is_some(), elapsed.as_millis())?;
-    } else {
-        for Shown { project, purpose, key, .. } in &delivery.keys {
-            let purpose = purpose.as_str();
-            screen.line(format!("{purpose} key of {project}, shown this once: {}", key.expose()));
-        }
+    let fleet = FleetReport::new(reports, elapsed);
+    let (as_fleet, json) = (cli.mode.fleet.is_some(), cli.place.json);
+    let ready = ready(host, &runs).await?;
+    let delivery = Delivery::new(host, screen, json);
+    if json {
+        // The report is the last line, also where the keys could not all be shown.
+        let delivered = delivery.all(&ready).await;
+        let exit = tell(screen, fleet, wanted, as_fleet, json)?;
+        return Ok(exit.or_worse(delivered?));
     }
-    delivery.shown().await?;
-    Ok(exit)
+    let exit = tell(screen, fleet, wanted, as_fleet, json)?;
+    Ok(exit.or_worse(delivery.all(&ready).await?))
 }
 
-/// The project of each run that is complete.
-async fn ready(host: &Host, runs: &[RunId]) -> Result<Vec<Option<Uuid>>, Trouble> {
+/// The projects that are complete.
+async fn ready(host: &Host, runs: &[RunId]) -> Result<Vec<Project>, Trouble> {
     let mut projects = Vec::with_capacity(runs.len());
     for run in runs {
         let head = host.engine.run(run).await?;
-        let project: Project =
-            head.input.decode().map_err(|error| Trouble::bug("input", error.to_string()))?;
-        projects.push((head.status == RunStatus::Succeeded).then_some(project.id));
-    }
-    Ok(projects)
-}
-
-fn show_json(mut told: Vec<Told>, fleet: bool, elapsed_ms: u128) -> Result<(), Trouble> {
-    match told.pop() {
-        Some(last) if !fleet => print_json(&last),
-        last => {
-            told.extend(last);
-            print_json(&serde_json::json!({ "runs": told, "elapsed_ms": elapsed_ms }))
+        if head.status == RunStatus::Succeeded {
+            let project = head.input.decode();
+            projects.push(project.map_err(|error| Trouble::bug("input", error.to_string()))?);
         }
     }
+    Ok(projects)
 }

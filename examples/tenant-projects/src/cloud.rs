@@ -12,6 +12,7 @@ use provision_adapters::{
     http::BaseUrl,
     sim::{InventoryItem, Provider, SimOptions, SimRequest, SimResponse, SimServer, SimTime},
 };
+use provision_core::draw::{SystemEntropy, uuid_v4};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,7 +33,6 @@ pub struct ServiceSim {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
-    drawn: u64,
     registrations: Vec<Kept>,
 }
 
@@ -77,9 +77,11 @@ impl ServiceSim {
         if self.state.registrations.iter().any(|kept| kept.project == new.project) {
             return self.refuse(409);
         }
-        self.state.drawn += 1;
+        // Drawn, and not counted: an empty folder begins anew, and the host's tables know no two
+        // registrations of one id.
+        let Ok(id) = uuid_v4(&SystemEntropy) else { return self.refuse(503) };
         let kept = Kept {
-            id: format!("{}-{}", self.name, self.state.drawn),
+            id: format!("{}-{}", self.name, id.simple()),
             project: new.project,
             labels: new.labels,
             ready_at: now + self.settles_in,

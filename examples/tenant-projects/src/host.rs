@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use example_command::{
     crash::CrashAt,
-    drive::{Pulse, Subject},
+    drive::{Order, Pulse, Subject},
     exit::Trouble,
     place,
     report::OwnRow,
@@ -13,7 +13,7 @@ use example_command::{
 };
 use provision_adapters::{sim::SimServer, tools::postgres::Postgres};
 use provision_core::{
-    Engine, RunHandle, RunId, Worker, WorkerConfig,
+    Engine, MemoryStore, RunHandle, RunId, Worker, WorkerConfig,
     resolver::MapResolver,
     store::{RunFilter, RunHead},
     vault::LocalKeys,
@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     cloud::{Cloud, SIMULATED_TOKEN, ServiceSim},
+    folder::Folder,
     input::{Project, Request},
     keys::Hashing,
     retry::Retry,
@@ -69,7 +70,8 @@ pub struct Host {
     /// The services.
     pub cloud: Arc<Cloud>,
     pool: PgPool,
-    data_dir: PathBuf,
+    folder: Folder,
+    locks: PathBuf,
 }
 
 impl Host {
@@ -78,6 +80,7 @@ impl Host {
     /// # Errors
     /// Something cannot be reached, or will not do.
     pub async fn open(places: &Places) -> Result<Self, Trouble> {
+        places.tenants.reach().await?;
         place::prepare(&places.data_dir)?;
         let pool = pool(&places.database)?;
         // First the store: it tells what is wrong with a server in words of its own.
@@ -85,6 +88,8 @@ impl Host {
         tables::migrate(&pool).await?;
         tables::write_ends(&store);
         let cloud = Arc::new(Cloud::start(&places.data_dir, places.speed).await?);
+        let folder = Folder::open(&places.data_dir)?;
+        folder.note(&pool).await?;
         let server = places.tenants.server.clone();
         let tools = Tools {
             pool: pool.clone(),
@@ -110,7 +115,8 @@ impl Host {
         };
         let engine = builder.build().await?;
         places.tenants.prepare(&engine.preparing(None).await?).await?;
-        Ok(Self { engine, server, cloud, pool, data_dir: places.data_dir.clone() })
+        let locks = places.data_dir.join("workers");
+        Ok(Self { engine, server, cloud, pool, folder, locks })
     }
 
     /// The host's database.
@@ -121,10 +127,8 @@ impl Host {
 
     /// The queue of this data folder: its services are reached from this process alone.
     #[must_use]
-    pub fn queue(&self) -> String {
-        let folder = self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone());
-        let token = Uuid::new_v5(&Uuid::NAMESPACE_URL, folder.display().to_string().as_bytes());
-        format!("projects/{}", token.simple())
+    pub fn queue(&self) -> &str {
+        self.folder.queue()
     }
 
     /// Spawns the worker that drives the runs of this data folder, also those of commands that died.
@@ -133,7 +137,7 @@ impl Host {
         let config = WorkerConfig::default()
             .with_slots(SLOTS)
             // A command that was killed and is typed again goes on at once.
-            .with_lock_dir(self.data_dir.join("workers"))
+            .with_lock_dir(self.locks.clone())
             .with_queues([self.queue()]);
         self.engine.spawn_worker(config)
     }
@@ -141,19 +145,34 @@ impl Host {
     /// Starts a project's run, or finds the one that holds its slug.
     ///
     /// # Errors
-    /// The store cannot be reached.
+    /// Code `other_folder`: the one that holds it is of another data folder. Or the store cannot be
+    /// reached.
     pub async fn start(&self, project: &Project) -> Result<RunHandle<Ready>, Trouble> {
         let start = self.engine.start(PROVISION, project).unique(guard(&project.slug));
-        Ok(start.tenant(project.id.to_string()).queue(self.queue()).await?)
+        let run = start.tenant(project.id.to_string()).queue(self.queue()).await?;
+        if !run.is_new() {
+            self.folder.owns(&self.pool, &self.engine.run(run.id()).await?).await?;
+        }
+        Ok(run)
     }
 
     /// The run that holds a slug: open, parked, or ended with something left.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// Code `other_folder`: it is one of another data folder. Or the store cannot be read.
     pub async fn current(&self, slug: &str) -> Result<Option<RunHead>, Trouble> {
-        let filter = RunFilter { guard: Some(guard(slug)), limit: 1, ..RunFilter::default() };
-        Ok(self.engine.runs(&filter).await?.runs.pop())
+        self.holding(guard(slug)).await
+    }
+
+    /// The run that holds a business key.
+    ///
+    /// # Errors
+    /// As [`Self::current`].
+    pub async fn holding(&self, guard: String) -> Result<Option<RunHead>, Trouble> {
+        let filter = RunFilter { guard: Some(guard), limit: 1, ..RunFilter::default() };
+        let Some(head) = self.engine.runs(&filter).await?.runs.pop() else { return Ok(None) };
+        self.folder.owns(&self.pool, &head).await?;
+        Ok(Some(head))
     }
 
     /// A run's own row, for reports.
@@ -177,6 +196,48 @@ impl Host {
     }
 }
 
+/// What is open for looking alone: nothing is made, migrated, locked or driven.
+#[derive(Debug)]
+pub struct Look {
+    /// Asks servers outside of every run.
+    pub engine: Engine,
+    /// The tenants' server.
+    pub server: Postgres,
+    /// Whether the host's tables are there.
+    pub is_set_up: bool,
+    pool: PgPool,
+}
+
+impl Look {
+    /// Opens what there is to look at.
+    ///
+    /// # Errors
+    /// A server cannot be reached, or its tables are of another version.
+    pub async fn open(places: &Places) -> Result<Self, Trouble> {
+        places.tenants.reach().await?;
+        let pool = pool(&places.database)?;
+        let there = "SELECT to_regclass('tenants.api_keys') IS NOT NULL";
+        let (is_set_up,): (bool,) =
+            query_as(there).fetch_one(&pool).await.map_err(tables::unread)?;
+        let builder = match is_set_up {
+            true => {
+                let config = PostgresConfig::with_pool(pool.clone()).with_migrate(false);
+                Engine::builder(config.open().await?)
+            }
+            false => Engine::builder(MemoryStore::new()),
+        };
+        let resolver = MapResolver::new().with(PASSWORD, places.tenants.password.expose());
+        let engine = builder.resolver(resolver).build().await?;
+        Ok(Self { engine, server: places.tenants.server.clone(), is_set_up, pool })
+    }
+
+    /// The host's database.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
 #[async_trait]
 impl Pulse for Host {
     async fn beat(&self) -> Result<(), Trouble> {
@@ -193,6 +254,8 @@ pub struct Wanted {
     pub host: Arc<Host>,
     /// What was typed.
     pub request: Request,
+    /// What is to be done. Whoever takes a project down need not repeat its options.
+    pub order: Order,
 }
 
 #[async_trait]
@@ -203,6 +266,9 @@ impl Subject for Wanted {
 
     async fn current(&self) -> Result<Option<RunHead>, Trouble> {
         let Some(head) = self.host.current(&self.request.slug).await? else { return Ok(None) };
+        if self.order == Order::TearDown {
+            return Ok(Some(head));
+        }
         let there: Project =
             head.input.decode().map_err(|error| Trouble::bug("input", error.to_string()))?;
         let differ = self.request.differences(&there);

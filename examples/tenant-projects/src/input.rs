@@ -25,6 +25,8 @@ pub const DATABASE_MIB_MAX: u32 = 1 << 20;
 /// The regions there are.
 pub const REGIONS: [&str; 3] = ["eu-central", "eu-west", "us-east"];
 
+const OWNER_DEFAULT: &str = "0190d2a4-3c5b-7000-8000-00000000a11c";
+const ORGANIZATION_DEFAULT: &str = "0190d2a4-3c5b-7000-8000-0000000000c0";
 const CONNECTIONS_DEFAULT: u16 = 20;
 const DATABASE_MIB_DEFAULT: u32 = 512;
 
@@ -34,12 +36,12 @@ pub struct Request {
     /// Slug of the project; everything is named after it.
     #[arg(long = "project", value_name = "SLUG", default_value = "demo")]
     pub slug: String,
-    /// Id of the owner, a UUID.
-    #[arg(long, value_name = "UUID", default_value = "0190d2a4-3c5b-7000-8000-00000000a11c")]
-    pub owner: String,
-    /// Id of the owner's organization, a UUID.
-    #[arg(long, value_name = "UUID", default_value = "0190d2a4-3c5b-7000-8000-0000000000c0")]
-    pub organization: String,
+    /// Id of the owner, a UUID [default: one for trying it out]
+    #[arg(long, value_name = "UUID")]
+    pub owner: Option<String>,
+    /// Id of the owner's organization, a UUID [default: one for trying it out]
+    #[arg(long, value_name = "UUID")]
+    pub organization: Option<String>,
     /// Display name [default: the slug]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -90,8 +92,9 @@ impl Request {
         wrong.unless(is_slug(&self.slug), || {
             format!("--project: 1 to {SLUG_MAX} lower-case letters and digits, with single hyphens between them")
         });
-        let owner_id = wrong.uuid("--owner", &self.owner);
-        let organization_id = wrong.uuid("--organization", &self.organization);
+        let owner_id = wrong.uuid("--owner", self.owner.as_deref(), OWNER_DEFAULT);
+        let organization_id =
+            wrong.uuid("--organization", self.organization.as_deref(), ORGANIZATION_DEFAULT);
         let name = self.name.clone().unwrap_or_else(|| self.slug.clone());
         wrong.unless(is_name(&name), || {
             format!("--name: 1 to {NAME_MAX} characters, none of them a control character")
@@ -111,7 +114,7 @@ impl Request {
             DATABASE_MIB_DEFAULT,
             DATABASE_MIB_MAX,
         );
-        wrong.told()?;
+        wrong.into_result()?;
         let id = uuid_v4(&SystemEntropy).map_err(|error| {
             Trouble::unavailable("no_randomness", error.to_string(), "try again")
         })?;
@@ -134,26 +137,27 @@ impl Request {
         Self { slug: format!("{}-{number}", self.slug), ..self.clone() }
     }
 
-    /// What was typed and differs from a project that is there.
+    /// What was typed and differs from a project that is there: as it is meant, not as it is
+    /// spelled.
     #[must_use]
     pub fn differences(&self, there: &Project) -> Vec<&'static str> {
-        let other =
-            |typed: &Option<String>, is: &str| typed.as_deref().is_some_and(|typed| typed != is);
-        let contact = there.contact.as_deref().unwrap_or_default();
+        let contact = there.contact.clone().unwrap_or_default();
         let all = [
-            ("--owner", Uuid::from_str(&self.owner).is_ok_and(|id| id != there.owner_id)),
-            (
-                "--organization",
-                Uuid::from_str(&self.organization).is_ok_and(|id| id != there.organization_id),
-            ),
-            ("--name", other(&self.name, &there.name)),
-            ("--region", other(&self.region, &there.region)),
-            ("--contact", other(&self.contact, contact)),
-            ("--connections", other(&self.connections, &there.connections.to_string())),
-            ("--database-mib", other(&self.database_mib, &there.database_mib.to_string())),
+            ("--owner", other(self.owner.as_ref(), &there.owner_id)),
+            ("--organization", other(self.organization.as_ref(), &there.organization_id)),
+            ("--name", other(self.name.as_ref(), &there.name)),
+            ("--region", other(self.region.as_ref(), &there.region)),
+            ("--contact", other(self.contact.as_ref(), &contact)),
+            ("--connections", other(self.connections.as_ref(), &there.connections)),
+            ("--database-mib", other(self.database_mib.as_ref(), &there.database_mib)),
         ];
         all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
+}
+
+/// Whether something else was typed than what is there.
+fn other<T: FromStr + PartialEq>(typed: Option<&String>, is: &T) -> bool {
+    typed.is_some_and(|typed| typed.parse().ok().as_ref() != Some(is))
 }
 
 impl Project {
@@ -209,8 +213,8 @@ impl Wrong {
         }
     }
 
-    fn uuid(&mut self, option: &str, text: &str) -> Uuid {
-        let id = Uuid::from_str(text).ok().filter(|id| !id.is_nil());
+    fn uuid(&mut self, option: &str, text: Option<&str>, default: &str) -> Uuid {
+        let id = Uuid::from_str(text.unwrap_or(default)).ok().filter(|id| !id.is_nil());
         self.unless(id.is_some(), || format!("{option}: a UUID"));
         id.unwrap_or_default()
     }
@@ -225,7 +229,7 @@ impl Wrong {
         number.unwrap_or(default)
     }
 
-    fn told(self) -> Result<(), Trouble> {
+    fn into_result(self) -> Result<(), Trouble> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -264,12 +268,7 @@ mod tests {
     type Change = fn(&mut Request);
 
     fn request() -> Request {
-        Request {
-            slug: "acme-7".to_owned(),
-            owner: "0190d2a4-3c5b-7000-8000-00000000a11c".to_owned(),
-            organization: "0190d2a4-3c5b-7000-8000-0000000000c0".to_owned(),
-            ..Request::default()
-        }
+        Request { slug: "acme-7".to_owned(), ..Request::default() }
     }
 
     // covers: R4-18
@@ -277,8 +276,8 @@ mod tests {
     fn everything_that_is_wrong_is_told_at_once() {
         let wrong = Request {
             slug: "Acme; drop".to_owned(),
-            owner: "ada".to_owned(),
-            organization: String::new(),
+            owner: Some("ada".to_owned()),
+            organization: Some(String::new()),
             name: Some("\u{7}".to_owned()),
             region: Some("mars".to_owned()),
             contact: Some("nobody".to_owned()),
@@ -311,8 +310,8 @@ mod tests {
         let refused: [(&str, Change); 10] = [
             ("--project", |r| r.slug = "x".repeat(SLUG_MAX + 1)),
             ("--project", |r| r.slug = "a--b".to_owned()),
-            ("--owner", |r| r.owner = "0190d2a4".to_owned()),
-            ("--organization", |r| r.organization = uuid::Uuid::nil().to_string()),
+            ("--owner", |r| r.owner = Some("0190d2a4".to_owned())),
+            ("--organization", |r| r.organization = Some(uuid::Uuid::nil().to_string())),
             ("--name", |r| r.name = Some(" ".to_owned())),
             ("--region", |r| r.region = Some(String::new())),
             ("--contact", |r| r.contact = Some("a@b@c.de".to_owned())),
@@ -361,7 +360,33 @@ mod tests {
         assert!(longest.role("owner").is_ok() && longest.database().is_ok());
         let project = request().project().unwrap();
         assert_eq!(project.role("app").unwrap().as_str(), "project_acme_7_app");
-        let other = Request { region: Some("us-east".to_owned()), ..request() };
-        assert_eq!(other.differences(&project), ["--region"]);
+    }
+
+    // covers: R4-18
+    #[test]
+    fn what_is_there_is_compared_with_what_was_typed_as_it_is_meant() {
+        let own = Request {
+            owner: Some("0190D2A4-3C5B-7000-8000-00000000AAAA".to_owned()),
+            connections: Some("30".to_owned()),
+            ..request()
+        };
+        let project = own.project().unwrap();
+        assert!(request().differences(&project).is_empty(), "what is left out does not differ");
+        let same = Request {
+            owner: Some("{0190d2a4-3c5b-7000-8000-00000000aaaa}".to_owned()),
+            connections: Some("+030".to_owned()),
+            database_mib: Some("0512".to_owned()),
+            ..request()
+        };
+        assert!(same.differences(&project).is_empty(), "{:?}", same.differences(&project));
+        let other = Request {
+            owner: Some(super::OWNER_DEFAULT.to_owned()),
+            region: Some("us-east".to_owned()),
+            connections: Some("20".to_owned()),
+            contact: Some("ada@example.com".to_owned()),
+            ..request()
+        };
+        let differ = ["--owner", "--region", "--contact", "--connections"];
+        assert_eq!(other.differences(&project), differ);
     }
 }

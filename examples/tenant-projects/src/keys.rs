@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Postgres, Transaction, query, query_as};
 use uuid::Uuid;
 
-use crate::tables::{begin, commit, hold, refused_after, told};
+use crate::tables::{answered, begin, commit, hold, refused_after};
 
 /// Path of the step that draws keys, in every saga that does.
 pub const PATH: &str = "keys";
@@ -97,9 +97,12 @@ const OPERATION: &str = "issue keys";
 /// others. Attempts take turns at the project's row, so the commit of a dead one comes before.
 #[derive(Debug)]
 pub struct Issue {
-    pub(crate) pool: PgPool,
-    pub(crate) hashing: Hashing,
-    pub(crate) stage: Stage,
+    /// The database.
+    pub pool: PgPool,
+    /// How keys are hashed.
+    pub hashing: Hashing,
+    /// Whether the step is refused.
+    pub stage: Stage,
 }
 
 impl Step for Issue {
@@ -141,13 +144,13 @@ async fn enter(
     let revoke = "UPDATE tenants.api_keys SET revoked_at = now()
         WHERE project = $1 AND purpose = $2 AND revoked_at IS NULL";
     let revoke = query(revoke).bind(project).bind(purpose.as_str());
-    told(OPERATION, revoke.execute(&mut **tx).await)?;
+    answered(OPERATION, revoke.execute(&mut **tx).await)?;
     let enter = "INSERT INTO tenants.api_keys (id, project, purpose, hash, run, generation)
         VALUES ($1, $2, $3, $4, $5, $6)";
     let enter = query(enter).bind(key.id()).bind(project).bind(purpose.as_str());
     let enter = enter.bind(hash.as_str()).bind(*cx.run_id().as_uuid());
     let enter = enter.bind(i64::from(cx.generation()));
-    told(OPERATION, enter.execute(&mut **tx).await).map(drop)
+    answered(OPERATION, enter.execute(&mut **tx).await).map(drop)
 }
 // [quoted: end]
 
@@ -170,7 +173,10 @@ async fn drawn(
 
 /// Revokes every key of a project, whichever run has drawn it.
 #[derive(Debug)]
-pub struct Revoke(pub(crate) PgPool);
+pub struct Revoke(
+    /// The database.
+    pub PgPool,
+);
 
 impl Compensator<Issue> for Revoke {
     async fn compensate(
@@ -183,11 +189,13 @@ impl Compensator<Issue> for Revoke {
         let mut tx = begin(&self.0, OPERATION).await?;
         hold(&mut tx, spec.project, OPERATION).await?;
         // From here on nobody draws further ones: a replacement that waits for the row is refused.
-        let close = "UPDATE tenants.projects SET state = 'removing' WHERE id = $1";
-        told(OPERATION, query(close).bind(spec.project).execute(&mut *tx).await)?;
+        // One that has ended stays as it ended.
+        let close = "UPDATE tenants.projects SET state = 'removing' WHERE id = $1
+            AND state IN ('provisioning', 'active')";
+        answered(OPERATION, query(close).bind(spec.project).execute(&mut *tx).await)?;
         let revoke = "UPDATE tenants.api_keys SET revoked_at = now()
             WHERE project = $1 AND revoked_at IS NULL";
-        told(OPERATION, query(revoke).bind(spec.project).execute(&mut *tx).await)?;
+        answered(OPERATION, query(revoke).bind(spec.project).execute(&mut *tx).await)?;
         commit(tx, OPERATION).await
     }
 }

@@ -10,12 +10,14 @@
 //! | [`delivery`] | API keys: shown once, replaced where they were lost |
 //! | [`tables`] | the host's own tables |
 //! | [`saga`] | the sagas, and the registry of what this host can do |
+//! | [`folder`] | the data folder, and which runs belong to it |
 //! | [`host`] | everything that is open while a command works |
 //! | [`report`] | what exists, and how much of it is used |
 
 pub mod cli;
 pub mod cloud;
 pub mod delivery;
+pub mod folder;
 pub mod host;
 pub mod input;
 pub mod keys;

@@ -6,6 +6,9 @@ use clap::{Args, ValueEnum};
 use example_command::exit::Trouble;
 use provision_core::Policy;
 
+/// Time between two attempts where nothing else is said.
+const EVERY: Duration = Duration::from_mins(5);
+
 /// The policies there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
@@ -24,9 +27,9 @@ pub struct RetryArgs {
     /// Attempts of a step, the first one included.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub attempts: u32,
-    /// Time between two attempts with `--retry fixed`, in milliseconds: five minutes.
-    #[arg(long, value_name = "MS", default_value_t = 300_000)]
-    pub retry_every_ms: u64,
+    /// Time between two attempts with `--retry fixed`, in milliseconds [default: five minutes]
+    #[arg(long, value_name = "MS")]
+    pub retry_every_ms: Option<u64>,
     /// Longest time of one attempt, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 60_000)]
     pub attempt_timeout_ms: u64,
@@ -69,7 +72,10 @@ impl Retry {
         if attempt.is_zero() || attempt > Duration::from_hours(1) {
             return Err(wrong("an attempt takes 1 ms to an hour"));
         }
-        let every = Duration::from_millis(args.retry_every_ms);
+        if args.retry == Preset::Exponential && args.retry_every_ms.is_some() {
+            return Err(wrong("--retry-every-ms is about --retry fixed"));
+        }
+        let every = args.retry_every_ms.map_or(EVERY, Duration::from_millis);
         if every > Duration::from_hours(24) {
             return Err(wrong("attempts are at most a day apart"));
         }
@@ -101,9 +107,15 @@ mod tests {
             let args = RetryArgs { retry, attempts, retry_every_ms, attempt_timeout_ms: 60_000 };
             Retry::typed(&args)
         };
-        assert_eq!(typed(Preset::Fixed, 3, 300_000).unwrap(), Retry::every_five_minutes());
-        assert_eq!(typed(Preset::Exponential, 3, 300_000).unwrap(), Retry::exponential());
-        assert_eq!(typed(Preset::Fixed, 0, 1).unwrap_err().code(), "bad_retry");
-        assert_eq!(typed(Preset::Fixed, 3, u64::MAX).unwrap_err().code(), "bad_retry");
+        assert_eq!(typed(Preset::Fixed, 3, None).unwrap(), Retry::every_five_minutes());
+        assert_eq!(typed(Preset::Fixed, 3, Some(300_000)).unwrap(), Retry::every_five_minutes());
+        assert_eq!(typed(Preset::Exponential, 3, None).unwrap(), Retry::exponential());
+        for (preset, attempts, every) in [
+            (Preset::Fixed, 0, Some(1)),
+            (Preset::Fixed, 3, Some(u64::MAX)),
+            (Preset::Exponential, 3, Some(300_000)),
+        ] {
+            assert_eq!(typed(preset, attempts, every).unwrap_err().code(), "bad_retry");
+        }
     }
 }

@@ -182,11 +182,11 @@ pub fn provisioning(tools: &Tools) -> Result<Saga<Project, Ready>, SagaError> {
 
         s.phase("services");
         let auth = under!(retry, s.resource("auth", stage.on(tools.auth.clone())))
-            .input((database, login), told);
+            .input((database, login), registration);
         let realtime = under!(retry, s.resource("realtime", stage.on(tools.realtime.clone())))
-            .input((database, login), told);
+            .input((database, login), registration);
         let storage = under!(retry, s.resource("storage", stage.on(tools.storage.clone())))
-            .input((database, login), told);
+            .input((database, login), registration);
 
         s.phase("keys");
         let keys = under!(retry, s.step(crate::keys::PATH, issue(tools), Revoke(pool.clone())))
@@ -214,13 +214,14 @@ pub fn provisioning(tools: &Tools) -> Result<Saga<Project, Ready>, SagaError> {
 /// Never for this graph; a changed one is checked here.
 pub fn replacing(tools: &Tools) -> Result<Saga<Replacement, Vec<Issued>>, SagaError> {
     Saga::define(REPLACE, |s| {
-        s.step(crate::keys::PATH, issue(tools), irreversible("the key before it is revoked"))
-            .retry(tools.retry.forward.clone())
-            .attempt_timeout(tools.retry.attempt)
-            .input((), |wanted: &Replacement, ()| KeysSpec {
+        let keep = irreversible("the key before it is revoked");
+        under!(tools.retry, s.step(crate::keys::PATH, issue(tools), keep)).input(
+            (),
+            |wanted: &Replacement, ()| KeysSpec {
                 project: wanted.project,
                 purposes: vec![wanted.purpose],
-            })
+            },
+        )
     })
 }
 
@@ -229,7 +230,7 @@ fn issue(tools: &Tools) -> Issue {
     Issue { pool: pool.clone(), hashing: *hashing, stage: stage.clone() }
 }
 
-fn told(project: &Project, (database, _login): (Database, Role)) -> RegistrationSpec {
+fn registration(project: &Project, (database, _login): (Database, Role)) -> RegistrationSpec {
     RegistrationSpec {
         project: project.slug.clone(),
         database: database.name.to_string(),

@@ -1,7 +1,7 @@
 //! The server with the tenants' databases: one of its own, named by four variables, or the one with
 //! the host's tables.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{fmt, str::FromStr as _, time::Duration};
 
 use example_command::exit::Trouble;
 use provision_adapters::tools::{
@@ -9,10 +9,13 @@ use provision_adapters::tools::{
     row_security::Answer,
 };
 use provision_core::{
-    Call, Secret, SecretRef, StepContext, StepError,
+    Call, Secret, SecretRef, StepContext, StepError, clock,
     resolver::{EnvResolver, SecretResolver},
 };
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{
+    Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 
 /// Name of the password of whoever administers the server.
 pub const PASSWORD: &str = "TENANTS_PGPASSWORD";
@@ -21,6 +24,12 @@ pub const ANONYMOUS: &str = "tenant_anonymous";
 /// What a server of one's own is named by.
 pub const VARIABLES: [&str; 4] = ["TENANTS_PGHOST", "TENANTS_PGPORT", "TENANTS_PGUSER", PASSWORD];
 
+/// The password that whoever connects to a database takes where its address has none.
+const FALLBACK: &str = "PGPASSWORD";
+/// The same machine under the name that addresses have for it: connections that stay there need no
+/// certificate, and only an address says surely that they do.
+const LOCALHOST: (&str, &str) = ("localhost", "127.0.0.1");
+const REACH_WITHIN: Duration = Duration::from_secs(5);
 /// On the same machine the end of a connection is seen at once.
 const LATE_WINDOW_LOCAL: Duration = Duration::from_secs(2);
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
@@ -34,6 +43,33 @@ pub struct TenantServer {
     pub server: Postgres,
     /// What [`PASSWORD`] resolves to.
     pub password: Secret,
+    place: Place,
+}
+
+/// Where a server is, and who administers it.
+#[derive(Debug, Clone)]
+struct Place {
+    host: String,
+    port: u16,
+    user: String,
+}
+
+impl Place {
+    /// On this machine, by its address or a folder of sockets.
+    fn is_here(&self) -> bool {
+        ["127.0.0.1", "::1"].contains(&&*self.host) || self.is_socket()
+    }
+
+    fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, user } = self;
+        write!(f, "{host}:{port} as {user}")
+    }
 }
 
 impl TenantServer {
@@ -49,7 +85,8 @@ impl TenantServer {
             values.push(value.filter(|value| !value.expose().trim().is_empty()));
         }
         if values.iter().all(Option::is_none) {
-            return Self::of(host_url);
+            let fallback = EnvResolver::new().only([FALLBACK]).resolve(FALLBACK).await?;
+            return Self::of(host_url, fallback);
         }
         Self::named(values)
     }
@@ -75,13 +112,14 @@ impl TenantServer {
         Ok(Self::at((host.expose().trim(), port), user.expose().trim(), password))
     }
 
-    /// The server of a database's address.
+    /// The server of a database's address; `fallback` is the password where it has none.
     ///
     /// # Errors
     /// It is no address of a PostgreSQL database.
-    pub fn of(url: &str) -> Result<Self, Trouble> {
+    pub fn of(url: &str, fallback: Option<Secret>) -> Result<Self, Trouble> {
         let options = options(url)?;
-        let password = Secret::new(password_of(url));
+        let password = password_of(url).map(Secret::new).or(fallback);
+        let password = password.unwrap_or_else(|| Secret::new(""));
         let place = match options.get_socket() {
             Some(folder) => folder.display().to_string(),
             None => options.get_host().to_owned(),
@@ -90,10 +128,42 @@ impl TenantServer {
     }
 
     fn at((host, port): (&str, u16), user: &str, password: Secret) -> Self {
+        let host = if host == LOCALHOST.0 { LOCALHOST.1 } else { host };
+        let place = Place { host: host.to_owned(), port, user: user.to_owned() };
         let config = PostgresConfig::new(host, user, SecretRef::named(PASSWORD)).with_port(port);
-        let local = ["127.0.0.1", "::1"].contains(&host) || host.starts_with('/');
-        let config = if local { config.with_late_window(LATE_WINDOW_LOCAL) } else { config };
-        Self { server: Postgres::new(config), password }
+        let here = place.is_here();
+        let config = if here { config.with_late_window(LATE_WINDOW_LOCAL) } else { config };
+        Self { server: Postgres::new(config), password, place }
+    }
+
+    /// Connects once, before anything is made: a server that lets the host's tables in may still
+    /// refuse whoever is to administer it. One on another machine is reached by the first step.
+    ///
+    /// # Errors
+    /// Code `tenants_server`: it cannot be reached, or refuses us.
+    pub async fn reach(&self) -> Result<(), Trouble> {
+        let Place { host, port, user } = &self.place;
+        if !self.place.is_here() {
+            return Ok(());
+        }
+        let options = PgConnectOptions::new_without_pgpass().port(*port).username(user);
+        let options = options.password(self.password.expose()).database("postgres");
+        let options = match self.place.is_socket() {
+            true => options.socket(host),
+            false => options.host(host).ssl_mode(PgSslMode::Disable),
+        };
+        let reached = clock::within(REACH_WITHIN, async {
+            PgConnection::connect_with(&options).await?.close().await
+        });
+        let why = match reached.await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(sqlx::Error::Database(said))) => said.message().to_owned(),
+            Some(Err(_)) | None => "it does not answer".to_owned(),
+        };
+        let message = format!("the tenants' server at {} cannot be used: {why}", self.place);
+        let hint = "its password comes from the address of DATABASE_URL or from PGPASSWORD, and \
+            never from .pgpass; or name the server by the four variables TENANTS_PG..";
+        Err(Trouble::unavailable("tenants_server", message, hint))
     }
 
     /// Makes the role that stands for who is not signed in, where it is missing.
@@ -137,12 +207,22 @@ pub fn options(url: &str) -> Result<PgConnectOptions, Trouble> {
     PgConnectOptions::from_str(url).map_err(|_says_the_url| wrong())
 }
 
-/// The password in an address, as it is meant.
-fn password_of(url: &str) -> String {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split(['/', '?']).next().unwrap_or_default();
-    let encoded = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
-    let encoded = encoded.map_or("", |(_, password)| password);
+/// The password in an address, as it is meant: among its parameters, or before its host.
+fn password_of(url: &str) -> Option<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let parameters = parameters.split('#').next().unwrap_or_default();
+    let mut named = parameters.split('&').filter_map(|one| one.strip_prefix("password="));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let before = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+    match named.next_back() {
+        // A parameter is spelled as a form is, where a space is a plus.
+        Some(named) => Some(decoded(&named.replace('+', " "))),
+        None => before.map(|(_, password)| decoded(password)),
+    }
+}
+
+fn decoded(encoded: &str) -> String {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -182,12 +262,30 @@ mod tests {
     #[test]
     fn a_password_is_read_as_it_is_meant() {
         for (url, password) in [
-            ("postgres://me:p%40ss%3a@127.0.0.1:1/x", "p@ss:"),
-            ("postgres://me:100%@h/x?y=a@b", "100%"),
-            ("postgres://me@h/x", ""),
-            ("postgres://h/x:y@z", ""),
+            ("postgres://me:p%40ss%3a@127.0.0.1:1/x", Some("p@ss:")),
+            ("postgres://me:100%@h/x?y=a@b", Some("100%")),
+            ("postgres://me@h/x?a=b&password=p%26+q", Some("p& q")),
+            ("postgres://me:first@h/x?password=second", Some("second")),
+            ("postgres://me@h/x", None),
+            ("postgres://h/x:y@z", None),
         ] {
-            assert_eq!(password_of(url), password, "{url}");
+            assert_eq!(password_of(url).as_deref(), password, "{url}");
         }
+    }
+
+    // covers: R4-19
+    #[test]
+    fn a_password_may_come_beside_the_address_and_this_machine_has_one_name() {
+        let beside = || Some(Secret::new("beside"));
+        for (url, password) in [
+            ("postgres://me@localhost:5433/x", "beside"),
+            ("postgres://me:inside@localhost:5433/x", "inside"),
+        ] {
+            let found = TenantServer::of(url, beside()).unwrap();
+            assert_eq!(found.password.expose(), password, "{url}");
+            assert_eq!(found.place.to_string(), "127.0.0.1:5433 as me");
+            assert!(found.place.is_here());
+        }
+        assert!(!TenantServer::of("postgres://me@db.example/x", None).unwrap().place.is_here());
     }
 }

@@ -5,7 +5,9 @@ use example_command::{exit::Trouble, stage::Stage};
 use provision_core::{Compensator, Effect, RunStatus, Step, StepContext, StepError, Undo};
 use provision_store_postgres::PostgresStore;
 use serde::{Deserialize, Serialize};
-use sqlx::{Executor as _, PgPool, Postgres, Transaction, query};
+use sqlx::{
+    Executor as _, PgPool, Postgres, Transaction, postgres::PgArguments, query, query::Query,
+};
 use uuid::Uuid;
 
 use crate::{input::Project, services::Registered};
@@ -60,7 +62,7 @@ pub(crate) async fn begin(
 }
 
 /// What a statement inside a transaction came to: whatever it was, nothing is changed yet.
-pub(crate) fn told<T>(
+pub(crate) fn answered<T>(
     operation: &'static str,
     end: Result<T, sqlx::Error>,
 ) -> Result<T, StepError> {
@@ -69,11 +71,11 @@ pub(crate) fn told<T>(
         // Data, integrity, and what does not exist or is not allowed.
         let refused = state
             .is_some_and(|state| ["22", "23", "42"].iter().any(|class| state.starts_with(class)));
-        let told = match refused {
+        let failed = match refused {
             true => StepError::permanent(operation),
             false => StepError::retry(operation),
         };
-        told.with_code("host_tables").with_source(error)
+        failed.with_code("host_tables").with_source(error)
     })
 }
 
@@ -100,17 +102,24 @@ pub(crate) async fn hold(
 ) -> Result<String, StepError> {
     let hold = "SELECT state FROM tenants.projects WHERE id = $1 FOR UPDATE";
     let state: Option<(String,)> =
-        told(operation, sqlx::query_as(hold).bind(project).fetch_optional(&mut **tx).await)?;
+        answered(operation, sqlx::query_as(hold).bind(project).fetch_optional(&mut **tx).await)?;
     state.map(|(state,)| state).ok_or_else(|| {
         StepError::permanent(operation).with_code("no_such_project").with_message("it has no row")
     })
 }
 
+fn gone(operation: &'static str, state: &str) -> StepError {
+    let message = format!("the project is {state}");
+    StepError::permanent(operation).with_code("project_gone").with_message(message)
+}
+
 /// Enters the project.
 #[derive(Debug)]
 pub struct Reserve {
-    pub(crate) pool: PgPool,
-    pub(crate) stage: Stage,
+    /// The database.
+    pub pool: PgPool,
+    /// Whether the step is refused.
+    pub stage: Stage,
 }
 
 impl Step for Reserve {
@@ -121,37 +130,60 @@ impl Step for Reserve {
     async fn run(&self, cx: &StepContext, project: Project) -> Result<(), StepError> {
         const OPERATION: &str = "reserve the project";
         let mut tx = begin(&self.pool, OPERATION).await?;
-        // A run that is driven again after it was undone has the row of its first life.
+        // A run that is driven again after it was undone has the row of its earlier life. What that
+        // life has sent may come as late as it likes: it does not open a row that was closed.
         let enter = "INSERT INTO tenants.projects
-            (id, slug, name, owner_id, organization_id, region, contact, run)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-            ON CONFLICT (id) DO UPDATE SET state = 'provisioning', ended_at = NULL";
-        let enter = query(enter).bind(project.id).bind(project.slug).bind(project.name);
-        let enter = enter.bind(project.owner_id).bind(project.organization_id);
-        let enter = enter.bind(project.region).bind(project.contact).bind(*cx.run_id().as_uuid());
-        told(OPERATION, enter.execute(&mut *tx).await)?;
+            (id, slug, name, owner_id, organization_id, region, contact, run, generation)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            ON CONFLICT (id) DO UPDATE
+                SET state = 'provisioning', ended_at = NULL, generation = excluded.generation
+                WHERE projects.state = 'provisioning'
+                    OR projects.generation < excluded.generation";
+        let entered = entry(enter, &project, cx).execute(&mut *tx).await;
+        if answered(OPERATION, entered)?.rows_affected() == 0 {
+            return Err(gone(OPERATION, "released"));
+        }
         commit(tx, OPERATION).await?;
         refused_after(&self.stage, cx)
     }
 }
 
+/// A project's row, as a statement enters it.
+fn entry(
+    sql: &'static str,
+    project: &Project,
+    cx: &StepContext,
+) -> Query<'static, Postgres, PgArguments> {
+    let Project { id, slug, name, owner_id, organization_id, region, contact, .. } = project;
+    let entry = query(sql).bind(*id).bind(slug.clone()).bind(name.clone());
+    let entry = entry.bind(*owner_id).bind(*organization_id).bind(region.clone());
+    entry.bind(contact.clone()).bind(*cx.run_id().as_uuid()).bind(i64::from(cx.generation()))
+}
+
 /// What a reservation leaves when it is taken back: the row stays, and says how it ended.
 #[derive(Debug)]
-pub struct Release(pub(crate) PgPool);
+pub struct Release(
+    /// The database.
+    pub PgPool,
+);
 
 impl Compensator<Reserve> for Release {
     async fn compensate(
         &self,
-        _: &StepContext,
+        cx: &StepContext,
         project: Project,
         _: Undo<()>,
     ) -> Result<(), StepError> {
         const OPERATION: &str = "release the project";
         let mut tx = begin(&self.0, OPERATION).await?;
-        // The name stays taken until the run's last transaction, which says how it ended.
-        let leave = "UPDATE tenants.projects SET state = 'removing' WHERE id = $1
-            AND state IN ('provisioning', 'active')";
-        told(OPERATION, query(leave).bind(project.id).execute(&mut *tx).await)?;
+        // The name stays taken until the run's last transaction, which says how it ended. Where
+        // there is no row, a reservation may be under way: it meets this one, and changes nothing.
+        let leave = "INSERT INTO tenants.projects (id, slug, name, owner_id, organization_id,
+                region, contact, run, generation, state, ended_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'failed', now())
+            ON CONFLICT (id) DO UPDATE SET state = 'removing'
+                WHERE projects.state IN ('provisioning', 'active')";
+        answered(OPERATION, entry(leave, &project, cx).execute(&mut *tx).await)?;
         commit(tx, OPERATION).await
     }
 }
@@ -170,8 +202,10 @@ pub struct Complete {
 /// Enters what the project has, and what it may use.
 #[derive(Debug)]
 pub struct Activate {
-    pub(crate) pool: PgPool,
-    pub(crate) stage: Stage,
+    /// The database.
+    pub pool: PgPool,
+    /// Whether the step is refused.
+    pub stage: Stage,
 }
 
 impl Step for Activate {
@@ -183,18 +217,21 @@ impl Step for Activate {
         const OPERATION: &str = "activate the project";
         let Complete { project, resources, services } = complete;
         let mut tx = begin(&self.pool, OPERATION).await?;
-        hold(&mut tx, project.id, OPERATION).await?;
+        let state = hold(&mut tx, project.id, OPERATION).await?;
+        if state != "provisioning" {
+            return Err(gone(OPERATION, &state));
+        }
         for (kind, name) in resources {
             let enter = "INSERT INTO tenants.project_resources (project, kind, name)
                 VALUES ($1, $2, $3) ON CONFLICT (project, kind) DO UPDATE SET name = $3";
             let enter = query(enter).bind(project.id).bind(kind).bind(name);
-            told(OPERATION, enter.execute(&mut *tx).await)?;
+            answered(OPERATION, enter.execute(&mut *tx).await)?;
         }
         for Registered { service, id } in services {
             let enter = "INSERT INTO tenants.project_services (project, service, registration)
                 VALUES ($1, $2, $3) ON CONFLICT (project, service) DO UPDATE SET registration = $3";
             let enter = query(enter).bind(project.id).bind(service).bind(id);
-            told(OPERATION, enter.execute(&mut *tx).await)?;
+            answered(OPERATION, enter.execute(&mut *tx).await)?;
         }
         let quotas = [
             ("database_bytes", i64::from(project.database_mib) * BYTES_OF_A_MIB),
@@ -205,7 +242,7 @@ impl Step for Activate {
             let enter = "INSERT INTO tenants.project_usage (project, metric, quota)
                 VALUES ($1, $2, $3) ON CONFLICT (project, metric) DO UPDATE SET quota = $3";
             let enter = query(enter).bind(project.id).bind(metric).bind(quota);
-            told(OPERATION, enter.execute(&mut *tx).await)?;
+            answered(OPERATION, enter.execute(&mut *tx).await)?;
         }
         commit(tx, OPERATION).await?;
         refused_after(&self.stage, cx)
@@ -214,7 +251,10 @@ impl Step for Activate {
 
 /// Removes what [`Activate`] has entered.
 #[derive(Debug)]
-pub struct Deactivate(pub(crate) PgPool);
+pub struct Deactivate(
+    /// The database.
+    pub PgPool,
+);
 
 impl Compensator<Activate> for Deactivate {
     async fn compensate(
@@ -225,12 +265,16 @@ impl Compensator<Activate> for Deactivate {
     ) -> Result<(), StepError> {
         const OPERATION: &str = "deactivate the project";
         let mut tx = begin(&self.0, OPERATION).await?;
-        for remove in [
+        // A commit that is under way comes before, and one that comes after is refused.
+        hold(&mut tx, complete.project.id, OPERATION).await?;
+        for change in [
+            "UPDATE tenants.projects SET state = 'removing' WHERE id = $1
+                AND state IN ('provisioning', 'active')",
             "DELETE FROM tenants.project_usage WHERE project = $1",
             "DELETE FROM tenants.project_services WHERE project = $1",
             "DELETE FROM tenants.project_resources WHERE project = $1",
         ] {
-            told(OPERATION, query(remove).bind(complete.project.id).execute(&mut *tx).await)?;
+            answered(OPERATION, query(change).bind(complete.project.id).execute(&mut *tx).await)?;
         }
         commit(tx, OPERATION).await
     }

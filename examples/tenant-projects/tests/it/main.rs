@@ -9,8 +9,12 @@
     reason = "tests fail by panicking, and say aloud what they skip"
 )]
 
+mod canary;
 mod crashes;
+mod delivering;
+mod folders;
 mod kills;
+mod late;
 mod place;
 mod retrying;
 mod whole;

@@ -10,18 +10,18 @@ use std::{
 };
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, query_scalar};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, query_as, query_scalar};
 use tempfile::TempDir;
 use tenant_projects::{
     host::{Host, Places},
     keys::Hashing,
     retry::{Retry, RetryArgs},
-    server::TenantServer,
+    server::{TenantServer, VARIABLES},
 };
 
 const URL: &str = "PROVISION_TEST_POSTGRES_URL";
-/// How long anything may take here.
-pub(crate) const WITHIN: Duration = Duration::from_secs(60);
+/// How long anything may take here; a fleet takes its time on a machine that has other things to do.
+pub(crate) const WITHIN: Duration = Duration::from_mins(5);
 
 pub(crate) struct Place {
     pub(crate) url: String,
@@ -41,6 +41,17 @@ impl Ran {
     pub(crate) fn json(&self) -> Value {
         let last = self.said.lines().last().unwrap_or_default();
         serde_json::from_str(last).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+
+    /// The keys that it showed, one line each.
+    pub(crate) fn shown(&self) -> Vec<Value> {
+        let lines = self.said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["key"].is_string()).collect()
+    }
+
+    /// The same without what stands beside them.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.shown().iter().map(|line| line["key"].as_str().unwrap().to_owned()).collect()
     }
 }
 
@@ -67,16 +78,31 @@ impl Place {
         self.folder.path()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command for people, in a data folder.
+    pub(crate) fn command_in(&self, folder: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-projects"));
+        command.args(["--project", &self.slug, "--speed", "0.02"]);
+        if !["--retry-every-ms", "exponential"].iter().any(|said| arguments.contains(said)) {
+            command.args(["--retry-every-ms", "300"]);
+        }
         command
-            .args(["--project", &self.slug, "--json", "--speed", "0.02"])
-            .args(["--retry-every-ms", "300"])
             .args(arguments)
             .arg("--data-dir")
-            .arg(self.path())
+            .arg(folder)
             .env("DATABASE_URL", &self.url)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// The same for programs, in the folder of this place.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command_in(self.path(), arguments);
+        command.arg("--json");
         command
     }
 
@@ -88,17 +114,40 @@ impl Place {
 
     /// Types a command, and waits for its end; bounded.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.command(arguments);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let ended = tokio::task::spawn_blocking(move || ended(child)).await.unwrap();
-        let (status, said, error) = ended;
-        Ran { code: status.code(), said, error }
+        ran(self.command(arguments)).await
+    }
+
+    /// Does something to the host's database.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let mut conn = PgConnection::connect(&self.url).await.unwrap();
+        conn.execute(sql).await.unwrap();
+    }
+
+    /// Rows of three texts of the host's database.
+    pub(crate) async fn triples(&self, sql: &'static str) -> Vec<(String, String, String)> {
+        let mut conn = PgConnection::connect(&self.url).await.unwrap();
+        query_as(sql).fetch_all(&mut conn).await.unwrap()
+    }
+
+    /// Whether the tables of runs are there.
+    pub(crate) async fn has_runs(&self) -> bool {
+        let there = "SELECT (to_regclass('provision.runs_view') IS NOT NULL)::integer::bigint";
+        self.number(there).await == 1
+    }
+
+    /// Waits until a number of the host's database is this one.
+    pub(crate) async fn until(&self, sql: &'static str, number: i64) {
+        let begun = Instant::now();
+        while self.number(sql).await != number {
+            assert!(begun.elapsed() < WITHIN, "never {number}: {sql}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) fn places(&self, retry: Retry) -> Places {
         Places {
             database: self.url.clone(),
-            tenants: TenantServer::of(&self.url).unwrap(),
+            tenants: TenantServer::of(&self.url, None).unwrap(),
             data_dir: self.path().to_owned(),
             speed: 0.02,
             retry,
@@ -110,7 +159,7 @@ impl Place {
 
     /// A host in this process.
     pub(crate) async fn host(&self) -> Arc<Host> {
-        Arc::new(Host::open(&self.places(quick(20))).await.unwrap())
+        Arc::new(Host::open(&self.places(quick(1_000))).await.unwrap())
     }
 
     /// One number from the host's database.
@@ -129,21 +178,33 @@ impl Place {
     }
 }
 
+/// Types a command, and waits for its end; bounded.
+pub(crate) async fn ran(mut command: Command) -> Ran {
+    let child = command.spawn().unwrap();
+    let ended = tokio::task::spawn_blocking(move || ended(child)).await.unwrap();
+    let (status, said, error) = ended;
+    Ran { code: status.code(), said, error }
+}
+
 /// Attempts that are 200 ms apart.
 pub(crate) fn quick(attempts: u32) -> Retry {
     let retry = tenant_projects::retry::Preset::Fixed;
-    let args = RetryArgs { retry, attempts, retry_every_ms: 200, attempt_timeout_ms: 30_000 };
+    let args = RetryArgs { retry, attempts, retry_every_ms: Some(200), attempt_timeout_ms: 30_000 };
     Retry::typed(&args).unwrap()
 }
 
-fn ended(mut child: Child) -> (ExitStatus, String, String) {
+pub(crate) fn ended(mut child: Child) -> (ExitStatus, String, String) {
     let begun = Instant::now();
     let (said, error) = (read(child.stdout.take()), read(child.stderr.take()));
-    while child.try_wait().unwrap().is_none() && begun.elapsed() < WITHIN {
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > WITHIN {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let (said, error) = (said.join().unwrap(), error.join().unwrap());
+            panic!("it does not end within {WITHIN:?}; said {said}; error {error}");
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
-    // Nothing comes of it where it has ended.
-    let _ = child.kill();
     (child.wait().unwrap(), said.join().unwrap(), error.join().unwrap())
 }
 
@@ -151,13 +212,9 @@ fn ended(mut child: Child) -> (ExitStatus, String, String) {
 fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = String::new();
-        pipe.unwrap().read_to_string(&mut text).unwrap();
+        // A test may have taken or closed it.
+        let Some(mut pipe) = pipe else { return text };
+        pipe.read_to_string(&mut text).unwrap();
         text
     })
-}
-
-/// The keys that a command showed for one run, as JSON has them.
-pub(crate) fn keys_of(run: &Value) -> Vec<String> {
-    let keys = run["keys"].as_array().unwrap_or_else(|| panic!("{run}"));
-    keys.iter().map(|key| key["key"].as_str().unwrap().to_owned()).collect()
 }
