@@ -144,11 +144,11 @@ async fn keep(pool: &PgPool, project: Uuid, (metric, used): (&str, i64)) -> Resu
 }
 
 async fn figures(pool: &PgPool) -> Result<Vec<Figure>, Trouble> {
+    type Row = (String, String, Option<i64>, i64, Option<String>);
     let rows = "SELECT p.slug, u.metric, u.used, u.quota,
-            to_char(u.measured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM tenants.project_usage u
-        JOIN tenants.projects p ON p.id = u.project ORDER BY p.slug, u.metric";
-    let rows: Vec<(String, String, Option<i64>, i64, Option<String>)> =
-        query_as(rows).fetch_all(pool).await.map_err(unread)?;
+            to_char(u.measured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+        FROM tenants.project_usage u JOIN tenants.projects p ON p.id = u.project ORDER BY p.slug, u.metric";
+    let rows: Vec<Row> = query_as(rows).fetch_all(pool).await.map_err(unread)?;
     let figure = |(project, metric, used, quota, measured_at)| Figure {
         project,
         metric,

@@ -152,7 +152,6 @@ async fn a_replacement_that_was_killed_is_gone_on_with() {
     assert_eq!(killed.code, None, "{killed:?}");
     let ran = place.run(&FAST).await;
     assert_eq!((ran.code, ran.keys().len()), (Some(0), 1), "{ran:?}");
-    assert!(ran.error.contains("goes on where it was"), "{ran:?}");
     let runs = "SELECT count(*) FROM provision.runs";
     assert_eq!(place.number(runs).await, 2, "one project, and one replacement");
     whole(&place, &ran.keys()).await;
@@ -191,7 +190,7 @@ async fn a_replacement_that_waits_can_be_interrupted_and_goes_on_later() {
             FOR EACH ROW EXECUTE FUNCTION busy()",
         )
         .await;
-    let slow = with(&["--retry-every-ms", "600000"]);
+    let slow = with(&["--retry-every-ms", "15000"]);
     let child = place.command(&slow).spawn().unwrap();
     let pid = child.id().to_string();
     let failed = "SELECT count(*) FROM provision.runs_view WHERE status = 'Waiting'";
