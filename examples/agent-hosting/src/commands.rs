@@ -159,7 +159,12 @@ async fn event(
 async fn report(host: &Host, run: RunId, elapsed: Duration) -> Result<RunReport, Trouble> {
     let rows = host.table.all().await?;
     let own = rows.iter().filter(|row| row.run == Some(run)).map(shown).collect();
-    RunReport::read(&host.engine, run, &Beside { elapsed, own, wording: WORDING }).await
+    RunReport::read(
+        &host.engine,
+        run,
+        &Beside { elapsed, own, wording: WORDING, ..Beside::default() },
+    )
+    .await
 }
 
 /// A subscription as reports show it.

@@ -77,9 +77,9 @@ impl Host {
         // What is swept is known to an engine that does not know the sweep: neither holds itself.
         let swept = builder()?.build().await?;
         let builder = builder()?
-            .register(ending(&table).map_err(defined)?)
-            .register(health(&table, &providers).map_err(defined)?)
-            .register(sweeping(&swept, &providers).map_err(defined)?)
+            .register(ending(&table).map_err(|error| defined(&error))?)
+            .register(health(&table, &providers).map_err(|error| defined(&error))?)
+            .register(sweeping(&swept, &providers).map_err(|error| defined(&error))?)
             .retention(Retention::keeping(KEPT).with_succeeded(true));
         let builder = match &options.crash_at {
             Some(step) => builder.probe(CrashAt::new(step.as_str(), &PURE)),
@@ -158,7 +158,7 @@ impl Host {
     }
 }
 
-fn defined(error: SagaError) -> Trouble {
+fn defined(error: &SagaError) -> Trouble {
     Trouble::bug("saga", error.to_string())
 }
 
@@ -168,8 +168,8 @@ fn making(
     providers: &Providers,
     stage: &Stage,
 ) -> Result<EngineBuilder, Trouble> {
-    let builder = builder.register(hosting(providers, stage).map_err(defined)?);
-    Ok(builder.register(stopping(providers, stage).map_err(defined)?))
+    let builder = builder.register(hosting(providers, stage).map_err(|error| defined(&error))?);
+    Ok(builder.register(stopping(providers, stage).map_err(|error| defined(&error))?))
 }
 
 /// Lets workers begin what is looked at again and again.

@@ -123,7 +123,7 @@ async fn drive(
     let mut reports = Vec::new();
     for run in runs {
         let own = host.clients.of_run(run).await?.map(|row| row.shown()).into_iter().collect();
-        let beside = Beside { elapsed: elapsed(), own, wording: WORDING };
+        let beside = Beside { elapsed: elapsed(), own, wording: WORDING, ..Beside::default() };
         reports.push(RunReport::read(&host.engine, run, &beside).await?);
     }
     let fleet = FleetReport::new(reports, elapsed());

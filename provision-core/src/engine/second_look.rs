@@ -142,12 +142,7 @@ impl Engine {
                 self.remove_found(row, &mark, &found).await.map_err(trouble)
             }
             Ok(Proof::Unclear(ids)) => self.explained(row, behind, &ids).await.map_err(trouble),
-            // No later look is told anything else.
-            Err(error) if matches!(error.verdict(), Verdict::Permanent | Verdict::Operator) => {
-                tracing::warn!(%error, path = %row.path, "the watch is not told what is left");
-                Ok(Looked::Unverified)
-            }
-            Err(error) => Err(error),
+            Err(error) => not_told(row, error),
         }
     }
 
@@ -247,4 +242,13 @@ fn another_time(row: &LedgerRow) -> Duration {
     let spread =
         bytes.iter().fold(tick, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     Duration::from_secs(60 + spread % 240)
+}
+
+/// A refusal for good: no later look is told anything else.
+fn not_told(row: &LedgerRow, error: StepError) -> Result<Looked, StepError> {
+    if !matches!(error.verdict(), Verdict::Permanent | Verdict::Operator) {
+        return Err(error);
+    }
+    tracing::warn!(%error, path = %row.path, "the watch is not told what is left");
+    Ok(Looked::Unverified)
 }

@@ -38,7 +38,11 @@ async fn things(place: &Place, host: &Host) -> (Things, Things) {
     let databases = PostgresDatabase::new(&host.server).list_owned(&cx).await.unwrap();
     let roles = PostgresRole::new(&host.server).list_owned(&cx).await.unwrap();
     for (kind, owned) in [("postgres.database", databases), ("postgres.role", roles)] {
-        let owned = owned.into_iter().map(|one| (one.id.to_string(), one.name.unwrap()));
+        let owned = owned
+            .complete()
+            .unwrap()
+            .into_iter()
+            .map(|one| (one.id.to_string(), one.name.unwrap()));
         let ours = owned.filter(|(_, name)| name.contains(&place.slug));
         there.extend(ours.map(|(id, name)| (kind.to_owned(), id, name)));
     }

@@ -61,6 +61,7 @@ pub(super) struct Policy {
 
 /// One function the anonymous role may call.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "independent columns of the catalog")]
 pub(super) struct Function {
     pub(super) name: Name,
     pub(super) arguments: String,

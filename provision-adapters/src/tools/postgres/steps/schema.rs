@@ -14,6 +14,8 @@ use crate::tools::{
     row_security::{Answer, Executor, Openings, Row, Scope, prove, quote_literal},
 };
 
+/// What was put off to the end of the transaction is done with the same rights.
+const SETTLE: &str = "set constraints all immediate";
 const OPERATION: &str = "apply schema";
 const READ: &str = "read applied migrations";
 const VERIFY: &str = "verify row-level security";
@@ -137,8 +139,6 @@ impl SchemaSpec {
             Some(schema) => format!("set local search_path = {}, public;\n", schema.quoted()),
             None => "set local search_path = public;\n".to_owned(),
         };
-        // What was put off to the end of the transaction is done with the same rights.
-        const SETTLE: &str = "set constraints all immediate";
         let work = match &self.owner {
             // A comment at its end must not swallow what comes after it.
             None => format!("{path}{sql}\n;\n{SETTLE}"),
