@@ -194,6 +194,41 @@ async fn a_migration_runs_no_code_of_a_tenant_with_the_rights_of_the_administeri
 
 // covers: X11
 #[tokio::test]
+async fn an_owner_with_rights_of_its_own_is_refused_before_anything_runs() {
+    let Some(given) = given() else { return };
+    let (anonymous, owner) = (given.role("anonymous").await, given.role("owner").await);
+    let database = given.template("").await;
+    let admin = given.sql("postgres", "select current_user::text").await.unwrap().remove(0);
+    let wants = |owner: Identifier| {
+        SchemaSpec::new(database.clone(), anonymous.clone())
+            .with_owner(owner)
+            .with_migration("1", "create table notes (id int)")
+    };
+    let admin = wants(Identifier::new(admin).unwrap());
+    assert_eq!(code(apply(&given, &admin).await), "powerful_owner");
+    for (gives, takes) in [
+        ("alter role \"{}\" createrole", "alter role \"{}\" nocreaterole"),
+        (
+            "grant pg_execute_server_program to \"{}\"",
+            "revoke pg_execute_server_program from \"{}\"",
+        ),
+    ] {
+        let change = |text: &str| text.replace("{}", owner.as_str());
+        given.sql("postgres", &change(gives)).await.unwrap();
+        assert_eq!(code(apply(&given, &wants(owner.clone())).await), "powerful_owner", "{gives}");
+        given.sql("postgres", &change(takes)).await.unwrap();
+    }
+    let tables = "select relname::text from pg_class where relname = 'notes'";
+    assert!(given.sql(database.as_str(), tables).await.unwrap().is_empty());
+    apply(&given, &wants(owner.clone())).await.unwrap();
+    given.drop_database(&database).await;
+    for role in [&anonymous, &owner] {
+        given.drop_role(role).await;
+    }
+}
+
+// covers: X11
+#[tokio::test]
 async fn a_clone_runs_no_code_of_its_template_with_the_rights_of_the_administering_role() {
     let Some(given) = given() else { return };
     let (anonymous, owner) = (given.role("anonymous").await, given.role("owner").await);

@@ -67,7 +67,12 @@ impl<S: AudioSink> Studio<S> {
     ) -> Result<ExternalId, StepError> {
         let id = ExternalId::new(order.object);
         if let Some(Stored::Spooled(receipt)) = self.sink.stored(cx, order.object).await? {
-            self.sink.finish(cx, order.object, &receipt).await?;
+            let finished = self.sink.finish(cx, order.object, &receipt).await;
+            // S12: it is paid and kept here, whatever became of the upload.
+            finished.map_err(|error| {
+                let effect = error.effect().max(Effect::Applied);
+                error.with_effect(effect)
+            })?;
             cx.note(&id).await?;
             return Ok(id);
         }
@@ -96,7 +101,8 @@ impl<S: AudioSink> Studio<S> {
         };
         let receipt = Receipt { mark: cx.mark(), made };
         upload.commit(&receipt).await.map_err(|error| not_stored(operation, error))?;
-        if let Some(Stored::Spooled(receipt)) = self.sink.stored(cx, order.object).await? {
+        let kept = self.sink.stored(cx, order.object).await;
+        if let Some(Stored::Spooled(receipt)) = kept.map_err(|e| not_stored(operation, e))? {
             let finished = self.sink.finish(cx, order.object, &receipt).await;
             finished.map_err(|error| not_stored(operation, error))?;
         }
@@ -191,10 +197,13 @@ fn lost(operation: &'static str, code: &'static str) -> StepError {
 
 /// Paid, and the storage did not take it.
 fn not_stored(operation: &'static str, error: StepError) -> StepError {
-    StepError::new(Effect::Unknown, Verdict::Retry { after: None }, operation)
-        .with_code("not_stored")
-        .with_message("the audio was made, and the storage did not take it")
-        .with_source(error)
+    match error.verdict() {
+        // L4, S18: when it may be asked again is the storage's to say.
+        Verdict::Throttled { .. } => error.with_effect(Effect::Unknown),
+        Verdict::Retry { .. } => error.with_effect(Effect::Unknown).with_code("not_stored"),
+        _ => StepError::unknown(operation).with_code("not_stored").with_source(error),
+    }
+    .with_message("the audio was made, and the storage did not take it")
 }
 
 /// A look right after an upload may be behind it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use provision_adapters::tools::terraform::{State, TerraformConfig};
 use provision_core::{Effect, ExternalId, Found, Readiness, Resource, Verdict};
 
-use super::{Alone, KEY, commands, config, left, spec, stub};
+use super::{Alone, KEY, commands, config, left, listed, spec, stub};
 
 // covers: S7, S14
 #[tokio::test]
@@ -82,7 +82,8 @@ async fn one_that_only_looks_does_not_disturb_one_at_work() {
     assert_eq!(beside, Readiness::NotYet { again_in: Duration::from_millis(100) });
     assert_eq!(stub.read(&format!("world/{id}/machine")).trim(), id.as_str());
     assert_eq!(stub.read("made").lines().count(), 1);
-    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
+    let left = left(&stub).await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 // covers: S9, S12, R1-19
@@ -104,7 +105,7 @@ async fn a_killed_apply_is_not_repeated_before_a_person_has_looked() {
     }
     assert_eq!(stub.read("made").lines().count(), 1);
     // The machine was switched off, and its memory is gone.
-    for name in left(&stub).into_iter().filter(|name| !name.ends_with(".applying")) {
+    for name in listed(&stub).into_iter().filter(|name| !name.ends_with(".applying")) {
         std::fs::remove_dir_all(stub.path("work").join(name)).unwrap();
     }
     assert_eq!(alone.ready(&id).await.unwrap_err().code(), "state_may_lack");
@@ -113,7 +114,8 @@ async fn a_killed_apply_is_not_repeated_before_a_person_has_looked() {
     let note = hint.split('`').find(|word| word.ends_with(".applying")).unwrap();
     std::fs::remove_file(stub.path("work").join(note)).unwrap();
     assert!(matches!(alone.ready(&id).await.unwrap(), Readiness::Ready(_)));
-    assert!(left(&stub).is_empty(), "{:?}", left(&stub));
+    let left = left(&stub).await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 // covers: S9, S12

@@ -466,6 +466,10 @@ impl Machine<'_> {
             failure.severity = Severity::Critical;
             return self.emit_run(Record::Parked { failure });
         }
+        // What is to be undone and may not begin yet holds the end up.
+        if self.state.unwinds.iter().any(|unwind| !unwind.done) {
+            return Ok(());
+        }
         match self.end() {
             Some((status, output)) => self.end_with(status, output),
             None => Ok(()),

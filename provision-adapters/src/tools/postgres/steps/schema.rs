@@ -21,8 +21,14 @@ const READ: &str = "read applied migrations";
 const VERIFY: &str = "verify row-level security";
 /// Looks whose the record of migrations is.
 const RECORDS: &str = include_str!("../sql/records.sql");
+/// Keeps what is looked at from being exchanged before it is read.
+const HELD: &str = "lock table provision.migrations in access share mode;\n";
 /// The SQLSTATE by which it says that they are somebody else's.
 const FOREIGN_RECORDS: &str = "PV001";
+/// Refuses an owner whose rights tenants' code must not have.
+const PLAIN_OWNER: &str = include_str!("../sql/plain_owner.sql");
+/// The SQLSTATE by which it does.
+const POWERFUL_OWNER: &str = "PV002";
 const FIRST: &str = include_str!("../sql/first.sql");
 const AFTER: &str = include_str!("../sql/after.sql");
 /// By what a piece of SQL is run with the rights of the owner; gone with the connection.
@@ -71,6 +77,8 @@ impl SchemaSpec {
     ///
     /// Default: the role that administers the server, with whose rights every trigger and function
     /// of the schema then runs that a migration touches. A template needs an owner (`no_owner`).
+    /// An owner that is a superuser, makes roles, or is a member of such a role or of one of the
+    /// server's own is refused (`powerful_owner`).
     #[must_use]
     pub fn with_owner(mut self, role: Identifier) -> Self {
         self.owner = Some(role);
@@ -112,9 +120,12 @@ impl SchemaSpec {
 
     /// What comes before anything of the tenant, in each transaction.
     fn first(&self) -> String {
-        let mut sql = format!("{RECORDS}{FIRST}");
+        // What is there already is looked at last: nobody can put something there after it.
+        let mut sql = format!("{FIRST}{RECORDS}");
         let owner = self.owner.as_ref().map(Identifier::quoted);
         if let Some(owner) = &owner {
+            let name = self.owner.as_ref().map_or("", Identifier::as_str);
+            sql.push_str(&PLAIN_OWNER.replace("$owner", &quote_literal(name)));
             let database = self.database.quoted();
             sql.push_str(&format!(
                 "grant create on database {database} to {owner};\n\
@@ -298,7 +309,7 @@ impl ApplySchema {
         database: &Identifier,
     ) -> Result<Option<Vec<Record>>, StepError> {
         let call = Call::read(READ);
-        let sql = format!("{RECORDS}{RECORDED}");
+        let sql = format!("{HELD}{RECORDS}{RECORDED}");
         match self.server.batch(cx, call, database.as_str(), sql).await? {
             Answer::Rows(rows) => {
                 let record = |row: &Row| {
@@ -369,6 +380,14 @@ fn version(template: Option<&str>, migrations: &[Migration]) -> String {
 }
 
 fn kept_nothing(sqlstate: &str) -> StepError {
+    if sqlstate == POWERFUL_OWNER {
+        return StepError::permanent(OPERATION)
+            .with_code("powerful_owner")
+            .with_message("the owner of the schema has rights beyond it")
+            .with_hint(
+                "name a role that is no superuser, makes no roles, and is in no `pg_` role",
+            );
+    }
     let error = refused(OPERATION, sqlstate);
     // What passes is worth a repetition; what the SQL itself says is not.
     if *error.verdict() == (Verdict::Retry { after: None }) {
