@@ -16,7 +16,7 @@ begin
             )
     ) then
         raise exception using
-            errcode = 'PV002', message = 'the owner of the schema has rights beyond it';
+            errcode = 'PV004', message = 'the owner of the schema has rights beyond it';
     end if;
 end
 $provision$;

@@ -28,7 +28,7 @@ const FOREIGN_RECORDS: &str = "PV001";
 /// Refuses an owner whose rights tenants' code must not have.
 const PLAIN_OWNER: &str = include_str!("../sql/plain_owner.sql");
 /// The SQLSTATE by which it does.
-const POWERFUL_OWNER: &str = "PV002";
+const POWERFUL_OWNER: &str = "PV004";
 const FIRST: &str = include_str!("../sql/first.sql");
 const AFTER: &str = include_str!("../sql/after.sql");
 /// By what a piece of SQL is run with the rights of the owner; gone with the connection.
