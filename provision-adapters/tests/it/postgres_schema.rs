@@ -72,7 +72,8 @@ order by 1";
 
 /// Applies a schema as the engine would.
 pub(crate) async fn apply(given: &Given, spec: &SchemaSpec) -> Result<Schema, StepError> {
-    ApplySchema::new(&given.server()).run(&given.context("schema"), spec.clone()).await
+    let (step, cx) = (ApplySchema::new(&given.server()), given.context("schema"));
+    Box::pin(step.run(&cx, spec.clone())).await
 }
 
 // covers: R1-47, R1-48, R1-50, R1-63, R4-03
