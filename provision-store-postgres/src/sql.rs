@@ -79,10 +79,11 @@ macro_rules! statements {
 }
 
 statements! {
-    acquire = acquire_worker acquire_code acquire_turns acquire_picked acquire_granted,
+    acquire = acquire_worker acquire_code acquire_turns acquire_picked acquire_held leased
+        acquire_signs leased_rows,
     // Most workers have no caps, and pay for none.
     acquire_capped = acquire_worker acquire_code_capped acquire_turns acquire_picked_capped
-        acquire_granted,
+        acquire_held leased acquire_signs leased_rows,
     append,
     append_why,
     bucket_drop,
@@ -156,7 +157,7 @@ statements! {
     sightings,
     start,
     stats,
-    take,
+    take = take_held leased take_signs leased_rows,
     tombstone_find,
     tombstone_last_key,
     tombstones,
