@@ -23,6 +23,17 @@ const RIGHTS: [(&str, &str); 15] = [
     ("run_rows", "SELECT"),
 ];
 
+/// What a role touches that starts runs in transactions of its own, and does nothing else.
+const STARTING: [(&str, &str); 6] = [
+    ("lanes", "SELECT, INSERT"),
+    ("runs", "SELECT, INSERT"),
+    ("heads", "SELECT, INSERT"),
+    // A run that is leased to who starts it.
+    ("incarnations", "SELECT, INSERT, UPDATE"),
+    ("moment", "SELECT"),
+    ("run_rows", "SELECT"),
+];
+
 /// What a role may call that removes runs, and what one that forgets their start keys may: the owner
 /// does both for it.
 const PRUNE: &str = "prune(integer, uuid, bigint, boolean, boolean, integer, integer, integer, \
@@ -78,6 +89,20 @@ pub(crate) fn script(
     Ok(script)
 }
 
+/// A script that lets a role start runs and nothing else; it takes back what an earlier one has
+/// granted beyond that.
+pub(crate) fn starting(schema: &Schema, role: &str) -> Result<String, StoreError> {
+    let role = quoted(role)?;
+    let place = format!("\"{}\"", schema.name());
+    let mut script = format!("BEGIN;\nREVOKE ALL ON ALL TABLES IN SCHEMA {place} FROM {role};\n");
+    script.push_str(&format!("GRANT USAGE ON SCHEMA {place} TO {role};\n"));
+    for (name, rights) in STARTING {
+        script.push_str(&format!("GRANT {rights} ON {place}.{name} TO {role};\n"));
+    }
+    script.push_str("COMMIT;\n");
+    Ok(script)
+}
+
 /// A script that lets a role remove runs that are over, and forget them where that is wanted; it
 /// takes back what an earlier one has granted beyond that.
 pub(crate) fn retention(schema: &Schema, role: &str, forget: bool) -> Result<String, StoreError> {
@@ -92,7 +117,7 @@ pub(crate) fn retention(schema: &Schema, role: &str, forget: bool) -> Result<Str
 
 #[cfg(test)]
 mod tests {
-    use super::{FORGET, PRUNE, RIGHTS, Schema, retention, script};
+    use super::{FORGET, PRUNE, RIGHTS, STARTING, Schema, retention, script, starting};
 
     // What is granted, what is asked for when the store is opened, and what its page lists.
     #[test]
@@ -128,6 +153,18 @@ mod tests {
         assert_eq!(text.matches("GRANT ").count(), RIGHTS.len() + 1);
         assert!(!text.contains("POLICY") && !text.contains("ROW LEVEL"));
         assert!(!text.contains("FUNCTION"), "who runs sagas removes nothing");
+    }
+
+    // covers: X5, X12
+    #[test]
+    fn who_starts_runs_gets_a_part_of_what_running_them_needs() {
+        let text = starting(&Schema::new("provision").unwrap(), "a\"b").unwrap();
+        assert!(text.contains("FROM \"a\"\"b\";"), "{text}");
+        for (name, rights) in STARTING {
+            let all = RIGHTS.iter().find(|(known, _)| *known == name).unwrap().1;
+            assert!(rights.split(", ").all(|right| all.contains(right)), "{name}");
+        }
+        assert!(starting(&Schema::new("provision").unwrap(), "").is_err());
     }
 
     // covers: X5, X12

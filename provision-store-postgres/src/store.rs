@@ -184,6 +184,18 @@ impl PostgresStore {
         rights::script(&Schema::new(schema)?, role, row_security)
     }
 
+    /// The script that lets a role start runs by [`PostgresStore::start_in`], and do nothing else with
+    /// them: it reads no journal and no sealed value, and moves no run that is there. Run it as the
+    /// owner of the schema; it takes back what the role was granted there before, and may be repeated.
+    ///
+    /// The store itself is opened as another role: such a one sends no requests, either.
+    ///
+    /// # Errors
+    /// Codes `postgres_wrong_schema_name` and `postgres_wrong_role_name`.
+    pub fn start_rights_script(schema: &str, role: &str) -> Result<String, StoreError> {
+        rights::starting(&Schema::new(schema)?, role)
+    }
+
     /// The script that lets such a role remove runs that are over ([`provision_core::retention`]),
     /// and with `forget` also forget their start keys; without it takes the latter back. Run it as the
     /// owner of the schema, where retention is wanted; it may be repeated. Who was not granted this

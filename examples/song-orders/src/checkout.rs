@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use example_command::exit::Trouble;
 use hmac::{Hmac, KeyInit, Mac};
 use provision_core::{
-    Secret,
+    RunId, Secret,
     clock::{self, Clock, SystemClock},
 };
 use reqwest::{Client, header::RETRY_AFTER};
@@ -27,6 +27,10 @@ pub struct Checkout {
     pub occasion_date: String,
     /// How long each song is.
     pub length_ms: u64,
+    /// What it is about.
+    pub story: String,
+    /// What the payment provider says of the payment, such as `paid`.
+    pub payment_status: String,
 }
 
 impl Checkout {
@@ -39,22 +43,29 @@ impl Checkout {
             styles: "acoustic,pop,ballad".to_owned(),
             occasion_date: "2099-12-24".to_owned(),
             length_ms: 3_000,
+            story: "how we met in the rain".to_owned(),
+            payment_status: "paid".to_owned(),
         }
     }
 
-    /// The event that says it is paid.
+    /// The event that says it is over.
     #[must_use]
     pub fn event(&self, event: &str) -> String {
+        self.event_of(event, "checkout.session.completed")
+    }
+
+    /// An event of this type.
+    #[must_use]
+    pub fn event_of(&self, event: &str, kind: &str) -> String {
         let metadata = serde_json::json!({
             "recipient": "Ada", "occasion_date": self.occasion_date,
-            "story": "how we met in the rain", "styles": self.styles,
+            "story": self.story, "styles": self.styles,
             "length_ms": self.length_ms.to_string(),
         });
         let object = serde_json::json!({
-            "id": self.id, "object": "checkout.session", "payment_status": "paid",
+            "id": self.id, "object": "checkout.session", "payment_status": self.payment_status,
             "client_reference_id": self.customer, "metadata": metadata,
         });
-        let kind = "checkout.session.completed";
         let data = serde_json::json!({ "object": object });
         serde_json::json!({ "id": event, "object": "event", "type": kind, "data": data })
             .to_string()
@@ -86,6 +97,15 @@ pub struct Answer {
     pub text: String,
     /// When the delivery is to come again, where the shop asks for it.
     pub again: Option<Duration>,
+}
+
+impl Answer {
+    /// The run that it speaks of.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        let told: serde_json::Value = serde_json::from_str(&self.text).ok()?;
+        serde_json::from_value(told.get("run")?.clone()).ok()
+    }
 }
 
 /// Delivers an event to a shop, once.

@@ -8,21 +8,26 @@ use example_command::{
     folder::{CloudFolder, Lock},
 };
 use provision_adapters::{
-    elevenlabs::sim::ElevenLabsSim,
+    elevenlabs::{ElevenLabsConfig, sim::ElevenLabsSim},
     http::BaseUrl,
-    sim::SimServer,
-    supabase_storage::sim::{SupabaseStorageSim, base},
+    sim::{Inventory, SimServer},
+    supabase_storage::{
+        SupabaseStorageConfig,
+        sim::{SupabaseStorageSim, base},
+    },
 };
+use provision_core::SecretRef;
 
-use crate::saga::BUCKET;
+use crate::{
+    saga::BUCKET,
+    shop::{ELEVENLABS_KEY, STORAGE_KEY},
+};
 
 /// Where the clouds are.
 #[derive(Debug)]
 pub struct Cloud {
-    /// Address of ElevenLabs.
-    pub elevenlabs: BaseUrl,
-    /// Address of the storage.
-    pub storage: BaseUrl,
+    elevenlabs: BaseUrl,
+    storage: BaseUrl,
     _own: Option<Own>,
 }
 
@@ -60,6 +65,31 @@ impl Cloud {
             _own: Some(Own { _elevenlabs: elevenlabs, _storage: storage, _lock: lock }),
         })
     }
+}
+
+impl Cloud {
+    /// How ElevenLabs is reached.
+    #[must_use]
+    pub fn elevenlabs(&self) -> ElevenLabsConfig {
+        ElevenLabsConfig::at(self.elevenlabs.clone(), SecretRef::named(ELEVENLABS_KEY))
+    }
+
+    /// How the storage is reached.
+    #[must_use]
+    pub fn storage(&self) -> SupabaseStorageConfig {
+        SupabaseStorageConfig::at(self.storage.clone(), SecretRef::named(STORAGE_KEY))
+    }
+}
+
+/// Reads what the simulated clouds of a data folder hold, without starting them.
+///
+/// # Errors
+/// A file of them cannot be read.
+pub fn stored_inventory(data_dir: &Path) -> Result<Inventory, Trouble> {
+    let folder = CloudFolder::of(data_dir);
+    let mut storage = SupabaseStorageSim::new();
+    storage.add_bucket(BUCKET);
+    Ok(Inventory::merge([folder.stored(ElevenLabsSim::new())?, folder.stored(storage)?]))
 }
 
 fn parse(address: &str) -> Result<BaseUrl, Trouble> {

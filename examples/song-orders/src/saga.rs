@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use example_command::stage::Stage;
 use provision_adapters::{
-    elevenlabs::{AudioMade, ElevenLabs, FileSink, Music, MusicSpec},
+    elevenlabs::{AudioMade, ElevenLabs, FileSink},
     supabase_storage::{StorageSink, SupabaseStorage},
 };
 use provision_core::{
@@ -14,8 +14,10 @@ use provision_core::{
     saga::ItemKey,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgQueryResult, query};
+use sqlx::{PgPool, query, query_as};
 use uuid::Uuid;
+
+use crate::song::VariantMusic;
 
 /// Name and version; runs are stored under them.
 pub const MAKE: SagaId<Order, Made> = SagaId::new("make-songs", 1);
@@ -23,14 +25,18 @@ pub const MAKE: SagaId<Order, Made> = SagaId::new("make-songs", 1);
 pub const BUCKET: &str = "songs";
 /// Variants of an order, at most; the database says so too.
 pub const VARIANTS_MAX: usize = 5;
+/// Calls for one variant's music after which nothing was heard, and that may have been paid in vain:
+/// each is worth another one.
+pub const LOST_CALLS_MAX: u32 = 3;
+/// Last part of the path of a variant's music.
+pub const MUSIC: &str = "music";
 
-/// Input: what is needed to make the songs. Whose they are stands in the order's row alone.
+/// Input: what is needed to make the songs. Whose they are, and what they are about, stands in the
+/// order's row alone: a journal forgets nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The order's id.
     pub id: Uuid,
-    /// What they are about.
-    pub story: String,
     /// One variant for each of these.
     pub styles: Vec<String>,
     /// How long each of them is.
@@ -62,10 +68,10 @@ pub struct Song {
 /// One variant that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
-    order: Uuid,
-    number: i16,
-    words: String,
-    length_ms: u64,
+    pub(crate) order: Uuid,
+    pub(crate) number: i16,
+    pub(crate) style: String,
+    pub(crate) length_ms: u64,
 }
 
 impl ItemKey for Variant {
@@ -80,13 +86,13 @@ impl Variant {
         let one = |(number, style): (i16, &String)| Self {
             order: order.id,
             number,
-            words: format!("{style}: {}", order.story),
+            style: style.clone(),
             length_ms: order.length_ms,
         };
         numbered.map(one).collect()
     }
 
-    fn object(&self) -> String {
+    pub(crate) fn object(&self) -> String {
         format!("{}/variant-{}.mp3", self.order, self.number)
     }
 }
@@ -113,7 +119,7 @@ pub struct Tools {
 pub fn making(tools: &Tools) -> Result<Saga<Order, Made>, SagaError> {
     let pool = || tools.pool.clone();
     let sink = StorageSink::new(&tools.storage, BUCKET, tools.spool.clone());
-    let music = tools.stage.on(Music::new(&tools.elevenlabs, sink));
+    let music = tools.stage.on(VariantMusic::new(pool(), &tools.elevenlabs, sink));
     Saga::define(MAKE, |s| {
         s.validate(|order: &Order| match order.styles.len() {
             1..=VARIANTS_MAX => Ok(()),
@@ -133,13 +139,9 @@ pub fn making(tools: &Tools) -> Result<Saga<Order, Made>, SagaError> {
                         .retry(database())
                         .input((), |variant, ()| variant.clone());
                     let audio = item
-                        .resource("music", music)
-                        // A call whose answer is lost may have been paid: it is worth another one.
-                        .on_unknown(OnUnknown::RunAgain { at_most: 3 })
-                        .input(row, |variant, ()| {
-                            MusicSpec::prompt(variant.object(), &variant.words)
-                                .lasting(Duration::from_millis(variant.length_ms))
-                        });
+                        .resource(MUSIC, music)
+                        .on_unknown(OnUnknown::RunAgain { at_most: LOST_CALLS_MAX })
+                        .input(row, |variant, ()| variant.clone());
                     item.step("done", FinishVariant(pool()), NothingToUndo)
                         .retry(database())
                         .input(audio, |variant, audio| (variant.clone(), audio))
@@ -173,15 +175,25 @@ impl Step for Begin {
 
     async fn run(&self, _: &StepContext, order: Uuid) -> Result<(), StepError> {
         const OPERATION: &str = "begin the order";
-        let begin = "UPDATE songs.orders SET progress = 'generating' WHERE id = $1";
+        let begin = "UPDATE songs.orders SET progress = 'generating'
+            WHERE id = $1 AND payment <> 'refunded' AND progress <> 'removed'";
         let done = told(OPERATION, query(begin).bind(order).execute(&self.0).await)?;
-        if done.rows_affected() == 0 {
-            // Nothing that comes later would bring it.
-            return Err(StepError::permanent(OPERATION)
-                .with_code("no_such_order")
-                .with_message("the order has no row"));
+        if done.rows_affected() > 0 {
+            return Ok(());
         }
-        Ok(())
+        let stands = "SELECT payment = 'refunded', progress = 'removed' FROM songs.orders
+            WHERE id = $1";
+        let stands = query_as(stands).bind(order).fetch_optional(&self.0).await;
+        // Nothing that comes later would change it.
+        let (code, why) = match told(OPERATION, stands)? {
+            None => ("no_such_order", "the order has no row"),
+            Some((true, _)) => ("order_refunded", "the order has been paid back"),
+            Some((false, true)) => ("order_removed", "the order has been removed"),
+            Some((false, false)) => {
+                return Err(StepError::retry(OPERATION).with_code("order_changed"));
+            }
+        };
+        Err(StepError::permanent(OPERATION).with_code(code).with_message(why))
     }
 }
 
@@ -265,7 +277,7 @@ impl Step for Share {
         let value = cx.reveal(&token).await?;
         let share = "INSERT INTO songs.shares (order_id, token_hash)
             VALUES ($1, sha256(convert_to($2, 'UTF8')))
-            ON CONFLICT (order_id) DO NOTHING";
+            ON CONFLICT (order_id) DO UPDATE SET token_hash = excluded.token_hash";
         told(OPERATION, query(share).bind(order).bind(value.expose()).execute(&self.0).await)?;
         Ok(token)
     }
@@ -286,10 +298,7 @@ impl Compensator<Share> for Unshare {
 }
 
 /// What the database refuses for good is not tried again; otherwise it may have been carried out.
-fn told(
-    operation: &'static str,
-    end: Result<PgQueryResult, sqlx::Error>,
-) -> Result<PgQueryResult, StepError> {
+fn told<T>(operation: &'static str, end: Result<T, sqlx::Error>) -> Result<T, StepError> {
     end.map_err(|error| {
         let state = error.as_database_error().and_then(|said| said.code());
         // Data, integrity, and what does not exist or is not allowed.

@@ -1,47 +1,39 @@
-//! The shop: its database with a role for each kind of work, and how the end of a run becomes the
-//! end of its order.
+//! The shop while it is open: its pools, its engine, how its orders stand, and what people do about
+//! runs that stopped.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
 
 use example_command::{exit::Trouble, stage::Stage};
 use provision_adapters::{
     elevenlabs::{ElevenLabs, ElevenLabsConfig, FileSink},
-    http::BaseUrl,
     supabase_storage::{SupabaseStorage, SupabaseStorageConfig},
 };
 use provision_core::{
-    By, Engine, RunStatus, SecretRef, Worker, WorkerConfig, clock,
+    By, Engine, Error, ErrorKind, Resolution, RunId, RunStatus, Worker, WorkerConfig, clock,
+    engine::{StepStatus, StepView},
     resolver::SecretResolver,
     store::{RunFilter, RunHead},
     vault::LocalKeys,
 };
 use provision_store_postgres::{PostgresConfig, PostgresStore};
-use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    query, query_as,
-};
+use serde::Serialize;
+use sqlx::{PgPool, query, query_as, query_scalar};
+use uuid::Uuid;
 
-use crate::saga::{Tools, making};
+use crate::{
+    database::{migrate, pool, unread, write_ends},
+    saga::{MUSIC, Tools, making},
+};
 
 /// Name of ElevenLabs' key.
 pub const ELEVENLABS_KEY: &str = "ELEVENLABS_API_KEY";
 /// Name of the storage's key.
 pub const STORAGE_KEY: &str = "SUPABASE_SECRET_KEY";
 
-const SCHEMA: &str = include_str!("../sql/schema.sql");
-/// Commands may begin at the same time.
-const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(hashtext('song-orders'))";
-/// What administrators read of the library's own tables.
-const FOR_ADMINS: &str = "GRANT USAGE ON SCHEMA provision TO song_admin;
-    GRANT SELECT ON provision.dead_letters TO song_admin";
-const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
-const CONNECTIONS_MAX: u32 = 6;
-/// A busy server takes seconds for a new connection. What waits for it is bounded by its own time:
-/// a delivery by that of the router.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked whether orders are open.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Rows that are read at a time.
+const PAGE: usize = 500;
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -50,18 +42,18 @@ pub struct Places {
     pub database: String,
     /// Folder of keys and of songs on their way.
     pub data_dir: PathBuf,
-    /// Address of ElevenLabs.
-    pub elevenlabs: BaseUrl,
-    /// Address of the storage.
-    pub storage: BaseUrl,
-    /// Calls for music that may be open at a time.
-    pub concurrency: u32,
+    /// Who makes music.
+    pub elevenlabs: ElevenLabsConfig,
+    /// Where it is kept.
+    pub storage: SupabaseStorageConfig,
+    /// Whether these are the real providers.
+    pub live: bool,
     /// Times of a simulated cloud.
     pub stage: Stage,
 }
 
 /// How many orders stand where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Standing {
     /// Taken, and not through.
     pub open: i64,
@@ -69,8 +61,16 @@ pub struct Standing {
     pub completed: i64,
     /// Not made; the money goes back.
     pub failed: i64,
-    /// Made once, and removed.
+    /// Made once, or failed, and removed.
     pub removed: i64,
+}
+
+impl Standing {
+    /// All of them.
+    #[must_use]
+    pub fn orders(&self) -> i64 {
+        self.open + self.completed + self.failed + self.removed
+    }
 }
 
 impl fmt::Display for Standing {
@@ -87,7 +87,8 @@ pub struct Shop {
     pub(crate) intake: PgPool,
     /// The database as the role of those who were given a token, or nothing.
     pub(crate) anyone: PgPool,
-    admin: PgPool,
+    /// The database as the role of administrators.
+    pub(crate) admin: PgPool,
     pub(crate) store: PostgresStore,
     /// Starts and orders runs.
     pub engine: Engine,
@@ -99,21 +100,16 @@ impl Shop {
     /// Connects, makes what is missing in the database, and puts the engine together.
     ///
     /// # Errors
-    /// The database cannot be reached, or will not do.
+    /// The database cannot be reached, will not do, or is about other clouds.
     pub async fn open(places: &Places, resolver: impl SecretResolver) -> Result<Self, Trouble> {
-        migrate(&places.database).await?;
-        let worker = pool(&places.database, "song_worker")?;
+        migrate(&places.database, places.live).await?;
+        let worker = pool(&places.database, "song_worker").await?;
         let store = PostgresConfig::with_pool(worker.clone()).with_migrate(false).open().await?;
         write_ends(&store);
-        let config =
-            SupabaseStorageConfig::at(places.storage.clone(), SecretRef::named(STORAGE_KEY));
-        let storage = SupabaseStorage::new(config).map_err(wrong)?;
-        let config =
-            ElevenLabsConfig::at(places.elevenlabs.clone(), SecretRef::named(ELEVENLABS_KEY))
-                .with_music_concurrency(places.concurrency);
+        let storage = SupabaseStorage::new(places.storage.clone())?;
         let tools = Tools {
             pool: worker,
-            elevenlabs: ElevenLabs::new(config).map_err(wrong)?,
+            elevenlabs: ElevenLabs::new(places.elevenlabs.clone())?,
             storage: storage.clone(),
             spool: FileSink::new(places.data_dir.join("spool")),
             stage: places.stage.clone(),
@@ -122,9 +118,9 @@ impl Shop {
         let keys = LocalKeys::file(places.data_dir.join("keys"))?;
         let builder = Engine::builder(store.clone()).keys(keys).resolver(resolver);
         let engine = builder.register(saga).build().await?;
-        let intake = pool(&places.database, "song_intake")?;
-        let anyone = pool(&places.database, "song_anyone")?;
-        let admin = pool(&places.database, "song_admin")?;
+        let intake = pool(&places.database, "song_intake").await?;
+        let anyone = pool(&places.database, "song_anyone").await?;
+        let admin = pool(&places.database, "song_admin").await?;
         Ok(Self { intake, anyone, admin, store, engine, storage })
     }
 
@@ -139,15 +135,54 @@ impl Shop {
     /// # Errors
     /// The database cannot be read.
     pub async fn settled(&self) -> Result<Standing, Trouble> {
-        let parked = RunFilter { status: vec![RunStatus::Parked], ..RunFilter::default() };
+        self.through("SELECT run FROM songs.orders WHERE progress IN ('ordered', 'generating')")
+            .await
+    }
+
+    /// Waits until every run that a query names is parked, or named no more.
+    async fn through(&self, runs: &'static str) -> Result<Standing, Trouble> {
         loop {
-            let standing = self.standing().await?;
-            let parked = self.engine.runs(&parked).await?.runs.len();
-            let parked = i64::try_from(parked).unwrap_or(i64::MAX);
-            if standing.open <= parked {
-                return Ok(standing);
+            let open = self.runs_of(runs).await?;
+            if open.is_empty() || self.all_parked(open).await? {
+                return self.standing().await;
             }
             clock::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn all_parked(&self, open: HashSet<RunId>) -> Result<bool, Trouble> {
+        let parked = RunFilter { status: vec![RunStatus::Parked], ..RunFilter::default() };
+        let parked: HashSet<RunId> =
+            self.every(parked).await?.into_iter().map(|run| run.id).collect();
+        Ok(open.is_subset(&parked))
+    }
+
+    async fn runs_of(&self, query: &'static str) -> Result<HashSet<RunId>, Trouble> {
+        let runs: Vec<Uuid> =
+            query_scalar(query).fetch_all(self.store.pool()).await.map_err(unread)?;
+        Ok(runs.into_iter().map(RunId::from_uuid).collect())
+    }
+
+    /// Takes a run off the list of those that need a person.
+    pub(crate) async fn acknowledge(&self, run: &RunId, why: &str) -> Result<(), Trouble> {
+        match self.engine.resolve(run, Resolution::Acknowledge, by(why)).await {
+            // It was removed meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            given => passed(given),
+        }
+    }
+
+    /// Reads a listing to its end.
+    async fn every(&self, mut filter: RunFilter) -> Result<Vec<RunHead>, Trouble> {
+        filter.limit = PAGE;
+        let mut all = Vec::new();
+        loop {
+            let page = self.engine.runs(&filter).await?;
+            all.extend(page.runs);
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => return Ok(all),
+            }
         }
     }
 
@@ -170,7 +205,7 @@ impl Shop {
     /// # Errors
     /// The database cannot be read.
     pub async fn dead_letters(&self) -> Result<Vec<RunHead>, Trouble> {
-        Ok(self.engine.dead_letters().await?.runs)
+        self.every(RunFilter { dead_letters: true, ..RunFilter::default() }).await
     }
 
     /// What people have noted on a run, oldest first.
@@ -196,129 +231,80 @@ impl Shop {
         noted.map(drop).map_err(unread)
     }
 
-    /// Orders every run that needs a person to go on: what stopped tries again, and what was undone
-    /// begins anew.
+    /// Orders every run that needs a person to go on: what stopped tries again, what was undone begins
+    /// anew, and calls for music that ended without an answer count as lost. Orders that were paid
+    /// back stay as they are.
     ///
     /// # Errors
     /// The database cannot be read or written.
     pub async fn try_again(&self) -> Result<(), Trouble> {
-        for run in self.dead_letters().await? {
-            let by = By::new("song-orders", "--try-again");
+        let over = "SELECT run FROM songs.orders
+            WHERE payment = 'refunded' OR progress = 'removed'";
+        let over = self.runs_of(over).await?;
+        for run in self.dead_letters().await?.into_iter().filter(|run| !over.contains(&run.id)) {
             match run.status {
-                RunStatus::Parked => self.engine.retry(&run.id, by).await?,
-                _ => self.engine.redrive(&run.id, by).await?,
+                RunStatus::Parked => self.release(&run.id).await?,
+                _ => passed(self.engine.redrive(&run.id, by("--try-again")).await)?,
             }
         }
         Ok(())
     }
 
-    /// Orders the songs of every order removed, and waits until they are.
+    /// Lets a run go on that stopped.
+    ///
+    /// Where a call for music had no answer and the next was refused, nobody can say whether the
+    /// first was paid, and no look finds out: repeating that alone would stop again for ever. The
+    /// storage has nothing of it, so it counts as absent: paid in vain, if it was. A variant that was
+    /// refused then fails, and no other; one whose calls were all lost is called for anew.
+    async fn release(&self, run: &RunId) -> Result<(), Trouble> {
+        let steps = self.engine.snapshot(run).await?.steps;
+        let mut lost = steps.into_iter().filter(is_lost_music).peekable();
+        if lost.peek().is_none() {
+            return passed(self.engine.retry(run, by("--try-again")).await);
+        }
+        for StepView { path, .. } in lost {
+            let absent = Resolution::Absent { path };
+            let why = by("the storage has nothing of it: the lost call counts as paid in vain");
+            passed(self.engine.resolve(run, absent, why).await)?;
+        }
+        Ok(())
+    }
+
+    /// Orders everything removed that is not being made: the songs of every order, and of orders that
+    /// failed what they say about anybody. Waits until they are.
     ///
     /// # Errors
     /// The database cannot be read or written.
     pub async fn tear_down(&self) -> Result<Standing, Trouble> {
         let made = vec![RunStatus::Succeeded, RunStatus::PartlySucceeded];
-        let made = RunFilter { status: made, ..RunFilter::default() };
-        for run in self.engine.runs(&made).await?.runs {
-            self.engine.tear_down(&run.id, By::new("song-orders", "--tear-down")).await?;
+        for run in self.every(RunFilter { status: made, ..RunFilter::default() }).await? {
+            passed(self.engine.tear_down(&run.id, by("--tear-down")).await)?;
         }
-        loop {
-            let standing = self.standing().await?;
-            if standing.completed == 0 {
-                return Ok(standing);
-            }
-            clock::sleep(LOOK_EVERY).await;
+        let failed = "SELECT songs.forget(id) FROM songs.orders WHERE progress = 'failed'";
+        query(failed).execute(self.store.pool()).await.map_err(unread)?;
+        // Nobody can do anything about those any more.
+        let gone = self.runs_of("SELECT run FROM songs.orders WHERE progress = 'removed'").await?;
+        for run in self.dead_letters().await?.into_iter().filter(|run| gone.contains(&run.id)) {
+            self.acknowledge(&run.id, "--tear-down").await?;
         }
+        self.through("SELECT run FROM songs.orders WHERE progress = 'completed'").await
     }
 }
 
-/// Makes schemas, tables and roles, as the owner of the database.
-async fn migrate(url: &str) -> Result<(), Trouble> {
-    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(wrong_url());
+/// A variant's music that stopped because of a call without an answer.
+fn is_lost_music(step: &StepView) -> bool {
+    let is_music = step.path.rsplit('/').next() == Some(MUSIC);
+    is_music && step.status == StepStatus::Parked
+}
+
+fn by(why: &str) -> By {
+    By::new("song-orders", why)
+}
+
+/// An order that came too late, because somebody else gave it at the same time, is no trouble.
+fn passed(given: Result<(), Error>) -> Result<(), Trouble> {
+    match given {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+        given => Ok(given?),
     }
-    let owner = PgPoolOptions::new()
-        .max_connections(2)
-        .acquire_timeout(CONNECT_WITHIN)
-        .connect_lazy(url)
-        .map_err(|_says_the_url| wrong_url())?;
-    // First the store: it tells what is wrong with a server in words of its own.
-    PostgresConfig::with_pool(owner.clone()).open().await?;
-    let rights = ["song_intake", "song_worker"]
-        .map(|role| PostgresStore::rights_script("provision", role, false));
-    let rights = rights.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let script = async {
-        let mut conn = owner.acquire().await?;
-        conn.execute(ONE_AT_A_TIME).await?;
-        let mut tx = conn.begin().await?;
-        tx.execute(SCHEMA).await?;
-        tx.commit().await?;
-        for rights in rights {
-            conn.execute(AssertSqlSafe(rights)).await?;
-        }
-        conn.execute(FOR_ADMINS).await?;
-        // The lock ends with the connection.
-        conn.close().await
-    };
-    script.await.map_err(unread)?;
-    owner.close().await;
-    Ok(())
-}
-
-/// A pool whose connections have taken on a role.
-fn pool(url: &str, role: &'static str) -> Result<PgPool, Trouble> {
-    let options = PgConnectOptions::from_str(url).map_err(|_says_the_url| wrong_url())?;
-    // The server sets it before the first statement, and again wherever a connection is reset.
-    let options = options.options([("role", role)]);
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX);
-    Ok(pool.acquire_timeout(CONNECT_WITHIN).connect_lazy_with(options))
-}
-
-/// The order ends in the transaction that ends its run.
-fn write_ends(store: &PostgresStore) {
-    store.on_end(|tx, append| {
-        Box::pin(async move {
-            let progress = match append.status {
-                RunStatus::Succeeded | RunStatus::PartlySucceeded => "completed",
-                RunStatus::TornDown => "removed",
-                _ => "failed",
-            };
-            let run = *append.run.as_uuid();
-            let end = "UPDATE songs.orders SET progress = $2,
-                payment = CASE $2 WHEN 'failed' THEN 'refund_due' WHEN 'completed' THEN 'paid'
-                    ELSE payment END,
-                completed_at = CASE WHEN $2 = 'completed' THEN now() END,
-                recipient = CASE WHEN $2 = 'removed' THEN NULL ELSE recipient END
-                WHERE run = $1";
-            query(end).bind(run).bind(progress).execute(&mut *tx).await?;
-            if progress != "removed" {
-                return Ok(());
-            }
-            // What is left of the order says that it was there, and nothing about anybody.
-            let of = "order_id = (SELECT id FROM songs.orders WHERE run = $1)";
-            for table in ["variants", "deliveries"] {
-                let forget = format!("DELETE FROM songs.{table} WHERE {of}");
-                query(AssertSqlSafe(forget)).bind(run).execute(&mut *tx).await?;
-            }
-            Ok(())
-        })
-    });
-}
-
-fn wrong_url() -> Trouble {
-    let hint = "give postgres://user:password@host/database";
-    Trouble::usage("wrong_database", "this is no address of a PostgreSQL database", hint)
-}
-
-fn wrong(error: impl fmt::Display) -> Trouble {
-    Trouble::usage("wrong_cloud", error.to_string(), "see --help")
-}
-
-/// What the server says names tables and columns, and no address.
-pub(crate) fn unread(error: sqlx::Error) -> Trouble {
-    let message = match error {
-        sqlx::Error::Database(said) => said.message().to_owned(),
-        _ => "the database did not answer".to_owned(),
-    };
-    Trouble::unavailable("song_database", message, "check the database and type it again")
 }

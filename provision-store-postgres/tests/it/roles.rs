@@ -6,7 +6,7 @@ use provision_core::{
     Timestamp,
     retention::{Prune, RetentionStore as _},
     run::RunStatus,
-    store::{Release, StateStore as _},
+    store::{Guard, GuardUntil, NewRun, Release, StateStore as _, Submission, Submitted},
 };
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::conformance::{
@@ -108,6 +108,49 @@ async fn a_role_without_rights_to_schema_and_journal_runs_everything() {
         format!("ALTER TABLE {frames} ADD COLUMN x integer"),
         format!("CREATE TABLE {}.x (x integer)", schema.name),
         format!("DROP SCHEMA {} CASCADE", schema.name),
+    ] {
+        let error = run(&mut conn, forbidden.clone()).await.expect_err(&forbidden);
+        let code = error.as_database_error().unwrap().code();
+        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
+    }
+    conn.close().await.unwrap();
+    run(&mut owner, format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+// covers: X12, R3-14
+#[tokio::test]
+async fn who_may_start_runs_starts_them_and_does_nothing_else() {
+    let Some(schema) = Schema::new() else { return };
+    let store = schema.open().await;
+    let mut owner = schema.connect().await;
+    let role = format!("starts_{}", schema.name);
+    // It could do everything once.
+    let url = made(&schema, &mut owner, &role).await;
+    let rights = PostgresStore::start_rights_script(&schema.name, &role).unwrap();
+    run(&mut owner, rights).await.unwrap();
+    let mut conn = PgConnection::connect(&url).await.unwrap();
+    let (mut head, mut leased) = (run_head(), run_head());
+    head.key = Some("order:1".to_owned());
+    head.guard = Some(Guard { key: "client:1".to_owned(), until: GuardUntil::Gone });
+    leased.key = Some("order:2".to_owned());
+    let lease_to = Some((new_worker(), Duration::from_secs(60)));
+    for (head, lease_to) in [(head.clone(), None), (leased, lease_to)] {
+        let start = || Submission::Run(Box::new(NewRun { head: head.clone(), lease_to }));
+        let mut tx = conn.begin().await.unwrap();
+        let told = store.start_in(&mut tx, &[start(), start()]).await.unwrap();
+        assert!(matches!(told[..], [Submitted::Created(_), Submitted::Known(_)]), "{told:?}");
+        tx.commit().await.unwrap();
+    }
+    let handle = Handle::of(Arc::new(store.clone()));
+    assert_eq!(handle.record(head.id).await.head.key.as_deref(), Some("order:1"));
+    for forbidden in [
+        format!("SELECT body FROM {}.frames", schema.name),
+        format!("SELECT * FROM {}.secrets", schema.name),
+        format!("SELECT * FROM {}.requests", schema.name),
+        format!("UPDATE {}.heads SET due = 0", schema.name),
+        format!("DELETE FROM {}.heads", schema.name),
+        format!("UPDATE {}.runs SET input = '{{}}'", schema.name),
+        format!("INSERT INTO {}.frames DEFAULT VALUES", schema.name),
     ] {
         let error = run(&mut conn, forbidden.clone()).await.expect_err(&forbidden);
         let code = error.as_database_error().unwrap().code();

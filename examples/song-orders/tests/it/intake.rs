@@ -8,8 +8,8 @@ use std::{
 use provision_adapters::webhook::ANSWER_WITHIN;
 use provision_core::Secret;
 use song_orders::{
-    DEMO_SECRET,
     checkout::{Answer, Checkout, deliver_once},
+    secret::DEMO_SECRET,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::task::JoinSet;
@@ -76,24 +76,31 @@ async fn a_paid_checkout_is_delivery_order_and_run_or_nothing() {
 
 // covers: S1, R3-13
 #[tokio::test]
-async fn what_cannot_be_used_leaves_nothing() {
+async fn what_is_not_paid_or_not_understood_leaves_nothing() {
     let Some(world) = World::open().await else { return };
     let good = Checkout::new("cs_1", "ada");
-    let cases = [
-        Checkout { occasion_date: "soon".to_owned(), ..good.clone() }.event("evt_1"),
-        Checkout { styles: "a,b,c,d,e,f".to_owned(), ..good.clone() }.event("evt_2"),
-        Checkout { styles: "a,,b".to_owned(), ..good.clone() }.event("evt_3"),
-        r#"{"id":"evt_4","type":"checkout.session.completed","data":{"object":{}}}"#.to_owned(),
-    ];
-    for event in cases {
-        assert_eq!(world.deliver(&event).await, 422, "{event}");
-    }
-    let unpaid = good.event("evt_5").replace(r#""paid""#, r#""unpaid""#);
-    for event in [unpaid, good.event("evt_6").replace("checkout.session", "invoice")] {
-        assert_eq!(world.deliver(&event).await, 200, "{event}");
+    let unpaid = Checkout { payment_status: "unpaid".to_owned(), ..good.clone() };
+    let free = Checkout { payment_status: "no_payment_required".to_owned(), ..good.clone() };
+    let sooner = Checkout { occasion_date: "soon".to_owned(), ..free };
+    let odd = Checkout { payment_status: "who knows".to_owned(), ..good.clone() };
+    let empty = r#"{"id":"evt_4","type":"checkout.session.completed","data":{"object":{}}}"#;
+    for (event, status) in [
+        (unpaid.event("evt_1"), 200),
+        (good.event_of("evt_2", "invoice.paid"), 200),
+        (good.event_of("evt_3", "checkout.session.async_payment_failed"), 200),
+        (empty.to_owned(), 422),
+        (odd.event("evt_5"), 422),
+        // Nobody has to be paid back.
+        (sooner.event("evt_6"), 422),
+    ] {
+        assert_eq!(world.deliver(&event).await, status, "{event}");
     }
     assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (0, 0));
-    assert_eq!(world.number("SELECT count(*) FROM songs.deliveries").await, 0);
+    for rows in
+        ["SELECT count(*) FROM songs.deliveries", "SELECT count(*) FROM songs.unusable_payments"]
+    {
+        assert_eq!(world.number(rows).await, 0, "{rows}");
+    }
 }
 
 // covers: X7, S1, R3-13

@@ -12,6 +12,9 @@
 mod cli;
 mod intake;
 mod kills;
+mod many;
+mod payments;
+mod pooler;
 mod roles;
 mod songs;
 mod world;

@@ -2,16 +2,18 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
+use song_orders::checkout::Checkout;
+
 use crate::world::World;
 
 /// Two orders of two customers, one of them shared under `token-1`.
 const ROWS: &str = "
-    INSERT INTO songs.orders
-        (id, checkout, run, customer, recipient, occasion_date, retained_until) VALUES
-        ('00000000-0000-0000-0000-000000000001', 'cs_1', gen_random_uuid(), 'ada', 'Bo',
-            '2099-01-01', '2099-04-01'),
-        ('00000000-0000-0000-0000-000000000002', 'cs_2', gen_random_uuid(), 'eve', 'Cy',
-            '2099-01-01', '2099-04-01');
+    INSERT INTO songs.orders (id, checkout, run, customer, recipient, story, occasion_date,
+        retained_until, payment) VALUES
+        ('00000000-0000-0000-0000-000000000001', 'cs_1', gen_random_uuid(), 'ada', 'Bo', 'rain',
+            '2099-01-01', '2099-04-01', 'paid'),
+        ('00000000-0000-0000-0000-000000000002', 'cs_2', gen_random_uuid(), 'eve', 'Cy', 'snow',
+            '2099-01-01', '2099-04-01', 'paid');
     INSERT INTO songs.variants
         (order_id, variant_number, status, object, bytes, duration_ms, completed_at)
         SELECT id, 1, 'ready', checkout || '/variant-1.mp3', 9, 3000, now() FROM songs.orders;
@@ -58,7 +60,15 @@ async fn owners_see_their_own_holders_of_a_token_its_songs_and_nobody_a_list() {
     let Some((_world, mut conn)) = filled().await else { return };
     let conn = &mut conn;
     // Nobody in particular.
-    for table in ["orders", "variants", "shares", "deliveries", "dead_letter_notes"] {
+    for table in [
+        "orders",
+        "variants",
+        "shares",
+        "deliveries",
+        "dead_letter_notes",
+        "unusable_payments",
+        "clouds",
+    ] {
         let list = format!("SELECT * FROM songs.{table}");
         assert_eq!(told(conn, "song_anyone", &list).await, denied(), "{table}");
     }
@@ -78,8 +88,12 @@ async fn owners_see_their_own_holders_of_a_token_its_songs_and_nobody_a_list() {
     assert_eq!(told(conn, "song_anyone", over).await, Ok(0), "kept no longer, shared no longer");
 
     // Customers, by name.
-    for (name, orders) in [("ada", 1), ("eve", 1), ("zoe", 0), ("", 0)] {
-        conn.execute(AssertSqlSafe(format!("SET songs.customer = '{name}'"))).await.unwrap();
+    for (name, orders) in [("ada", 1), ("eve", 1), ("zoe", 0), ("", 0), ("reset", 0)] {
+        let set = match name {
+            "reset" => "RESET songs.customer".to_owned(),
+            name => format!("SET songs.customer = '{name}'"),
+        };
+        conn.execute(AssertSqlSafe(set)).await.unwrap();
         for table in ["orders", "variants"] {
             let list = format!("SELECT * FROM songs.{table}");
             assert_eq!(told(conn, "song_customer", &list).await, Ok(orders), "{name}: {table}");
@@ -114,6 +128,9 @@ async fn workers_have_a_role_of_their_own_that_can_do_its_work_alone() {
         "DELETE FROM songs.orders",
         "UPDATE songs.orders SET customer = 'eve'",
         "UPDATE songs.orders SET retained_until = '2999-01-01'",
+        "SELECT * FROM songs.deliveries",
+        "DELETE FROM songs.variants",
+        "SELECT * FROM songs.unusable_payments",
         "INSERT INTO songs.deliveries (event, order_id, body) SELECT 'e', id, '' FROM songs.orders",
         "SELECT * FROM songs.dead_letter_notes",
         "CREATE TABLE songs.mine (x int)",
@@ -124,11 +141,64 @@ async fn workers_have_a_role_of_their_own_that_can_do_its_work_alone() {
     }
     for statement in [
         "SELECT * FROM songs.variants",
+        "SELECT customer FROM songs.orders",
         "UPDATE songs.orders SET progress = 'failed'",
         "DELETE FROM songs.deliveries",
+        "SELECT body FROM songs.deliveries",
+        "SELECT * FROM songs.unusable_payments",
+        "SELECT * FROM provision.frames",
+        "SELECT * FROM provision.secrets",
+        "INSERT INTO provision.requests DEFAULT VALUES",
+        "UPDATE provision.heads SET due = 0",
+        "DELETE FROM provision.heads",
+        // Nothing is ordered that was paid back before it began.
+        "INSERT INTO songs.orders (id, checkout, run, customer, story, occasion_date,
+            retained_until, payment) VALUES (gen_random_uuid(), 'cs_3', gen_random_uuid(), 'ada',
+            'fog', '2099-01-01', '2099-04-01', 'refund_due')",
     ] {
         assert_eq!(told(conn, "song_intake", statement).await, denied(), "{statement}");
     }
+    for role in ["song_intake", "song_admin", "song_customer", "song_anyone"] {
+        let forget = "SELECT songs.forget(gen_random_uuid())";
+        assert_eq!(told(conn, role, forget).await, denied(), "{role}");
+    }
+}
+
+// covers: R3-24, R3-25, R3-38
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_without_superpowers_runs_the_shop_and_reads_nothing_of_it() {
+    let Some((_world, mut conn)) = filled().await else { return };
+    let forced = "SELECT relname FROM pg_class WHERE relnamespace = 'songs'::regnamespace
+        AND relkind = 'r' AND relname <> 'clouds'
+        AND NOT (relrowsecurity AND relforcerowsecurity)";
+    assert_eq!(told(&mut conn, "NONE", forced).await, Ok(0), "every table");
+
+    let name = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    for statement in [
+        format!("CREATE ROLE {name} LOGIN PASSWORD 's3cret' NOSUPERUSER"),
+        format!(
+            "GRANT song_intake, song_worker, song_admin, song_customer, song_anyone, song_keeper
+            TO {name}"
+        ),
+        format!("CREATE DATABASE {name} OWNER {name}"),
+    ] {
+        conn.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    let server = std::env::var("PROVISION_TEST_POSTGRES_URL").unwrap();
+    let server = server.rsplit_once('/').unwrap().0.rsplit_once('@').unwrap().1.to_owned();
+    let world = World::at(format!("postgres://{name}:s3cret@{server}/{name}")).await;
+    let worker = world.shop.worker();
+    assert_eq!(world.deliver(&Checkout::new("cs_1", "ada").event("evt_1")).await, 200);
+    world.until(|standing| standing.completed == 1).await;
+    let mut owner = world.conn().await;
+    for table in ["orders", "variants", "shares", "deliveries"] {
+        let all = format!("SELECT * FROM songs.{table}");
+        assert_eq!(told(&mut owner, &name, &all).await, Ok(0), "{table}");
+    }
+    let torn_down = world.shop.tear_down().await.unwrap();
+    assert_eq!((torn_down.removed, torn_down.completed), (1, 0));
+    assert!(world.clouds.paths().is_empty());
+    worker.stop().await;
 }
 
 // covers: R3-49
@@ -147,6 +217,25 @@ async fn administrators_alone_read_dead_letters() {
     }
     for role in ["song_worker", "song_intake"] {
         assert_eq!(told(conn, role, notes).await, denied(), "{role}");
+    }
+    // Of orders they see what is to be paid back, and can say that it was.
+    let due = "SELECT checkout FROM songs.orders";
+    assert_eq!(told(conn, "song_admin", due).await, Ok(0));
+    conn.execute(
+        "UPDATE songs.orders SET payment = 'refund_due', progress = 'failed'
+        WHERE checkout = 'cs_1'",
+    )
+    .await
+    .unwrap();
+    assert_eq!(told(conn, "song_admin", due).await, Ok(1));
+    let refunded = "UPDATE songs.orders SET payment = 'refunded'";
+    assert_eq!(told(conn, "song_admin", refunded).await, Ok(1));
+    for statement in [
+        "UPDATE songs.orders SET payment = 'paid'",
+        "UPDATE songs.orders SET progress = 'ordered'",
+        "SELECT story FROM songs.orders",
+    ] {
+        assert_eq!(told(conn, "song_admin", statement).await, denied(), "{statement}");
     }
     let rewrite = "UPDATE songs.dead_letter_notes SET note = 'another'";
     assert_eq!(told(conn, "song_admin", rewrite).await, denied(), "notes are added, not changed");
@@ -178,6 +267,12 @@ async fn variants_are_constrained_by_the_database() {
         ("UPDATE songs.orders SET progress = 'paid'".to_owned(), CHECK),
         ("UPDATE songs.orders SET progress = 'completed'".to_owned(), CHECK),
         ("UPDATE songs.orders SET checkout = 'cs_1'".to_owned(), UNIQUE),
+        ("UPDATE songs.orders SET customer = ''".to_owned(), CHECK),
+        ("UPDATE songs.orders SET customer = NULL".to_owned(), CHECK),
+        ("UPDATE songs.orders SET progress = 'removed'".to_owned(), CHECK),
+        ("UPDATE songs.orders SET payment = 'refunded'".to_owned(), CHECK),
+        ("UPDATE songs.orders SET retained_until = 'infinity'".to_owned(), CHECK),
+        ("UPDATE songs.orders SET occasion_date = '-infinity'".to_owned(), CHECK),
     ];
     for (statement, code) in cases {
         let told = told(conn, "NONE", &statement).await;

@@ -131,12 +131,7 @@ async fn what_cannot_be_made_fails_alone_and_all_of_it_gives_the_money_back() {
 async fn an_order_without_a_row_fails_for_good_after_one_attempt() {
     let Some(world) = World::open().await else { return };
     let worker = world.shop.worker();
-    let order = Order {
-        id: Uuid::from_u128(7),
-        story: "nothing".to_owned(),
-        styles: vec!["pop".to_owned()],
-        length_ms: 3_000,
-    };
+    let order = Order { id: Uuid::from_u128(7), styles: vec!["pop".to_owned()], length_ms: 3_000 };
     let run = *world.shop.engine.start(MAKE, &order).await.unwrap().id();
     let ended = outcome(&world, run).await;
     let Outcome::RolledBack(Some(failure)) = ended else { panic!("{ended:?}") };
@@ -201,5 +196,90 @@ async fn a_tear_down_leaves_nothing_and_no_repeated_event_begins_anew() {
     assert_eq!((standing.removed, standing.open, standing.completed), (2, 0, 0));
     assert_eq!(world.number(left).await, 0, "nor is the repeated delivery kept");
     assert_eq!(world.clouds.storage.inventory(), []);
+    worker.stop().await;
+}
+
+// covers: S9, S12, R3-02, R3-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_an_answer_that_is_refused_then_costs_its_variant_and_no_other() {
+    let Some(world) = World::open().await else { return };
+    // Whatever becomes of the first calls, nobody hears of it; nobody makes the second variant.
+    let lost = FaultRule::new(Fault::DropAfter).path_contains("/v1/music").times(3);
+    world.clouds.elevenlabs.faults().add(lost);
+    let worker = world.shop.worker();
+    let checkout =
+        Checkout { styles: "acoustic,beatles".to_owned(), ..Checkout::new("cs_1", "ada") };
+    assert_eq!(world.deliver(&checkout.event("evt_1")).await, 200);
+    let parked = "SELECT count(*) FROM provision.dead_letters WHERE status = 'Parked'";
+    world.counts(parked, 1).await;
+    let standing = tokio::time::timeout(WITHIN, world.shop.settled()).await.unwrap().unwrap();
+    assert_eq!(standing.open, 1, "a person has to say that the lost call counts as paid");
+    let paid = world.clouds.elevenlabs.with(|sim| sim.paid());
+    world.shop.try_again().await.unwrap();
+    world.until(|standing| standing.completed == 1).await;
+    assert_eq!(variants(&world, "cs_1").await, [(1, "ready".to_owned()), (2, "failed".to_owned())]);
+    let made = outcome(&world, run_of(&world, "cs_1").await).await;
+    assert!(matches!(&made, Outcome::PartlySucceeded(made, _) if made.missing == 1), "{made:?}");
+    assert!(world.clouds.elevenlabs.with(|sim| sim.paid()) <= paid + 1, "nothing is made anew");
+    assert_eq!(world.shop.dead_letters().await.unwrap().len(), 0);
+    worker.stop().await;
+}
+
+// covers: R3-03, R3-07
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_token_replaces_the_one_that_an_earlier_try_has_left() {
+    let Some(world) = World::open().await else { return };
+    assert_eq!(world.deliver(&Checkout::new("cs_1", "ada").event("evt_1")).await, 200);
+    let mut conn = world.conn().await;
+    let left = "INSERT INTO songs.shares SELECT id, sha256('left') FROM songs.orders";
+    sqlx::query(left).execute(&mut conn).await.unwrap();
+    let worker = world.shop.worker();
+    world.until(|standing| standing.completed == 1).await;
+    let run = run_of(&world, "cs_1").await;
+    let Outcome::Succeeded(made) = outcome(&world, run).await else { panic!("it succeeds") };
+    let token = world.shop.engine.reveal(&run, &made.token).await.unwrap();
+    let shared = reqwest::get(format!("{}/songs/{}", world.address, token.expose())).await.unwrap();
+    assert_eq!(shared.status().as_u16(), 200);
+    let old = reqwest::get(format!("{}/songs/left", world.address)).await.unwrap();
+    assert_eq!(old.status().as_u16(), 404);
+    worker.stop().await;
+}
+
+// covers: R3-47, S14
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tear_down_removes_what_failed_orders_say_of_anybody_and_not_what_is_due() {
+    let Some(world) = World::open().await else { return };
+    let worker = world.shop.worker();
+    let event = |styles: &str| {
+        let (story, styles) = ("a secret of hers".to_owned(), styles.to_owned());
+        let id = format!("cs_{styles}");
+        Checkout { styles, story, ..Checkout::new(id, "ada") }
+    };
+    for styles in ["beatles", "pop"] {
+        let event = event(styles).event(&format!("evt_{styles}"));
+        assert_eq!(world.deliver(&event).await, 200);
+    }
+    world.until(|standing| (standing.failed, standing.completed) == (1, 1)).await;
+    // Only the order's row and the delivery know it.
+    let told = "SELECT (SELECT count(*) FROM provision.runs WHERE input LIKE '%secret of%')
+        + (SELECT count(*) FROM provision.frames WHERE body LIKE '%secret of%')
+        + (SELECT count(*) FROM provision.ledger AS l WHERE l::text LIKE '%secret of%')";
+    assert_eq!(world.number(told).await, 0);
+    let torn_down = tokio::time::timeout(WITHIN, world.shop.tear_down()).await;
+    assert_eq!(torn_down.unwrap().unwrap().removed, 2);
+    let left = "SELECT (SELECT count(*) FROM songs.deliveries)
+        + (SELECT count(*) FROM songs.variants) + (SELECT count(*) FROM songs.shares)
+        + (SELECT count(*) FROM songs.orders WHERE customer IS NOT NULL OR story IS NOT NULL
+            OR recipient IS NOT NULL)";
+    assert_eq!(world.number(left).await, 0);
+    let due = world.shop.refunds_due().await.unwrap();
+    assert_eq!(due.iter().map(|due| &*due.checkout).collect::<Vec<_>>(), ["cs_beatles"]);
+    // Nobody can make it any more, and nobody is asked to.
+    world.counts("SELECT count(*) FROM provision.dead_letters", 0).await;
+    assert_eq!(world.deliver(&event("beatles").event("evt_again")).await, 200);
+    world.shop.try_again().await.unwrap();
+    let standing = world.shop.settled().await.unwrap();
+    assert_eq!((standing.removed, standing.orders()), (2, 2));
+    assert_eq!(world.number(left).await, 0);
     worker.stop().await;
 }

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use example_command::stage::Stage;
 use provision_adapters::{
     elevenlabs::sim::ElevenLabsSim,
-    http::BaseUrl,
     sim::{SimOptions, SimServer},
     supabase_storage::sim::{SupabaseStorageSim, base},
     webhook::Verifier,
 };
 use provision_core::Secret;
 use song_orders::{
-    DEMO_SECRET, checkout, keys,
+    checkout,
+    cloud::Cloud,
+    commands::keys,
     saga::BUCKET,
+    secret::DEMO_SECRET,
     shop::{Places, Shop, Standing},
     web,
 };
@@ -78,7 +80,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn open() -> Option<Self> {
-        let url = database().await?;
+        Some(Self::at(database().await?).await)
+    }
+
+    /// Over a database of this address.
+    pub(crate) async fn at(url: String) -> Self {
         let (clouds, folder) = (Clouds::start(), tempfile::tempdir().unwrap());
         let shop = Shop::open(&places(&url, &clouds, &folder), keys()).await.unwrap();
         let verifier = Verifier::stripe("song-orders", [Secret::new(DEMO_SECRET)]).unwrap();
@@ -86,7 +92,7 @@ impl World {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let router = web::router(&shop, verifier);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Some(Self { clouds, url, shop, address, _folder: folder })
+        Self { clouds, url, shop, address, _folder: folder }
     }
 
     pub(crate) async fn conn(&self) -> PgConnection {
@@ -101,6 +107,19 @@ impl World {
     pub(crate) async fn deliver(&self, event: &str) -> u16 {
         let secret = Secret::new(DEMO_SECRET);
         checkout::deliver(&self.address, &secret, event).await.unwrap().status
+    }
+
+    /// Waits until a statement counts so many.
+    pub(crate) async fn counts(&self, sql: &'static str, wanted: i64) {
+        let began = Instant::now();
+        loop {
+            let count = self.number(sql).await;
+            if count == wanted {
+                return;
+            }
+            assert!(began.elapsed() < WITHIN, "{count}: {sql}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until the orders stand so.
@@ -118,12 +137,13 @@ impl World {
 }
 
 pub(crate) fn places(url: &str, clouds: &Clouds, folder: &TempDir) -> Places {
+    let cloud = Cloud::at(&clouds.elevenlabs.url(), &clouds.storage_url()).unwrap();
     Places {
         database: url.to_owned(),
         data_dir: folder.path().to_owned(),
-        elevenlabs: BaseUrl::parse(&clouds.elevenlabs.url()).unwrap(),
-        storage: BaseUrl::parse(&clouds.storage_url()).unwrap(),
-        concurrency: 16,
+        elevenlabs: cloud.elevenlabs().with_music_concurrency(16),
+        storage: cloud.storage(),
+        live: false,
         stage: Stage::served(0.01),
     }
 }

@@ -1,0 +1,143 @@
+//! The shop's database: what is made there before anything else, a pool for each role, and how the
+//! end of a run becomes the end of its order.
+
+use std::{str::FromStr as _, time::Duration};
+
+use example_command::exit::Trouble;
+use provision_core::RunStatus;
+use provision_store_postgres::{PostgresConfig, PostgresStore};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    query, query_scalar,
+};
+
+const SCHEMA: &str = include_str!("../sql/schema.sql");
+/// Commands may begin at the same time.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(hashtext('song-orders'))";
+/// What administrators read of the library's own tables.
+const FOR_ADMINS: &str = "GRANT USAGE ON SCHEMA provision TO song_admin;
+    GRANT SELECT ON provision.dead_letters TO song_admin";
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+const CONNECTIONS_MAX: u32 = 6;
+/// A busy server takes seconds for a new connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Makes schemas, tables and roles, as the owner of the database. `live` says whose clouds its songs
+/// are in.
+///
+/// # Errors
+/// The database cannot be reached, will not do, or is about the other clouds (`other_clouds`).
+pub async fn migrate(url: &str, live: bool) -> Result<(), Trouble> {
+    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(wrong_url());
+    }
+    let owner = PgPoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(CONNECT_WITHIN)
+        .connect_lazy(url)
+        .map_err(|_says_the_url| wrong_url())?;
+    // First the store: it tells what is wrong with a server in words of its own.
+    PostgresConfig::with_pool(owner.clone()).open().await?;
+    let rights = [
+        PostgresStore::rights_script("provision", "song_worker", false)?,
+        PostgresStore::start_rights_script("provision", "song_intake")?,
+    ];
+    let script = async {
+        let mut conn = owner.acquire().await?;
+        conn.execute(ONE_AT_A_TIME).await?;
+        let mut tx = conn.begin().await?;
+        tx.execute(SCHEMA).await?;
+        tx.commit().await?;
+        for rights in rights {
+            conn.execute(AssertSqlSafe(rights)).await?;
+        }
+        conn.execute(FOR_ADMINS).await?;
+        let first = "INSERT INTO songs.clouds (live) VALUES ($1) ON CONFLICT DO NOTHING";
+        query(first).bind(live).execute(&mut *conn).await?;
+        let known: bool =
+            query_scalar("SELECT live FROM songs.clouds").fetch_one(&mut *conn).await?;
+        // The lock ends with the connection.
+        conn.close().await?;
+        Ok(known)
+    };
+    let known = script.await.map_err(unread)?;
+    owner.close().await;
+    match known == live {
+        true => Ok(()),
+        false => Err(other_clouds(known)),
+    }
+}
+
+fn other_clouds(live: bool) -> Trouble {
+    let (whose, hint) = match live {
+        true => ("the real providers", "say --live, or choose another database"),
+        false => ("the simulated clouds", "leave out --live, or choose another database"),
+    };
+    Trouble::usage("other_clouds", format!("the songs of this database are at {whose}"), hint)
+}
+
+/// A pool whose connections have taken on a role. The first is opened now: row security rests on the
+/// role, so it is seen and not believed.
+///
+/// # Errors
+/// The database cannot be reached, or what is between does not pass the role on (`song_role`).
+pub async fn pool(url: &str, role: &'static str) -> Result<PgPool, Trouble> {
+    let options = PgConnectOptions::from_str(url).map_err(|_says_the_url| wrong_url())?;
+    // The server sets it before the first statement, and again wherever a connection is reset.
+    let options = options.options([("role", role)]);
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX);
+    let pool = pool.acquire_timeout(CONNECT_WITHIN).connect_lazy_with(options);
+    let taken = "SELECT rolname = $1 AND NOT rolsuper AND NOT rolbypassrls
+        FROM pg_roles WHERE rolname = current_user";
+    let taken: bool = query_scalar(taken).bind(role).fetch_one(&pool).await.map_err(unread)?;
+    match taken {
+        true => Ok(pool),
+        false => Err(Trouble::unavailable(
+            "song_role",
+            format!("connections do not become the role `{role}`, or it passes by row security"),
+            "give an address of the server itself: a transaction pooler leaves out how \
+             connections begin",
+        )),
+    }
+}
+
+/// The order ends in the transaction that ends its run.
+pub fn write_ends(store: &PostgresStore) {
+    store.on_end(|tx, append| {
+        Box::pin(async move {
+            let run = *append.run.as_uuid();
+            let progress = match append.status {
+                RunStatus::Succeeded | RunStatus::PartlySucceeded => "completed",
+                RunStatus::TornDown => {
+                    let forget = "SELECT songs.forget(id) FROM songs.orders WHERE run = $1";
+                    return query(forget).bind(run).execute(&mut *tx).await.map(drop);
+                }
+                _ => "failed",
+            };
+            // What cost nothing is not paid back, and what was paid back once is not due again.
+            let end = "UPDATE songs.orders SET progress = $2,
+                payment = CASE
+                    WHEN $2 = 'failed' AND payment = 'paid' THEN 'refund_due'
+                    WHEN $2 = 'completed' AND payment = 'refund_due' THEN 'paid'
+                    ELSE payment END,
+                completed_at = CASE WHEN $2 = 'completed' THEN now() END
+                WHERE run = $1 AND progress <> 'removed'";
+            query(end).bind(run).bind(progress).execute(&mut *tx).await.map(drop)
+        })
+    });
+}
+
+fn wrong_url() -> Trouble {
+    let hint = "give postgres://user:password@host/database";
+    Trouble::usage("wrong_database", "this is no address of a PostgreSQL database", hint)
+}
+
+/// What the server says names tables and columns, and no address.
+pub(crate) fn unread(error: sqlx::Error) -> Trouble {
+    let message = match error {
+        sqlx::Error::Database(said) => said.message().to_owned(),
+        _ => "the database did not answer".to_owned(),
+    };
+    Trouble::unavailable("song_database", message, "check the database and type it again")
+}
