@@ -93,7 +93,8 @@ pub struct Report<'r> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// It is stored, now or when it came first: a repetition is answered as the first was.
+    /// It is stored, now or when it came first: a repetition is answered as the first was, also
+    /// when its token is over.
     Taken,
     /// It comes too late: `run_over`, `source_gone` (the step was undone or made anew), `expired`,
     /// or the run is not kept any more. The executor can stop.
@@ -222,10 +223,10 @@ impl Callbacks {
         }
         let Some(claims) = self.prove(&report) else { return Answer::Refused };
         let Some(deliver) = self.accepted.get(report.name) else { return Answer::Refused };
-        if report.now >= claims.until {
-            return Answer::Late("expired");
+        let Claims { run, source, until } = claims;
+        if report.now >= until {
+            return late(engine, (&run, report.name), &source).await;
         }
-        let Claims { run, source, .. } = claims;
         let Some(sent) = deliver(Told { engine, run, source, body: report.body }) else {
             return Answer::Unreadable;
         };
@@ -256,6 +257,17 @@ impl Callbacks {
             return None;
         }
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+    }
+}
+
+/// What a token says that is over: what was taken in time is answered as it was then, since the
+/// answer may have been lost on its way.
+async fn late(engine: &Engine, (run, name): (&RunId, &str), source: &SignalSource) -> Answer {
+    match engine.has_signal(run, name, source).await {
+        Ok(true) => Answer::Taken,
+        Ok(false) => Answer::Late("expired"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Answer::Late("expired"),
+        Err(_) => Answer::Away,
     }
 }
 

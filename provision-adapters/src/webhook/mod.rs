@@ -74,7 +74,7 @@ mod verify;
 
 pub use callback::{Answer, CALLBACK_BODY_MAX, CALLBACK_KEY_MIN, Callbacks, Report, UnusableKey};
 #[cfg(feature = "axum")]
-pub use router::{ANSWER_WITHIN, Delivery, Endpoint, Taken, Untaken};
+pub use router::{ANSWER_WITHIN, Delivery, Endpoint, Taken, UNPROVEN_MAX, Untaken};
 pub use scheme::Encoding;
 pub use verify::{
     BODY_MAX, Refused, SOURCE_MAX, TOLERANCE, TOLERANCE_MAX, Unusable, Verified, Verifier,

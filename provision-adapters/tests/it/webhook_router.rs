@@ -14,6 +14,7 @@ use provision_adapters::webhook::{Delivery, Endpoint, Taken, Untaken, Verifier};
 use provision_core::{
     Engine, MemoryStore, Saga, SagaId, Secret, Timestamp,
     clock::{Clock, SystemClock},
+    limit::Rate,
     store::{RunFilter, StateStore as _},
 };
 use tokio::{
@@ -45,9 +46,12 @@ async fn host(endpoint: Endpoint) -> SocketAddr {
     address
 }
 
+fn fulfilment() -> Saga<String, String> {
+    Saga::define(FULFIL, |s| s.value("id").input((), |order, ()| order.clone())).unwrap()
+}
+
 async fn engine(store: &MemoryStore) -> Engine {
-    let saga = Saga::define(FULFIL, |s| s.value("id").input((), |order, ()| order.clone()));
-    Engine::builder(store.clone()).register(saga.unwrap()).build().await.unwrap()
+    Engine::builder(store.clone()).register(fulfilment()).build().await.unwrap()
 }
 
 #[derive(serde::Deserialize)]
@@ -76,8 +80,11 @@ fn endpoint(engine: &Engine) -> Endpoint {
 type Told = (u16, String, bool);
 
 async fn deliver(at: SocketAddr, signature: &str, body: &str) -> Told {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    deliver_by(&client, at, signature, body).await
+    deliver_by(&client(), at, signature, body).await
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
 async fn deliver_by(client: &reqwest::Client, at: SocketAddr, signature: &str, body: &str) -> Told {
@@ -136,7 +143,7 @@ const PROMISED: Duration = Duration::from_secs(2);
 async fn a_hundred_deliveries_at_once_are_one_run_and_one_answer_within_seconds() {
     let store = MemoryStore::new();
     let at = host(endpoint(&engine(&store).await)).await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = client();
     let deliveries = (0..100_u64).map(|delivery| {
         let client = client.clone();
         async move {
@@ -202,14 +209,107 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let store = MemoryStore::new();
     let endpoint = endpoint(&engine(&store).await).with_answer_within(Duration::from_millis(200));
     let at = host(endpoint).await;
-    let mut stream = TcpStream::connect(at).await.unwrap();
-    let head = "POST /hooks/stripe HTTP/1.1\r\nhost: shop\r\ncontent-length: 50\r\n\r\nhalf";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 1_024];
-    let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut answer)).await;
-    let text = String::from_utf8_lossy(&answer[..read.unwrap().unwrap()]).into_owned();
+    let text = answer(&mut begun(at, "content-length: 50\r\n\r\nhalf").await).await;
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
     assert_eq!(runs(&store).await, 0);
+}
+
+/// A request that was sent so far.
+async fn begun(at: SocketAddr, rest: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let head = format!("POST /hooks/stripe HTTP/1.1\r\nhost: shop\r\n{rest}");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut answer = vec![0; 1_024];
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut answer)).await;
+    String::from_utf8_lossy(&answer[..read.unwrap().unwrap()]).into_owned()
+}
+
+// covers: X6
+#[tokio::test]
+async fn a_body_that_is_cut_is_told_from_one_that_is_too_long() {
+    let store = MemoryStore::new();
+    let at = host(endpoint(&engine(&store).await)).await;
+    let long = "x".repeat(5_000);
+    for (rest, status, code) in [
+        (
+            "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nno number\r\n".to_owned(),
+            400,
+            "webhook_cut",
+        ),
+        // Nobody waits for what is too long by its own word.
+        ("content-length: 5000\r\n\r\nhalf".to_owned(), 413, "webhook_too_large"),
+        (format!("transfer-encoding: chunked\r\n\r\n1388\r\n{long}\r\n"), 413, "webhook_too_large"),
+    ] {
+        let text = answer(&mut begun(at, &rest).await).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{code}: {text}");
+        assert!(text.ends_with(&format!("{{\"error\":\"{code}\"}}")), "{code}: {text}");
+    }
+    assert_eq!(runs(&store).await, 0);
+}
+
+// covers: X6, S25
+#[tokio::test]
+async fn what_is_held_unproven_is_bounded_in_all_and_given_back() {
+    let store = MemoryStore::new();
+    let most = ORDER.len() + 10;
+    let at = host(endpoint(&engine(&store).await).with_unproven_max(most)).await;
+    let good = async || deliver(at, &sign(SECRET, now(), ORDER.as_bytes()), ORDER).await;
+    assert_eq!(good().await.0, 200);
+    // Half of a body, and no end of it.
+    let mut slow = begun(at, &format!("content-length: 50\r\n\r\n{}", "x".repeat(20))).await;
+    let until = async |status: u16| {
+        let began = Instant::now();
+        loop {
+            let told = good().await;
+            if told.0 == status {
+                return told;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "never {status}: {told:?}");
+        }
+    };
+    let told = until(503).await;
+    assert_eq!((told.1.as_str(), told.2), (r#"{"error":"webhook_later"}"#, true));
+    let text = answer(&mut slow).await;
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    until(200).await;
+    assert_eq!(runs(&store).await, 1);
+}
+
+// covers: R4-31, R2-18
+#[tokio::test]
+async fn a_start_above_the_limit_is_told_when_to_come_again_and_taken_then() {
+    let store = MemoryStore::new();
+    let rate = Rate { calls: 10, per: Duration::from_secs(30), burst: 1 };
+    let builder = Engine::builder(store.clone()).register(fulfilment()).start_limit(rate);
+    let at = host(endpoint(&builder.build().await.unwrap())).await;
+    let order =
+        |number: u32| format!(r#"{{"id":"evt_{number}","type":"checkout.session.completed"}}"#);
+    let deliver = async |body: &str| deliver(at, &sign(SECRET, now(), body.as_bytes()), body).await;
+    assert_eq!(deliver(&order(1)).await.0, 200);
+    // So many at once that one of them is above the limit, however slow this machine is.
+    let began = Instant::now();
+    let mut number = 2;
+    let refused = loop {
+        let body = order(number);
+        match deliver(&body).await {
+            (200, ..) => number += 1,
+            told => break (body, told),
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is ever above the limit");
+    };
+    let (body, told) = refused;
+    assert_eq!(told, (429, r#"{"error":"too_many_starts"}"#.to_owned(), true));
+    assert_eq!(runs(&store).await, usize::try_from(number - 1).unwrap());
+    while deliver(&body).await.0 != 200 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is never taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What was taken once is known, whatever the limit says.
+    assert_eq!(deliver(&order(1)).await.0, 200);
 }
 
 #[derive(Debug)]

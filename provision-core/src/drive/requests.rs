@@ -72,17 +72,9 @@ impl Drive {
         if let Some(event) = first {
             decision.merge(decide(&mut self.state, event, held)?);
         }
-        for request in requests.iter().filter(|request| request.number > self.consumed) {
-            let body = body_of(request);
-            match decide(&mut self.state, Event::Request(body.clone()), held) {
-                Ok(more) => decision.merge(more),
-                Err(Halt::Refused(refusal)) => {
-                    tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
-                    let refused = Event::Refused(body, refusal);
-                    decision.merge(decide(&mut self.state, refused, held)?);
-                }
-                Err(halt) => return Err(halt),
-            }
+        let consumed = self.consumed;
+        for request in requests.iter().filter(|request| request.number > consumed) {
+            decision.merge(self.asked(request, held)?);
         }
         let newest = requests.iter().map(|request| request.number).max();
         self.consumed = self.consumed.max(newest.unwrap_or_default());
@@ -90,6 +82,24 @@ impl Drive {
             decision.merge(decide(&mut self.state, Event::Due, moment)?);
         }
         Ok(decision)
+    }
+
+    /// Decides about one request; what is refused is told, but for a repetition.
+    fn asked(&mut self, request: &Request, held: Moment) -> Result<Decision, Halt> {
+        let body = body_of(request);
+        match decide(&mut self.state, Event::Request(body.clone()), held) {
+            // Sent twice at once: both were stored, the first was taken, and nobody is to be told
+            // of a refusal.
+            Err(Halt::Refused(refusal)) if refusal.is_repetition() => {
+                tracing::debug!(run = %self.state.run, %refusal, "a signal came twice");
+                Ok(Decision::default())
+            }
+            Err(Halt::Refused(refusal)) => {
+                tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
+                decide(&mut self.state, Event::Refused(body, refusal), held)
+            }
+            told => told,
+        }
     }
 
     /// Decides anew about an event whose write failed for what a request asks: the request is refused.

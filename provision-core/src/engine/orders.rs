@@ -194,6 +194,20 @@ impl Engine {
         }
     }
 
+    /// Whether a signal of this name was taken on behalf of a step: [`Self::signal_once`] would
+    /// answer it as a repetition. Nothing is written.
+    ///
+    /// # Errors
+    /// There is no such run, or the store cannot be reached.
+    pub async fn has_signal(
+        &self,
+        run: &RunId,
+        name: &str,
+        source: &SignalSource,
+    ) -> Result<bool, Error> {
+        Ok(self.has_heard(&self.load(run).await?, name, source))
+    }
+
     /// Whether the journal or the requests beside it have this name of this source.
     fn has_heard(&self, record: &RunRecord, wanted: &str, by: &SignalSource) -> bool {
         let waits = record.requests.iter().any(|request| {

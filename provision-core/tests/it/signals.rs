@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use provision_core::{
     By, Engine, ErrorKind, ExternalId, MemoryStore, NothingToUndo, Outcome, Resolution, RunHandle,
-    RunStatus, Saga, SagaId, SignalId, Step, StepContext, StepError, WorkerConfig, clock::sleep,
-    run::journal::SignalSource, saga::OnFailure,
+    RunStatus, Saga, SagaId, SignalId, Step, StepContext, StepError, WorkerConfig,
+    clock::sleep,
+    id::Payload,
+    run::journal::{RequestBody, SignalSource},
+    saga::OnFailure,
+    store::{StateStore as _, Submission},
 };
 
 use crate::cloud::{Cloud, Do, Fault, Thing, UndoIt};
@@ -192,6 +196,37 @@ async fn of_one_source_each_name_is_heard_once_in_whatever_order_it_comes() {
     assert!(!engine.signal_once(run.id(), FIRST, &source(1), &1).await.unwrap());
     let late = engine.signal_once(run.id(), GO, &source(1), &1).await.unwrap_err();
     assert_eq!((late.kind(), late.code()), (ErrorKind::Conflict, "run_over"));
+    worker.stop().await;
+}
+
+// covers: R2-04
+#[tokio::test(start_paused = true)]
+async fn of_two_that_were_sent_at_once_one_is_taken_and_nothing_is_told_as_refused() {
+    let store = MemoryStore::new();
+    let builder = Engine::builder(store.clone()).register(about_a_thing(&Cloud::default()));
+    let engine = builder.build().await.unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ONE, &"x".into()).await.unwrap();
+    waits(&engine, &run).await;
+    // Both have looked before either of them was stored.
+    let told = |value: u32| {
+        let (name, value) = (FIRST.name().to_owned(), Payload::encode(&value).unwrap());
+        let body = RequestBody::Signal { name, value, source: Some(source(1)) };
+        Submission::Request { run: *run.id(), body: Payload::encode(&body).unwrap() }
+    };
+    store.submit(&[told(1), told(9)]).await.unwrap();
+    assert!(!engine.signal_once(run.id(), FIRST, &source(1), &9).await.unwrap());
+    assert!(engine.has_signal(run.id(), FIRST.name(), &source(1)).await.unwrap());
+    assert!(!engine.has_signal(run.id(), LAST.name(), &source(1)).await.unwrap());
+    assert!(!engine.has_signal(run.id(), FIRST.name(), &source(2)).await.unwrap());
+    waits(&engine, &run).await;
+    store.submit(&[told(8)]).await.unwrap();
+    waits(&engine, &run).await;
+    assert!(engine.signal_once(run.id(), LAST, &source(1), &2).await.unwrap());
+    assert_eq!(run.output().await.unwrap(), 12);
+    let record = store.load(&[*run.id()]).await.unwrap().remove(0).unwrap();
+    assert_eq!(record.head.summary.refused, None);
+    assert!(record.frames.iter().all(|frame| !frame.body.to_string().contains("refused")));
     worker.stop().await;
 }
 

@@ -33,6 +33,11 @@ impl Refusal {
     pub(crate) fn is_limit(&self) -> bool {
         self.code == TOO_MANY_SIGNALS
     }
+
+    /// Whether the same was taken when it came first.
+    pub(crate) fn is_repetition(&self) -> bool {
+        self.code == SIGNAL_REPEATED
+    }
 }
 
 /// Why a request is not taken that names a resource of another run.
