@@ -90,10 +90,7 @@ impl Drive {
         match decide(&mut self.state, Event::Request(body.clone()), held) {
             // Sent twice at once: both were stored, the first was taken, and nobody is to be told
             // of a refusal.
-            Err(Halt::Refused(refusal)) if refusal.is_repetition() => {
-                tracing::debug!(run = %self.state.run, %refusal, "a signal came twice");
-                Ok(Decision::default())
-            }
+            Err(Halt::Refused(refusal)) if refusal.is_repetition() => Ok(Decision::default()),
             Err(Halt::Refused(refusal)) => {
                 tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
                 decide(&mut self.state, Event::Refused(body, refusal), held)
