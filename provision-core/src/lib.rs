@@ -139,3 +139,7 @@ struct ReadmeExamples;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/writing-a-saga.md")]
 struct GuideExamples;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/costs.md")]
+struct CostExamples;

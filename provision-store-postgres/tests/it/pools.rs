@@ -44,7 +44,7 @@ async fn journey(store: PostgresStore) {
     assert_eq!(handle.record(leased.record.head.id).await.requests.len(), 1);
 }
 
-// covers: R2-76, R4-23, R3-59
+// covers: R2-76, R4-23, R3-59, R2-06
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_of_the_hosts_own_pool_is_enough_for_everything() {
     let Some(schema) = Schema::new() else { return };

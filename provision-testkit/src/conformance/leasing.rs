@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A due run is leased to one worker and to no other.
-// covers: S5, R1-11
+// covers: S5, R1-11, R2-06
 pub async fn a_due_run_is_leased_once(f: Fixture) {
     let (first, second) = (new_worker(), new_worker());
     let id = f.main.started(run_head()).await;

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Runs cannot be read, asked, leased, written or proposed from elsewhere.
-// covers: S24
+// covers: S24, R2-06
 pub async fn runs_are_out_of_reach_elsewhere(f: Fixture) {
     let run = f.main.started(run_head()).await;
     let other = &f.elsewhere;

@@ -32,7 +32,7 @@ pub async fn a_started_run_is_stored_whole(f: Fixture) {
 }
 
 /// The same key with the same input is the same run.
-// covers: S2, R3-41
+// covers: S2, R3-41, R2-06
 pub async fn the_same_key_and_input_answer_with_the_same_run(f: Fixture) {
     let mut head = run_head();
     head.key = Some("order:1".to_owned());

@@ -60,6 +60,9 @@ pub(super) struct Facts {
     texts: Vec<(&'static str, String)>,
     /// What is stored, as it lies on the disk.
     pub(super) bytes: Vec<u8>,
+    /// Whether the phase says the same in every run: where steps call one after another it is that
+    /// of whichever began last.
+    pub(super) has_phase: bool,
     unreadable: Vec<String>,
 }
 
@@ -78,6 +81,7 @@ impl Facts {
             seen: Vec::new(),
             texts: Vec::new(),
             bytes: Vec::new(),
+            has_phase: true,
             unreadable: Vec::new(),
         };
         let runs = store.list(&RunFilter { limit: 1_000, ..RunFilter::default() }).await;
@@ -135,7 +139,7 @@ impl Facts {
             effects: self.effects.clone(),
             told: self.told.clone(),
             may_be_told: BTreeSet::new(),
-            phase: head.and_then(|head| head.summary.phase.clone()),
+            phase: head.filter(|_| self.has_phase).and_then(|head| head.summary.phase.clone()),
         }
     }
 

@@ -19,6 +19,7 @@ pub struct Harness<S, F> {
     every_failure: bool,
     /// What an interrupted run may come to; none where nobody interrupts.
     interrupted: Option<Vec<RunStatus>>,
+    in_turn: bool,
 }
 
 /// Crashes tried after each lost answer: enough to reach past the look-up that follows it.
@@ -94,7 +95,8 @@ where
     pub fn new(subject: S, places: F) -> Self {
         let subject = Arc::new(subject);
         let (part, excluded) = ((0, 1), Vec::new());
-        Self { subject, places, part, excluded, every_failure: true, interrupted: None }
+        let (every_failure, in_turn) = (true, false);
+        Self { subject, places, part, excluded, every_failure, interrupted: None, in_turn }
     }
 
     /// Plays only every `of`-th crash, beginning with number `part` from 0: so that several tests
@@ -116,6 +118,15 @@ where
     #[must_use]
     pub fn last_failure_only(mut self) -> Self {
         self.every_failure = false;
+        self
+    }
+
+    /// Lets one call at a time pass: of steps that run side by side and talk to servers, which comes
+    /// first would else be a matter of time, and a point might not be found again. The phase in which
+    /// a run ends is not compared then. For runtimes of one thread.
+    #[must_use]
+    pub fn calls_in_turn(mut self) -> Self {
+        self.in_turn = true;
         self
     }
 
@@ -189,7 +200,9 @@ where
     }
 
     async fn stage(&self) -> Stage<S, P> {
-        Stage::new(Arc::clone(&self.subject), self.subject.world(), (self.places)().await)
+        let (subject, world) = (Arc::clone(&self.subject), self.subject.world());
+        let stage = Stage::new(subject, world, (self.places)().await);
+        Stage { in_turn: self.in_turn, ..stage }
     }
 
     /// Plays a script without a crash.

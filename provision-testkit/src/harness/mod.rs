@@ -69,7 +69,7 @@ use provision_core::{
 
 pub use canary::encodings;
 pub use matrix::Harness;
-pub use place::{InMemory, Place};
+pub use place::{InMemory, Leaping, Place};
 pub use report::{Flaw, Report};
 pub use scenario::Stage;
 pub use script::{Script, Upset};

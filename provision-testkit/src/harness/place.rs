@@ -1,8 +1,19 @@
 //! Where a store is kept while engines come and go.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use provision_core::{MemoryStore, clock, engine::Backend};
+use provision_core::{
+    MemoryStore,
+    clock::{self, Clock as _, SystemClock},
+    engine::Backend,
+};
 
 /// A fresh store's place: it survives every crash of what opened it.
 pub trait Place: Send + Sync + 'static {
@@ -45,5 +56,42 @@ impl Place for InMemory {
 
     async fn pass(&self, by: Duration) {
         clock::sleep(by).await;
+    }
+}
+
+/// A store in memory whose clock leaps over what a scenario waits for: for steps that talk to
+/// servers, on a runtime whose time passes.
+#[derive(Debug, Clone)]
+pub struct Leaping {
+    store: MemoryStore,
+    ahead_ms: Arc<AtomicU64>,
+}
+
+impl Leaping {
+    /// A fresh store.
+    #[must_use]
+    pub fn new() -> Self {
+        let ahead_ms = Arc::new(AtomicU64::new(0));
+        let leapt = Arc::clone(&ahead_ms);
+        let now = move || SystemClock.wall().plus(Duration::from_millis(leapt.load(Relaxed)));
+        Self { store: MemoryStore::with_clock(Arc::new(now)), ahead_ms }
+    }
+}
+
+impl Default for Leaping {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place for Leaping {
+    type Store = MemoryStore;
+
+    async fn open(&self) -> MemoryStore {
+        self.store.clone()
+    }
+
+    async fn pass(&self, by: Duration) {
+        self.ahead_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 }

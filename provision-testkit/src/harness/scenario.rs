@@ -31,6 +31,7 @@ pub struct Stage<S: Subject, P> {
     pub(super) subject: Arc<S>,
     pub(super) world: S::World,
     pub(super) place: P,
+    pub(super) in_turn: bool,
 }
 
 /// What a scenario showed.
@@ -51,13 +52,17 @@ impl<S: Subject, P: Place> Stage<S, P> {
     /// Puts a stage together.
     #[must_use]
     pub fn new(subject: Arc<S>, world: S::World, place: P) -> Self {
-        Self { subject, world, place }
+        Self { subject, world, place, in_turn: false }
+    }
+
+    fn trace(&self, script: &Script) -> Arc<Trace> {
+        Trace::new(script, self.in_turn)
     }
 
     /// Plays a script up to its crash, and stays there: for a process that is killed at the point.
     /// Calls `reached` when it is there; comes back only when the run ended without reaching it.
     pub async fn play_to_crash(&self, script: &Script, reached: impl FnOnce() + Send) {
-        let trace = Trace::new(script);
+        let trace = self.trace(script);
         tokio::select! {
             biased;
             () = trace.stopped() => {
@@ -73,7 +78,7 @@ impl<S: Subject, P: Place> Stage<S, P> {
     pub async fn recover(&self, script: &Script, calm: &Self) -> Vec<String> {
         let calm_script = Script { crash: None, ..script.clone() };
         let expected = calm.perform(&calm_script, &[]).await.found;
-        let trace = Trace::new(&calm_script);
+        let trace = self.trace(&calm_script);
         self.place.pass(LEASE_OVER).await;
         if let Err(flaw) = self.read_journals(&trace).await {
             return vec![flaw];
@@ -101,7 +106,7 @@ impl<S: Subject, P: Place> Stage<S, P> {
     /// Plays a script from its start to its end and judges what is there then.
     /// It has to end as one of `expected`; where there are none, anyhow.
     pub(super) async fn perform(&self, script: &Script, expected: &[Expected]) -> Performed {
-        let trace = Trace::new(script);
+        let trace = self.trace(script);
         let lived = tokio::select! {
             biased;
             // Everything of the first process is dropped here: engine, drive, heartbeat, store.
@@ -138,6 +143,7 @@ impl<S: Subject, P: Place> Stage<S, P> {
         let mut facts = Facts::gather(&life.engine, &*life.store, *life.run.id()).await;
         facts.look_outside(&self.world, trace.seen());
         facts.bytes = self.place.bytes();
+        facts.has_phase = !self.in_turn;
         let mut flaws = facts.judge(&self.world, expected);
         flaws.extend(outcome.map(|error| format!("its outcome cannot be read: {error}")));
         Performed { trace, found: facts.found(), flaws }

@@ -4,18 +4,22 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use provision_core::{
-    Call, CallKind, RunId, StepError,
+    Call, CallKind, RunId, StepError, clock,
     context::Seam,
     probe::{Juncture, Probe},
     run::journal::{Direction, Record},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::{Script, script::InPlay};
+
+/// How long a call waits for its turn: one that was cut never gives its own back.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// One point of a run, found again by what happens there and the how manieth time it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +65,8 @@ struct State {
     crash: Option<Point>,
     crashed: bool,
     ended: usize,
+    /// Whose turn it is to call, where calls go one after another.
+    turn: Option<(RunId, String, OwnedSemaphorePermit)>,
 }
 
 /// What one scenario shows, over all its processes.
@@ -72,15 +78,17 @@ pub(super) struct Trace {
     interrupts: Notify,
     interrupted: Notify,
     upset: InPlay,
+    turns: Option<Arc<Semaphore>>,
 }
 
 impl Trace {
-    pub(super) fn new(script: &Script) -> Arc<Self> {
+    pub(super) fn new(script: &Script, in_turn: bool) -> Arc<Self> {
         let (interrupt, crash) = (script.interrupt.clone(), script.crash.clone());
         let state = Mutex::new(State { interrupt, crash, ..State::default() });
         let upset = InPlay::new(script.upset.clone());
         let (stopped, interrupts, interrupted) = Default::default();
-        Arc::new(Self { state, stopped, interrupts, interrupted, upset })
+        let turns = in_turn.then(|| Arc::new(Semaphore::new(1)));
+        Arc::new(Self { state, stopped, interrupts, interrupted, upset, turns })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,6 +119,7 @@ impl Trace {
     pub(super) fn crashed(&self) {
         let mut state = self.state();
         state.crashed = true;
+        state.turn = None;
         state.seen.push(Seen::Crashed);
     }
 
@@ -143,6 +152,19 @@ impl Trace {
 
     pub(super) fn attempted(&self) -> Vec<String> {
         self.state().attempted.clone()
+    }
+
+    /// Waits until no other call is under way, first come, first served.
+    async fn take_turn(&self, run: &RunId, path: &str) {
+        let Some(turns) = &self.turns else { return };
+        let turn = clock::within(TURN_WITHIN, Arc::clone(turns).acquire_owned()).await;
+        if let Some(Ok(turn)) = turn {
+            self.state().turn = Some((*run, path.to_owned(), turn));
+        }
+    }
+
+    fn give_turn(&self, run: &RunId, path: &str) {
+        self.state().turn.take_if(|(of, at, _)| of == run && at == path);
     }
 
     async fn point(&self, label: String) {
@@ -200,6 +222,7 @@ impl Probe for Watch {
             Seam::Answered => "after",
         };
         if seam == Seam::Sending {
+            self.0.take_turn(run, path).await;
             let mut state = self.0.state();
             state.seen.push(Seen::Sending(*run, path.to_owned(), call.kind));
             let (path, forward) = (path.to_owned(), !state.unwinding);
@@ -209,6 +232,9 @@ impl Probe for Watch {
             }
         }
         self.0.point(format!("{when} `{operation}` of `{path}`")).await;
+        if seam == Seam::Answered {
+            self.0.give_turn(run, path);
+        }
     }
 
     fn upset(&self, _: &RunId, path: &str, at: Juncture<'_>) -> Option<StepError> {

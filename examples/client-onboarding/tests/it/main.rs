@@ -17,4 +17,5 @@ mod golden;
 mod host;
 mod kills;
 mod place;
+mod points;
 mod servers;
