@@ -14,6 +14,7 @@ mod intake;
 mod kills;
 mod many;
 mod payments;
+mod points;
 mod pooler;
 mod roles;
 mod songs;

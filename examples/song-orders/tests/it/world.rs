@@ -43,6 +43,7 @@ pub(crate) async fn database() -> Option<String> {
 }
 
 /// ElevenLabs and the storage, both of this process.
+#[derive(Debug)]
 pub(crate) struct Clouds {
     pub(crate) elevenlabs: SimServer<ElevenLabsSim>,
     pub(crate) storage: SimServer<SupabaseStorageSim>,
