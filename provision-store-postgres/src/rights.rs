@@ -24,12 +24,10 @@ const RIGHTS: [(&str, &str); 15] = [
 ];
 
 /// What a role touches that starts runs in transactions of its own, and does nothing else.
-const STARTING: [(&str, &str); 6] = [
+const STARTING: [(&str, &str); 5] = [
     ("lanes", "SELECT, INSERT"),
     ("runs", "SELECT, INSERT"),
     ("heads", "SELECT, INSERT"),
-    // A run that is leased to who starts it.
-    ("incarnations", "SELECT, INSERT, UPDATE"),
     ("moment", "SELECT"),
     ("run_rows", "SELECT"),
 ];

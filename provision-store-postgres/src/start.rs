@@ -151,7 +151,9 @@ pub(crate) fn adding(db: &Db, runs: &[Adding<'_>]) -> Result<Statement, Fault> {
     for run in runs {
         columns.push(run)?;
     }
-    Ok(columns.bind(db.query(&db.sql.start)))
+    let is_leased = columns.owner.iter().any(Option::is_some);
+    let start = if is_leased { &db.sql.start } else { &db.sql.start_unleased };
+    Ok(columns.bind(db.query(start)))
 }
 
 /// Reads which of them were added.

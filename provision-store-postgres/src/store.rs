@@ -185,10 +185,12 @@ impl PostgresStore {
     }
 
     /// The script that lets a role start runs by [`PostgresStore::start_in`], and do nothing else with
-    /// them: it reads no journal and no sealed value, and moves no run that is there. Run it as the
-    /// owner of the schema; it takes back what the role was granted there before, and may be repeated.
+    /// them: it reads no journal and no sealed value, and neither moves a run that is there nor takes
+    /// one from a worker. What it may read are the rows of runs, with inputs and summaries, of all
+    /// namespaces: a start that is known is answered with its run. Run it as the owner of the schema;
+    /// it takes back what the role was granted there before, and may be repeated.
     ///
-    /// The store itself is opened as another role: such a one sends no requests, either.
+    /// Runs are started unleased, as [`Engine`](provision_core::Engine) prepares them. The store itself is opened as another role: such a one sends no requests, either.
     ///
     /// # Errors
     /// Codes `postgres_wrong_schema_name` and `postgres_wrong_role_name`.

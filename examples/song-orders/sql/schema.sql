@@ -15,7 +15,11 @@ BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
             END IF;
-            IF NOT pg_has_role(current_user, wanted, 'MEMBER') THEN
+            -- Since PostgreSQL 16, who makes a role is a member of it and may yet not take it on.
+            IF NOT pg_has_role(current_user, wanted, CASE
+                WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER'
+                ELSE 'SET'
+            END) THEN
                 EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
             END IF;
         EXCEPTION
@@ -66,6 +70,12 @@ CREATE TABLE IF NOT EXISTS songs.deliveries (
     body bytea NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE INDEX IF NOT EXISTS deliveries_of ON songs.deliveries (order_id);
+CREATE INDEX IF NOT EXISTS orders_open ON songs.orders (run)
+    WHERE progress IN ('ordered', 'generating');
+CREATE INDEX IF NOT EXISTS orders_of ON songs.orders (customer);
+CREATE INDEX IF NOT EXISTS refunds_due ON songs.orders (created_at) WHERE payment = 'refund_due';
 
 -- What was paid, proven, and cannot be made: somebody has to give the money back. What was signed
 -- is kept until that is done.
@@ -170,7 +180,8 @@ GRANT SELECT (id, checkout, progress), INSERT (
     id, checkout, run, customer, recipient, story, occasion_date, retained_until, payment
 ) ON songs.orders TO song_intake;
 GRANT SELECT (event), INSERT (event, order_id, body) ON songs.deliveries TO song_intake;
-GRANT INSERT (event, checkout, why, body) ON songs.unusable_payments TO song_intake;
+GRANT SELECT (checkout), INSERT (event, checkout, why, body)
+    ON songs.unusable_payments TO song_intake;
 GRANT SELECT ON songs.orders TO song_worker;
 GRANT UPDATE (payment, progress, completed_at) ON songs.orders TO song_worker;
 GRANT SELECT, INSERT, UPDATE ON songs.variants TO song_worker;
@@ -187,14 +198,14 @@ GRANT SELECT, DELETE ON songs.deliveries, songs.variants, songs.shares, songs.de
     TO song_keeper;
 
 -- Who holds a token sees the songs of that order; there is nothing that anybody could list.
-CREATE OR REPLACE FUNCTION songs.shared(token text)
+CREATE OR REPLACE FUNCTION songs.shared(hash bytea)
 RETURNS TABLE (recipient text, variant_number smallint, object text, duration_ms bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
     SELECT o.recipient, v.variant_number, v.object, v.duration_ms
     FROM songs.shares s
     JOIN songs.orders o ON o.id = s.order_id
     JOIN songs.variants v ON v.order_id = o.id AND v.status = 'ready'
-    WHERE s.token_hash = pg_catalog.sha256(pg_catalog.convert_to(token, 'UTF8'))
+    WHERE s.token_hash = hash
         AND o.retained_until >= CURRENT_DATE
     ORDER BY v.variant_number
 $$;
@@ -223,9 +234,9 @@ $$;
 
 -- A function's owner needs this while it becomes the owner, and never after.
 GRANT CREATE ON SCHEMA songs TO song_keeper;
-ALTER FUNCTION songs.shared(text) OWNER TO song_keeper;
+ALTER FUNCTION songs.shared(bytea) OWNER TO song_keeper;
 ALTER FUNCTION songs.forget(uuid) OWNER TO song_keeper;
 REVOKE CREATE ON SCHEMA songs FROM song_keeper;
-REVOKE ALL ON FUNCTION songs.shared(text), songs.forget(uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION songs.shared(text) TO song_anyone;
+REVOKE ALL ON FUNCTION songs.shared(bytea), songs.forget(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION songs.shared(bytea) TO song_anyone;
 GRANT EXECUTE ON FUNCTION songs.forget(uuid) TO song_worker;

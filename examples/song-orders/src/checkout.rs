@@ -11,6 +11,8 @@ use provision_core::{
 use reqwest::{Client, header::RETRY_AFTER};
 use sha2::Sha256;
 
+use crate::intake::SHOP;
+
 /// How often a delivery comes again that the shop cannot take now.
 const AGAIN_MAX: usize = 8;
 
@@ -58,7 +60,7 @@ impl Checkout {
     #[must_use]
     pub fn event_of(&self, event: &str, kind: &str) -> String {
         let metadata = serde_json::json!({
-            "recipient": "Ada", "occasion_date": self.occasion_date,
+            "shop": SHOP, "recipient": "Ada", "occasion_date": self.occasion_date,
             "story": self.story, "styles": self.styles,
             "length_ms": self.length_ms.to_string(),
         });

@@ -17,7 +17,7 @@ pub struct Cli {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// Buy so many orders, as the payment provider would; with 0 only finish what is open [default:
-    /// 3, and 0 with --serve or --live]
+    /// 3, and 0 with --serve, --live, --tear-down or --try-again]
     #[arg(long, value_name = "N")]
     orders: Option<u32>,
     /// Styles of the variants; nobody makes one in the style of the `beatles`.
@@ -92,6 +92,9 @@ pub struct Care {
     /// Only show what is to be paid back.
     #[arg(long)]
     pub(crate) refunds: bool,
+    /// Only give up the open order of this checkout: what was made of it is removed.
+    #[arg(long, value_name = "CHECKOUT")]
+    pub(crate) cancel: Option<String>,
     /// Only note that the money of this checkout has gone back: nothing is made of it any more.
     #[arg(long, value_name = "CHECKOUT")]
     pub(crate) refunded: Option<String>,
@@ -101,7 +104,8 @@ impl Cli {
     /// How many orders this command buys itself.
     #[must_use]
     pub(crate) fn orders(&self) -> u32 {
-        let quiet = self.serve || self.live || self.tear_down;
+        let care = self.care.try_again || self.care.cancel.is_some();
+        let quiet = self.serve || self.live || self.tear_down || care;
         self.orders.unwrap_or(if quiet { 0 } else { ORDERS_DEFAULT })
     }
 
@@ -116,6 +120,20 @@ impl Cli {
         }
         if self.tear_down && self.orders() > 0 {
             return refuse("--tear-down buys nothing", "leave out --orders");
+        }
+        let care = &self.care;
+        let only = [
+            care.dead_letters,
+            care.note.is_some(),
+            care.refunds,
+            care.refunded.is_some(),
+            care.cancel.is_some(),
+        ];
+        let buys = self.orders.is_some_and(|orders| orders > 0);
+        let other = self.tear_down || self.serve || care.try_again || buys;
+        let asked = only.into_iter().filter(|asked| *asked).count();
+        if asked > 1 || (asked == 1 && other) {
+            return refuse("this is done alone", "type one command after another");
         }
         if self.live && self.command.is_some() {
             return refuse("the inventory is that of the simulated clouds", "leave out --live");

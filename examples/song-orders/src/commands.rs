@@ -87,6 +87,10 @@ async fn serve(shop: &Shop, cli: &Cli) -> Result<Exit, Trouble> {
         shop.refunded(checkout).await?;
         return Ok(Exit::Done);
     }
+    if let Some(checkout) = &care.cancel {
+        shop.cancel(checkout).await?;
+        return open(shop, cli).await;
+    }
     if care.refunds {
         return show_refunds(shop, cli.place.json).await;
     }
@@ -108,7 +112,7 @@ struct Traded {
 
 async fn open(shop: &Shop, cli: &Cli) -> Result<Exit, Trouble> {
     let (began, screen) = (SystemClock.wall(), Screen::new(cli.place.json, true));
-    let secret = webhook_secret(&cli.place.data_dir, cli.listen).await?;
+    let secret = webhook_secret(&cli.place.data_dir, cli.listen, cli.live).await?;
     let verifier = Verifier::stripe("song-orders", [secret.clone()])
         .map_err(|error| Trouble::usage("webhook_secret", error.to_string(), "set another one"))?;
     let unheard = |error: io::Error| {
@@ -119,7 +123,8 @@ async fn open(shop: &Shop, cli: &Cli) -> Result<Exit, Trouble> {
     let worker = shop.worker();
     screen.line(format!("open for orders at {address}"));
     let secret_file = cli.place.data_dir.join(FILE);
-    if cli.serve && secret_file.exists() {
+    let is_drawn = std::fs::read_to_string(&secret_file);
+    if cli.serve && is_drawn.is_ok_and(|drawn| drawn.trim() == secret.expose()) {
         screen.line(format!("a secret of this folder's own is in {}", secret_file.display()));
     }
     let mut traded = Traded::default();
@@ -135,7 +140,8 @@ async fn open(shop: &Shop, cli: &Cli) -> Result<Exit, Trouble> {
     ended?;
     let exit = match traded.standing {
         None => Exit::Cancelled,
-        Some(standing) if standing.open == 0 => Exit::Done,
+        // After a tear-down, what could not be removed needs a person, too.
+        Some(Standing { open: 0, completed, .. }) if !cli.tear_down || completed == 0 => Exit::Done,
         Some(_) => Exit::Parked,
     };
     report(shop, (&screen, cli.place.json), &traded, SystemClock.wall().since(began)).await?;

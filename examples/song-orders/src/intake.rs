@@ -4,7 +4,7 @@
 use provision_adapters::webhook::{Delivery, Endpoint, Taken, Untaken, Verifier};
 use provision_core::store::{Submission, Submitted};
 use serde::Deserialize;
-use sqlx::query;
+use sqlx::{PgConnection, query, query_as};
 use uuid::Uuid;
 
 use crate::{
@@ -20,6 +20,11 @@ pub const STORY_MAX: usize = 4_000;
 pub const STYLE_MAX: usize = 60;
 /// How long a song may be, in milliseconds.
 pub const LENGTH_MS: std::ops::RangeInclusive<u64> = 3_000..=600_000;
+
+/// Longest id of a checkout, in bytes: with what is before it, it is the key of a run.
+pub const CHECKOUT_MAX: usize = 200;
+/// What the metadata of our checkouts say under `shop`. An account sells other things, too.
+pub const SHOP: &str = "songs";
 
 /// Events that say that a checkout is paid: at once, or by a slow way to pay that came through.
 const PAID: [&str; 2] = ["checkout.session.completed", "checkout.session.async_payment_succeeded"];
@@ -92,6 +97,10 @@ async fn take(shop: &Shop, delivery: &Delivery) -> Result<Taken, Untaken> {
         return Ok(Taken::Nothing);
     }
     let session = event.data.object;
+    // What is paid for other things is nobody's business here.
+    if session.pointer("/metadata/shop").and_then(|shop| shop.as_str()) != Some(SHOP) {
+        return Ok(Taken::Nothing);
+    }
     let payment = match session.get("payment_status").and_then(|status| status.as_str()) {
         Some("paid") => "paid",
         Some("no_payment_required") => "free",
@@ -117,6 +126,9 @@ async fn make(shop: &Shop, paid: &Paid<'_>, session: serde_json::Value) -> Resul
 
 /// What is ordered; else the reason why it cannot be made.
 fn order(checkout: &Checkout) -> Result<Order, &'static str> {
+    if !(1..=CHECKOUT_MAX).contains(&checkout.id.len()) {
+        return Err("checkout_id");
+    }
     let Wishes { story, styles, length_ms, occasion_date, .. } = &checkout.metadata;
     let styles: Vec<String> = styles.split(',').map(|style| style.trim().to_owned()).collect();
     let style = |style: &String| (1..=STYLE_MAX).contains(&style.chars().count());
@@ -164,10 +176,11 @@ async fn write(
     let run = new.head.id;
 
     let mut tx = shop.intake.begin().await.map_err(refused)?;
+    stand(&mut tx, checkout).await?;
     let insert = "INSERT INTO songs.orders
         (id, checkout, run, customer, recipient, story, occasion_date, retained_until, payment)
         VALUES ($1, $2, $3, $4, $5, $6, $7::text::date, $7::text::date + $8, $9)
-        ON CONFLICT (checkout) DO NOTHING";
+        ON CONFLICT DO NOTHING";
     let insert = query(insert).bind(order.id).bind(&checkout.id).bind(*run.as_uuid());
     let insert = insert.bind(&checkout.client_reference_id).bind(&checkout.metadata.recipient);
     let insert = insert.bind(&checkout.metadata.story).bind(&checkout.metadata.occasion_date);
@@ -192,6 +205,21 @@ async fn write(
 }
 // [quoted: end]
 
+/// Whether an order may stand: one that is there does, whatever the day is; of what could not be used
+/// before the money goes back, or is over before it is made, there is none.
+async fn stand(tx: &mut PgConnection, checkout: &Checkout) -> Result<(), Unmade> {
+    let stands = "SELECT EXISTS (SELECT FROM songs.orders WHERE checkout = $1),
+        EXISTS (SELECT FROM songs.unusable_payments WHERE checkout = $1),
+        $2::text::date + $3 >= CURRENT_DATE";
+    let stands = query_as(stands).bind(&checkout.id);
+    let stands = stands.bind(&checkout.metadata.occasion_date).bind(RETAINED_DAYS);
+    match stands.fetch_one(tx).await.map_err(refused)? {
+        (true, _, _) | (false, false, true) => Ok(()),
+        (false, true, _) => Err(Unmade::Unusable("checkout_unusable")),
+        (false, false, false) => Err(Unmade::Unusable("checkout_date")),
+    }
+}
+
 /// Keeps what was paid and will never be a song, until the money has gone back. The sender is told
 /// that it is taken: it has nothing to repeat, and a person has something to do.
 async fn keep(
@@ -201,7 +229,7 @@ async fn keep(
     why: &'static str,
 ) -> Result<Taken, Untaken> {
     if paid.payment == "free" {
-        return Err(Untaken::Refused(why));
+        return Ok(Taken::Nothing);
     }
     let insert = "INSERT INTO songs.unusable_payments (event, checkout, why, body)
         SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM songs.orders WHERE checkout = $2)

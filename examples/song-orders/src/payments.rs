@@ -9,7 +9,10 @@ use serde::Serialize;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::{database::unread, shop::Shop};
+use crate::{
+    database::unread,
+    shop::{Shop, by},
+};
 
 /// Something that was paid in vain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +39,7 @@ impl Shop {
     /// The database cannot be read.
     pub async fn refunds_due(&self) -> Result<Vec<Due>, Trouble> {
         let due = "SELECT checkout, 'order_failed', created_at::text, created_at
-            FROM songs.orders WHERE payment = 'refund_due'
+            FROM songs.orders WHERE payment = 'refund_due' AND progress IN ('failed', 'removed')
             UNION ALL
             SELECT coalesce(checkout, event), why, received_at::text, received_at
             FROM songs.unusable_payments WHERE refunded_at IS NULL
@@ -53,10 +56,12 @@ impl Shop {
     /// unusable payment is forgotten. May be repeated.
     ///
     /// # Errors
-    /// Nothing of this name is to be paid back (`no_refund_due`), or the database cannot be written.
+    /// Nothing of this name is to be paid back (`no_refund_due`), the order is being made or waits
+    /// for a person (`order_open`), or the database cannot be written.
     pub async fn refunded(&self, checkout: &str) -> Result<(), Trouble> {
         let order = "UPDATE songs.orders SET payment = 'refunded'
-            WHERE checkout = $1 AND payment IN ('refund_due', 'refunded') RETURNING run";
+            WHERE checkout = $1 AND payment IN ('refund_due', 'refunded')
+                AND progress IN ('failed', 'removed') RETURNING run";
         let order: Option<Uuid> =
             query_scalar(order).bind(checkout).fetch_optional(&self.admin).await.map_err(unread)?;
         let kept = "UPDATE songs.unusable_payments
@@ -66,6 +71,13 @@ impl Shop {
         if let Some(run) = order {
             self.acknowledge(&RunId::from_uuid(run), "--refunded").await?;
         } else if kept.rows_affected() == 0 {
+            if self.open_run(checkout).await?.is_some() {
+                return Err(Trouble::usage(
+                    "order_open",
+                    format!("the order of `{checkout}` is being made, or waits for a person"),
+                    "say --cancel first: what was made is removed, and its money is due",
+                ));
+            }
             return Err(Trouble::usage(
                 "no_refund_due",
                 format!("nothing of `{checkout}` is to be paid back"),
@@ -73,5 +85,31 @@ impl Shop {
             ));
         }
         Ok(())
+    }
+
+    /// Gives an open order up: what was made of it is removed, and its money is to be paid back.
+    ///
+    /// # Errors
+    /// No order of this checkout is open (`no_open_order`), or the database cannot be reached.
+    pub async fn cancel(&self, checkout: &str) -> Result<(), Trouble> {
+        let Some(run) = self.open_run(checkout).await? else {
+            return Err(Trouble::usage(
+                "no_open_order",
+                format!("no order of `{checkout}` is open"),
+                "one that was made is removed by --tear-down, with all others",
+            ));
+        };
+        Ok(self.engine.cancel(&run, by("--cancel")).await?)
+    }
+
+    async fn open_run(&self, checkout: &str) -> Result<Option<RunId>, Trouble> {
+        let open = "SELECT run FROM songs.orders
+            WHERE checkout = $1 AND progress IN ('ordered', 'generating')";
+        let open: Option<Uuid> = query_scalar(open)
+            .bind(checkout)
+            .fetch_optional(self.store.pool())
+            .await
+            .map_err(unread)?;
+        Ok(open.map(RunId::from_uuid))
     }
 }

@@ -14,6 +14,7 @@ use provision_core::{
     saga::ItemKey,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use sqlx::{PgPool, query, query_as};
 use uuid::Uuid;
 
@@ -175,7 +176,9 @@ impl Step for Begin {
 
     async fn run(&self, _: &StepContext, order: Uuid) -> Result<(), StepError> {
         const OPERATION: &str = "begin the order";
-        let begin = "UPDATE songs.orders SET progress = 'generating'
+        // What is made after all is not paid back.
+        let begin = "UPDATE songs.orders SET progress = 'generating',
+            payment = CASE payment WHEN 'refund_due' THEN 'paid' ELSE payment END
             WHERE id = $1 AND payment <> 'refunded' AND progress <> 'removed'";
         let done = told(OPERATION, query(begin).bind(order).execute(&self.0).await)?;
         if done.rows_affected() > 0 {
@@ -276,11 +279,19 @@ impl Step for Share {
         let token = cx.seal("token", || Secret::new(drawn.simple().to_string())).await?;
         let value = cx.reveal(&token).await?;
         let share = "INSERT INTO songs.shares (order_id, token_hash)
-            VALUES ($1, sha256(convert_to($2, 'UTF8')))
+            VALUES ($1, $2)
             ON CONFLICT (order_id) DO UPDATE SET token_hash = excluded.token_hash";
-        told(OPERATION, query(share).bind(order).bind(value.expose()).execute(&self.0).await)?;
+        told(
+            OPERATION,
+            query(share).bind(order).bind(token_hash(value.expose())).execute(&self.0).await,
+        )?;
         Ok(token)
     }
+}
+
+/// What the database knows of a token. The token itself never gets there, nor into its logs.
+pub(crate) fn token_hash(token: &str) -> Vec<u8> {
+    Sha256::digest(token.as_bytes()).to_vec()
 }
 
 struct Unshare(PgPool);

@@ -30,13 +30,15 @@ pub const ELEVENLABS_KEY: &str = "ELEVENLABS_API_KEY";
 /// Name of the storage's key.
 pub const STORAGE_KEY: &str = "SUPABASE_SECRET_KEY";
 
+/// Code of an end that no look can find out.
+const UNRESOLVABLE: &str = "unresolvable";
 /// How often it is looked whether orders are open.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Rows that are read at a time.
 const PAGE: usize = 500;
 
 /// Where everything is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Places {
     /// The database.
     pub database: String,
@@ -50,6 +52,17 @@ pub struct Places {
     pub live: bool,
     /// Times of a simulated cloud.
     pub stage: Stage,
+}
+
+/// The address of the database may hold a password.
+impl fmt::Debug for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { data_dir, live, .. } = self;
+        f.debug_struct("Places")
+            .field("data_dir", data_dir)
+            .field("live", live)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How many orders stand where.
@@ -254,28 +267,44 @@ impl Shop {
     ///
     /// Where a call for music had no answer and the next was refused, nobody can say whether the
     /// first was paid, and no look finds out: repeating that alone would stop again for ever. The
-    /// storage has nothing of it, so it counts as absent: paid in vain, if it was. A variant that was
-    /// refused then fails, and no other; one whose calls were all lost is called for anew.
+    /// storage has nothing of it, so it counts as absent: paid in vain, if it was. That variant then
+    /// fails, and no other. Whatever else stopped is tried again as it is.
     async fn release(&self, run: &RunId) -> Result<(), Trouble> {
         let steps = self.engine.snapshot(run).await?.steps;
-        let mut lost = steps.into_iter().filter(is_lost_music).peekable();
-        if lost.peek().is_none() {
-            return passed(self.engine.retry(run, by("--try-again")).await);
-        }
-        for StepView { path, .. } in lost {
-            let absent = Resolution::Absent { path };
+        let (lost, others): (Vec<_>, Vec<_>) = steps
+            .into_iter()
+            .filter(|step| step.status == StepStatus::Parked)
+            .partition(is_lost_music);
+        for StepView { path, .. } in &lost {
+            let absent = Resolution::Absent { path: path.clone() };
             let why = by("the storage has nothing of it: the lost call counts as paid in vain");
             passed(self.engine.resolve(run, absent, why).await)?;
         }
-        Ok(())
+        match lost.is_empty() || !others.is_empty() {
+            true => passed(self.engine.retry(run, by("--try-again")).await),
+            false => Ok(()),
+        }
     }
 
-    /// Orders everything removed that is not being made: the songs of every order, and of orders that
-    /// failed what they say about anybody. Waits until they are.
+    /// Waits for what is being made, and removes everything that does not wait for a person: the songs
+    /// of every order, and of orders that failed what they say about anybody.
     ///
     /// # Errors
     /// The database cannot be read or written.
     pub async fn tear_down(&self) -> Result<Standing, Trouble> {
+        const MADE: &str = "SELECT run FROM songs.orders WHERE progress = 'completed'";
+        loop {
+            self.settled().await?;
+            self.remove_all().await?;
+            let standing = self.through(MADE).await?;
+            // Another one may have been taken and made meanwhile.
+            if standing.completed == 0 || self.all_parked(self.runs_of(MADE).await?).await? {
+                return Ok(standing);
+            }
+        }
+    }
+
+    async fn remove_all(&self) -> Result<(), Trouble> {
         let made = vec![RunStatus::Succeeded, RunStatus::PartlySucceeded];
         for run in self.every(RunFilter { status: made, ..RunFilter::default() }).await? {
             passed(self.engine.tear_down(&run.id, by("--tear-down")).await)?;
@@ -287,17 +316,18 @@ impl Shop {
         for run in self.dead_letters().await?.into_iter().filter(|run| gone.contains(&run.id)) {
             self.acknowledge(&run.id, "--tear-down").await?;
         }
-        self.through("SELECT run FROM songs.orders WHERE progress = 'completed'").await
+        Ok(())
     }
 }
 
-/// A variant's music that stopped because of a call without an answer.
+/// A variant's music of which nobody can find out whether a call made it. What stopped for another
+/// reason, such as a storage that deletes nothing for us, is there for all anybody knows.
 fn is_lost_music(step: &StepView) -> bool {
     let is_music = step.path.rsplit('/').next() == Some(MUSIC);
-    is_music && step.status == StepStatus::Parked
+    is_music && step.failure.as_ref().is_some_and(|failure| failure.code == UNRESOLVABLE)
 }
 
-fn by(why: &str) -> By {
+pub(crate) fn by(why: &str) -> By {
     By::new("song-orders", why)
 }
 

@@ -183,11 +183,12 @@ impl Endpoint {
     where
         F: Future<Output = Result<Taken, Untaken>> + Send + 'static,
     {
+        let unproven = UNPROVEN_MAX.max(verifier.body_max());
         Self {
             verifier: Arc::new(verifier),
             take: Arc::new(move |delivery| Box::pin(take(delivery))),
             answer_within: ANSWER_WITHIN,
-            unproven: Arc::new(Semaphore::new(UNPROVEN_MAX)),
+            unproven: Arc::new(Semaphore::new(unproven)),
             clock: Arc::new(SystemClock),
         }
     }
@@ -201,11 +202,13 @@ impl Endpoint {
     }
 
     /// Sets how many bytes of bodies are held before they are proven, of all deliveries together.
-    /// Default [`UNPROVEN_MAX`]; more is answered with 503 and read no further. What one connection
-    /// holds besides, such as its headers, is bounded by the host's server.
+    /// Default [`UNPROVEN_MAX`], and never less than one body of the longest that the verifier takes;
+    /// more is answered with 503 and read no further. What one connection holds besides, such as its
+    /// headers, is bounded by the host's server.
     #[must_use]
     pub fn with_unproven_max(mut self, bytes: usize) -> Self {
-        self.unproven = Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        let bytes = bytes.max(self.verifier.body_max()).min(Semaphore::MAX_PERMITS);
+        self.unproven = Arc::new(Semaphore::new(bytes));
         self
     }
 

@@ -183,7 +183,8 @@ impl Engine {
     ) -> Result<bool, Error> {
         let value = super::encode(value, "signal_too_large", "encode a signal")?;
         let record = self.load(run).await?;
-        if self.has_heard(&record, signal.name(), source) {
+        // Whoever drives the run judges what cannot be read here.
+        if self.has_heard(&record, signal.name(), source).unwrap_or(false) {
             return Ok(false);
         }
         let (name, source) = (signal.name().to_owned(), Some(source.clone()));
@@ -198,18 +199,24 @@ impl Engine {
     /// answer it as a repetition. Nothing is written.
     ///
     /// # Errors
-    /// There is no such run, or the store cannot be reached.
+    /// There is no such run, the store cannot be reached, or the run cannot be read here: its saga is
+    /// not registered with this engine, or its journal is damaged.
     pub async fn has_signal(
         &self,
         run: &RunId,
         name: &str,
         source: &SignalSource,
     ) -> Result<bool, Error> {
-        Ok(self.has_heard(&self.load(run).await?, name, source))
+        self.has_heard(&self.load(run).await?, name, source)
     }
 
     /// Whether the journal or the requests beside it have this name of this source.
-    fn has_heard(&self, record: &RunRecord, wanted: &str, by: &SignalSource) -> bool {
+    fn has_heard(
+        &self,
+        record: &RunRecord,
+        wanted: &str,
+        by: &SignalSource,
+    ) -> Result<bool, Error> {
         let waits = record.requests.iter().any(|request| {
             matches!(
                 request.body.decode(),
@@ -217,8 +224,11 @@ impl Engine {
                     if name == wanted && source == *by
             )
         });
-        let state = crate::drive::fold(&record.head, &record.frames, &self.inner.plans);
-        waits || state.is_ok_and(|state| state.has_heard(wanted, by))
+        if waits {
+            return Ok(true);
+        }
+        let state = crate::drive::fold(&record.head, &record.frames, &self.inner.plans)?;
+        Ok(state.has_heard(wanted, by))
     }
 
     /// Asks a run to undo everything and end; one that is paused goes on for that.

@@ -88,10 +88,11 @@ async fn what_is_not_paid_or_not_understood_leaves_nothing() {
         (unpaid.event("evt_1"), 200),
         (good.event_of("evt_2", "invoice.paid"), 200),
         (good.event_of("evt_3", "checkout.session.async_payment_failed"), 200),
-        (empty.to_owned(), 422),
+        // Those of other shops, as far as one can see.
+        (empty.to_owned(), 200),
         (odd.event("evt_5"), 422),
         // Nobody has to be paid back.
-        (sooner.event("evt_6"), 422),
+        (sooner.event("evt_6"), 200),
     ] {
         assert_eq!(world.deliver(&event).await, status, "{event}");
     }

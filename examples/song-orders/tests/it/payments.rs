@@ -1,5 +1,6 @@
 //! Ways to pay, and money that is to go back.
 
+use provision_adapters::sim::{Fault, FaultRule};
 use provision_core::By;
 use song_orders::checkout::Checkout;
 
@@ -66,9 +67,12 @@ async fn what_was_paid_and_cannot_be_used_is_kept_until_the_money_went_back() {
         (Checkout { story: "x".repeat(4_001), ..good("cs_h") }, "checkout_story"),
         (Checkout { story: text("a\0b"), ..good("cs_i") }, "checkout_value"),
         (Checkout { length_ms: 1, ..good("cs_j") }, "checkout_length"),
+        // Over before anything could be shared.
+        (Checkout { occasion_date: text("2020-01-01"), ..good("cs_k") }, "checkout_date"),
+        (good(&format!("cs_l{}", "x".repeat(200))), "checkout_id"),
     ];
     for (checkout, _) in &cases {
-        let event = format!("evt_{}", checkout.id);
+        let event = format!("evt_{}", checkout.id.get(..4).unwrap());
         for _ in 0..2 {
             assert_eq!(world.deliver(&checkout.event(&event)).await, 200, "{event}");
         }
@@ -76,7 +80,7 @@ async fn what_was_paid_and_cannot_be_used_is_kept_until_the_money_went_back() {
         assert_eq!(world.deliver(&checkout.event_of(&format!("{event}_2"), LATER)).await, 200);
     }
     let bare = r#"{"id":"evt_z","type":"checkout.session.completed",
-        "data":{"object":{"payment_status":"paid"}}}"#;
+        "data":{"object":{"payment_status":"paid","metadata":{"shop":"songs"}}}}"#;
     assert_eq!(world.deliver(bare).await, 200);
     assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (0, 0));
 
@@ -86,13 +90,59 @@ async fn what_was_paid_and_cannot_be_used_is_kept_until_the_money_went_back() {
     let wanted: Vec<_> = wanted.chain([("evt_z", "checkout_unreadable")]).collect();
     assert_eq!(due, wanted);
     let signed = "SELECT count(*) FROM songs.unusable_payments WHERE body IS NOT NULL";
-    assert_eq!(world.number(signed).await, 11, "as it was signed");
+    assert_eq!(world.number(signed).await, 13, "as it was signed");
     for checkout in ["cs_a", "evt_z", "cs_a"] {
         world.shop.refunded(checkout).await.unwrap();
     }
-    assert_eq!(world.shop.refunds_due().await.unwrap().len(), 9);
-    assert_eq!(world.number(signed).await, 9, "what was said with it is forgotten");
+    assert_eq!(world.shop.refunds_due().await.unwrap().len(), 11);
+    assert_eq!(world.number(signed).await, 11, "what was said with it is forgotten");
     assert_eq!(world.shop.refunded("cs_zzz").await.unwrap_err().code(), "no_refund_due");
+    // What came in wrong and was paid back is not made because somebody sends it again, right.
+    assert_eq!(world.deliver(&good("cs_a").event("evt_right")).await, 200);
+    assert_eq!((world.number(ORDERS).await, world.number(RUNS).await), (0, 0));
+}
+
+// covers: R3-13
+#[tokio::test]
+async fn what_is_paid_for_other_things_is_nobodys_business() {
+    let Some(world) = World::open().await else { return };
+    let mut other: serde_json::Value =
+        serde_json::from_str(&Checkout::new("cs_1", "ada").event("evt_1")).unwrap();
+    other["data"]["object"]["metadata"]["shop"] = "shirts".into();
+    assert_eq!(world.deliver(&other.to_string()).await, 200);
+    other["data"]["object"]["payment_status"] = "no_payment_required".into();
+    assert_eq!(world.deliver(&other.to_string()).await, 200);
+    let kept = "SELECT (SELECT count(*) FROM songs.orders)
+        + (SELECT count(*) FROM songs.unusable_payments)";
+    assert_eq!(world.number(kept).await, 0);
+}
+
+// covers: S12, S14, R3-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_order_is_not_paid_back_before_it_is_cancelled() {
+    let Some(world) = World::open().await else { return };
+    // Whatever becomes of the calls, nobody hears of it: the order waits for a person.
+    let lost = FaultRule::new(Fault::DropAfter).path_contains("/v1/music");
+    world.clouds.elevenlabs.faults().add(lost.times(4));
+    let worker = world.shop.worker();
+    let one = Checkout { styles: "acoustic".to_owned(), ..Checkout::new("cs_1", "ada") };
+    assert_eq!(world.deliver(&one.event("evt_1")).await, 200);
+    world.counts("SELECT count(*) FROM provision.dead_letters WHERE status = 'Parked'", 1).await;
+    assert_eq!(world.shop.refunded("cs_1").await.unwrap_err().code(), "order_open");
+    assert_eq!(world.shop.cancel("cs_2").await.unwrap_err().code(), "no_open_order");
+    world.shop.cancel("cs_1").await.unwrap();
+    // Cancelled or not, somebody has to say that the lost calls count as paid.
+    world.shop.try_again().await.unwrap();
+    world.until(|standing| standing.failed == 1).await;
+    assert_eq!(world.clouds.paths(), Vec::<String>::new());
+    let due = world.shop.refunds_due().await.unwrap();
+    assert_eq!(due.iter().map(|due| &*due.checkout).collect::<Vec<_>>(), ["cs_1"]);
+    // Made after all, it is due no more, and made no more once it went back.
+    world.shop.try_again().await.unwrap();
+    world.until(|standing| standing.completed == 1).await;
+    assert!(world.shop.refunds_due().await.unwrap().is_empty());
+    assert_eq!(world.shop.cancel("cs_1").await.unwrap_err().code(), "no_open_order");
+    worker.stop().await;
 }
 
 // covers: S17, R3-12

@@ -283,3 +283,39 @@ async fn a_tear_down_removes_what_failed_orders_say_of_anybody_and_not_what_is_d
     assert_eq!(world.number(left).await, 0);
     worker.stop().await;
 }
+
+// covers: S9, S14, S15, R3-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn songs_that_the_storage_does_not_delete_stay_known_until_it_does() {
+    let Some(world) = World::open().await else { return };
+    let worker = world.shop.worker();
+    assert_eq!(world.deliver(&Checkout::new("cs_1", "ada").event("evt_1")).await, 200);
+    world.until(|standing| standing.completed == 1).await;
+    let refused = FaultRule::new(Fault::Status(403)).method("DELETE");
+    world.clouds.storage.faults().add(refused);
+    let standing = tokio::time::timeout(WITHIN, world.shop.tear_down()).await.unwrap().unwrap();
+    assert_eq!((standing.completed, world.clouds.paths().len()), (1, 3), "it needs a person");
+    // Nobody has deleted them: they are no lost calls.
+    world.shop.try_again().await.unwrap();
+    world.counts("SELECT count(*) FROM provision.dead_letters WHERE status = 'Parked'", 1).await;
+    assert_eq!(world.clouds.paths().len(), 3);
+    world.clouds.storage.faults().clear();
+    world.shop.try_again().await.unwrap();
+    world.until(|standing| standing.removed == 1).await;
+    assert_eq!(world.clouds.storage.inventory(), []);
+    worker.stop().await;
+}
+
+// covers: S14, R3-47
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tear_down_waits_for_what_is_being_made() {
+    let Some(world) = World::open().await else { return };
+    slow(&world, Duration::from_secs(2));
+    let worker = world.shop.worker();
+    assert_eq!(world.deliver(&Checkout::new("cs_1", "ada").event("evt_1")).await, 200);
+    let torn_down = tokio::time::timeout(WITHIN, world.shop.tear_down()).await;
+    let standing = torn_down.expect("it never ends").unwrap();
+    assert_eq!((standing.removed, standing.orders()), (1, 1));
+    assert_eq!(world.clouds.storage.inventory(), []);
+    worker.stop().await;
+}
