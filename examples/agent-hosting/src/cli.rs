@@ -104,6 +104,10 @@ struct EventArgs {
     /// Id of the event: one that was delivered already changes nothing [default: a new one]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// The provider's own id of the subscription [default: a new one that is paid for; of an end, the
+    /// one that this data folder knows as paid for]
+    #[arg(long = "of", value_name = "ID")]
+    provider: Option<String>,
 }
 
 /// What happens to subscriptions.
@@ -229,6 +233,8 @@ pub enum Do {
         to: String,
         /// Its id; none for a new one.
         id: Option<String>,
+        /// The provider's own id of the subscription.
+        provider: Option<String>,
     },
     /// Print subscriptions.
     Status,
@@ -356,7 +362,9 @@ fn what_to_do(command: Option<Other>, mode: &ModeArgs) -> Result<Do, Trouble> {
             };
             Do::Work { until_idle, watch }
         }
-        Some(Other::Event(EventArgs { kind, to, id })) => Do::Event { kind, to, id },
+        Some(Other::Event(EventArgs { kind, to, id, provider })) => {
+            Do::Event { kind, to, id, provider }
+        }
         Some(Other::Status) => Do::Status,
         Some(Other::Cost) => Do::Cost,
         Some(Other::Sweep) => Do::Sweep,

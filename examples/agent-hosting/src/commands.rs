@@ -63,7 +63,7 @@ pub async fn carry_out(options: Checked) -> Result<Exit, Trouble> {
         Do::Sweep => sweep(&options, &screen).await,
         Do::Order => order(&options, &screen).await,
         Do::Plan => planned(&options, &screen).await,
-        Do::Event { kind, to, id } => event(&options, &screen, (*kind, to, id.as_deref())).await,
+        Do::Event { kind, to, .. } => event(&options, &screen, (*kind, to)).await,
         Do::Stop => change(&options, &screen, Desired::Stopped).await,
         Do::Start => change(&options, &screen, Desired::Running).await,
         Do::TearDown => change(&options, &screen, Desired::Gone).await,
@@ -132,16 +132,24 @@ async fn planned(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
 async fn event(
     options: &Checked,
     screen: &Screen,
-    (kind, to, id): (EventKind, &str, Option<&str>),
+    (kind, to): (EventKind, &str),
 ) -> Result<Exit, Trouble> {
+    let Do::Event { id, provider, .. } = &options.what else {
+        return Err(Trouble::bug("event", "another command was taken for an event"));
+    };
     let now = SystemClock.wall();
     let secret = web::secret(options.listen).await?;
     for wanted in &options.wanted {
         let fresh = format!("evt_{}_{}", wanted.id, now.as_millis());
-        let event = id.map_or(fresh, str::to_owned);
+        let event = id.clone().unwrap_or(fresh);
+        let provider = match (provider, kind) {
+            (Some(provider), _) => provider.clone(),
+            (None, EventKind::Paid) => format!("sub_{event}"),
+            (None, EventKind::Ended) => paid_for(options, &wanted.id).await?,
+        };
         let body = match kind {
-            EventKind::Paid => payments::paid(&event, now, &wanted.fresh()?),
-            EventKind::Ended => payments::ended(&event, now, &wanted.id),
+            EventKind::Paid => payments::paid(&event, now, &wanted.fresh()?, &provider),
+            EventKind::Ended => payments::ended(&event, now, &wanted.id, &provider),
         };
         let status = payments::deliver(to, &secret, &body).await?;
         screen.line(format!("{event}: answered {status}"));
@@ -154,6 +162,16 @@ async fn event(
         }
     }
     Ok(Exit::Done)
+}
+
+/// What the provider knows a subscription as, as far as this data folder knows it. What was paid for
+/// by hand has no such id: an end under any new one is an end of it.
+async fn paid_for(options: &Checked, subscription: &str) -> Result<String, Trouble> {
+    let known = match options.file.exists() {
+        true => table(options).await?.1.provider_id(subscription).await?,
+        false => None,
+    };
+    Ok(known.unwrap_or_else(|| format!("sub_{subscription}")))
 }
 
 async fn report(host: &Host, run: RunId, elapsed: Duration) -> Result<RunReport, Trouble> {

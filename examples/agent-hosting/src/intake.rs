@@ -11,8 +11,10 @@ use crate::{
     table::{Notice, Table, What},
 };
 
-/// A checkout was completed.
+/// A checkout was completed; by a slow way to pay the money may still be to come.
 pub const PAID: &str = "checkout.session.completed";
+/// The money of a slow way to pay has come.
+pub const PAID_LATER: &str = "checkout.session.async_payment_succeeded";
 /// A subscription is over, whoever has ended it: at once, or at the end of what was paid for.
 pub const ENDED: &str = "customer.subscription.deleted";
 
@@ -34,8 +36,10 @@ struct Data {
 
 #[derive(Debug, Deserialize)]
 struct Checkout {
+    id: String,
     client_reference_id: String,
-    payment_status: String,
+    /// The provider's id of what is paid for from now on; none of what is paid for once.
+    subscription: Option<String>,
     metadata: Wishes,
 }
 
@@ -48,12 +52,15 @@ struct Wishes {
 
 #[derive(Debug, Deserialize)]
 struct Over {
+    id: String,
+    #[serde(default)]
     metadata: Named,
 }
 
-#[derive(Debug, Deserialize)]
+/// What the host has put there when it made the checkout; people can remove it.
+#[derive(Debug, Default, Deserialize)]
 struct Named {
-    subscription: String,
+    subscription: Option<String>,
 }
 
 /// The endpoint that the payment provider calls.
@@ -71,18 +78,23 @@ pub fn endpoint(table: &Table, verifier: Verifier) -> Endpoint {
 async fn take(table: &Table, delivery: &Delivery) -> Result<Taken, Untaken> {
     let event: Event = delivery.json()?;
     let unreadable = |_| Untaken::Refused("event_unreadable");
+    let session = event.data.object;
     let what = match event.kind.as_str() {
-        PAID => {
-            let checkout: Checkout =
-                serde_json::from_value(event.data.object).map_err(unreadable)?;
-            if checkout.payment_status != "paid" {
-                return Ok(Taken::Nothing);
+        PAID | PAID_LATER => match session.get("payment_status").and_then(|it| it.as_str()) {
+            // Nothing was to be paid where a coupon covers it, or while it is tried.
+            Some("paid" | "no_payment_required") => {
+                let checkout: Checkout = serde_json::from_value(session).map_err(unreadable)?;
+                let order = order(&checkout).map_err(|trouble| untaken(&trouble))?;
+                // What is paid for once is over when people say so.
+                What::Paid { order, provider: checkout.subscription.unwrap_or(checkout.id) }
             }
-            What::Paid(order(&checkout).map_err(|trouble| untaken(&trouble))?)
-        }
+            // Slow ways to pay come back with an event of their own.
+            Some("unpaid") => return Ok(Taken::Nothing),
+            _ => return Err(Untaken::Refused("event_unreadable")),
+        },
         ENDED => {
-            let over: Over = serde_json::from_value(event.data.object).map_err(unreadable)?;
-            What::Ended(over.metadata.subscription)
+            let Over { id, metadata } = serde_json::from_value(session).map_err(unreadable)?;
+            What::Ended { provider: id, subscription: metadata.subscription }
         }
         _ => return Ok(Taken::Nothing),
     };

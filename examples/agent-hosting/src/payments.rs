@@ -16,24 +16,25 @@ use crate::{
     intake::{ENDED, PAID},
 };
 
-/// The event that says that a subscription was paid for.
+/// The event that says that a subscription was paid for, under the provider's own id of it.
 #[must_use]
-pub fn paid(event: &str, at: Timestamp, order: &Subscription) -> String {
+pub fn paid(event: &str, at: Timestamp, order: &Subscription, provider: &str) -> String {
     let wishes = json!({
         "subscription": order.id, "preset": order.preset.as_str(), "region": order.region,
     });
     let checkout = json!({
         "id": format!("cs_{event}"), "object": "checkout.session", "mode": "subscription",
-        "payment_status": "paid", "client_reference_id": order.customer, "metadata": wishes,
+        "payment_status": "paid", "client_reference_id": order.customer,
+        "subscription": provider, "metadata": wishes,
     });
     told(event, at, (PAID, checkout))
 }
 
-/// The event that says that a subscription is over.
+/// The event that says that what the provider knows under an id is over.
 #[must_use]
-pub fn ended(event: &str, at: Timestamp, subscription: &str) -> String {
+pub fn ended(event: &str, at: Timestamp, subscription: &str, provider: &str) -> String {
     let over = json!({
-        "id": format!("sub_{subscription}"), "object": "subscription", "status": "canceled",
+        "id": provider, "object": "subscription", "status": "canceled",
         "metadata": { "subscription": subscription },
     });
     told(event, at, (ENDED, over))

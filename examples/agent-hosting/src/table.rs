@@ -5,6 +5,7 @@
 
 mod health;
 mod payments;
+mod schema;
 
 use async_trait::async_trait;
 use example_command::{drive::Pulse, exit::Trouble};
@@ -175,45 +176,6 @@ impl Row {
     }
 }
 
-const TABLES: &str = "create table if not exists legal (
-    was text not null, becomes text not null, primary key (was, becomes)
-) strict, without rowid;
-create table if not exists subscriptions (
-    id text primary key,
-    subscription text not null,
-    desired text not null check (desired in ('running', 'stopped', 'gone')),
-    state text not null,
-    run text unique,
-    stop text unique,
-    phase text,
-    agent text
-) strict;
-create table if not exists payments (
-    event text primary key, subscription text not null, at integer not null
-) strict;
-create table if not exists ends (
-    event text primary key, subscription text not null, at integer not null
-) strict;
-create table if not exists endings (
-    subscription text primary key, payments integer not null, at integer not null
-) strict;
-create table if not exists health (
-    subscription text primary key, run text not null, seen_at integer, asked_at integer not null,
-    missed integer not null
-) strict;
-create table if not exists pulse (one integer primary key check (one = 1), beat integer not null)
-    strict;
-create trigger if not exists no_illegal_change before update of state on subscriptions
-    when old.state <> new.state
-        and not exists (select 1 from legal where was = old.state and becomes = new.state)
-begin
-    select raise(abort, 'no legal change of state');
-end;
-create trigger if not exists no_illegal_begin before insert on subscriptions
-    when new.state <> 'pending'
-begin
-    select raise(abort, 'a subscription begins as pending');
-end";
 const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
     on conflict (one) do update set beat = beat + 1";
 const ALL: &str = "select s.subscription, s.desired, s.state, s.run, s.stop, s.phase, s.agent,
@@ -231,15 +193,7 @@ impl Table {
     /// # Errors
     /// The table cannot be made.
     pub async fn open(store: &SqliteStore) -> Result<Self, Trouble> {
-        let made = move |tx: &Transaction<'_>| {
-            tx.execute_batch(TABLES)?;
-            let mut add =
-                tx.prepare("insert or ignore into legal (was, becomes) values (?1, ?2)")?;
-            LEGAL.iter().try_for_each(|(was, becomes)| {
-                add.execute((was.as_str(), becomes.as_str())).map(drop)
-            })
-        };
-        store.execute_host(made).await?;
+        store.execute_host(schema::make).await?;
         store.on_end(ended);
         Ok(Self(store.clone()))
     }
@@ -262,6 +216,9 @@ impl Table {
             }
             let want = "update subscriptions set desired = ?2 where id = ?1";
             ids.iter().try_for_each(|id| tx.execute(want, (id, word)).map(drop))?;
+            if desired == Desired::Gone {
+                ids.iter().try_for_each(|id| payments::close(tx, id))?;
+            }
             Ok(None)
         });
         let Some(id) = wanted.await? else { return Ok(()) };

@@ -22,19 +22,42 @@ pub struct Notice {
     pub what: What,
 }
 
-/// What happened to a subscription.
+/// What happened to a subscription. The provider gives each of its subscriptions an id of its own,
+/// and one that is over never comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// It was paid for.
-    Paid(Subscription),
-    /// The subscription of this id is over.
-    Ended(String),
+    Paid {
+        /// What was ordered.
+        order: Subscription,
+        /// The provider's id of what is paid for from now on.
+        provider: String,
+    },
+    /// What the provider knows under an id is over.
+    Ended {
+        /// The provider's id.
+        provider: String,
+        /// The subscription that it was for, where the provider says so.
+        subscription: Option<String>,
+    },
+}
+
+/// A payment as it is written.
+struct Payment<'p> {
+    event: &'p str,
+    at: i64,
+    provider: Option<&'p str>,
+    order: &'p Subscription,
+    text: &'p str,
 }
 
 impl Table {
-    /// Takes a payment, made now. One that was taken already, under the same event, changes
+    /// Takes a payment by hand, made now. One that was taken already, under the same event, changes
     /// nothing; answers whether it is new. What has ended, or is to, begins anew; a renewal leaves a
     /// machine that its customer has stopped as it is.
+    ///
+    /// It has no id of the provider, so an end counts for it that comes at its second or later and
+    /// is of nothing else that was paid for.
     ///
     /// # Errors
     /// Code `other_options`: the subscription is there, and is another one. Or the store is away.
@@ -42,46 +65,74 @@ impl Table {
         self.paid(event, None, order).await
     }
 
-    /// Takes what the payment provider says; answers whether it changes something. Of a payment
-    /// and an end the later one counts, and of both at one moment the end.
+    /// Takes what the payment provider says; answers whether it changes something. An end is that
+    /// of the payment with its id, before which or after which it may come; a subscription is over
+    /// when nothing that was paid for it is left.
     ///
     /// # Errors
     /// Code `other_options`: the subscription is there, and is another one. Or the store is away.
     pub async fn heed(&self, notice: &Notice) -> Result<bool, Trouble> {
-        let id = match &notice.what {
-            What::Paid(order) => return self.paid(&notice.event, Some(notice.at), order).await,
-            What::Ended(id) => id.clone(),
-        };
         let (event, at) = (notice.event.clone(), millis(notice.at));
-        let ended = self.0.execute_host(move |tx| {
-            let new = "insert or ignore into ends (event, subscription, at) values (?1, ?2, ?3)";
-            if tx.execute(new, (&event, &id, at))? == 0 {
+        let (provider, named) = match &notice.what {
+            What::Paid { order, provider } => {
+                return self.paid(&event, Some((notice.at, provider.clone())), order).await;
+            }
+            What::Ended { provider, subscription } => (provider.clone(), subscription.clone()),
+        };
+        let ended = move |tx: &Transaction<'_>| {
+            // No subscription has an empty id.
+            let named = named.unwrap_or_default();
+            let new = "insert or ignore into ends (event, subscription, at, provider)
+                values (?1, ?2, ?3, ?4)";
+            if tx.execute(new, (&event, &named, at, &provider))? == 0 {
                 return Ok(false);
             }
-            let end =
-                "update subscriptions set desired = 'gone' where id = ?1 and desired <> 'gone'
-                and not exists (select 1 from payments where subscription = ?1 and at > ?2)";
-            Ok(tx.execute(end, (&id, at))? == 1)
+            // Of what has no id it is told by time, unless the end is that of something else.
+            let over = "update payments set over = 1 where provider = ?1
+                or (provider is null and subscription = ?2 and at <= ?3
+                    and not exists (select 1 from payments other where other.provider = ?1))";
+            tx.execute(over, (&provider, &named, at))?;
+            let end = "update subscriptions set desired = 'gone' where desired <> 'gone'
+                and (id = ?2 or id in (select subscription from payments where provider = ?1))
+                and not exists (select 1 from payments where subscription = id and over = 0)";
+            Ok(tx.execute(end, (&provider, &named))? == 1)
+        };
+        Ok(self.0.execute_host(ended).await?)
+    }
+
+    /// The provider's id of the payment that was taken last and is not over; none where there is
+    /// none, or where it was taken by hand.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn provider_id(&self, subscription: &str) -> Result<Option<String>, Trouble> {
+        let id = subscription.to_owned();
+        let held = self.0.query_host(move |conn| {
+            let last = "select provider from payments where subscription = ?1 and over = 0
+                order by at desc, event desc limit 1";
+            conn.query_row(last, [id], |row| row.get::<_, Option<String>>(0)).optional()
         });
-        Ok(ended.await?)
+        Ok(held.await?.flatten())
     }
 
     async fn paid(
         &self,
         event: &str,
-        at: Option<Timestamp>,
+        told: Option<(Timestamp, String)>,
         order: &Subscription,
     ) -> Result<bool, Trouble> {
         let (event, order, text) = (event.to_owned(), order.clone(), json(order)?);
         let (id, now) = (order.id.clone(), millis(SystemClock.wall()));
-        let at = at.map(millis);
         let taken = self.0.execute_host(move |tx| {
             let last = "select coalesce(max(at), -1) from ends where subscription = ?1";
             let last: i64 = tx.query_row(last, [&order.id], |row| row.get(0))?;
-            // What is paid for here and now is later than every end that is known, whatever the
-            // clocks say.
-            let at = at.unwrap_or(now.max(last.saturating_add(1)));
-            taken(tx, (&event, at), (&order, &text), last)
+            let (at, provider) = match &told {
+                Some((at, provider)) => (millis(*at), Some(provider.as_str())),
+                // What is paid for here and now is later than every end that is known, whatever the
+                // clocks say; an end that is not known yet tells its second alone.
+                None => ((now - now % 1_000).max(last.saturating_add(1)), None),
+            };
+            taken(tx, &Payment { event: &event, at, provider, order: &order, text: &text })
         });
         taken.await?.ok_or_else(|| {
             Trouble::usage(
@@ -101,7 +152,14 @@ impl Table {
         let (id, payments) = (ending.subscription.clone(), ending.payments);
         let end = "update subscriptions set desired = 'gone' where id = ?1
             and (select count(*) from payments where subscription = ?1) = ?2";
-        Ok(self.0.execute_host(move |tx| tx.execute(end, (id, payments))).await? == 1)
+        let ended = self.0.execute_host(move |tx| {
+            let ends = tx.execute(end, (&id, payments))? == 1;
+            if ends {
+                close(tx, &id)?;
+            }
+            Ok(ends)
+        });
+        Ok(ended.await?)
     }
 
     /// Begins the run that ends a subscription at a moment, unless one ends it sooner. Answers the
@@ -143,17 +201,23 @@ impl Table {
 
 /// Writes a payment and what it asks for; whether it asks for anything, or none of a subscription
 /// that is another one.
-fn taken(
-    tx: &Transaction<'_>,
-    (event, at): (&str, i64),
-    (order, text): (&Subscription, &str),
-    last_end: i64,
-) -> rusqlite::Result<Option<bool>> {
-    if is_another(tx, order)? {
+fn taken(tx: &Transaction<'_>, payment: &Payment<'_>) -> rusqlite::Result<Option<bool>> {
+    let Payment { event, at, provider, order, text } = payment;
+    let known = "select exists (select 1 from payments where event = ?1 or provider = ?2)";
+    if tx.query_row(known, (event, provider), |row| row.get(0))? {
+        return Ok(Some(false));
+    }
+    // An end without an id was noted by an earlier program: time tells what it was the end of.
+    let over = "select exists (select 1 from ends where provider = ?1)
+        or exists (select 1 from ends where subscription = ?2 and at >= ?3 and provider is null)";
+    let over: bool = tx.query_row(over, (provider, &order.id, at), |row| row.get(0))?;
+    if !over && is_another(tx, order)? {
         return Ok(None);
     }
-    let new = "insert or ignore into payments (event, subscription, at) values (?1, ?2, ?3)";
-    if tx.execute(new, (event, &order.id, at))? == 0 || at <= last_end {
+    let new = "insert into payments (event, subscription, at, provider, over)
+        values (?1, ?2, ?3, ?4, ?5)";
+    tx.execute(new, (event, &order.id, at, provider, over))?;
+    if over {
         return Ok(Some(false));
     }
     // What was stopped and is gone begins anew when its stopping was undone, too.
@@ -164,6 +228,13 @@ fn taken(
             state = iif(state in ('gone', 'failed') and stop is null, 'pending', state)";
     tx.execute(begin, (&order.id, text))?;
     Ok(Some(true))
+}
+
+/// Closes what was paid for a subscription: whoever is to have it again pays again, also where the
+/// provider goes on with what it has.
+pub(super) fn close(tx: &Transaction<'_>, subscription: &str) -> rusqlite::Result<()> {
+    let over = "update payments set over = 1 where subscription = ?1";
+    tx.execute(over, [subscription]).map(drop)
 }
 
 /// Whether a live subscription of this id is another one.

@@ -5,7 +5,10 @@ use agent_hosting::{
     saga::{END, Ending, ending},
     table::{Asked, Desired, Notice, State, Table, What},
 };
-use provision_core::{Engine, Timestamp};
+use provision_core::{
+    Engine, Timestamp,
+    clock::{Clock, SystemClock},
+};
 use provision_store_sqlite::SqliteStore;
 
 fn order(id: &str) -> Subscription {
@@ -106,36 +109,128 @@ fn at(ms: u64) -> Timestamp {
     Timestamp::from_millis(ms)
 }
 
+fn paid(event: &str, second: u64, provider: &str) -> Notice {
+    let (event, provider) = (event.to_owned(), provider.to_owned());
+    Notice { event, at: at(second * 1_000), what: What::Paid { order: order("a"), provider } }
+}
+
+fn ended(event: &str, second: u64, provider: &str) -> Notice {
+    let (event, provider) = (event.to_owned(), provider.to_owned());
+    let what = What::Ended { provider, subscription: Some("a".to_owned()) };
+    Notice { event, at: at(second * 1_000), what }
+}
+
+async fn fresh() -> (tempfile::TempDir, SqliteStore, Table) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
+    let table = Table::open(&store).await.unwrap();
+    (dir, store, table)
+}
+
+async fn is_wanted(table: &Table) -> bool {
+    table.get("a").await.unwrap().is_some_and(|row| row.desired == Desired::Running)
+}
+
 // covers: R2-05
 #[tokio::test]
 async fn payments_and_ends_come_to_the_same_in_whatever_order_they_come() {
-    let notice =
-        |event: &str, moment, what| Notice { event: event.to_owned(), at: at(moment), what };
+    // The clocks say nothing: the end of the first is told after the payment of the second.
     let notices = [
-        notice("p1", 1_000, What::Paid(order("a"))),
-        notice("e2", 2_000, What::Ended("a".to_owned())),
-        notice("p3", 3_000, What::Paid(order("a"))),
-        notice("e3", 3_000, What::Ended("a".to_owned())),
+        paid("p1", 1, "sub_1"),
+        ended("e1", 4, "sub_1"),
+        paid("p2", 3, "sub_2"),
+        ended("e2", 3, "sub_2"),
     ];
     let orders = (0..4).flat_map(|a| (0..4).flat_map(move |b| (0..4).map(move |c| [a, b, c])));
     for [a, b, c] in orders.filter(|[a, b, c]| a != b && b != c && a != c) {
         let d = 6 - a - b - c;
-        let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
-        let table = Table::open(&store).await.unwrap();
+        let (_dir, _store, table) = fresh().await;
         for (known, next) in [a, b, c, d].into_iter().enumerate() {
             table.heed(&notices[next]).await.unwrap();
             assert!(!table.heed(&notices[next]).await.unwrap(), "twice is once");
             let seen = &[a, b, c, d][..=known];
-            // Of what is known the latest counts, and of both at one moment the end.
-            let paid = seen.contains(&2) && !seen.contains(&3) || seen == [0];
-            let row = table.get("a").await.unwrap();
-            let wanted = row.is_some_and(|row| row.desired == Desired::Running);
-            assert_eq!(wanted, paid, "{seen:?}");
+            // It is wanted as long as one of them is paid for and not over.
+            let is_live = |paid: usize| seen.contains(&paid) && !seen.contains(&(paid + 1));
+            assert_eq!(is_wanted(&table).await, is_live(0) || is_live(2), "{seen:?}");
         }
         // What is paid for here is later than every end that is known.
         assert!(table.pay("p4", &order("a")).await.unwrap());
-        assert_eq!(table.get("a").await.unwrap().unwrap().desired, Desired::Running);
+        assert!(is_wanted(&table).await);
+    }
+}
+
+// covers: R2-05, R2-26
+#[tokio::test]
+async fn an_end_is_that_of_what_was_paid_for_under_its_id() {
+    let (_dir, _store, table) = fresh().await;
+    table.heed(&paid("p1", 1, "sub_1")).await.unwrap();
+    table.want(&["a"], Desired::Gone).await.unwrap();
+    assert!(!table.heed(&paid("p1-again", 2, "sub_1")).await.unwrap(), "one purchase");
+    assert!(!is_wanted(&table).await, "what people have ended is paid for anew");
+    table.heed(&paid("p2", 3, "sub_2")).await.unwrap();
+    assert_eq!(table.provider_id("a").await.unwrap().as_deref(), Some("sub_2"));
+    assert!(!table.heed(&ended("e1", 9, "sub_1")).await.unwrap(), "late, and of the old one");
+    assert!(is_wanted(&table).await);
+    assert!(table.heed(&ended("e2", 3, "sub_2")).await.unwrap());
+    assert!(!is_wanted(&table).await);
+    assert_eq!(table.provider_id("a").await.unwrap(), None);
+    // A late event of what is over is taken without a word, also where something else is there now.
+    let row = table.get("a").await.unwrap().unwrap();
+    assert!(table.turn(&row, State::Gone).await.unwrap());
+    let large = Subscription::new("a", "acme", Preset::Large, "fsn1").unwrap();
+    assert!(table.pay("p3", &large).await.unwrap());
+    assert!(!table.heed(&paid("p2-again", 4, "sub_2")).await.unwrap());
+    assert!(!table.heed(&paid("p1", 1, "sub_1")).await.unwrap());
+    assert_eq!(table.heed(&paid("p4", 4, "sub_4")).await.unwrap_err().code(), "other_options");
+}
+
+#[tokio::test]
+async fn what_is_paid_by_hand_is_ended_at_its_second_and_not_by_the_end_of_something_else() {
+    let (_dir, _store, table) = fresh().await;
+    table.heed(&paid("p1", 1, "sub_1")).await.unwrap();
+    table.want(&["a"], Desired::Gone).await.unwrap();
+    assert!(table.pay("p2", &order("a")).await.unwrap());
+    let now = SystemClock.wall().as_millis() / 1_000;
+    assert!(!table.heed(&ended("e1", now + 60, "sub_1")).await.unwrap(), "of something else");
+    assert!(!table.heed(&ended("e0", now - 60, "sub_0")).await.unwrap(), "from before it");
+    assert!(is_wanted(&table).await);
+    // The provider tells the second alone, and the payment may be some milliseconds into it.
+    assert!(table.heed(&ended("e2", now, "sub_2")).await.unwrap());
+    assert!(!is_wanted(&table).await);
+}
+
+#[tokio::test]
+async fn a_table_without_ids_goes_on_and_what_was_over_stays_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
+    let before = "create table payments (
+            event text primary key, subscription text not null, at integer not null) strict;
+        create table ends (
+            event text primary key, subscription text not null, at integer not null) strict;
+        insert into payments values ('p1', 'a', 1000), ('p2', 'b', 1000), ('p3', 'b', 3000);
+        insert into ends values ('e1', 'a', 2000), ('e2', 'b', 2000), ('e3', 'c', 2000)";
+    store.execute_host(move |tx| tx.execute_batch(before)).await.unwrap();
+    for _ in 0..2 {
+        let table = Table::open(&store).await.unwrap();
+        let over = |conn: &rusqlite::Connection| {
+            let mut query = conn.prepare(
+                "select event from payments where over and event <> 'p4'
+                    order by event",
+            )?;
+            let events = query.query_map([], |row| row.get::<_, String>(0))?;
+            events.collect::<Result<Vec<_>, _>>()
+        };
+        assert_eq!(store.query_host(over).await.unwrap(), ["p1", "p2"]);
+        // An end that an earlier program has noted is told by time.
+        let late = Notice {
+            what: What::Paid {
+                order: Subscription::new("c", "acme", Preset::Small, "fsn1").unwrap(),
+                provider: "sub_c".to_owned(),
+            },
+            ..paid("p4", 2, "")
+        };
+        assert!(!table.heed(&late).await.unwrap());
+        assert!(table.get("c").await.unwrap().is_none());
     }
 }
 

@@ -46,7 +46,7 @@ async fn a_signed_payment_becomes_an_agent_on_the_page_and_a_signed_end_removes_
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&options(dir.path())).await.unwrap();
     let worker = host.worker();
-    let payment = paid("evt_1", at(1), &order("a"));
+    let payment = paid("evt_1", at(1), &order("a"), "sub_1");
     let forged = Secret::new("whsec_guess");
     assert_eq!(deliver(host.address(), &forged, &payment).await.unwrap(), 400);
     assert_eq!(page(&host, "a").await, None, "a forgery leaves nothing");
@@ -67,17 +67,18 @@ async fn a_signed_payment_becomes_an_agent_on_the_page_and_a_signed_end_removes_
     let runs = host.engine.runs(&Default::default()).await.unwrap().runs;
     assert_eq!(runs.len(), 1, "{runs:?}");
 
-    let end = ended("evt_2", at(60), "a");
+    let end = ended("evt_2", at(60), "a", "sub_1");
     assert_eq!((told(&host, &end).await, told(&host, &end).await), (200, 200));
     until(&host, "a", |row| row.state == State::Gone).await;
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
-    // What comes late changes nothing: a repetition, and a payment from before the end.
-    let late = paid("evt_3", at(59), &order("a"));
+    // What comes late changes nothing: a repetition, and another event of what is over.
+    let late = paid("evt_3", at(59), &order("a"), "sub_1");
     assert_eq!((told(&host, &payment).await, told(&host, &late).await), (200, 200));
     assert_eq!(page(&host, "a").await.unwrap()["desired"], "gone");
-    // One from after it begins anew, and no repeated end ends that.
-    assert_eq!(told(&host, &paid("evt_4", at(61), &order("a"))).await, 200);
-    assert_eq!(told(&host, &end).await, 200);
+    // Another one begins anew, and no end of the old one ends that, however late it comes.
+    assert_eq!(told(&host, &paid("evt_4", at(61), &order("a"), "sub_2")).await, 200);
+    let again = ended("evt_5", at(9_000), "a", "sub_1");
+    assert_eq!((told(&host, &end).await, told(&host, &again).await), (200, 200));
     until(&host, "a", |row| row.state == State::Running).await;
     worker.stop().await;
 }
@@ -86,11 +87,12 @@ async fn a_signed_payment_becomes_an_agent_on_the_page_and_a_signed_end_removes_
 async fn what_cannot_be_used_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&options(dir.path())).await.unwrap();
-    let good = paid("evt_1", at(1), &order("a"));
+    let good = paid("evt_1", at(1), &order("a"), "sub_1");
     let cases = [
         good.replace("nbg1", "mars-1"),
         good.replace("\"small\"", "\"free\""),
         good.replace("\"metadata\"", "\"other\""),
+        good.replace("\"paid\"", "\"promised\""),
         r#"{"id":"evt_1"}"#.to_owned(),
     ];
     for body in cases {
@@ -101,15 +103,50 @@ async fn what_cannot_be_used_is_refused_and_leaves_nothing() {
     }
     assert!(host.table.all().await.unwrap().is_empty());
     // An end that comes before its payment ends it all the same.
-    assert_eq!(told(&host, &ended("evt_2", at(2), "a")).await, 200);
+    assert_eq!(told(&host, &ended("evt_2", at(2), "a", "sub_1")).await, 200);
     assert_eq!(told(&host, &good).await, 200);
     assert!(host.table.all().await.unwrap().is_empty());
     // Another kind of machine under a live subscription is not taken for the one that is there.
-    assert_eq!(told(&host, &paid("evt_3", at(3), &order("a"))).await, 200);
+    assert_eq!(told(&host, &paid("evt_3", at(3), &order("a"), "sub_2")).await, 200);
     let large = Subscription::new("a", "acme", Preset::Large, "nbg1").unwrap();
-    assert_eq!(told(&host, &paid("evt_4", at(4), &large)).await, 422);
+    assert_eq!(told(&host, &paid("evt_4", at(4), &large, "sub_3")).await, 422);
     let row = host.table.get("a").await.unwrap().unwrap();
     assert_eq!((row.desired, row.payments, row.subscription), (Desired::Running, 2, order("a")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paid_later_or_is_free_is_taken_and_an_end_needs_no_word_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&options(dir.path())).await.unwrap();
+    let desired = async |id: &str| host.table.get(id).await.unwrap().map(|row| row.desired);
+    // A slow way to pay: nothing is begun before its money has come, and then once.
+    let slow = paid("evt_1", at(1), &order("slow"), "sub_1");
+    assert_eq!(told(&host, &slow.replace("\"paid\"", "\"unpaid\"")).await, 200);
+    assert_eq!(desired("slow").await, None);
+    let failed = slow.replace("evt_1", "evt_2").replace("completed", "async_payment_failed");
+    assert_eq!(told(&host, &failed).await, 200);
+    assert_eq!(desired("slow").await, None);
+    let came = slow.replace("evt_1", "evt_3").replace("completed", "async_payment_succeeded");
+    assert_eq!((told(&host, &came).await, told(&host, &came).await), (200, 200));
+    assert_eq!(desired("slow").await, Some(Desired::Running));
+    let free = paid("evt_4", at(4), &order("free"), "sub_4");
+    assert_eq!(told(&host, &free.replace("\"paid\"", "\"no_payment_required\"")).await, 200);
+    assert_eq!(desired("free").await, Some(Desired::Running));
+    // Somebody has cleared what was noted at the provider: its own id is enough.
+    let end = ended("evt_5", at(5), "free", "sub_4");
+    let bare = end.replace(r#"{"subscription":"free"}"#, "{}");
+    assert_ne!(end, bare);
+    assert_eq!(told(&host, &bare).await, 200);
+    assert_eq!(
+        (desired("free").await, desired("slow").await),
+        (Some(Desired::Gone), Some(Desired::Running))
+    );
+    // The money of what is over already begins nothing.
+    assert_eq!(told(&host, &ended("evt_6", at(6), "late", "sub_6")).await, 200);
+    let late = paid("evt_7", at(7), &order("late"), "sub_6");
+    let late = late.replace("completed", "async_payment_succeeded");
+    assert_eq!(told(&host, &late).await, 200);
+    assert_eq!(desired("late").await, None);
 }
 
 // covers: R2-27
@@ -174,8 +211,8 @@ fn free_port() -> u16 {
 async fn an_order_that_is_ended_before_it_begins_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&options(dir.path())).await.unwrap();
-    assert_eq!(told(&host, &paid("evt_1", at(1), &order("a"))).await, 200);
-    assert_eq!(told(&host, &ended("evt_2", at(2), "a")).await, 200);
+    assert_eq!(told(&host, &paid("evt_1", at(1), &order("a"), "sub_1")).await, 200);
+    assert_eq!(told(&host, &ended("evt_2", at(2), "a", "sub_1")).await, 200);
     until(&host, "a", |row| row.state == State::Gone).await;
     clock::sleep(Duration::from_millis(100)).await;
     assert!(host.engine.runs(&Default::default()).await.unwrap().runs.is_empty());
