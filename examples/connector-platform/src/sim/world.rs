@@ -118,6 +118,13 @@ impl World {
         self.posts.len()
     }
 
+    /// Ids of the posts that have a text in them.
+    #[must_use]
+    pub fn posts_of(&self, text: &str) -> Vec<String> {
+        let has = |post: &&Post| post.text.contains(text);
+        self.posts.iter().filter(has).map(|post| post.id.clone()).collect()
+    }
+
     /// Sets how long tokens work that are given from now on.
     pub fn set_token_lifetime(&mut self, lifetime: Duration) {
         self.token_lifetime = lifetime;

@@ -19,6 +19,7 @@ mod flags;
 mod kills;
 mod model;
 mod place;
+mod points;
 mod publishing;
 mod refreshing;
 mod serving;

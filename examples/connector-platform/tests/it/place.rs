@@ -47,6 +47,7 @@ pub(crate) async fn database() -> Option<String> {
     Some(format!("{server}/{name}"))
 }
 
+#[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) url: String,
     pub(crate) sims: BTreeMap<PlatformName, SimServer<SocialSim>>,
