@@ -97,6 +97,12 @@ impl Cloud {
         &self.parts.hetzner
     }
 
+    /// The simulated Tailscale.
+    #[must_use]
+    pub fn tailscale(&self) -> &SimServer<TailscaleSim> {
+        &self.parts.tailscale
+    }
+
     /// The simulated Resend.
     #[must_use]
     pub fn resend(&self) -> &SimServer<ResendSim> {

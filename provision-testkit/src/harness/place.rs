@@ -65,6 +65,7 @@ impl Place for InMemory {
 pub struct Leaping {
     store: MemoryStore,
     ahead_ms: Arc<AtomicU64>,
+    rest: Duration,
 }
 
 impl Leaping {
@@ -74,7 +75,14 @@ impl Leaping {
         let ahead_ms = Arc::new(AtomicU64::new(0));
         let leapt = Arc::clone(&ahead_ms);
         let now = move || SystemClock.wall().plus(Duration::from_millis(leapt.load(Relaxed)));
-        Self { store: MemoryStore::with_clock(Arc::new(now)), ahead_ms }
+        Self { store: MemoryStore::with_clock(Arc::new(now)), ahead_ms, rest: Duration::ZERO }
+    }
+
+    /// Takes so long for every leap: servers that do something by themselves come to it meanwhile.
+    #[must_use]
+    pub fn with_rest(mut self, rest: Duration) -> Self {
+        self.rest = rest;
+        self
     }
 }
 
@@ -93,5 +101,8 @@ impl Place for Leaping {
 
     async fn pass(&self, by: Duration) {
         self.ahead_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        if !self.rest.is_zero() {
+            clock::sleep(self.rest).await;
+        }
     }
 }

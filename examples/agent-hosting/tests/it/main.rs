@@ -12,6 +12,7 @@ mod crashes;
 mod hosting;
 mod life;
 mod place;
+mod points;
 mod table;
 mod watch;
 mod webhooks;
