@@ -177,6 +177,13 @@ pub trait ContextHost: Send + Sync + 'static {
     fn keep(&self, name: &'static str, value: Secret) -> SecretRef;
     /// Opens a sealed value, or asks the host's resolver.
     async fn reveal(&self, secret: &SecretRef) -> Result<Secret, StepError>;
+    /// The attempt is about to remove something: from here on it is journaled that it has begun.
+    ///
+    /// # Errors
+    /// Nothing new may begin in the attempt.
+    async fn removes(&self) -> Result<(), StepError> {
+        Ok(())
+    }
     /// Asks the shared limiter; an error is `Throttled` with effect `None`.
     async fn admit(&self, call: &Call) -> Result<(), StepError>;
     /// Tells the limiter what an answer said.

@@ -96,6 +96,7 @@ pub mod probe;
 mod proof;
 mod protocol;
 pub mod queue;
+mod refusals;
 mod removed;
 pub mod resolver;
 pub mod resource;

@@ -14,6 +14,7 @@ use crate::{
     ledger::Origin,
     panics,
     proof::{By, Proof, Seen},
+    refusals::{adopted, refused, unresolvable},
     removed,
     resource::{
         AdoptPolicy, Candidate, DEFAULT_ACCOUNT, Declared, Foreign, Found, Identity, IntentRecord,
@@ -354,10 +355,12 @@ impl<R: Resource> ResourceAction<R> {
         spec: &R::Spec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
-        match cx.host().adopter_of(R::KIND, self.account(), id).await? {
-            Some(adopter) => Err(adopted(R::KIND, id, &adopter.to_string())),
-            None => self.resource.delete(cx, spec, id).await,
+        if let Some(adopter) = cx.host().adopter_of(R::KIND, self.account(), id).await? {
+            return Err(adopted(R::KIND, id, &adopter));
         }
+        // S7: a delete that is cut may land yet, a repeated one as well as the first.
+        cx.host().removes().await?;
+        self.resource.delete(cx, spec, id).await
     }
 
     /// Where the provider has no place for a mark, the run's own intent is the mark: it had seen
@@ -572,29 +575,4 @@ fn quiet_left(cx: &StepContext) -> Option<Duration> {
     let until = cx.memory().quiet_until?;
     let now = cx.now();
     (now < until).then(|| until.since(now))
-}
-
-fn refused(kind: &'static str, foreign: &Foreign) -> StepError {
-    let whose = match &foreign.owner {
-        Some(owner) => format!("it belongs to run {}", owner.run()),
-        None => "it carries no mark of this run".to_owned(),
-    };
-    StepError::permanent(format!("create {kind}"))
-        .with_code("foreign")
-        .with_message(format!("{} exists already and {whose}", foreign.id))
-        .with_hint("choose another name, or say `.adopt(AdoptPolicy::Use)` to use it as it is")
-}
-
-fn unresolvable(kind: &'static str) -> StepError {
-    StepError::new(Effect::None, Verdict::Operator, format!("look up {kind}"))
-        .with_code("unresolvable")
-        .with_message("a call ended without an answer and its effect cannot be looked up")
-        .with_hint("say whether it exists (resolve with its id, or as absent), or abandon it")
-}
-
-fn adopted(kind: &'static str, id: &ExternalId, adopter: &str) -> StepError {
-    StepError::new(Effect::None, Verdict::Operator, format!("delete {kind}"))
-        .with_code("adopted")
-        .with_message(format!("{id} is used by run {adopter}"))
-        .with_hint("tear that run down first, then retry")
 }

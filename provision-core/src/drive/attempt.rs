@@ -111,6 +111,7 @@ impl Attempt {
             provider: def.provider(),
             driver,
             kept,
+            quiet: node.quiet_start,
             ends: clock::moment() + def.attempt_timeout,
         };
         let input = node.input.clone().unwrap_or_else(Payload::null);

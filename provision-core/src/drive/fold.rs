@@ -61,5 +61,6 @@ pub(crate) fn fold(head: &RunHead, frames: &[Frame], plans: &Plans) -> Result<St
         }
     }
     state.overlay_polls(&head.polls);
+    state.overlay_parked(head);
     Ok(state)
 }

@@ -32,6 +32,7 @@ pub(crate) enum Message {
     Note { node: usize, id: ExternalId, origin: Origin, reply: Reply<()> },
     Intend { node: usize, intent: Box<IntentRecord>, draw: Vec<SecretSpec>, reply: Reply<Intent> },
     Seal { node: usize, name: &'static str, value: Secret, reply: Reply<SecretRef> },
+    Remove { node: usize, reply: Reply<()> },
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StepError>>;
@@ -51,6 +52,8 @@ pub(crate) struct AttemptHost {
     pub(crate) provider: &'static str,
     pub(crate) driver: mpsc::UnboundedSender<Message>,
     pub(crate) kept: Kept,
+    /// Whether it has begun without a record.
+    pub(crate) quiet: bool,
     /// When the attempt is cut.
     pub(crate) ends: Moment,
 }
@@ -199,6 +202,14 @@ impl ContextHost for AttemptHost {
     async fn seal(&self, name: &'static str, value: Secret) -> Result<SecretRef, StepError> {
         let node = self.node;
         self.ask(|reply| Message::Seal { node, name, value, reply }).await
+    }
+
+    async fn removes(&self) -> Result<(), StepError> {
+        if !self.quiet {
+            return Ok(());
+        }
+        let node = self.node;
+        self.ask(|reply| Message::Remove { node, reply }).await
     }
 
     fn keep(&self, name: &'static str, value: Secret) -> SecretRef {

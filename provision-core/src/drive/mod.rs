@@ -17,6 +17,7 @@ mod seal;
 mod shared;
 mod slots;
 mod stop;
+mod trial;
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +38,8 @@ pub(crate) use seal::key_trouble;
 pub(crate) use shared::{Plans, Shared};
 pub(crate) use slots::Slots;
 use stop::{Driven, Stop};
+use trial::Trial;
+pub(crate) use trial::Turns;
 
 use crate::{
     changes::Still,
@@ -47,11 +50,11 @@ use crate::{
     panics,
     run::{
         RunStatus,
-        decide::{AttemptEnd, Decision, Event, Moment, State, decide, owned_elsewhere},
+        decide::{AttemptEnd, Decision, Event, Moment, State, decide},
         journal::{Direction, Record},
     },
     secret::{Sealed, SecretKey},
-    store::{Append, Appended, GuardUntil, Leased, Release, Request, RunHead},
+    store::{Append, Appended, GuardUntil, Leased, Release, RunHead},
 };
 
 /// Why a drive is over.
@@ -71,6 +74,9 @@ pub(crate) struct Drive {
     seq: u64,
     consumed: u64,
     requests: u64,
+    /// Requests are taken one by one, and this is not the last of them.
+    more_is_asked: bool,
+    trial: Trial,
     attempts: FuturesUnordered<Attempt>,
     /// Attempts that ended while an append was under way.
     backlog: Vec<Finished>,
@@ -88,6 +94,7 @@ enum Turn {
     Message(Message),
     Finished(Finished),
     Due,
+    Trial,
     Stop,
 }
 
@@ -121,6 +128,7 @@ impl Drive {
         let head = &leased.record.head;
         let (seq, consumed, requests) = (head.seq, head.consumed, head.requests);
         let state = folded?;
+        let trial = Trial::of(head, &state, &shared.turns);
         let mut drive = Self {
             shared,
             state,
@@ -128,6 +136,8 @@ impl Drive {
             seq,
             consumed,
             requests,
+            more_is_asked: false,
+            trial,
             attempts: FuturesUnordered::new(),
             backlog: Vec::new(),
             sender,
@@ -183,6 +193,7 @@ impl Drive {
                 Turn::Message(message) => self.message(message).await?,
                 Turn::Finished(finished) => self.finished(finished).await?,
                 Turn::Due => self.due().await?,
+                Turn::Trial => self.tried().await?,
                 Turn::Stop => self.stop().await?,
             };
         }
@@ -198,7 +209,8 @@ impl Drive {
             return Turn::Finished(finished);
         }
         // A worker that stops begins nothing that is due: only what is open is waited for.
-        let due = self.state.next_due().filter(|_| !self.shared.is_stopping());
+        let begins = !self.shared.is_stopping() && !self.trial.waits();
+        let due = self.state.next_due().filter(|_| begins);
         let wait = due.map(|due| due.since(self.shared.lease.now()));
         let shared = Arc::clone(&self.shared);
         let stop = shared.control.stop.notified();
@@ -213,6 +225,7 @@ impl Drive {
             Some(finished) = self.attempts.next(), if !self.attempts.is_empty() => {
                 Turn::Finished(finished)
             }
+            () = self.trial.moves_on() => Turn::Trial,
             () = clock::sleep(wait.unwrap_or_default()), if wait.is_some() => Turn::Due,
             () = stop => Turn::Stop,
             () = left => Turn::Stop,
@@ -261,57 +274,8 @@ impl Drive {
             now: self.shared.lease.now(),
             latest: self.shared.lease.latest(),
             draw: self.shared.draw(),
-            hold: self.shared.is_stopping(),
-        }
-    }
-
-    /// Decides about an event and pending requests, writes that, and performs it. True when the
-    /// lease was given back with the write.
-    async fn event(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
-        let moment = self.moment();
-        let (consumed, died_at) = (self.consumed, event.died_at());
-        match self.decided(event, requests, moment) {
-            Ok(decision) => self.taken(decision, (consumed, died_at), requests).await,
-            Err(halt) => park::halted(&halt),
-        }
-    }
-
-    /// Writes and performs a decision; `before` is what had been consumed, and whose death the event
-    /// told of.
-    async fn taken(
-        &mut self,
-        decision: Decision,
-        before: (u64, Option<Option<Timestamp>>),
-        requests: &[Request],
-    ) -> Driven<bool> {
-        let sealed = std::mem::take(&mut self.outcome_seals);
-        let row = match self.commit(decision, sealed).await? {
-            Committed::Released => return Ok(true),
-            Committed::Goes => return Ok(false),
-            Committed::Conflict(row) => row,
-        };
-        self.refold().await?;
-        let (consumed, died_at) = before;
-        let again = died_at.map_or(Event::Due, |died_at| Event::Claimed { died_at });
-        match requests {
-            [] => Err(Stop::Park(Box::new(seal::conflict(&row)))),
-            // What it asks for names a resource of another run: an order like any refused one.
-            [request] => match self.refused(request, owned_elsewhere(&row), again) {
-                Ok(decision) => Box::pin(self.taken(decision, (consumed, died_at), &[])).await,
-                Err(halt) => park::halted(&halt),
-            },
-            // One of them: they are taken one by one, each in a write of its own.
-            [first, rest @ ..] => {
-                self.consumed = consumed;
-                let mut released = Box::pin(self.event(again, std::slice::from_ref(first))).await?;
-                for request in rest {
-                    if !released {
-                        let alone = std::slice::from_ref(request);
-                        released = Box::pin(self.event(Event::Due, alone)).await?;
-                    }
-                }
-                Ok(released)
-            }
+            hold: self.shared.is_stopping() || self.trial.waits(),
+            tell_polls: self.trial.tells_polls(),
         }
     }
 
@@ -320,6 +284,7 @@ impl Drive {
             // Its attempt is over: nothing will be called after it.
             Message::Intend { reply, .. } if reply.is_closed() => {}
             Message::Seal { reply, .. } if reply.is_closed() => {}
+            Message::Remove { reply, .. } if reply.is_closed() => {}
             Message::Note { node, id, origin, reply } => {
                 let event = Event::Noted { node, id: id.clone(), origin };
                 let noted = self.small(event, Vec::new()).await;
@@ -335,6 +300,10 @@ impl Drive {
             Message::Seal { node, name, value, reply } => {
                 let sealed = self.seal(node, name, value).await?;
                 let _ = reply.send(sealed);
+            }
+            Message::Remove { node, reply } => {
+                let begun = self.small(Event::Removes { node }, Vec::new()).await?;
+                let _ = reply.send(begun);
             }
         }
         Ok(false)
@@ -422,15 +391,19 @@ impl Drive {
         let idle = self.attempts.is_empty()
             && self.backlog.is_empty()
             && decision.perform.is_empty()
-            && !self.state.has_open();
+            && !self.state.has_open()
+            && !self.more_is_asked
+            && (!self.trial.waits() || self.shared.is_stopping());
         let release = idle.then(|| self.release());
-        if decision.append.is_empty() && release.is_none() && sealed.is_empty() {
+        let untold = self.trial.is_untold();
+        if decision.append.is_empty() && release.is_none() && sealed.is_empty() && !untold {
             self.perform(&decision);
             return Ok(Committed::Goes);
         }
         let append = self.append(&decision, sealed, release.clone())?;
         self.shared.probe.appending(&self.state.run, &decision.append).await;
         let told = self.shared.told(&self.leased.record.head, &append);
+        let settled = append.settled;
         let answer = self.write(append).await?;
         let Appended::Applied { requests, lease_lost } = answer else {
             return match answer {
@@ -440,6 +413,7 @@ impl Drive {
         };
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
+        self.trial.written(settled);
         let head = &self.leased.record.head;
         report::committed(head, &decision.append, self.state.cause.is_some());
         self.shared.probe.appended(&self.state.run, &decision.append).await;
@@ -518,6 +492,10 @@ impl Drive {
         let ended_now = decision.append.iter().any(|r| matches!(r, Record::Ended { .. }));
         let parked_now = decision.append.iter().any(|r| matches!(r, Record::Parked { .. }));
         let parent = head.parent.as_ref().filter(|_| ended_now || parked_now);
+        let settled = decision.append.iter().any(park::settles)
+            || release.as_ref().is_some_and(|release| release.polls != head.polls);
+        // S21: a poll begins without a record, so what the row says must hold for it too.
+        let polls = self.state.looks_again() && !self.trial.lasts(settled);
         Ok(Append {
             run: self.state.run,
             fence: self.leased.fence,
@@ -526,10 +504,8 @@ impl Drive {
             at: self.state.at,
             status,
             summary: self.state.summary(),
-            // S21: a poll begins without a record, so what the row says must hold for it too.
-            open: self.state.has_open() || !decision.perform.is_empty() || self.state.looks_again(),
-            settled: decision.append.iter().any(park::settles)
-                || release.as_ref().is_some_and(|release| release.polls != head.polls),
+            open: self.state.has_open() || !decision.perform.is_empty() || polls,
+            settled,
             consumed: self.consumed,
             release,
             free_guard: ended_now && frees_guard(head, status),

@@ -1,11 +1,12 @@
 //! Requests from outside, and their place among the other events of a run.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
-use super::{Drive, Driven, Stop, patience::patiently};
+use super::{Committed, Drive, Driven, Stop, park, patience::patiently, seal};
 use crate::{
+    id::Timestamp,
     run::{
-        decide::{Decision, Event, Halt, Moment, Refusal, decide},
+        decide::{Decision, Event, Halt, Moment, Refusal, decide, owned_elsewhere},
         journal::RequestBody,
     },
     store::Request,
@@ -49,6 +50,62 @@ impl Drive {
         self.event(Event::Due, &record.requests).await
     }
 
+    /// Decides about an event and pending requests, writes that, and performs it. True when the
+    /// lease was given back with the write.
+    pub(super) async fn event(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
+        let moment = self.moment();
+        let (consumed, died_at) = (self.consumed, event.died_at());
+        match self.decided(event, requests, moment) {
+            Ok(decision) => self.taken(decision, (consumed, died_at), requests).await,
+            Err(halt) => park::halted(&halt),
+        }
+    }
+
+    /// Writes and performs a decision; `before` is what had been consumed, and whose death the event
+    /// told of.
+    async fn taken(
+        &mut self,
+        decision: Decision,
+        before: (u64, Option<Option<Timestamp>>),
+        requests: &[Request],
+    ) -> Driven<bool> {
+        let sealed = std::mem::take(&mut self.outcome_seals);
+        let row = match self.commit(decision, sealed).await? {
+            Committed::Released => return Ok(true),
+            Committed::Goes => return Ok(false),
+            Committed::Conflict(row) => row,
+        };
+        self.refold().await?;
+        let (consumed, died_at) = before;
+        let again = died_at.map_or(Event::Due, |died_at| Event::Claimed { died_at });
+        match requests {
+            [] => Err(Stop::Park(Box::new(seal::conflict(&row)))),
+            // What it asks for names a resource of another run: an order like any refused one.
+            [request] => match self.refused(request, owned_elsewhere(&row), again) {
+                Ok(decision) => Box::pin(self.taken(decision, (consumed, died_at), &[])).await,
+                Err(halt) => park::halted(&halt),
+            },
+            // One of them, nobody knows which.
+            all => {
+                self.consumed = consumed;
+                self.one_by_one(again, all).await
+            }
+        }
+    }
+
+    /// Takes requests one by one, each in a write of its own.
+    ///
+    /// S16: until the last of them is taken nothing begins, and the lease stays: it may be a cancel.
+    async fn one_by_one(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
+        let (mut event, mut released) = (Some(event), false);
+        for (request, taken) in requests.iter().zip(1..) {
+            self.more_is_asked = taken < requests.len();
+            let event = event.take().unwrap_or(Event::Due);
+            released = Box::pin(self.event(event, slice::from_ref(request))).await?;
+        }
+        Ok(released)
+    }
+
     /// Decides about an event and the requests that are stored. S20: a signal that is stored
     /// comes before the end of the wait for it, so what is due comes last.
     pub(super) fn decided(
@@ -68,7 +125,8 @@ impl Drive {
         let asked = requests.iter().any(|request| request.number > self.consumed);
         // S16: nothing begins before all that was asked for is known: the last of it may be a
         // cancel. What is due comes after it, and begins what may.
-        let held = Moment { hold: moment.hold || (asked && due), ..moment };
+        let hold = moment.hold || self.more_is_asked || (asked && due);
+        let held = Moment { hold, ..moment };
         if let Some(event) = first {
             decision.merge(decide(&mut self.state, event, held)?);
         }
@@ -78,7 +136,7 @@ impl Drive {
         }
         let newest = requests.iter().map(|request| request.number).max();
         self.consumed = self.consumed.max(newest.unwrap_or_default());
-        if due {
+        if due && !self.more_is_asked {
             decision.merge(decide(&mut self.state, Event::Due, moment)?);
         }
         Ok(decision)

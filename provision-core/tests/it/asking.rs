@@ -107,6 +107,34 @@ async fn an_answer_that_takes_the_name_of_another_run_is_refused_with_a_record()
     worker.stop().await;
 }
 
+// covers: S16
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_beside_a_refused_answer_begins_nothing_before_a_later_cancel() {
+    let cloud = Cloud::default();
+    cloud.fault("create x", &[Fault::Refuse]);
+    let engine = asks_when_it_fails(&cloud).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(ASKED, &"x".into()).await.unwrap();
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(..)));
+    engine.start(ASKED, &"x".into()).await.unwrap().output().await.unwrap();
+    worker.stop().await;
+    let (seen, by) = (cloud.asked(), || By::new("ann", "a mistake"));
+    engine.retry(run.id(), by()).await.unwrap();
+    let answer = Resolution::succeeded("made", &"x").unwrap();
+    engine.resolve(run.id(), answer, by()).await.unwrap();
+    engine.cancel(run.id(), by()).await.unwrap();
+
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(_)));
+    let refused = refusals(&engine, run.id()).await;
+    let [(RequestBody::Order { .. }, code)] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!(code, "owned_elsewhere");
+    assert_eq!(cloud.asked(), seen, "the retry begins nothing that the cancel would undo");
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!((head.consumed, head.requests), (3, 3));
+    worker.stop().await;
+}
+
 // covers: S20
 #[tokio::test(start_paused = true)]
 async fn nothing_but_a_cancel_goes_before_the_time_of_a_delayed_start() {

@@ -317,3 +317,38 @@ async fn a_delete_that_a_stop_has_cut_is_known_as_sent() {
     assert!(looks(&cloud) > before, "the first delete may have taken it: {:?}", cloud.asked());
     second.stop().await;
 }
+
+// covers: S4, S7, S14
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_repeated_after_a_quiet_time_is_known_as_sent() {
+    let cloud = Cloud::default();
+    cloud.fault("create x", &[Fault::After]);
+    let engine = engine(made_then_failed(&cloud)).await;
+    let first = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(DOUBT, &"x".into()).await.unwrap();
+    let deletes = || cloud.asked().iter().filter(|call| *call == "delete x").count();
+    let deleted = async |times: usize| {
+        for _ in 0..6_000 {
+            if deletes() == times {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{times} deletes wanted: {:?}", cloud.asked());
+    };
+    deleted(1).await;
+    // The create without an answer may land yet, so it is deleted once more when it cannot.
+    cloud.fault("delete x", &[Fault::Hang]);
+    deleted(2).await;
+    first.kill();
+    let second = engine.spawn_worker(WorkerConfig::default());
+    assert!(matches!(run.outcome().await.unwrap(), Outcome::RolledBack(Some(_))));
+    let cut = engine.failures(run.id()).await.unwrap();
+    let cut = cut.iter().find(|failure| failure.failure.code == "interrupted").unwrap();
+    assert_eq!((cut.failure.path.as_str(), cut.failure.effect), ("made", Effect::Unknown));
+    engine.redrive(run.id(), By::default()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(cloud.calls("create x"), 1, "the delete that was cut may land yet");
+    assert_eq!(run.output().await.unwrap(), "x@t-2");
+    second.stop().await;
+}

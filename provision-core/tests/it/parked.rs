@@ -1,8 +1,9 @@
 //! Runs that the engine parks by itself, and workers that live on.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -185,6 +186,151 @@ async fn a_poll_that_kills_its_worker_three_times_parks_its_run() {
     worker.stop().await;
 }
 
+/// A resource that is looked at for a while. One of its name ends the worker that looks at it.
+#[derive(Debug, Clone)]
+struct Looked {
+    yard: Yard,
+    seen: Arc<Mutex<BTreeSet<String>>>,
+    /// Looks at the one that ends its worker.
+    fatal: Arc<AtomicU32>,
+    well: Arc<AtomicBool>,
+}
+
+impl Looked {
+    fn new() -> Self {
+        let (seen, fatal, well) = (Arc::default(), Arc::default(), Arc::default());
+        Self { yard: Yard::new(), seen, fatal, well }
+    }
+}
+
+impl Resource for Looked {
+    const KIND: &'static str = "test.looked";
+    type Spec = String;
+    type Output = String;
+
+    fn identity(&self, name: &String) -> Identity {
+        self.yard.identity(name)
+    }
+
+    async fn find(&self, cx: &StepContext, name: &String) -> Result<Found, StepError> {
+        self.yard.find(cx, name).await
+    }
+
+    async fn create(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        intent: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        self.yard.create(cx, name, intent).await
+    }
+
+    async fn ready(
+        &self,
+        _: &StepContext,
+        name: &String,
+        _: &ExternalId,
+    ) -> Result<Readiness<String>, StepError> {
+        let again_in = Duration::from_secs(1);
+        if self.seen.lock().unwrap().insert(name.clone()) {
+            return Ok(Readiness::NotYet { again_in });
+        }
+        if name == "fatal" {
+            self.fatal.fetch_add(1, Ordering::SeqCst);
+            sleep(Duration::from_secs(1_000)).await;
+        }
+        sleep(Duration::from_millis(300)).await;
+        if self.well.load(Ordering::SeqCst) {
+            return Ok(Readiness::Ready(name.clone()));
+        }
+        Ok(Readiness::NotYet { again_in })
+    }
+
+    async fn delete(
+        &self,
+        cx: &StepContext,
+        name: &String,
+        id: &ExternalId,
+    ) -> Result<(), StepError> {
+        self.yard.delete(cx, name, id).await
+    }
+
+    async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
+        self.yard.list_owned(cx).await
+    }
+}
+
+// covers: S21, L1
+#[tokio::test(start_paused = true)]
+async fn of_the_runs_that_are_open_only_the_one_that_kills_its_workers_is_parked() {
+    let (store, looked) = (Counting::default(), Looked::new());
+    let resource = looked.clone();
+    let saga =
+        Saga::define(SAGA, |s| s.resource("r", resource).input((), |i: &String, ()| i.clone()));
+    let saga = saga.unwrap();
+    let engine = engine(&store, &saga).await;
+    let mut runs = Vec::new();
+    for name in ["a", "b", "fatal", "c", "d"] {
+        runs.push(engine.start(&saga, &name.to_owned()).await.unwrap());
+    }
+    for round in 1..=3 {
+        let worker = worker(&engine);
+        while looked.fatal.load(Ordering::SeqCst) < round {
+            sleep(Duration::from_millis(50)).await;
+        }
+        worker.kill();
+    }
+    let fatal = runs.remove(2);
+    let worker = worker(&engine);
+    let parked = still(&engine, fatal.id(), RunStatus::Parked).await;
+    assert_eq!((code(&parked).as_str(), looked.fatal.load(Ordering::SeqCst)), ("crash_loop", 3));
+    looked.well.store(true, Ordering::SeqCst);
+    for run in &runs {
+        assert!(run.output().await.is_ok(), "{:?}", engine.run(run.id()).await.unwrap());
+        assert_eq!(engine.run(run.id()).await.unwrap().deaths, 0);
+    }
+    worker.stop().await;
+}
+
+// covers: S16, S21
+#[tokio::test(start_paused = true)]
+async fn a_run_on_trial_waits_for_its_turn_and_hears_what_is_asked_meanwhile() {
+    let (store, hangs) = (Counting::default(), Hangs::default());
+    let saga = hanging(&hangs);
+    let engine = engine(&store, &saga).await;
+    let first = engine.start(&saga, &"x".to_owned()).await.unwrap();
+    let second = engine.start(&saga, &"y".to_owned()).await.unwrap();
+    for round in 1..=2 {
+        let worker = worker(&engine);
+        while hangs.begun.load(Ordering::SeqCst) < 2 * round {
+            sleep(Duration::from_millis(100)).await;
+        }
+        worker.kill();
+    }
+    let worker = worker(&engine);
+    while hangs.begun.load(Ordering::SeqCst) < 5 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(hangs.begun.load(Ordering::SeqCst), 5, "one of both is called alone");
+    let mut waits = Vec::new();
+    for run in [&first, &second] {
+        let head = engine.run(run.id()).await.unwrap();
+        assert_eq!(head.deaths, 2);
+        if !head.open {
+            waits.push(run);
+        }
+    }
+    let [waits] = waits[..] else { panic!("{} of both wait", waits.len()) };
+    engine.cancel(waits.id(), By::default()).await.unwrap();
+    // What lives for long enough makes room for the other one, which begins nothing any more.
+    assert!(matches!(waits.outcome().await.unwrap(), Outcome::RolledBack(None)));
+    assert_eq!(hangs.begun.load(Ordering::SeqCst), 5);
+    let other = if waits.id() == first.id() { &second } else { &first };
+    assert_eq!(engine.run(other.id()).await.unwrap().deaths, 2, "its call goes on");
+    worker.stop().await;
+}
+
 /// Randomness that panics while it is told so.
 #[derive(Debug, Clone, Default)]
 struct Moody(Arc<AtomicBool>);
@@ -254,6 +400,11 @@ async fn what_the_store_refuses_parks_the_run_and_keeps_its_requests() {
     store.set("append frame", Road::Open);
     hangs.well.store(true, Ordering::SeqCst);
     engine.signal(run.id(), GO, &"late".to_owned()).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let stays = still(&engine, run.id(), RunStatus::Parked).await;
+    assert_eq!((code(&stays).as_str(), stays.consumed), ("append_refused", 2), "nobody has asked");
+    assert_eq!(hangs.begun.load(Ordering::SeqCst), 0);
+    engine.retry(run.id(), By::default()).await.unwrap();
     assert_eq!(run.output().await.unwrap(), "early", "the signal is still there");
     worker.stop().await;
 }

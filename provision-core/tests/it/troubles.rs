@@ -73,7 +73,7 @@ impl Step for Seals {
     }
 }
 
-// covers: L4, S18
+// covers: L4, S18, S25
 #[tokio::test(start_paused = true)]
 async fn a_key_service_that_is_away_parks_nothing_and_uses_up_no_attempt() {
     let away = Arc::new(AtomicBool::new(true));
@@ -92,8 +92,15 @@ async fn a_key_service_that_is_away_parks_nothing_and_uses_up_no_attempt() {
     let head = engine.run(run.id()).await.unwrap();
     assert_eq!(head.status, RunStatus::Waiting, "{:?}", head.summary.failure);
     assert!(head.seq <= 100, "it is asked less and less often: {} frames", head.seq);
+    // S25: what lasts for a day writes a few hundred frames and not thousands.
+    sleep(Duration::from_secs(24 * 3_600)).await;
+    let head = engine.run(run.id()).await.unwrap();
+    assert_eq!(head.status, RunStatus::Waiting, "{:?}", head.summary.failure);
+    assert!(head.seq <= 350, "{} frames", head.seq);
     away.store(false, Ordering::SeqCst);
+    let began = Instant::now();
     assert_eq!(run.output().await.unwrap(), "x");
+    assert!(began.elapsed() <= Duration::from_secs(3_660), "{:?}", began.elapsed());
     worker.stop().await;
 }
 

@@ -243,9 +243,7 @@ impl Machine<'_> {
             // Its name was not free yet: nothing of this generation has begun.
             WaitReason::Quiet if self.state.node(number).input.is_none() => self.try_again(number),
             WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. } => {
-                self.state.node_mut(number).quiet_start = true;
-                self.perform(number, Direction::Forward);
-                Ok(())
+                self.look_again(number, Direction::Forward)
             }
             WaitReason::Retry | WaitReason::Throttled { .. } => self.try_again(number),
         }

@@ -13,6 +13,7 @@ mod state;
 mod table;
 mod unwind;
 mod view;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ pub(crate) use node::{Node, Phase, Undo};
 pub(crate) use orders::{Refusal, SIGNAL_REPEATED, owned_elsewhere};
 use state::IllegalRecord;
 pub(crate) use state::State;
+
+use waits::{after_trouble, held_for};
 
 use crate::{
     error::{Effect, Failure, StepError, Verdict, is_held},
@@ -50,6 +53,8 @@ pub(crate) enum Event {
     Noted { node: usize, id: ExternalId, origin: Origin },
     /// An attempt has drawn a value.
     Sealed { node: usize, name: String },
+    /// An attempt is about to remove something.
+    Removes { node: usize },
     /// A request from outside.
     Request(RequestBody),
     /// A request that was not taken, to be shown.
@@ -111,6 +116,8 @@ pub(crate) struct Moment {
     pub(crate) draw: u64,
     /// The worker stops: nothing new starts here; the next owner goes on.
     pub(crate) hold: bool,
+    /// What looks again is journaled when it begins, too.
+    pub(crate) tell_polls: bool,
 }
 
 /// What an event leads to.
@@ -204,6 +211,11 @@ impl Machine<'_> {
                 let path = self.path(node);
                 self.emit(node, Record::Sealed { path, name })
             }
+            // S4: what looks again begins without a record; what sends has begun for all to see.
+            Event::Removes { node } => {
+                self.must_be_wanted(node)?;
+                self.ensure_started(node)
+            }
             Event::Request(body) => self.request(body),
             Event::Refused(request, refusal) => self.refused(request, refusal),
         }
@@ -281,6 +293,16 @@ impl Machine<'_> {
         } else {
             Err(Halt::Stopped)
         }
+    }
+
+    /// Looks again. S21: a poll is journaled where it has to be known who died of which call.
+    fn look_again(&mut self, node: usize, dir: Direction) -> Halted {
+        self.state.node_mut(node).quiet_start = true;
+        if self.moment.tell_polls {
+            self.ensure_started(node)?;
+        }
+        self.perform(node, dir);
+        Ok(())
     }
 
     /// A poll's `started` is written only when something else of it has to be.
@@ -517,8 +539,7 @@ impl Machine<'_> {
             Direction::Undo => (n.def().undo_policy.clone(), &n.backward),
         };
         if error.is_uncounted() {
-            let wait = grown(TROUBLE_WAIT_FIRST, tries.held);
-            return Ok((now.plus(wait), WaitReason::Retry));
+            return Ok((now.plus(after_trouble(tries.held)), WaitReason::Retry));
         }
         if let (true, Verdict::Throttled { bucket, after }) =
             (is_held(error.code()), error.verdict())
@@ -562,25 +583,6 @@ fn interrupted_error(node: &Node) -> StepError {
         .with_code("interrupted")
         .with_message("the worker stopped in the middle of it")
 }
-
-/// How long a call that the shared limiter holds back leaves it alone. Nothing tells when a slot
-/// is given back, so who waits for one asks again less and less often.
-fn held_for(code: &str, after: Duration, held: u32) -> Duration {
-    if code != "held_by_concurrency" {
-        return after;
-    }
-    after.max(grown(SLOT_WAIT_FIRST, held))
-}
-
-/// A wait that doubles each time in a row.
-fn grown(first: Duration, times: u32) -> Duration {
-    first.saturating_mul(1 << times.saturating_sub(1).min(8)).min(UNCOUNTED_WAIT_MAX)
-}
-
-const SLOT_WAIT_FIRST: Duration = Duration::from_secs(4);
-const TROUBLE_WAIT_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait after an end that uses up no attempt.
-const UNCOUNTED_WAIT_MAX: Duration = Duration::from_secs(60);
 
 fn too_late(node: &Node, waited: Duration) -> StepError {
     StepError::new(Effect::Applied, Verdict::Permanent, "wait until ready")

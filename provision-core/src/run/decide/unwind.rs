@@ -130,9 +130,7 @@ impl Machine<'_> {
             ..
         } = node.undo
         {
-            self.state.node_mut(number).quiet_start = true;
-            self.perform(number, Direction::Undo);
-            return Ok(());
+            return self.look_again(number, Direction::Undo);
         }
         let nothing = node.standing() == Effect::None;
         let record = Record::Started {

@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Node, Phase, State, Undo};
 use crate::{
     context::Memory,
-    error::Effect,
+    error::{Effect, Failure, StepError},
     id::{ExternalId, Timestamp},
     ledger::{LedgerRow, Origin, ResourceState, halves},
     resource::DEFAULT_ACCOUNT,
-    run::{RunSummary, journal::WaitReason},
+    run::{RunStatus, RunSummary, journal::WaitReason},
     saga::OnUnknown,
-    store::Poll,
+    store::{Poll, RunHead},
 };
 
 /// How long after the quiet time the watch looks once more.
@@ -105,6 +105,19 @@ impl State {
         }
     }
 
+    /// Lays over the journal what only the run's row could be told: that the run is parked. It stays
+    /// parked until a person asks, whatever else is asked of it and whether its journal is well again.
+    pub(crate) fn overlay_parked(&mut self, head: &RunHead) {
+        if head.status != RunStatus::Parked || self.ended.is_some() || self.parked.is_some() {
+            return;
+        }
+        let unsaid = || {
+            let error = StepError::permanent("find out why").with_code("unknown_failure");
+            Failure::of("", 0, &error)
+        };
+        self.parked = Some(head.summary.failure.clone().unwrap_or_else(unsaid));
+    }
+
     /// What an attempt is told of earlier ones of its generation.
     pub(crate) fn memory(&self, number: usize) -> Memory {
         let node = self.node(number);
@@ -144,7 +157,7 @@ impl State {
         };
         let failure = match (self.ended, &self.parked) {
             (_, Some(failure)) => Some(failure.clone()),
-            (Some(crate::run::RunStatus::Succeeded), None) => None,
+            (Some(RunStatus::Succeeded), None) => None,
             _ => self.cause.clone(),
         };
         RunSummary {
