@@ -1,8 +1,11 @@
-//! The store's clock: leases by the machine's boot clock, due times by a wall clock that never
+//! The store's clock: leases by the machine's monotonic clock, due times by a wall clock that never
 //! goes back.
 //!
-//! All processes that share the file run on one machine, so the boot clock is the same for all of
-//! them, and no change of the wall clock ends or prolongs a lease (S20).
+//! All processes that share the file run on one machine, so its clocks since the boot are the same
+//! for all of them, and no change of the wall clock ends or prolongs a lease (S20). A worker counts
+//! its lease by a clock that stands still while the machine sleeps, and so does the store: else it
+//! would end leases that their owners, just woken, still believe in (S6). The wall clock is carried
+//! on by one that counts sleep.
 
 use std::{
     fmt::Debug,
@@ -13,13 +16,16 @@ use std::{
 
 use provision_core::id::Timestamp;
 
-/// A reading of the machine's boot clock.
+/// A reading of the machine's clocks since its boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
     /// Names this boot; another name means that every process from before is dead.
     pub id: String,
     /// Time since the boot, sleeping included.
     pub elapsed: Duration,
+    /// Time since the boot that the machine was awake: what leases are counted by. It must be the
+    /// clock of [`std::time::Instant`], by which workers count theirs.
+    pub awake: Duration,
 }
 
 /// Where time comes from; a test brings its own.
@@ -27,7 +33,7 @@ pub trait Machine: Debug + Send + Sync + 'static {
     /// The wall clock. It may jump.
     fn wall(&self) -> Timestamp;
 
-    /// The boot clock; `None` where the system has none that can be read.
+    /// The clocks since the boot; `None` where the system has none that can be read.
     fn boot(&self) -> Option<Boot>;
 }
 
@@ -59,19 +65,31 @@ impl Machine for ThisMachine {
     }
 
     fn boot(&self) -> Option<Boot> {
-        Some(Boot { id: self.boot_id.clone()?, elapsed: since_boot()? })
+        let id = self.boot_id.clone()?;
+        let (elapsed, awake) = since_boot()?;
+        Some(Boot { id, elapsed, awake })
     }
 }
 
+/// With the machine's sleep, and without.
 #[cfg(target_os = "linux")]
-fn since_boot() -> Option<Duration> {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+fn since_boot() -> Option<(Duration, Duration)> {
+    use rustix::time::{ClockId, clock_gettime};
+
+    let read = |clock| {
+        let time = clock_gettime(clock);
+        Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+    };
+    Some((read(ClockId::Boottime)?, read(ClockId::Monotonic)?))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn since_boot() -> Option<Duration> {
+fn since_boot() -> Option<(Duration, Duration)> {
     None
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One reading of the store's clock.
@@ -79,9 +97,11 @@ fn since_boot() -> Option<Duration> {
 pub(crate) struct Reading {
     /// For due times and everything people read.
     pub(crate) wall: Timestamp,
-    /// Milliseconds of the boot clock, for leases.
+    /// Milliseconds since the boot, by which the wall clock is carried on.
     pub(crate) boot_ms: u64,
-    /// Empty where there is no boot clock; then `boot_ms` is the wall clock.
+    /// Milliseconds that the machine was awake since the boot, for leases.
+    pub(crate) awake_ms: u64,
+    /// Empty where there is no such clock; then both are the wall clock.
     pub(crate) boot: String,
 }
 
@@ -130,15 +150,18 @@ impl StoreClock {
     pub(crate) fn read(&self, kept: Option<&Anchor>) -> Reading {
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let wall = self.machine.wall().as_millis();
-        let (boot, boot_ms) = match self.machine.boot() {
-            Some(boot) => (boot.id, u64::try_from(boot.elapsed.as_millis()).unwrap_or(u64::MAX)),
-            // No boot clock: the wall clock counts on from the highest reading so far.
-            None => (String::new(), wall.max(anchor.boot_ms)),
+        let machine = self.machine.boot();
+        let (boot, boot_ms) = match &machine {
+            Some(boot) => (boot.id.clone(), millis(boot.elapsed)),
+            None => (String::new(), wall),
         };
         let kept_wall = kept.map_or(0, |kept| kept.counted_on(&boot, boot_ms));
         let wall = wall.max(anchor.counted_on(&boot, boot_ms)).max(kept_wall);
+        // Without such clocks, leases are judged by what this one says, which never goes back.
+        let (boot_ms, awake_ms) =
+            machine.map_or((wall, wall), |boot| (boot_ms, millis(boot.awake)));
         *anchor = Anchor { boot: boot.clone(), boot_ms, wall_ms: wall };
-        Reading { wall: Timestamp::from_millis(wall), boot_ms, boot }
+        Reading { wall: Timestamp::from_millis(wall), boot_ms, awake_ms, boot }
     }
 
     /// Whether leases are judged by a boot clock.
@@ -170,7 +193,8 @@ mod tests {
 
         fn boot(&self) -> Option<Boot> {
             let id = format!("boot {}", self.boots.load(Ordering::Relaxed));
-            Some(Boot { id, elapsed: Duration::from_millis(self.boot.load(Ordering::Relaxed)) })
+            let elapsed = Duration::from_millis(self.boot.load(Ordering::Relaxed));
+            Some(Boot { id, elapsed, awake: elapsed })
         }
     }
 
@@ -231,6 +255,36 @@ mod tests {
         let boot = machine.boot();
         assert_eq!(boot.is_some(), machine.boot_id.is_some());
         let later = machine.boot();
-        assert!(boot.map(|boot| boot.elapsed) <= later.map(|boot| boot.elapsed));
+        if let (Some(boot), Some(later)) = (boot, later) {
+            assert!(boot.elapsed <= later.elapsed && boot.awake <= later.awake);
+            assert!(boot.awake <= later.elapsed, "who is awake does not sleep");
+        }
+    }
+
+    /// A machine whose only clock is the wall's.
+    #[derive(Debug)]
+    struct Bootless(u64);
+
+    impl Machine for Bootless {
+        fn wall(&self) -> Timestamp {
+            Timestamp::from_millis(self.0)
+        }
+
+        fn boot(&self) -> Option<Boot> {
+            None
+        }
+    }
+
+    // covers: S20, L2
+    #[test]
+    fn without_a_boot_clock_leases_follow_the_clock_of_the_file() {
+        let kept = Anchor { boot: String::new(), boot_ms: 6 * HOUR, wall_ms: 6 * HOUR };
+        let now = StoreClock::new(Arc::new(Bootless(5 * HOUR))).read(Some(&kept));
+        assert_eq!(
+            (now.wall.as_millis(), now.awake_ms, now.boot_ms),
+            (6 * HOUR, 6 * HOUR, 6 * HOUR)
+        );
+        let now = StoreClock::new(Arc::new(Bootless(7 * HOUR))).read(Some(&kept));
+        assert_eq!((now.wall.as_millis(), now.awake_ms), (7 * HOUR, 7 * HOUR));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     pick::{self, Lane},
     rows::{at, blob, json, moment, record, signed, unsigned},
     sql,
-    unit::{Unit, boot_after, place},
+    unit::{Unit, awake_after, place},
 };
 
 /// None of the dead incarnations is renewed for so long; what comes later holds nothing, under any
@@ -78,16 +78,16 @@ impl Unit<'_> {
 
     /// Renews an incarnation, or registers it. A dead one is never renewed: no row is touched.
     fn renew(&self, ns: i64, worker: Incarnation, ttl: Duration) -> Result<bool, Fault> {
-        let expires = boot_after(&self.now, ttl);
+        let expires = awake_after(&self.now, ttl);
         let expires_at = moment(self.wall().plus(ttl));
         let values = (ns, worker.0.as_bytes(), &self.now.boot, expires, expires_at);
         Ok(self.run(sql::INCARNATION_RENEW, values)? > 0)
     }
 
-    /// Marks incarnations dead whose lease is over by the boot clock, or of an earlier boot.
+    /// Marks incarnations dead whose lease is over by the clock of leases, or of an earlier boot.
     fn bury_expired(&mut self, ns: i64, worker: Incarnation) -> Result<(), Fault> {
-        let boot_now = signed(self.now.boot_ms);
-        let values = (ns, worker.0.as_bytes(), &self.now.boot, boot_now);
+        let awake = signed(self.now.awake_ms);
+        let values = (ns, worker.0.as_bytes(), &self.now.boot, awake);
         let expired = self.all(sql::INCARNATIONS_EXPIRED, values, |row| {
             let who = Incarnation(Uuid::from_bytes(row.get(0)?));
             let same_boot: bool = row.get(1)?;
@@ -96,7 +96,8 @@ impl Unit<'_> {
         for (who, same_boot, expires, expires_at) in &expired {
             let wall = self.wall();
             let died_at = if *same_boot {
-                let ago = unsigned(boot_now.saturating_sub(*expires));
+                // Sleep since then is not counted: later than it was is the safe side.
+                let ago = unsigned(awake.saturating_sub(*expires));
                 Timestamp::from_millis(wall.as_millis().saturating_sub(ago))
             } else {
                 // It was dead when this boot began; the later of the two bounds is the safe one.

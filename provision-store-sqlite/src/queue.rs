@@ -84,7 +84,7 @@ impl Queue for SqliteStore {
         let (ns, reading) = (self.ns(), self.shared.clock.read(None));
         let now = reading.wall;
         self.read("count the queue", move |conn| {
-            let values = (ns, moment(now), &reading.boot, signed(reading.boot_ms));
+            let values = (ns, moment(now), &reading.boot, signed(reading.awake_ms));
             let stats = all(conn, sql::STATS, values, |row| {
                 let oldest = at(row.get(3)?);
                 Ok(QueueStats {

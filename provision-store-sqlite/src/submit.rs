@@ -10,7 +10,7 @@ use crate::{
     error::Fault,
     rows::{blob, head, json, moment, signed, unsigned},
     sql,
-    unit::{Unit, boot_after, place},
+    unit::{Unit, awake_after, place},
 };
 
 impl Unit<'_> {
@@ -59,7 +59,7 @@ impl Unit<'_> {
         let Some((owner, ttl)) = new.lease_to else { return Ok(None) };
         let id = owner.0.as_bytes();
         let values =
-            (ns, id, &self.now.boot, boot_after(&self.now, ttl), moment(self.wall().plus(ttl)));
+            (ns, id, &self.now.boot, awake_after(&self.now, ttl), moment(self.wall().plus(ttl)));
         // No row is touched when the incarnation is marked dead: it is never renewed.
         if self.run(sql::INCARNATION_EXTEND, values)? == 0 {
             return Ok(None);

@@ -145,7 +145,7 @@ pub(crate) fn place(due: Timestamp, now: Timestamp) -> i64 {
     }
 }
 
-/// Milliseconds of the boot clock, `by` later.
-pub(crate) fn boot_after(now: &Reading, by: std::time::Duration) -> i64 {
-    signed(now.boot_ms.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+/// Milliseconds of the clock of leases, `by` later.
+pub(crate) fn awake_after(now: &Reading, by: std::time::Duration) -> i64 {
+    signed(now.awake_ms.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
 }

@@ -36,6 +36,30 @@ async fn a_wall_clock_set_back_an_hour_neither_ends_nor_prolongs_a_lease() {
     assert!(grant.now.since(before) >= TTL, "due times go on, too");
 }
 
+// covers: S6, S7, S20
+#[tokio::test]
+async fn an_hour_of_sleep_ends_no_lease_that_its_owner_still_believes_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Arc::new(Moved::default());
+    let store = open(&directory.path().join("p.db"), &machine).await;
+    let (worker, other) = (new_worker(), new_worker());
+    let main = handle(&store);
+    main.started(run_head()).await;
+    let held = main.lease(&acquire_any(worker, TTL)).await.leased.remove(0);
+    let before = store.now().await.unwrap();
+    machine.sleep(Duration::from_secs(3_600));
+    // The worker counts by a clock that stood still: for it, nearly the whole lease is left.
+    let early = main.lease(&acquire_any(other, TTL)).await;
+    assert_eq!((early.leased.len(), early.peers), (0, vec![worker]), "not ended");
+    assert!(early.now.since(before) >= Duration::from_secs(3_600), "due times count the sleep");
+    main.applied(append_of(&held, 1)).await;
+    machine.pass(TTL + Duration::from_secs(1));
+    let grant = main.lease(&acquire_any(other, TTL)).await;
+    let died_at = grant.leased[0].died_at.unwrap();
+    assert!(died_at >= early.now, "what it was free to send after the sleep is not yet quiet");
+    assert!(died_at <= grant.now);
+}
+
 // covers: S20
 #[tokio::test]
 async fn the_clock_goes_on_from_the_file_when_a_process_starts_with_a_wall_clock_set_back() {

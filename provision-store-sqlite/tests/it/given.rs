@@ -23,6 +23,7 @@ use provision_testkit::{
 pub(crate) struct Moved {
     machine: ThisMachine,
     on_ms: AtomicU64,
+    slept_ms: AtomicU64,
     wall_back_ms: AtomicU64,
     boots: AtomicU64,
 }
@@ -31,6 +32,11 @@ impl Moved {
     /// Lets time pass.
     pub(crate) fn pass(&self, by: Duration) {
         self.on_ms.fetch_add(u64::try_from(by.as_millis()).unwrap(), Relaxed);
+    }
+
+    /// Lets time pass while the machine sleeps.
+    pub(crate) fn sleep(&self, by: Duration) {
+        self.slept_ms.fetch_add(u64::try_from(by.as_millis()).unwrap(), Relaxed);
     }
 
     /// Sets the wall clock back, and nothing else.
@@ -46,14 +52,17 @@ impl Moved {
 
 impl Machine for Moved {
     fn wall(&self) -> Timestamp {
-        let wall = self.machine.wall().as_millis() + self.on_ms.load(Relaxed);
+        let passed = self.on_ms.load(Relaxed) + self.slept_ms.load(Relaxed);
+        let wall = self.machine.wall().as_millis() + passed;
         Timestamp::from_millis(wall - self.wall_back_ms.load(Relaxed))
     }
 
     fn boot(&self) -> Option<Boot> {
         let boot = self.machine.boot()?;
         let id = format!("{}-{}", boot.id, self.boots.load(Relaxed));
-        Some(Boot { id, elapsed: boot.elapsed + Duration::from_millis(self.on_ms.load(Relaxed)) })
+        let on = Duration::from_millis(self.on_ms.load(Relaxed));
+        let slept = Duration::from_millis(self.slept_ms.load(Relaxed));
+        Some(Boot { id, elapsed: boot.elapsed + on + slept, awake: boot.awake + on })
     }
 }
 
