@@ -1,8 +1,5 @@
 UPDATE provision_heads
-SET seq = ?7, status = ?8, summary = ?9, open = ?10,
-    deaths = CASE WHEN ?14 THEN 0 ELSE deaths END, consumed = max(consumed, ?11),
-    dead_letter = ?12, updated_at = ?13
-WHERE ns = ?1 AND run = ?2 AND owner = ?3 AND epoch = ?4 AND nonce = ?5
-    AND ?6 = max(seq, ifnull((
-        SELECT max(f.seq) FROM provision_frames AS f WHERE f.ns = ?1 AND f.run = ?2
-    ), 0))
+SET seq = ?3, status = ?4, summary = ?5, open = ?6,
+    deaths = CASE WHEN ?7 THEN 0 ELSE deaths END, consumed = max(consumed, ?8),
+    dead_letter = ?9, updated_at = ?10
+WHERE ns = ?1 AND run = ?2

@@ -10,81 +10,61 @@ use crate::{
     error::Fault,
     rows::{blob, json, moment, signed, unsigned},
     sql,
-    unit::{Unit, place},
+    unit::{Kept, Unit, place},
 };
 
+/// An append with its values in the form in which they are kept, made where it was called for and not
+/// by the one thread that writes.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) append: Append,
+    summary: String,
+}
+
+impl Prepared {
+    pub(crate) fn new(append: &Append) -> Result<Self, Fault> {
+        Ok(Self { append: append.clone(), summary: json(&append.summary)? })
+    }
+}
+
+/// A run whose lease the append is written under, and that stands right before it.
+struct Standing {
+    requests: u64,
+    consumed: u64,
+    poked: bool,
+    /// Nothing but how far it is would change by a step: it has no request, no death, this status.
+    plain: bool,
+}
+
 impl Unit<'_> {
-    pub(crate) fn append(&mut self, ns: i64, append: &Append) -> Result<Appended, Fault> {
-        if !append.ledger.is_empty() {
-            // The fence comes first: who has no lease learns nothing but that.
-            if !self.is_next(ns, append)? {
-                return self.repeated(ns, append);
-            }
-            for row in &append.ledger {
-                if let Some(holder) = self.conflict(ns, row)? {
-                    return Ok(Appended::Conflict(Box::new(holder)));
-                }
+    pub(crate) fn append(&mut self, ns: i64, prepared: &Prepared) -> Result<Appended, Fault> {
+        let append = &prepared.append;
+        // The fence comes first: who has no lease learns nothing but that.
+        let Some(standing) = self.standing(ns, append)? else { return self.repeated(ns, append) };
+        for row in &append.ledger {
+            if let Some(holder) = self.conflict(ns, row)? {
+                return Ok(Appended::Conflict(Box::new(holder)));
             }
         }
-        let Some(requests) = self.keep(ns, append)? else { return self.repeated(ns, append) };
+        if standing.plain && is_step(append) {
+            self.add_frame(ns, append, Some(&prepared.summary))?;
+        } else {
+            self.change_head(ns, prepared, &standing)?;
+            self.add_frame(ns, append, None)?;
+        }
         self.hang_on(ns, append)?;
         self.count_append();
-        Ok(Appended::Applied { requests, lease_lost: false })
+        Ok(Appended::Applied { requests: standing.requests, lease_lost: false })
     }
 
-    fn is_next(&self, ns: i64, append: &Append) -> Result<bool, Fault> {
-        let fence = &append.fence;
-        let values = params![
-            ns,
-            blob(&append.run),
-            fence.owner.0.as_bytes(),
-            signed(fence.epoch),
-            signed(fence.nonce),
-            signed(seq_before(append)),
-        ];
-        Ok(append.seq >= seq_least(append)
-            && self.first(sql::APPEND_CHECK, values, |_| Ok(()))?.is_some())
-    }
-
-    /// S5: owner, epoch, nonce and sequence are compared by the very statement that writes.
-    fn keep(&mut self, ns: i64, append: &Append) -> Result<Option<u64>, Fault> {
+    /// S5: owner, epoch, nonce and sequence are compared in the transaction that writes, which holds
+    /// the file's only write lock since before: no other write comes in between.
+    ///
+    /// Not by the statement that writes: one that reads its own table copies what it reads.
+    fn standing(&mut self, ns: i64, append: &Append) -> Result<Option<Standing>, Fault> {
         if append.seq < seq_least(append) {
             return Ok(None);
         }
-        if self.add_step(ns, append)? {
-            return Ok(Some(0));
-        }
-        if self.change_head(ns, append)? == 0 {
-            return Ok(None);
-        }
-        // Read by a second statement: `RETURNING` builds a table for each row.
-        let kept = self.first(sql::APPEND_KEPT, (ns, blob(&append.run)), |row| {
-            Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?))
-        })?;
-        let (requests, place) = kept.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-        // Who stands still is nobody's next work.
-        if append.release.is_some() && place != 0 {
-            self.stir();
-        }
-        if let Some(body) = &append.frame {
-            let (seq, epoch) = (signed(append.seq), signed(append.fence.epoch));
-            let run = blob(&append.run);
-            self.run(sql::FRAME_ADD, (ns, run, seq, epoch, moment(append.at), &**body))?;
-        }
-        Ok(Some(requests))
-    }
-
-    /// The common step, as one statement: nothing about the run changes but how far it is, and
-    /// that stands in the frame until the head is written again. Of a run that ever had a request
-    /// or a death, the head is written.
-    fn add_step(&self, ns: i64, append: &Append) -> Result<bool, Fault> {
-        let Some(body) = append.frame.as_ref().filter(|_| append.release.is_none()) else {
-            return Ok(false);
-        };
-        let is_step = append.consumed == 0 && !append.summary.is_dead_letter(append.status);
-        if !is_step {
-            return Ok(false);
-        }
         let fence = &append.fence;
         let values = params![
             ns,
@@ -93,44 +73,69 @@ impl Unit<'_> {
             signed(fence.epoch),
             signed(fence.nonce),
             signed(seq_before(append)),
-            signed(append.seq),
-            moment(append.at),
-            &**body,
-            json(&append.summary)?,
-            append.open,
-            moment(self.wall()),
             append.status.as_str(),
         ];
-        Ok(self.run(sql::APPEND_STEP, values)? > 0)
+        let mut rows = self.kept(Kept::Fence)?.query(values)?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(Standing {
+            requests: unsigned(row.get(0)?),
+            consumed: unsigned(row.get(1)?),
+            poked: row.get(2)?,
+            plain: row.get(3)?,
+        }))
     }
 
-    fn change_head(&self, ns: i64, append: &Append) -> Result<usize, Fault> {
-        let (fence, now) = (&append.fence, self.wall());
-        let summary = json(&append.summary)?;
+    /// With a summary, the frame says what the head would say, until that is written again.
+    fn add_frame(&mut self, ns: i64, append: &Append, own: Option<&str>) -> Result<(), Fault> {
+        let Some(body) = &append.frame else { return Ok(()) };
+        let updated_at = moment(self.wall());
+        let values = params![
+            ns,
+            blob(&append.run),
+            signed(append.seq),
+            signed(append.fence.epoch),
+            moment(append.at),
+            &**body,
+            own,
+            own.map(|_| append.open),
+            own.map(|_| updated_at),
+        ];
+        self.kept(Kept::Frame)?.execute(values)?;
+        Ok(())
+    }
+
+    /// Writes the run's row, of which the fence has been compared.
+    fn change_head(&mut self, ns: i64, prepared: &Prepared, old: &Standing) -> Result<(), Fault> {
+        let (append, now) = (&prepared.append, self.wall());
         let dead_letter = append.summary.is_dead_letter(append.status);
         let shared = params![
             ns,
             blob(&append.run),
-            fence.owner.0.as_bytes(),
-            signed(fence.epoch),
-            signed(fence.nonce),
-            signed(seq_before(append)),
             signed(append.seq),
             append.status.as_str(),
-            summary,
+            prepared.summary,
             append.open,
+            append.settled,
             signed(append.consumed),
             dead_letter,
             moment(now),
-            append.settled,
         ];
         let Some(Release { due, polls, seen }) = &append.release else {
-            return self.run(sql::APPEND_KEEP, shared);
+            self.run(sql::APPEND_KEEP, shared)?;
+            return Ok(());
         };
-        let (polls, wakes) = (json(polls)?, append.status.is_moving());
-        let (due, place, seen) = (moment(*due), place(*due, now), signed(*seen));
-        let own = params![polls, wakes, due, place, seen];
-        self.run(sql::APPEND_RELEASE, &*[shared, own].concat())
+        let asked = old.requests > old.consumed.max(append.consumed).max(*seen);
+        let at_once = asked || (old.poked && append.status.is_moving());
+        let due = if at_once { now } else { *due };
+        let place = place(due, now);
+        // Who stands still is nobody's next work.
+        if place != 0 {
+            self.stir();
+        }
+        let (polls, due) = (json(polls)?, moment(due));
+        let own = params![polls, due, place];
+        self.run(sql::APPEND_RELEASE, &*[shared, own].concat())?;
+        Ok(())
     }
 
     /// What belongs to the frame: the fence has been compared.
@@ -191,6 +196,14 @@ impl Unit<'_> {
         });
         Ok((!kept).then_some(holder))
     }
+}
+
+/// The common step: of its run nothing changes but how far it is.
+fn is_step(append: &Append) -> bool {
+    append.frame.is_some()
+        && append.release.is_none()
+        && append.consumed == 0
+        && !append.summary.is_dead_letter(append.status)
 }
 
 /// The sequence number the row must have before the append.

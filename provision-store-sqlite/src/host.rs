@@ -15,7 +15,7 @@ use provision_core::{
 };
 use rusqlite::{Connection, Transaction};
 
-use crate::{error::Fault, store::SqliteStore, unit::Unit};
+use crate::{append::Prepared, error::Fault, store::SqliteStore, unit::Unit};
 
 type EndHandler = Arc<dyn Fn(&Transaction<'_>, &Append) -> rusqlite::Result<()> + Send + Sync>;
 
@@ -111,10 +111,11 @@ impl Unit<'_> {
     pub(crate) fn append_all(
         &mut self,
         ns: i64,
-        batch: &[Append],
+        batch: &[Prepared],
     ) -> Result<Result<Vec<Appended>, StoreError>, Fault> {
         let mut answers = Ok(Vec::with_capacity(batch.len()));
-        for append in batch {
+        for prepared in batch {
+            let append = &prepared.append;
             let handler = self.handlers.0.get(&ns).filter(|_| append.status.is_end()).cloned();
             // What is written to a run that is over already is no end.
             let handler = match handler {
@@ -124,8 +125,8 @@ impl Unit<'_> {
                 _ => None,
             };
             let answer = match handler {
-                None => Ok(self.append(ns, append)?),
-                Some(handler) => self.append_end(ns, append, &handler)?,
+                None => Ok(self.append(ns, prepared)?),
+                Some(handler) => self.append_end(ns, prepared, &handler)?,
             };
             match (answer, &mut answers) {
                 (Ok(answer), Ok(answers)) => answers.push(answer),
@@ -139,17 +140,17 @@ impl Unit<'_> {
     fn append_end(
         &mut self,
         ns: i64,
-        append: &Append,
+        prepared: &Prepared,
         handler: &EndHandler,
     ) -> Result<Result<Appended, StoreError>, Fault> {
         const OPERATION: &str = "append the end of a run";
         self.tx.execute_batch("SAVEPOINT provision_end")?;
         let before = self.appends();
-        let answer = self.append(ns, append)?;
+        let answer = self.append(ns, prepared)?;
         let mut refused = None;
         if self.appends() > before {
             // A repeat of an end that is written already wrote the host's row with it.
-            let called = catch_unwind(AssertUnwindSafe(|| handler(self.tx, append)));
+            let called = catch_unwind(AssertUnwindSafe(|| handler(self.tx, &prepared.append)));
             refused = match called {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(host_failed(OPERATION, error)),

@@ -249,9 +249,12 @@ impl Unit<'_> {
     ) -> Result<Option<Leased>, Fault> {
         let Some((mut record, died_at)) = record(self.tx, ns, run)? else { return Ok(None) };
         let (nonce, now) = (self.draw_nonce()?, self.wall());
-        let values = params![ns, blob(run), worker.0.as_bytes(), nonce, moment(now)];
-        let epoch = self.first(sql::GRANT, values, |row| Ok(unsigned(row.get(0)?)))?;
-        let Some(epoch) = epoch else { return Ok(None) };
+        let (before, epoch) = (record.head.epoch, record.head.epoch.saturating_add(1));
+        let values =
+            params![ns, blob(run), worker.0.as_bytes(), nonce, moment(now), signed(before)];
+        if self.run(sql::GRANT, values)? == 0 {
+            return Ok(None);
+        }
         record.head.epoch = epoch;
         record.head.owner = Some(worker);
         record.head.updated_at = now;

@@ -136,7 +136,9 @@ impl Band<'_> {
                 }
                 found.push((self.priority, RunId::from_uuid(Uuid::from_bytes(run))));
                 queue.served = true;
-                queue.next = self.after(queue.lane.id, &queue.tenant, due, &run)?;
+                if found.len() < limit {
+                    queue.next = self.after(queue.lane.id, &queue.tenant, due, &run)?;
+                }
                 left = left.saturating_add(1);
             }
         }

@@ -259,7 +259,7 @@ mod plans {
     use super::{Connection, STATE, migrate, sql};
 
     /// Statements that run at every step, claim, heartbeat or page.
-    const HOT: [&str; 44] = [
+    const HOT: [&str; 45] = [
         sql::RUN_READ,
         sql::RUN_BY_KEY,
         sql::RUN_BY_GUARD,
@@ -267,10 +267,10 @@ mod plans {
         sql::FRAME_SAME,
         sql::REQUESTS,
         sql::REQUEST_COUNT,
+        sql::REQUEST_NOTE,
         sql::REQUESTS_CONSUME,
-        sql::APPEND_CHECK,
+        sql::APPEND_FENCE,
         sql::APPEND_KEEP,
-        sql::APPEND_KEPT,
         sql::APPEND_RELEASE,
         sql::WAKE,
         sql::OFFER,
@@ -280,6 +280,7 @@ mod plans {
         sql::INCARNATIONS_EXPIRED,
         sql::INCARNATIONS_ALIVE,
         sql::INCARNATION_BURY,
+        sql::INCARNATION_LASTS,
         sql::RUNS_FREE,
         sql::PROMOTE,
         sql::READY_PRIORITY,

@@ -1,10 +1,8 @@
 //! Every statement of the store, by name; the text is in `sql/`.
 
-pub(crate) const APPEND_CHECK: &str = include_str!("../sql/append_check.sql");
+pub(crate) const APPEND_FENCE: &str = include_str!("../sql/append_fence.sql");
 pub(crate) const APPEND_KEEP: &str = include_str!("../sql/append_keep.sql");
-pub(crate) const APPEND_KEPT: &str = include_str!("../sql/append_kept.sql");
 pub(crate) const APPEND_RELEASE: &str = include_str!("../sql/append_release.sql");
-pub(crate) const APPEND_STEP: &str = include_str!("../sql/append_step.sql");
 pub(crate) const BUCKET_DROP: &str = include_str!("../sql/bucket_drop.sql");
 pub(crate) const BUCKET_KEEP: &str = include_str!("../sql/bucket_keep.sql");
 pub(crate) const BUCKET_READ: &str = include_str!("../sql/bucket_read.sql");
@@ -25,6 +23,7 @@ pub(crate) const HELD: &str = include_str!("../sql/held.sql");
 pub(crate) const INCARNATION_BURY: &str = include_str!("../sql/incarnation_bury.sql");
 pub(crate) const INCARNATION_EXTEND: &str = include_str!("../sql/incarnation_extend.sql");
 pub(crate) const INCARNATION_GONE: &str = include_str!("../sql/incarnation_gone.sql");
+pub(crate) const INCARNATION_LASTS: &str = include_str!("../sql/incarnation_lasts.sql");
 pub(crate) const INCARNATION_RENEW: &str = include_str!("../sql/incarnation_renew.sql");
 pub(crate) const INCARNATIONS_ALIVE: &str = include_str!("../sql/incarnations_alive.sql");
 pub(crate) const INCARNATIONS_EXPIRED: &str = include_str!("../sql/incarnations_expired.sql");
@@ -71,6 +70,7 @@ pub(crate) const READY_TENANT: &str = include_str!("../sql/ready_tenant.sql");
 pub(crate) const RELEASE: &str = include_str!("../sql/release.sql");
 pub(crate) const REQUEST_ADD: &str = include_str!("../sql/request_add.sql");
 pub(crate) const REQUEST_COUNT: &str = include_str!("../sql/request_count.sql");
+pub(crate) const REQUEST_NOTE: &str = include_str!("../sql/request_note.sql");
 pub(crate) const REQUESTS: &str = include_str!("../sql/requests.sql");
 pub(crate) const REQUESTS_CONSUME: &str = include_str!("../sql/requests_consume.sql");
 pub(crate) const RUN_ADD: &str = include_str!("../sql/run_add.sql");

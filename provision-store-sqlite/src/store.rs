@@ -20,6 +20,7 @@ use rusqlite::Connection;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
+    append::Prepared,
     clock::StoreClock,
     config::SqliteConfig,
     counters::{Counters, Tally},
@@ -219,8 +220,9 @@ impl StateStore for SqliteStore {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
-        let (ns, batch) = (self.ns, batch.to_vec());
-        let bytes = batch.iter().map(Append::bytes).sum();
+        let (ns, bytes) = (self.ns, batch.iter().map(Append::bytes).sum());
+        let batch: Result<Vec<_>, _> = batch.iter().map(Prepared::new).collect();
+        let batch = batch.map_err(|fault| fault.into_store("append"))?;
         let work = move |unit: &mut Unit<'_>| unit.append_all(ns, &batch);
         self.shared.writer.shared("append", bytes, work).await?
     }

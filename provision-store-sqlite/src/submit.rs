@@ -13,6 +13,10 @@ use crate::{
     unit::{Unit, awake_after, place},
 };
 
+/// A lease that a start asks for is not written again while no more than this part of it is over:
+/// less than the tenth that every worker keeps as its margin.
+const LEASE_SLACK: u32 = 16;
+
 impl Unit<'_> {
     pub(crate) fn submit(&mut self, ns: i64, submission: &Submission) -> Result<Submitted, Fault> {
         match submission {
@@ -57,12 +61,15 @@ impl Unit<'_> {
     /// The fence of a run that is born leased; `None` when nobody takes it, or who would is dead.
     fn fence_new(&self, ns: i64, new: &NewRun) -> Result<Option<Fence>, Fault> {
         let Some((owner, ttl)) = new.lease_to else { return Ok(None) };
-        let id = owner.0.as_bytes();
-        let values =
-            (ns, id, &self.now.boot, awake_after(&self.now, ttl), moment(self.wall().plus(ttl)));
-        // No row is touched when the incarnation is marked dead: it is never renewed.
-        if self.run(sql::INCARNATION_EXTEND, values)? == 0 {
-            return Ok(None);
+        let (id, boot) = (owner.0.as_bytes(), &self.now.boot);
+        let enough = awake_after(&self.now, ttl.saturating_sub(ttl / LEASE_SLACK));
+        let lasts = self.first(sql::INCARNATION_LASTS, (ns, id, boot, enough), |_| Ok(()))?;
+        if lasts.is_none() {
+            let (expires, at) = (awake_after(&self.now, ttl), moment(self.wall().plus(ttl)));
+            // No row is touched when the incarnation is marked dead: it is never renewed.
+            if self.run(sql::INCARNATION_EXTEND, (ns, id, boot, expires, at))? == 0 {
+                return Ok(None);
+            }
         }
         Ok(Some(Fence { owner, epoch: 1, nonce: unsigned(self.draw_nonce()?) }))
     }
@@ -164,11 +171,13 @@ impl Unit<'_> {
     fn submit_request(&mut self, ns: i64, run: &RunId, body: &Payload) -> Result<Submitted, Fault> {
         let now = moment(self.wall());
         // A leased run is not touched: its release compares `consumed` with `requests`.
-        let number =
-            self.first(sql::REQUEST_COUNT, (ns, blob(run), now), |row| Ok(row.get::<_, i64>(0)?))?;
-        let Some(number) = number else {
+        let count =
+            self.first(sql::REQUEST_COUNT, (ns, blob(run)), |row| Ok(unsigned(row.get(0)?)))?;
+        let Some(count) = count else {
             return Ok(self.pruned(ns, run)?.unwrap_or(Submitted::NoSuchRun));
         };
+        let number = signed(count.saturating_add(1));
+        self.run(sql::REQUEST_NOTE, (ns, blob(run), number, now))?;
         self.run(sql::REQUEST_ADD, (ns, blob(run), number, now, body.as_str()))?;
         self.stir();
         Ok(Submitted::Requested(unsigned(number)))

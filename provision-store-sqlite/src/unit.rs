@@ -1,6 +1,6 @@
 //! One transaction under way: what every operation works with.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use provision_core::{id::Timestamp, store::SagaRef};
 use rusqlite::{CachedStatement, Params, Row, Transaction};
@@ -32,6 +32,13 @@ pub(crate) struct Done {
     pub(crate) appends: u64,
 }
 
+/// The statements of the common step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kept {
+    Fence,
+    Frame,
+}
+
 /// One transaction.
 pub(crate) struct Unit<'a> {
     pub(crate) tx: &'a Transaction<'a>,
@@ -39,6 +46,11 @@ pub(crate) struct Unit<'a> {
     pub(crate) caches: &'a mut Caches,
     pub(crate) handlers: &'a EndHandlers,
     tally: &'a Tally,
+    /// Held for the transaction: to look one up in the cache costs a part of what it does.
+    fence: Option<CachedStatement<'a>>,
+    frame: Option<CachedStatement<'a>>,
+    /// The nonce of all leases of this transaction.
+    nonce: Cell<Option<i64>>,
     stirred: bool,
     appends: u64,
 }
@@ -51,7 +63,18 @@ impl<'a> Unit<'a> {
         tally: &'a Tally,
         handlers: &'a EndHandlers,
     ) -> Self {
-        Self { tx, now, caches, handlers, tally, stirred: false, appends: 0 }
+        Self {
+            tx,
+            now,
+            caches,
+            handlers,
+            tally,
+            fence: None,
+            frame: None,
+            nonce: Cell::new(None),
+            stirred: false,
+            appends: 0,
+        }
     }
 
     pub(crate) fn done(self) -> Done {
@@ -81,11 +104,30 @@ impl<'a> Unit<'a> {
         self.appends = self.appends.saturating_sub(1);
     }
 
-    /// Draws the nonce of a lease from SQLite's generator, which the system seeds at each start: a
-    /// file restored from a backup cannot repeat it.
+    /// The nonce of a lease, from SQLite's generator, which the system seeds at each start: a file
+    /// restored from a backup cannot repeat it. Drawn once for a transaction: of one run, two leases
+    /// in it differ by their epochs.
     pub(crate) fn draw_nonce(&self) -> Result<i64, Fault> {
+        if let Some(drawn) = self.nonce.get() {
+            return Ok(drawn);
+        }
         let drawn = self.first(sql::NONCE, (), |row| Ok(row.get::<_, i64>(0)?))?;
-        Ok(drawn.unwrap_or_default() & NONCE_MASK)
+        let drawn = drawn.unwrap_or_default() & NONCE_MASK;
+        self.nonce.set(Some(drawn));
+        Ok(drawn)
+    }
+
+    /// A statement of the common step.
+    pub(crate) fn kept(&mut self, which: Kept) -> Result<&mut CachedStatement<'a>, Fault> {
+        self.tally.statement();
+        let (slot, text) = match which {
+            Kept::Fence => (&mut self.fence, sql::APPEND_FENCE),
+            Kept::Frame => (&mut self.frame, sql::FRAME_ADD),
+        };
+        match slot {
+            Some(statement) => Ok(statement),
+            None => Ok(slot.insert(self.tx.prepare_cached(text)?)),
+        }
     }
 
     pub(crate) fn statement(&self, text: &str) -> Result<CachedStatement<'a>, Fault> {

@@ -297,7 +297,7 @@ impl Desk {
                 call.run(&mut unit).map_err(|fault| Failed::Call(fault.into_store(operation)))?;
             }
             let done = unit.done();
-            tx.commit().map_err(|error| Failed::All(error.into()))?;
+            commit(tx).map_err(|error| Failed::All(error.into()))?;
             Ok(done)
         }));
         drop(turn);
@@ -316,6 +316,15 @@ impl Desk {
             }
         }
     }
+}
+
+/// Commits by a statement that is kept: `Transaction::commit` reads its text anew each time.
+///
+/// A transaction whose commit failed is rolled back where it is dropped; one that is over is left alone.
+fn commit(tx: Transaction<'_>) -> rusqlite::Result<()> {
+    let committed = tx.prepare_cached("COMMIT")?.execute(());
+    drop(tx);
+    committed.map(drop)
 }
 
 /// Takes what is pending, without waiting, up to a call that must be alone or to as many bytes as

@@ -1,1 +1,0 @@
-SELECT requests, place FROM provision_heads WHERE ns = ?1 AND run = ?2
