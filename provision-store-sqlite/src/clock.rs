@@ -123,6 +123,14 @@ impl Anchor {
         }
     }
 
+    /// Whether another name of the boot is one of this very boot: a container may be shown a name of its
+    /// own. Its clock then went on, and it began at the same moment.
+    fn is_this_boot(&self, wall_ms: u64, boot_ms: u64) -> bool {
+        let (here, there) =
+            (wall_ms.saturating_sub(boot_ms), self.wall_ms.saturating_sub(self.boot_ms));
+        !self.boot.is_empty() && boot_ms >= self.boot_ms && here.abs_diff(there) <= SAME_BOOT_MS
+    }
+
     /// Whether `now` is so far ahead of this anchor that the file should keep the new one.
     pub(crate) fn lags(&self, now: &Reading) -> bool {
         self.boot != now.boot
@@ -134,33 +142,63 @@ impl Anchor {
 /// Less than this is no difference: the two clocks are read one after the other.
 const KEEP_AHEAD_MS: u64 = 20;
 
-/// Makes one clock, which never goes back, of the machine's two.
+/// Two boots of one machine do not begin within this: to start it takes longer.
+const SAME_BOOT_MS: u64 = 2_000;
+
+/// Makes one clock, which never goes back, of the machine's.
 #[derive(Debug)]
 pub(crate) struct StoreClock {
     machine: std::sync::Arc<dyn Machine>,
-    anchor: Mutex<Anchor>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    anchor: Anchor,
+    /// The machine's name of its boot, and the one under which the file knows the same boot.
+    known_as: Option<(String, String)>,
+}
+
+impl State {
+    /// The name of the boot in the file: leases of one kernel's clock are judged by that clock,
+    /// whatever name of the boot their owners are shown.
+    fn name(&mut self, own: &str, kept: Option<&Anchor>, wall_ms: u64, boot_ms: u64) -> String {
+        if let Some(kept) = kept
+            && kept.boot != own
+            && kept.is_this_boot(wall_ms, boot_ms)
+        {
+            self.known_as = Some((own.to_owned(), kept.boot.clone()));
+        }
+        match &self.known_as {
+            Some((of, name)) if of == own => name.clone(),
+            _ => own.to_owned(),
+        }
+    }
 }
 
 impl StoreClock {
     pub(crate) fn new(machine: std::sync::Arc<dyn Machine>) -> Self {
-        Self { machine, anchor: Mutex::new(Anchor::default()) }
+        Self { machine, state: Mutex::default() }
     }
 
     /// Reads the clock; never less than any reading before, nor than what `kept` in the file says.
     pub(crate) fn read(&self, kept: Option<&Anchor>) -> Reading {
-        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let wall = self.machine.wall().as_millis();
         let machine = self.machine.boot();
         let (boot, boot_ms) = match &machine {
-            Some(boot) => (boot.id.clone(), millis(boot.elapsed)),
+            Some(boot) => {
+                let boot_ms = millis(boot.elapsed);
+                (state.name(&boot.id, kept, wall, boot_ms), boot_ms)
+            }
             None => (String::new(), wall),
         };
         let kept_wall = kept.map_or(0, |kept| kept.counted_on(&boot, boot_ms));
-        let wall = wall.max(anchor.counted_on(&boot, boot_ms)).max(kept_wall);
+        let wall = wall.max(state.anchor.counted_on(&boot, boot_ms)).max(kept_wall);
         // Without such clocks, leases are judged by what this one says, which never goes back.
         let (boot_ms, awake_ms) =
             machine.map_or((wall, wall), |boot| (boot_ms, millis(boot.awake)));
-        *anchor = Anchor { boot: boot.clone(), boot_ms, wall_ms: wall };
+        state.anchor = Anchor { boot: boot.clone(), boot_ms, wall_ms: wall };
         Reading { wall: Timestamp::from_millis(wall), boot_ms, awake_ms, boot }
     }
 
@@ -235,6 +273,24 @@ mod tests {
         assert_eq!((next_boot.wall.as_millis(), &*next_boot.boot), (6 * HOUR, "boot 1"));
         machine.set(5 * HOUR, 9_000);
         assert_eq!(clock.read(Some(&kept)).wall.as_millis(), 6 * HOUR + 2_000);
+    }
+
+    // covers: S6, S20
+    #[test]
+    fn another_name_of_the_same_boot_is_no_other_boot() {
+        let machine = Arc::new(Fake::default());
+        machine.set(6 * HOUR + 1_000, 8_000);
+        machine.boots.store(1, Ordering::Relaxed);
+        let clock = StoreClock::new(Arc::<Fake>::clone(&machine));
+        let kept = Anchor { boot: "boot 0".into(), boot_ms: 5_000, wall_ms: 6 * HOUR };
+        assert_eq!(clock.read(Some(&kept)).boot, "boot 0", "began at the same moment");
+        assert_eq!(clock.read(None).boot, "boot 0", "and is remembered");
+        for (what, began) in [("began later", 4_000_u64), ("went back", 9_000)] {
+            let clock = StoreClock::new(Arc::<Fake>::clone(&machine));
+            let wall_ms = if began == 9_000 { 6 * HOUR + 2_000 } else { 6 * HOUR - 9_000 };
+            let kept = Anchor { boot: "boot 0".into(), boot_ms: began, wall_ms };
+            assert_eq!(clock.read(Some(&kept)).boot, "boot 1", "{what}");
+        }
     }
 
     #[test]

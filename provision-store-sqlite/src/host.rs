@@ -13,7 +13,7 @@ use provision_core::{
     run::RunStatus,
     store::{Append, Appended, Submission, Submitted},
 };
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, ErrorCode, Transaction};
 
 use crate::{append::Prepared, error::Fault, store::SqliteStore, unit::Unit};
 
@@ -36,6 +36,44 @@ fn host_failed(operation: &'static str, error: rusqlite::Error) -> StoreError {
         .with_source(error)
 }
 
+/// What a host's function answered, sorted: the store's own trouble, met inside it, is told as what
+/// it is, so that whoever called tries again (S18); the rest is the host's.
+fn checked<T>(
+    tx: &Transaction<'_>,
+    operation: &'static str,
+    answer: rusqlite::Result<T>,
+) -> Result<Result<T, StoreError>, Fault> {
+    match answer {
+        Err(error) if tx.is_autocommit() || is_store_trouble(&error) => Err(Fault::Sql(error)),
+        // A function that hides such an error, or ends the transaction itself.
+        Ok(_) if tx.is_autocommit() => Err(rolled_back(operation).into()),
+        answer => Ok(answer.map_err(|error| host_failed(operation, error))),
+    }
+}
+
+fn is_store_trouble(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{
+        DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, OutOfMemory, SystemIoFailure,
+    };
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            DiskFull
+                | SystemIoFailure
+                | OutOfMemory
+                | DatabaseBusy
+                | DatabaseLocked
+                | DatabaseCorrupt
+        )
+    )
+}
+
+fn rolled_back(operation: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "sqlite_rolled_back", operation)
+        .with_context("the transaction was over when the host's function came back")
+        .with_hint("let the function return the errors of its statements, and leave commits alone")
+}
+
 impl SqliteStore {
     /// Calls `handler` inside the transaction of every append that ends a run of this namespace.
     ///
@@ -43,7 +81,9 @@ impl SqliteStore {
     /// thread: it must be short and write only. What it writes is there if and only if the end is.
     /// An error, or a panic, rolls that append back and fails its call with code
     /// `host_write_failed`; appends of other runs are not affected, but those of the same call are
-    /// answered only when they are repeated. A later handler replaces the earlier one.
+    /// answered only when they are repeated. A full disk and other trouble of the store, met inside
+    /// the handler, is reported as such and the append tried again: the handler must return the
+    /// errors of its statements. A later handler replaces the earlier one.
     pub fn on_end(
         &self,
         handler: impl Fn(&Transaction<'_>, &Append) -> rusqlite::Result<()> + Send + Sync + 'static,
@@ -73,7 +113,8 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         const OPERATION: &str = "write the host's tables";
         let work = move |unit: &mut Unit<'_>| {
-            write(unit.tx).map_err(|error| host_failed(OPERATION, error).into())
+            let answer = write(unit.tx);
+            Ok(checked(unit.tx, OPERATION, answer)??)
         };
         self.shared.writer.alone(OPERATION, work).await
     }
@@ -98,8 +139,7 @@ impl SqliteStore {
             let answers: Vec<_> =
                 batch.iter().map(|one| unit.submit(ns, one)).collect::<Result<_, _>>()?;
             let wrote = write(unit.tx, &answers);
-            let wrote = wrote.map_err(|error| Fault::from(host_failed(OPERATION, error)))?;
-            Ok((answers, wrote))
+            Ok((answers, checked(unit.tx, OPERATION, wrote)??))
         };
         self.shared.writer.alone(OPERATION, work).await
     }
@@ -152,8 +192,10 @@ impl Unit<'_> {
             // A repeat of an end that is written already wrote the host's row with it.
             let called = catch_unwind(AssertUnwindSafe(|| handler(self.tx, &prepared.append)));
             refused = match called {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(host_failed(OPERATION, error)),
+                Ok(answer) => checked(self.tx, OPERATION, answer)?.err(),
+                Err(_panic) if self.tx.is_autocommit() => {
+                    return Err(rolled_back(OPERATION).into());
+                }
                 Err(_panic) => Some(
                     StoreError::new(StoreErrorKind::Invalid, "host_write_failed", OPERATION)
                         .with_hint("the host's function panicked inside the transaction"),
@@ -162,6 +204,8 @@ impl Unit<'_> {
         }
         if refused.is_some() {
             self.tx.execute_batch("ROLLBACK TO provision_end")?;
+            // A lane that was made since is gone with it.
+            self.caches.forget();
             self.uncount_append();
         }
         self.tx.execute_batch("RELEASE provision_end")?;

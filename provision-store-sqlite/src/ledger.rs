@@ -5,7 +5,8 @@ use provision_core::{
     ledger::{LedgerOp, LedgerQuery, LedgerReply, LedgerRow, Sighting},
     run::RunStatus,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
+use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
@@ -18,8 +19,32 @@ use crate::{
 /// Rows a query answers when it names no limit, and the most it ever answers.
 const ROWS_DEFAULT: usize = 1_000;
 const ROWS_MAX: usize = 10_000;
+/// When a row that cannot be read is watched again, and how many of them one claim passes over.
+const UNREAD_AGAIN: Duration = Duration::from_secs(3_600);
+const UNREAD_PASSED_MAX: usize = 100;
 const FIRST_RUN: [u8; 16] = [0; 16];
 const LAST_RUN: [u8; 16] = [0xff; 16];
+
+/// The key of a row as it is stored, whatever that is.
+struct RawKey {
+    run: Vec<u8>,
+    path: Vec<u8>,
+    generation: i64,
+    index: i64,
+}
+
+impl RawKey {
+    fn of(row: &Row<'_>) -> Result<Self, Fault> {
+        // Column 0 is the namespace.
+        let bytes = |at| Ok::<_, Fault>(row.get_ref(at)?.as_bytes_or_null().ok().flatten());
+        Ok(Self {
+            run: bytes(1)?.unwrap_or_default().to_vec(),
+            path: bytes(2)?.unwrap_or_default().to_vec(),
+            generation: row.get(3)?,
+            index: row.get(4)?,
+        })
+    }
+}
 
 /// Answers what needs no write.
 pub(crate) fn read(conn: &Connection, ns: i64, op: &LedgerOp) -> Result<LedgerReply, Fault> {
@@ -167,12 +192,40 @@ impl Unit<'_> {
         limit: usize,
     ) -> Result<Vec<LedgerRow>, Fault> {
         let values = (ns, moment(self.wall()), signed(limit.min(ROWS_MAX) as u64));
-        let mut rows = self.all(sql::LEDGER_WATCH_DUE, values, ledger_row)?;
-        for row in &mut rows {
-            self.set_watch(ns, row, Some(until))?;
-            row.watch_at = Some(until);
+        for _ in 0..UNREAD_PASSED_MAX {
+            let mut unread = Vec::new();
+            let found = self.all(sql::LEDGER_WATCH_DUE, values, |row| match ledger_row(row) {
+                Ok(found) => Ok(Some(found)),
+                Err(fault) if fault.is_bad_row() => {
+                    tracing::error!(
+                        ?fault,
+                        "a row of the ledger that cannot be read is not watched"
+                    );
+                    unread.push(RawKey::of(row)?);
+                    Ok(None)
+                }
+                Err(fault) => Err(fault),
+            })?;
+            self.pass_over(ns, &unread)?;
+            let mut rows: Vec<_> = found.into_iter().flatten().collect();
+            for row in &mut rows {
+                self.set_watch(ns, row, Some(until))?;
+                row.watch_at = Some(until);
+            }
+            if !rows.is_empty() || unread.is_empty() {
+                return Ok(rows);
+            }
         }
-        Ok(rows)
+        Ok(Vec::new())
+    }
+
+    /// S15: rows that cannot be read are looked at again later, and hold up no other until then.
+    fn pass_over(&self, ns: i64, unread: &[RawKey]) -> Result<(), Fault> {
+        let next = moment(self.wall().plus(UNREAD_AGAIN));
+        for RawKey { run, path, generation, index } in unread {
+            self.run(sql::LEDGER_WATCH_PASS, (ns, run, path, generation, index, next))?;
+        }
+        Ok(())
     }
 
     /// Moves the watch of a row, if it still is where `row` says.

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use provision_core::{
+    error::StoreError,
     id::{ExternalId, Payload, RunId, Timestamp},
     ledger::{LedgerRow, Origin, ResourceState},
     run::RunStatus,
     store::{Frame, Guard, GuardUntil, Incarnation, Parent, Request, RunHead, RunRecord, SagaRef},
 };
-use rusqlite::{Connection, Params, Row, types::FromSql};
+use rusqlite::{
+    Connection, Params, Row,
+    types::{FromSql, ValueRef},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -185,8 +189,31 @@ fn request(row: &Row<'_>) -> Result<Request, Fault> {
     Ok(Request { number: c.number()?, at: c.moment()?, body: c.payload("body")? })
 }
 
-/// A row of the ledger.
+/// A row of the ledger; one that cannot be read is named, so that a person can find it.
 pub(crate) fn ledger_row(row: &Row<'_>) -> Result<LedgerRow, Fault> {
+    ledger_columns(row).map_err(|fault| {
+        if !fault.is_bad_row() {
+            return fault;
+        }
+        let named = |at| match row.get_ref(at) {
+            Ok(ValueRef::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+            Ok(ValueRef::Blob(id)) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Ok(ValueRef::Integer(number)) => number.to_string(),
+            _ => String::new(),
+        };
+        let (run, path, generation, index) = (named(1), named(2), named(3), named(4));
+        let cause = fault.into_store("read a row of the ledger");
+        let error = StoreError::new(cause.kind(), cause.code(), "read a row of the ledger");
+        let key = format!("run {run}, path {path}, generation {generation}, index {index}");
+        Fault::Store(
+            error
+                .with_context(format!("{key}: {cause}"))
+                .with_hint("restore the file from a backup, or repair the row"),
+        )
+    })
+}
+
+fn ledger_columns(row: &Row<'_>) -> Result<LedgerRow, Fault> {
     // Column 0 is the namespace.
     let mut c = Columns { row, next: 1 };
     Ok(LedgerRow {

@@ -39,6 +39,7 @@ pub(crate) const LEDGER_ONE: &str = include_str!("../sql/ledger_one.sql");
 pub(crate) const LEDGER_PUT: &str = include_str!("../sql/ledger_put.sql");
 pub(crate) const LEDGER_QUERY: &str = include_str!("../sql/ledger_query.sql");
 pub(crate) const LEDGER_WATCH_DUE: &str = include_str!("../sql/ledger_watch_due.sql");
+pub(crate) const LEDGER_WATCH_PASS: &str = include_str!("../sql/ledger_watch_pass.sql");
 pub(crate) const LEDGER_WATCH_SET: &str = include_str!("../sql/ledger_watch_set.sql");
 pub(crate) const LIST: &str = include_str!("../sql/list.sql");
 pub(crate) const LIST_CHILDREN: &str = include_str!("../sql/list_children.sql");

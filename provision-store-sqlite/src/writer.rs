@@ -31,7 +31,7 @@ use crate::{
     error::{Fault, sorted},
     host::EndHandlers,
     rows::{moment, signed, unsigned},
-    sql,
+    schema, sql,
     turn::Turn,
     unit::{Caches, Unit},
 };
@@ -101,7 +101,9 @@ where
 }
 
 fn gone(operation: &'static str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, "sqlite_writer_gone", operation)
+    // Not by trying again: this process has nobody left who writes.
+    StoreError::new(StoreErrorKind::Unsuitable, "sqlite_writer_gone", operation)
+        .with_hint("open the store anew; whether the call was written is not known")
 }
 
 /// The thread's outside: sends calls in and waits for answers.
@@ -350,7 +352,8 @@ fn fill(
     }
 }
 
-/// Reads the clock; the file keeps the reading when it ran ahead of the last one kept (S20).
+/// Reads the clock, and the version of the schema with it; the file keeps the reading when it ran
+/// ahead of the last one kept (S20).
 fn now(tx: &Transaction<'_>, clock: &StoreClock, keeps: bool) -> Result<Reading, Fault> {
     if !keeps {
         return Ok(clock.read(None));
@@ -359,9 +362,17 @@ fn now(tx: &Transaction<'_>, clock: &StoreClock, keeps: bool) -> Result<Reading,
         .prepare_cached(sql::CLOCK_READ)?
         .query_row((), |row| {
             let (boot, boot_ms, wall_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(Anchor { boot, boot_ms: unsigned(boot_ms), wall_ms: unsigned(wall_ms) })
+            let kept = Anchor { boot, boot_ms: unsigned(boot_ms), wall_ms: unsigned(wall_ms) };
+            Ok((kept, row.get(3)?))
         })
         .optional()?;
+    let kept = match kept {
+        Some((kept, version)) => {
+            schema::check_version(version)?;
+            Some(kept)
+        }
+        None => None,
+    };
     let now = clock.read(kept.as_ref());
     if kept.is_none_or(|kept| kept.lags(&now)) {
         let values = (&now.boot, signed(now.boot_ms), moment(now.wall));
@@ -372,7 +383,15 @@ fn now(tx: &Transaction<'_>, clock: &StoreClock, keeps: bool) -> Result<Reading,
 
 fn answer(batch: Vec<Box<dyn Work>>) {
     for call in batch {
-        call.answer(Ok(()));
+        tell(call, Ok(()));
+    }
+}
+
+/// Answers one caller: what a host's function holds may panic where it is dropped, and must not end
+/// the thread.
+fn tell(call: Box<dyn Work>, outcome: Result<(), StoreError>) {
+    if catch_unwind(AssertUnwindSafe(|| call.answer(outcome))).is_err() {
+        tracing::error!("what a call of the host holds panicked where it was dropped");
     }
 }
 
@@ -380,7 +399,7 @@ fn answer_one(batch: Vec<Box<dyn Work>>, error: StoreError) {
     let mut error = Some(error);
     for call in batch {
         let operation = call.operation();
-        call.answer(Err(error.take().unwrap_or_else(|| gone(operation))));
+        tell(call, Err(error.take().unwrap_or_else(|| gone(operation))));
     }
 }
 
@@ -388,10 +407,16 @@ fn answer_all(batch: Vec<Box<dyn Work>>, fault: &Fault) {
     for call in batch {
         let error = match fault {
             Fault::Sql(error) => sorted(error, call.operation()),
-            Fault::Store(error) => StoreError::new(error.kind(), error.code(), call.operation())
-                .with_context(error.to_string()),
+            Fault::Store(error) => {
+                let told = StoreError::new(error.kind(), error.code(), call.operation())
+                    .with_context(error.to_string());
+                match error.hint() {
+                    Some(hint) => told.with_hint(hint.to_owned()),
+                    None => told,
+                }
+            }
         };
-        call.answer(Err(error));
+        tell(call, Err(error));
     }
 }
 

@@ -98,6 +98,24 @@ async fn after_a_reboot_every_lease_is_over() {
     assert!(died_at <= grant.now, "it cannot have died after now");
 }
 
+// covers: S6, S20
+#[tokio::test]
+async fn another_name_of_the_same_boot_ends_no_lease() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let (machine, container) = (Arc::new(Moved::default()), Arc::new(Moved::default()));
+    container.rename_boot();
+    let (main, inside) = (open(&path, &machine).await, open(&path, &container).await);
+    let (main, inside) = (handle(&main), handle(&inside));
+    main.started(run_head()).await;
+    let (worker, other) = (new_worker(), new_worker());
+    let held = main.lease(&acquire_any(worker, TTL)).await.leased.remove(0);
+    let grant = inside.lease(&acquire_any(other, TTL)).await;
+    assert_eq!((grant.leased.len(), grant.peers), (0, vec![worker]), "not dead");
+    assert_eq!(main.lease(&held_for(worker, TTL)).await.peers, [other], "nor the other way round");
+    main.applied(append_of(&held, 1)).await;
+}
+
 // covers: S20, L2
 #[tokio::test]
 async fn leases_expire_by_the_real_clock_of_the_machine() {

@@ -10,7 +10,8 @@ use std::{
 use provision_core::{
     StoreError,
     error::StoreErrorKind,
-    ledger::{LedgerOp, LedgerQuery},
+    id::Timestamp,
+    ledger::{LedgerOp, LedgerQuery, LedgerReply},
     limit::{Admission, Ask, Limiter as _, Profile, Turn},
     store::{RunFilter, StateStore as _},
 };
@@ -139,6 +140,45 @@ async fn damaged_limits_are_made_anew_and_the_runs_are_untouched() {
         drop(store);
         assert_eq!(use_it(&path).await.unwrap(), 300);
     }
+}
+
+// covers: S3, S15
+#[tokio::test]
+async fn a_row_of_the_ledger_that_cannot_be_read_holds_up_no_other_watch() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    handle.started(run_head()).await;
+    let hour = Duration::from_secs(3_600);
+    let leased = handle.lease(&acquire_any(new_worker(), hour)).await.leased.remove(0);
+    let run = leased.record.head.id;
+    let mut append = append_of(&leased, 1);
+    // In this order they are due.
+    for (path, ms) in [("cost", 1), ("name", 2), ("sound", 3)] {
+        let mut row = ledger_row(run, path, path);
+        row.watch_at = Some(Timestamp::from_millis(ms));
+        append.ledger.push(row);
+    }
+    handle.applied(append).await;
+    let conn = Connection::open(&path).unwrap();
+    let damage = "UPDATE provision_ledger SET cost = '{', path = CAST(x'ff' AS TEXT) \
+                  WHERE path = 'cost'";
+    conn.execute(damage, ()).unwrap();
+    let damage = "UPDATE provision_ledger SET name = CAST(x'ff' AS TEXT) WHERE path = 'name'";
+    conn.execute(damage, ()).unwrap();
+    let claim = [LedgerOp::ClaimWatch { worker: new_worker(), hold: hour, limit: 1 }];
+    let LedgerReply::Rows(rows) = store.ledger(&claim).await.unwrap().remove(0) else { panic!() };
+    assert_eq!(rows.iter().map(|row| &*row.path).collect::<Vec<_>>(), ["sound"]);
+    let waiting = "SELECT count(*) FROM provision_ledger WHERE watch_at > 1000";
+    let waiting: u32 = conn.query_row(waiting, (), |row| row.get(0)).unwrap();
+    assert_eq!(waiting, 3, "those that cannot be read are looked at again later");
+    // A page without them could be taken for the whole.
+    let query = [LedgerOp::Query(LedgerQuery::default())];
+    let error = store.ledger(&query).await.err().unwrap();
+    assert_eq!((error.kind(), error.code()), (StoreErrorKind::Damaged, "sqlite_bad_row"));
+    let simple = run.to_string().replace('-', "");
+    assert!(error.to_string().contains(&simple), "{error} names the row");
 }
 
 // covers: S3, L3

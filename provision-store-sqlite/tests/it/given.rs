@@ -26,6 +26,7 @@ pub(crate) struct Moved {
     slept_ms: AtomicU64,
     wall_back_ms: AtomicU64,
     boots: AtomicU64,
+    booted_ms: AtomicU64,
 }
 
 impl Moved {
@@ -44,8 +45,15 @@ impl Moved {
         self.wall_back_ms.store(u64::try_from(by.as_millis()).unwrap(), Relaxed);
     }
 
-    /// Starts the machine anew.
+    /// Starts the machine anew: its clocks since the boot begin again.
     pub(crate) fn reboot(&self) {
+        let elapsed = self.boot().unwrap().elapsed.as_millis();
+        self.booted_ms.fetch_add(u64::try_from(elapsed).unwrap(), Relaxed);
+        self.rename_boot();
+    }
+
+    /// Shows another name of the same boot, as a container of its own may do.
+    pub(crate) fn rename_boot(&self) {
         self.boots.fetch_add(1, Relaxed);
     }
 }
@@ -62,7 +70,9 @@ impl Machine for Moved {
         let id = format!("{}-{}", boot.id, self.boots.load(Relaxed));
         let on = Duration::from_millis(self.on_ms.load(Relaxed));
         let slept = Duration::from_millis(self.slept_ms.load(Relaxed));
-        Some(Boot { id, elapsed: boot.elapsed + on + slept, awake: boot.awake + on })
+        let booted = Duration::from_millis(self.booted_ms.load(Relaxed));
+        let elapsed = (boot.elapsed + on + slept).saturating_sub(booted);
+        Some(Boot { id, elapsed, awake: (boot.awake + on).saturating_sub(booted) })
     }
 }
 

@@ -1,6 +1,13 @@
 //! The host's own rows: with the end of a run, with its start, on their own.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use provision_core::{
     error::StoreErrorKind,
@@ -8,14 +15,14 @@ use provision_core::{
     run::RunStatus,
     store::{Append, Appended, Leased, NewRun, Release, StateStore as _, Submission, Submitted},
 };
-use provision_store_sqlite::SqliteStore;
+use provision_store_sqlite::{SqliteConfig, SqliteStore};
 use provision_testkit::conformance::{Handle, acquire_any, append_of, new_worker, run_head};
+
+const CLIENTS: &str = "CREATE TABLE IF NOT EXISTS clients (run TEXT UNIQUE)";
 
 async fn store(path: &Path) -> SqliteStore {
     let store = SqliteStore::open(path).await.unwrap();
-    let made = store
-        .execute_host(|tx| tx.execute("CREATE TABLE IF NOT EXISTS clients (run TEXT UNIQUE)", ()));
-    made.await.unwrap();
+    store.execute_host(|tx| tx.execute_batch(CLIENTS)).await.unwrap();
     store
 }
 
@@ -172,4 +179,70 @@ async fn what_is_written_to_a_run_that_is_over_is_no_second_end() {
     let answer = store.append(&[back]).await.unwrap();
     assert!(matches!(answer[..], [Appended::Applied { .. }]), "{answer:?}");
     assert_eq!(clients(&store).await.len(), 1, "one row for one end");
+}
+
+// covers: S18, S25
+#[tokio::test]
+async fn a_full_store_inside_the_hosts_function_is_trouble_of_the_store() {
+    for hidden in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p.db");
+        let store = SqliteConfig::new(&path).with_bytes_max(1 << 20).open().await.unwrap();
+        store.execute_host(|tx| tx.execute_batch(CLIENTS)).await.unwrap();
+        let leased = leased(&store).await;
+        let room = Arc::new(AtomicBool::new(false));
+        let has_room = Arc::clone(&room);
+        store.on_end(move |tx, append| {
+            let bytes = if has_room.load(Ordering::Relaxed) { 1 } else { 4 << 20 };
+            let text = append.run.to_string().repeat(bytes / 36 + 1);
+            let wrote = tx.execute("INSERT INTO clients VALUES (?1)", [text]).map(drop);
+            if hidden { Ok(()) } else { wrote }
+        });
+        let error = store.append(&[end(&leased, 1)]).await.err().unwrap();
+        assert!(error.is_transient(), "{hidden}: {error:?}");
+        let handle = Handle::of(Arc::new(store.clone()));
+        assert_eq!(handle.head(leased.record.head.id).await.status, RunStatus::Running);
+        room.store(true, Ordering::Relaxed);
+        let answers = store.append(&[end(&leased, 1)]).await.unwrap();
+        assert_eq!(answers, [Appended::Applied { requests: 0, lease_lost: false }]);
+        assert_eq!(clients(&store).await, [leased.record.head.id.to_string()]);
+    }
+}
+
+// covers: S18, S25
+#[tokio::test]
+async fn a_full_store_refuses_the_hosts_own_rows_as_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteConfig::new(&path).with_bytes_max(1 << 20).open().await.unwrap();
+    store.execute_host(|tx| tx.execute_batch(CLIENTS)).await.unwrap();
+    let big = || "x".repeat(4 << 20);
+    let alone =
+        store.execute_host(move |tx| tx.execute("INSERT INTO clients VALUES (?1)", [big()]));
+    assert_eq!(alone.await.err().unwrap().code(), "sqlite_full");
+    let run = Submission::Run(Box::new(NewRun { head: run_head(), lease_to: None }));
+    let both = store.submit_with_host(vec![run], move |tx, _| {
+        tx.execute("INSERT INTO clients VALUES (?1)", [big()])
+    });
+    assert_eq!(both.await.err().unwrap().code(), "sqlite_full");
+    assert!(clients(&store).await.is_empty());
+}
+
+// covers: S1, S17
+#[tokio::test]
+async fn a_lane_that_went_with_a_refused_end_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let leased = leased(&store).await;
+    store.on_end(|tx, _| tx.execute("NONSENSE", ()).map(drop));
+    let mut child = run_head();
+    child.queue = "of its own".to_owned();
+    let mut refused = end(&leased, 1);
+    refused.starts = vec![NewRun { head: child.clone(), lease_to: None }];
+    assert_eq!(store.append(&[refused]).await.err().unwrap().code(), "host_write_failed");
+    let handle = Handle::of(Arc::new(store.clone()));
+    handle.started(child.clone()).await;
+    assert_eq!(handle.head(child.id).await.queue, "of its own");
+    let claim = acquire_any(new_worker(), Duration::from_secs(60));
+    assert_eq!(handle.lease(&claim).await.leased[0].record.head.id, child.id);
 }

@@ -55,6 +55,23 @@ async fn a_newer_schema_is_refused() {
 
 // covers: R3-36
 #[tokio::test]
+async fn who_has_the_file_open_writes_no_more_once_its_schema_is_newer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.submit(&[submission()]).await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute("INSERT INTO provision_migrations VALUES (99, 'later', 'x')", ()).unwrap();
+    let error = store.submit(&[submission()]).await.err().unwrap();
+    assert_eq!((error.kind(), error.code()), (StoreErrorKind::Damaged, "schema_newer"));
+    assert!(error.hint().unwrap().contains("upgrade"));
+    let runs: u32 =
+        conn.query_row("SELECT count(*) FROM provision_runs", (), |row| row.get(0)).unwrap();
+    assert_eq!(runs, 1, "nothing more was written");
+}
+
+// covers: R3-36
+#[tokio::test]
 async fn a_schema_that_somebody_changed_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("p.db");
