@@ -85,7 +85,7 @@ impl Host {
         let pool = pool(&places.database)?;
         // First the store: it tells what is wrong with a server in words of its own.
         let store = PostgresConfig::with_pool(pool.clone()).open().await?;
-        tables::migrate(&pool).await?;
+        tables::migrate(&pool, places.tenants.is_that_of(&places.database)?).await?;
         tables::write_ends(&store);
         let cloud = Arc::new(Cloud::start(&places.data_dir, places.speed).await?);
         let folder = Folder::open(&places.data_dir)?;

@@ -55,6 +55,25 @@ struct Place {
 }
 
 impl Place {
+    fn of(options: &PgConnectOptions) -> Self {
+        let host = match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => options.get_host().to_owned(),
+        };
+        Self::at((&host, options.get_port()), options.get_username())
+    }
+
+    fn at((host, port): (&str, u16), user: &str) -> Self {
+        let host = if host == LOCALHOST.0 { LOCALHOST.1 } else { host };
+        Self { host: host.to_owned(), port, user: user.to_owned() }
+    }
+
+    /// Whether it may be one server: its names on one machine are many.
+    fn is_one_with(&self, other: &Self) -> bool {
+        let same_host = self.host == other.host || self.is_here() && other.is_here();
+        same_host && self.port == other.port
+    }
+
     /// On this machine, by its address or a folder of sockets.
     fn is_here(&self) -> bool {
         ["127.0.0.1", "::1"].contains(&&*self.host) || self.is_socket()
@@ -109,7 +128,7 @@ impl TenantServer {
         let port = port.expose().trim().parse().map_err(|_| {
             Trouble::usage("bad_settings", "TENANTS_PGPORT is no port", "give 1 to 65535")
         })?;
-        Ok(Self::at((host.expose().trim(), port), user.expose().trim(), password))
+        Ok(Self::at(Place::at((host.expose().trim(), port), user.expose().trim()), password))
     }
 
     /// The server of a database's address; `fallback` is the password where it has none.
@@ -117,19 +136,22 @@ impl TenantServer {
     /// # Errors
     /// It is no address of a PostgreSQL database.
     pub fn of(url: &str, fallback: Option<Secret>) -> Result<Self, Trouble> {
-        let options = options(url)?;
         let password = password_of(url).map(Secret::new).or(fallback);
         let password = password.unwrap_or_else(|| Secret::new(""));
-        let place = match options.get_socket() {
-            Some(folder) => folder.display().to_string(),
-            None => options.get_host().to_owned(),
-        };
-        Ok(Self::at((&place, options.get_port()), options.get_username(), password))
+        Ok(Self::at(Place::of(&options(url)?), password))
     }
 
-    fn at((host, port): (&str, u16), user: &str, password: Secret) -> Self {
-        let host = if host == LOCALHOST.0 { LOCALHOST.1 } else { host };
-        let place = Place { host: host.to_owned(), port, user: user.to_owned() };
+    /// Whether the database of an address is on this server, as far as that can be told: one of
+    /// another name counts where both are on this machine.
+    ///
+    /// # Errors
+    /// It is no address of a PostgreSQL database.
+    pub fn is_that_of(&self, host_url: &str) -> Result<bool, Trouble> {
+        Ok(self.place.is_one_with(&Place::of(&options(host_url)?)))
+    }
+
+    fn at(place: Place, password: Secret) -> Self {
+        let Place { host, port, user } = place.clone();
         let config = PostgresConfig::new(host, user, SecretRef::named(PASSWORD)).with_port(port);
         let here = place.is_here();
         let config = if here { config.with_late_window(LATE_WINDOW_LOCAL) } else { config };
@@ -171,7 +193,7 @@ impl TenantServer {
     /// # Errors
     /// The server does not answer, or whoever administers it may make no roles.
     pub async fn prepare(&self, cx: &StepContext) -> Result<(), Trouble> {
-        let hint = "whoever administers it needs the rights to make databases and roles";
+        let hint = "whoever administers it is a superuser, or has the rights that README.md names";
         let call = Call::mutate("prepare the server");
         let wrong =
             |error: StepError| Trouble::unavailable("tenants_server", error.to_string(), hint);
@@ -271,6 +293,22 @@ mod tests {
         ] {
             assert_eq!(password_of(url).as_deref(), password, "{url}");
         }
+    }
+
+    #[test]
+    fn one_server_is_known_under_the_names_of_this_machine() {
+        let server = |url| TenantServer::of(url, None).unwrap();
+        let here = server("postgres://me@localhost:5433/x");
+        for (url, one) in [
+            ("postgres://other@127.0.0.1:5433/y", true),
+            ("postgres:///y?host=/run/postgresql&port=5433", true),
+            ("postgres://me@127.0.0.1:5432/x", false),
+            ("postgres://me@db.example:5433/x", false),
+        ] {
+            assert_eq!(here.is_that_of(url).unwrap(), one, "{url}");
+        }
+        let away = server("postgres://me@db.example/x");
+        assert!(away.is_that_of("postgres://you@db.example/y").unwrap());
     }
 
     // covers: R4-19

@@ -7,6 +7,7 @@ use provision_store_postgres::PostgresStore;
 use serde::{Deserialize, Serialize};
 use sqlx::{
     Executor as _, PgPool, Postgres, Transaction, postgres::PgArguments, query, query::Query,
+    query_scalar,
 };
 use uuid::Uuid;
 
@@ -15,22 +16,50 @@ use crate::{input::Project, services::Registered};
 const SCHEMA: &str = include_str!("../sql/schema.sql");
 /// Commands may begin at the same time, and `IF NOT EXISTS` alone does not part them.
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('tenant-projects'))";
+/// Logins of tenants are roles of the server, and a new database lets every role in.
+const CLOSE: &str = "DO $$ BEGIN
+        IF has_database_privilege('public', current_database(), 'CONNECT')
+            OR has_database_privilege('public', current_database(), 'TEMPORARY') THEN
+            EXECUTE format(
+                'REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+        END IF;
+    END $$";
+const IS_CLOSED: &str = "SELECT NOT has_database_privilege('public', current_database(), 'CONNECT')";
 const BYTES_OF_A_MIB: i64 = 1 << 20;
 /// Database, two roles, three registrations.
 const RESOURCES_MAX: i64 = 6;
 
-/// Makes the tables, all or none.
+/// Makes the tables, all or none. Where logins of tenants are on the same server, it first takes
+/// everybody's right to connect to the host's database; who is granted it by name keeps it.
 ///
 /// # Errors
-/// The server refuses, or does not answer.
-pub async fn migrate(pool: &PgPool) -> Result<(), Trouble> {
+/// Code `open_database`: everybody may connect, and only its owner can change that. Or the server
+/// refuses, or does not answer.
+pub async fn migrate(pool: &PgPool, beside_tenants: bool) -> Result<(), Trouble> {
     let script = async {
         let mut tx = pool.begin().await?;
         tx.execute(ONE_AT_A_TIME).await?;
-        tx.execute(SCHEMA).await?;
-        tx.commit().await
+        let mut closed = true;
+        if beside_tenants {
+            tx.execute(CLOSE).await?;
+            // Who may not do it is warned, and not refused.
+            closed = query_scalar(IS_CLOSED).fetch_one(&mut *tx).await?;
+        }
+        if closed {
+            tx.execute(SCHEMA).await?;
+        }
+        tx.commit().await?;
+        Ok(closed)
     };
-    script.await.map_err(unread)
+    match script.await.map_err(unread)? {
+        true => Ok(()),
+        false => Err(Trouble::unavailable(
+            "open_database",
+            "every login of the server may connect to the host's database, those of tenants too",
+            "as its owner: REVOKE CONNECT, TEMPORARY ON DATABASE .. FROM PUBLIC; or name another \
+             server for the tenants by the four variables TENANTS_PG..",
+        )),
+    }
 }
 
 /// The project ends in the transaction that ends its run.

@@ -35,6 +35,8 @@ mod n8n_faults;
 mod n8n_upgrade;
 mod postgres;
 mod postgres_guard;
+mod postgres_late;
+mod postgres_rights;
 mod postgres_schema;
 mod process;
 mod resend;

@@ -87,7 +87,7 @@ impl Given {
         }
     }
 
-    async fn has_database(&self, name: &str) -> bool {
+    pub(crate) async fn has_database(&self, name: &str) -> bool {
         let sql = format!("select 1 from pg_database where datname = '{name}'");
         !self.sql("postgres", &sql).await.unwrap().is_empty()
     }
@@ -117,7 +117,7 @@ impl Given {
     }
 
     /// What a client program says with this user and password.
-    async fn login(
+    pub(crate) async fn login(
         &self,
         role: &Role,
         password: &Secret,
@@ -195,7 +195,7 @@ async fn a_database_is_made_found_again_and_dropped_with_those_who_are_connected
 }
 
 /// Waits until a question has rows, or has none; bounded.
-async fn wait(given: &Given, question: &str, there: bool) {
+pub(crate) async fn wait(given: &Given, question: &str, there: bool) {
     let began = Instant::now();
     while given.sql("postgres", question).await.unwrap().is_empty() == there {
         assert!(began.elapsed() < Duration::from_secs(30), "{question}");
@@ -398,8 +398,8 @@ async fn a_role_logs_in_with_its_drawn_password_and_is_dropped_with_what_it_has(
 }
 
 /// A tenant: its name and whether its last step fails for good.
-type Wanted = (Identifier, bool);
-const TENANT: SagaId<Wanted, String> = SagaId::new("postgres.tenant", 1);
+pub(crate) type Wanted = (Identifier, bool);
+pub(crate) const TENANT: SagaId<Wanted, String> = SagaId::new("postgres.tenant", 1);
 
 /// The step at the end, which goes well or fails for good.
 struct End;
@@ -417,7 +417,7 @@ impl Step for End {
     }
 }
 
-fn tenant(server: &Postgres, anonymous: &Identifier) -> Saga<Wanted, String> {
+pub(crate) fn tenant(server: &Postgres, anonymous: &Identifier) -> Saga<Wanted, String> {
     let anonymous = anonymous.clone();
     let suffixed =
         |name: &Identifier, suffix: &str| Identifier::new(format!("{name}_{suffix}")).unwrap();

@@ -17,4 +17,5 @@ mod kills;
 mod late;
 mod place;
 mod retrying;
+mod rights;
 mod whole;

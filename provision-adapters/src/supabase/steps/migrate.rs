@@ -31,7 +31,9 @@ pub(crate) async fn apply(
     if missing.is_empty() && recorded.is_some() {
         return Ok(());
     }
-    let sql = batch(LOCK_DOWN, &missing, |sql| format!("{sql}{AFTER}"), "");
+    let statements = batch(LOCK_DOWN, &missing, |sql| format!("{sql}{AFTER}"), "");
+    // One request is all there is: the commit comes with the rest.
+    let sql = format!("begin;\n{statements}commit;\n");
     match client.query(cx, id, Call::mutate(OPERATION), &sql).await? {
         Answer::Rows(_) => Ok(()),
         // Another attempt's batch was faster: it is complete, or this one would not see it.

@@ -161,21 +161,21 @@ pub(crate) fn entry(name: &str, checksum: &str) -> String {
     format!("insert into provision.migrations (name, checksum) values ('{name}', '{checksum}');\n")
 }
 
-/// One transaction: what comes first, then each migration behind its record, as `piece` puts its SQL,
-/// then what comes last. A piece ends its last statement, and leaves no setting to the next.
+/// The statements of one transaction: what comes first, then each migration behind its record, as
+/// `piece` puts its SQL, then what comes last. A piece ends its last statement, and leaves no setting
+/// to the next. Who sends them begins the transaction and commits it.
 pub(crate) fn batch(
     first: &str,
     pending: &[&Migration],
     piece: impl Fn(&str) -> String,
     last: &str,
 ) -> String {
-    let mut sql = format!("begin;\n{first}");
+    let mut sql = first.to_owned();
     for migration in pending {
         sql.push_str(&entry(&migration.name, &migration.checksum()));
         sql.push_str(&piece(&migration.sql));
     }
     sql.push_str(last);
-    sql.push_str("commit;\n");
     sql
 }
 
@@ -203,7 +203,7 @@ mod tests {
         let piece = |sql: &str| format!("as x;\n{sql}\n;\n");
         let sql = batch("first;\n", &[&migration], piece, "last;\n");
         let place = |text: &str| sql.find(text).unwrap_or_else(|| panic!("{text} in {sql}"));
-        assert!(sql.starts_with("begin;\nfirst;\n") && sql.ends_with("last;\ncommit;\n"));
+        assert!(sql.starts_with("first;\n") && sql.ends_with("last;\n"));
         assert!(place("insert into provision.migrations") < place("as x"));
         assert!(place("as x") < place("create table t"));
         // The comment must not swallow the end of the statement.

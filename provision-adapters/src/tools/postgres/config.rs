@@ -9,8 +9,9 @@ use super::{CONCURRENCY, DUMP_BYTES_MAX, LATE_NETWORK, LATE_WINDOW, STATEMENT_TI
 
 /// Where a server is, and as whom it is administered.
 ///
-/// The role is a superuser: it gives what it makes to other roles, and works inside the databases of
-/// tenants with their rights alone, neither of which `CREATEDB` and `CREATEROLE` allow.
+/// The role is a superuser, or one with the few rights that the documents of the
+/// [module](crate::tools::postgres) name: it gives what it makes to other roles, and works inside the
+/// databases of tenants with their rights alone.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
     pub(crate) host: String,

@@ -8,7 +8,9 @@ use sqlx::Error;
 pub(super) enum Stage {
     /// No statement was sent.
     Connecting,
-    /// A statement was sent.
+    /// The statements of a transaction were sent, and its commit was not.
+    Uncommitted,
+    /// A statement was sent that may stand.
     Asking,
 }
 
@@ -28,7 +30,7 @@ pub(super) fn is_refusal(sqlstate: &str) -> bool {
 /// (X1).
 pub(super) fn classify(call: &Call, stage: Stage, error: &Error) -> StepError {
     let sent = match (stage, call.kind) {
-        (Stage::Connecting, _) | (_, CallKind::Read) => Effect::None,
+        (Stage::Connecting | Stage::Uncommitted, _) | (_, CallKind::Read) => Effect::None,
         (Stage::Asking, CallKind::Mutate) => Effect::Unknown,
     };
     if let Some(sqlstate) = sqlstate(error) {
@@ -43,7 +45,9 @@ pub(super) fn classify(call: &Call, stage: Stage, error: &Error) -> StepError {
             (Verdict::Permanent, "tls", "no encrypted connection; the feature `live` has it")
         }
         (_, Stage::Connecting) => (retry(), "connect", "no connection"),
-        (_, Stage::Asking) => (retry(), "no_answer", "the answer did not come completely"),
+        (_, Stage::Uncommitted | Stage::Asking) => {
+            (retry(), "no_answer", "the answer did not come completely")
+        }
     };
     StepError::new(sent, verdict, call.operation).with_code(code).with_message(message)
 }
@@ -74,7 +78,10 @@ pub(super) fn refused(operation: &'static str, sqlstate: &str) -> StepError {
         .with_message(format!("the server answered SQLSTATE {sqlstate}"));
     match code {
         "unauthorized" => error.with_hint("look at the role and its password"),
-        "forbidden" => error.with_hint("the role that administers the server is a superuser"),
+        "forbidden" => error.with_hint(
+            "the role that administers the server is a superuser, or has the rights that the \
+             documents of `tools::postgres` name",
+        ),
         _ => error,
     }
 }
@@ -94,6 +101,7 @@ mod tests {
         let lost = Error::Io(io::ErrorKind::ConnectionReset.into());
         let (read, mutate) = (Call::read("look"), Call::mutate("make"));
         assert_eq!(classify(&mutate, Stage::Connecting, &lost).effect(), Effect::None);
+        assert_eq!(classify(&mutate, Stage::Uncommitted, &lost).effect(), Effect::None);
         assert_eq!(classify(&mutate, Stage::Asking, &lost).effect(), Effect::Unknown);
         assert_eq!(classify(&read, Stage::Asking, &lost).effect(), Effect::None);
         assert!(is_refusal("42P04") && is_refusal("57014"));

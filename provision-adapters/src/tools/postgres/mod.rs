@@ -37,6 +37,8 @@ pub const LATE_NETWORK: Duration = Duration::from_secs(60);
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a lock that somebody else holds.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for ending a connection whose call was cut.
+pub const END_WITHIN: Duration = Duration::from_secs(10);
 /// Default number of calls on one server at a time.
 pub const CONCURRENCY: u32 = 8;
 /// Default for the most bytes of the dump of a template: 16 MiB.

@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use super::{
-    Identifier, LOCK_TIMEOUT, PostgresConfig,
+    END_WITHIN, Identifier, LOCK_TIMEOUT, PostgresConfig,
     error::{self, Stage, classify},
 };
 use crate::tools::row_security::{Answer, Row};
@@ -23,6 +23,9 @@ const NOTICES_LOST_CONNECTIONS: u32 = 140_000;
 /// Where names without a schema are looked up by statements that have all rights: a name that is
 /// looked up in `public` too may be that of a tenant's function.
 const PATH: &[(&str, &str)] = &[("search_path", "pg_catalog,pg_temp")];
+const BACKEND: &str = include_str!("sql/backend.sql");
+const END_BACKEND: &str = include_str!("sql/end_backend.sql");
+const END_LABELLED: &str = include_str!("sql/end_labelled.sql");
 
 /// A server that is administered. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -75,7 +78,7 @@ impl Postgres {
         }
     }
 
-    /// Sends a batch that is one transaction, or a statement that cannot be part of one.
+    /// Sends one statement, which may be one that cannot be part of a transaction.
     pub(super) async fn execute(
         &self,
         cx: &StepContext,
@@ -89,9 +92,35 @@ impl Postgres {
         }
     }
 
+    /// Sends statements as one transaction; see [`Work::Transaction`].
+    pub(super) async fn transact(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        database: &str,
+        statements: String,
+    ) -> Result<Vec<Row>, StepError> {
+        match self.transaction(cx, Call::mutate(operation), database, statements).await? {
+            Answer::Rows(rows) => Ok(rows),
+            Answer::Refused { sqlstate } => Err(error::refused(operation, &sqlstate)),
+        }
+    }
+
+    /// As [`Self::transact`]; a refusal is an answer.
+    pub(super) async fn transaction(
+        &self,
+        cx: &StepContext,
+        call: Call,
+        database: &str,
+        statements: String,
+    ) -> Result<Answer, StepError> {
+        self.call(cx, call, database, (Work::Transaction(statements), PATH)).await
+    }
+
     /// Runs SQL directly in a database, with the rights of the role that administers the server:
     /// all statements of a batch are one transaction, unless it says otherwise itself. Values
-    /// belong into it only when they are quoted.
+    /// belong into it only when they are quoted. It is one message, committed at its end, whether
+    /// or not its client is still there by then.
     ///
     /// Names without a schema are looked up where the database says, and functions and triggers of a
     /// tenant that the batch meets run with all rights: name schemas, and call nothing of a tenant's.
@@ -121,7 +150,8 @@ impl Postgres {
     }
 
     /// Connects, does the work, and leaves. Dropping the future closes the connection, at which
-    /// the server gives up what it was doing.
+    /// the server gives up what it was doing, unless that is code which sees to it that it does not:
+    /// a connection that was cut by time is ended by another one.
     async fn call(
         &self,
         cx: &StepContext,
@@ -133,22 +163,32 @@ impl Postgres {
         let call = self.counted(call).with_timeout(self.config.statement_timeout * 2);
         let options = self.options(database, &self.password(cx).await?, call.operation)?;
         let options = options.options(settings.iter().copied());
-        cx.call(&call, async {
-            let connecting = connect(&options).await;
-            let mut connection =
-                connecting.map_err(|error| classify(&call, Stage::Connecting, &error))?;
-            let answer = match work.run(&mut connection).await {
-                Ok(rows) => Answer::Rows(read(&call, &rows)?),
-                Err(error) => match error::sqlstate(&error) {
-                    Some(sqlstate) if error::is_refusal(&sqlstate) => Answer::Refused { sqlstate },
-                    _ => return Err(classify(&call, Stage::Asking, &error)),
-                },
-            };
-            // The answer stands, whatever the farewell comes to.
-            let _ = connection.close().await;
-            Ok(answer)
-        })
-        .await
+        let mut open = None;
+        // Boxed: steps hold this future within their own.
+        let end = Box::pin(cx.call(&call, send(&call, &options, work, &mut open))).await;
+        if let Some(Backend { pid, since }) = open {
+            Box::pin(self.end(cx, END_BACKEND, vec![pid, since])).await;
+        }
+        end
+    }
+
+    /// Ends what still runs of the labelled statements of this step: of a program that was cut, or of
+    /// an attempt that died.
+    pub(super) async fn end_labelled(&self, cx: &StepContext) {
+        self.end(cx, END_LABELLED, vec![label(cx)]).await;
+    }
+
+    /// Ends connections that nobody waits for. What they did is not committed, so nothing is wrong
+    /// where they cannot be ended: they only hold on to what they hold.
+    async fn end(&self, cx: &StepContext, question: &'static str, values: Vec<String>) {
+        const END: &str = "end connection";
+        let call = self.counted(Call::read(END)).with_timeout(END_WITHIN);
+        let Ok(password) = self.password(cx).await else { return };
+        let Ok(options) = self.options(&self.config.database, &password, END) else { return };
+        let options = options.options(PATH.iter().copied());
+        let work = Work::Question(question, values);
+        // What it comes to changes nothing of how the call has ended.
+        let _ = cx.call(&call, send(&call, &options, work, &mut None)).await;
     }
 
     fn options(
@@ -200,31 +240,84 @@ fn is_plain(options: &PgConnectOptions, encrypted: bool) -> bool {
     options.get_options().is_none() && (!encrypted || certificates.into_iter().all(none))
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+/// What the statements of a step that run code of others are known by at the server.
+pub(super) fn label(cx: &StepContext) -> String {
+    format!("/* provision step {} */", cx.mark().token())
+}
+
+/// The process that serves a connection.
+struct Backend {
+    pid: String,
+    /// When it began: its number is given again.
+    since: String,
+}
+
+/// Connects, does the work, and leaves; `open` names the connection until it has answered.
+async fn send(
+    call: &Call,
+    options: &PgConnectOptions,
+    work: Work,
+    open: &mut Option<Backend>,
+) -> Result<Answer, StepError> {
+    let connecting = connect(options).await;
+    let (mut connection, backend) =
+        connecting.map_err(|error| classify(call, Stage::Connecting, &error))?;
+    *open = Some(backend);
+    let answer = match work.run(&mut connection).await {
+        Ok(rows) => Answer::Rows(read(call, &rows)?),
+        Err((stage, error)) => match error::sqlstate(&error) {
+            Some(sqlstate) if error::is_refusal(&sqlstate) => Answer::Refused { sqlstate },
+            _ => return Err(classify(call, stage, &error)),
+        },
+    };
+    *open = None;
+    // The answer stands, whatever the farewell comes to.
+    let _ = connection.close().await;
+    Ok(answer)
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Backend), Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     if connection.server_version_num().is_some_and(|version| version >= NOTICES_LOST_CONNECTIONS) {
         const SETTLE: &str = "set client_connection_check_interval = '1s'";
         connection.execute(sqlx::raw_sql(SETTLE)).await?;
     }
-    Ok(connection)
+    let row = connection.fetch_one(sqlx::raw_sql(BACKEND)).await?;
+    let backend = Backend { pid: row.try_get("pid")?, since: row.try_get("since")? };
+    Ok((connection, backend))
 }
 
 /// What is done on a connection.
 enum Work {
     /// One question, with values to bind.
     Question(&'static str, Vec<String>),
-    /// Statements without values.
+    /// Statements without values, as one message.
     Batch(String),
+    /// Statements without values that are committed together, by a message of its own. It is sent by
+    /// who has heard that they went well: nothing that outlives its client is ever committed.
+    Transaction(String),
 }
 
 impl Work {
-    async fn run(self, connection: &mut PgConnection) -> Result<Vec<PgRow>, Error> {
+    /// The rows, or how far it had come.
+    async fn run(self, connection: &mut PgConnection) -> Result<Vec<PgRow>, (Stage, Error)> {
         match self {
             Self::Question(question, values) => {
                 let query = values.into_iter().fold(sqlx::query(question), |q, v| q.bind(v));
-                query.fetch_all(connection).await
+                query.fetch_all(connection).await.map_err(|error| (Stage::Asking, error))
             }
-            Self::Batch(batch) => connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(batch))).await,
+            Self::Batch(batch) => {
+                let batch = sqlx::raw_sql(AssertSqlSafe(batch));
+                connection.fetch_all(batch).await.map_err(|error| (Stage::Asking, error))
+            }
+            Self::Transaction(statements) => {
+                let statements = sqlx::raw_sql(AssertSqlSafe(format!("begin;\n{statements}")));
+                let done = connection.fetch_all(statements).await;
+                let rows = done.map_err(|error| (Stage::Uncommitted, error))?;
+                let commit = connection.execute(sqlx::raw_sql("commit")).await;
+                commit.map_err(|error| (Stage::Asking, error))?;
+                Ok(rows)
+            }
         }
     }
 }

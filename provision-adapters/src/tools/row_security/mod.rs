@@ -46,7 +46,7 @@ pub enum Answer {
 }
 
 /// Sends a batch of statements as one transaction, with the rights of the database's owner; for
-/// [`Scope::role`] with those of a superuser. A batch that says `begin` and `rollback` itself is sent
+/// [`Scope::role`] with those that it names. A batch that says `begin` and `rollback` itself is sent
 /// as it is.
 pub trait Executor: Sync {
     /// What goes wrong when no answer comes.

@@ -47,7 +47,7 @@ pub struct Scope {
     provided: &'static [&'static str],
     search_path: &'static str,
     claims: Option<&'static str>,
-    /// Whether the executor is a superuser, whose rights no code of the database may get.
+    /// Whether the executor is one whose rights no code of the database may get.
     guarded: bool,
     pub(super) probes_max: usize,
 }
@@ -68,7 +68,8 @@ impl Scope {
     }
 
     /// A database of a plain server, of which one role is anonymous; every schema but the server's
-    /// own is looked at. The executor is a superuser.
+    /// own is looked at. The executor is a superuser; or it owns the database, is a member of that
+    /// role, and may set `lc_messages`.
     #[must_use]
     pub fn role(anonymous: impl Into<String>) -> Self {
         let anonymous = anonymous.into();
@@ -124,9 +125,10 @@ impl Scope {
         let columns: Vec<String> =
             question.columns.iter().map(|name| format!("{name} text")).collect();
         let body = GUARD.replace("{select}", &quote_literal(question.select));
+        let put = |sql: &str| sql.replace("{anonymous}", &quote_literal(&self.anonymous));
         let open = match question.asker {
-            Asker::Anonymous => String::new(),
-            Asker::Author => OPEN.replace("{anonymous}", &quote_literal(&self.anonymous)),
+            Asker::Anonymous => put(LEND),
+            Asker::Author => format!("{}{}", put(OPEN), put(LEND)),
         };
         format!(
             "begin;\n\
@@ -222,6 +224,8 @@ impl Question<'_> {
 const GUARD: &str = include_str!("sql/guard.sql");
 /// The SQLSTATE of a right that the anonymous role lacks, behind the guard.
 const REFUSED: &str = "PV003";
+/// Lets the anonymous role have a function, for the one transaction.
+const LEND: &str = include_str!("sql/lend.sql");
 /// Opens every schema to the anonymous role, for the one transaction.
 const OPEN: &str = include_str!("sql/open.sql");
 

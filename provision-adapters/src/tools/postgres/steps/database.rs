@@ -117,12 +117,12 @@ impl PostgresDatabase {
         let first = quote_identifier(&first_name(&cx.mark()));
         let (name, mark) = (spec.name.quoted(), quote_literal(&cx.mark().to_string()));
         let sql = format!(
-            "begin;\nalter database {first} rename to {name};\n\
+            "alter database {first} rename to {name};\n\
              comment on database {name} is {mark};\n\
              revoke all on database {name} from public;\n\
-             alter database {name} allow_connections true;\ncommit;"
+             alter database {name} allow_connections true"
         );
-        let end = self.server.execute(cx, "name database", self.maintenance(), sql).await;
+        let end = self.server.transact(cx, "name database", self.maintenance(), sql).await;
         // Whatever came of this, the database itself is there.
         end.map(drop).map_err(|error| match error.effect() {
             Effect::None => error.with_effect(Effect::Applied),

@@ -8,7 +8,14 @@ pub(crate) mod tenants;
 
 use provision_core::OwnerMark;
 
-use crate::tools::row_security::Row;
+use crate::tools::row_security::{Row, quote_literal};
+
+const JOIN: &str = include_str!("../sql/join.sql");
+
+/// Statements that see to it that the administering role can give what it makes to a role.
+fn join(role: &str) -> String {
+    JOIN.replace("$role", &quote_literal(role))
+}
 
 /// The value of a column; `None` where it is null.
 fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {

@@ -8,7 +8,7 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Shown, text};
+use super::{Shown, join, text};
 use crate::tools::{
     postgres::{Identifier, Postgres, scram},
     row_security::{quote_identifier, quote_literal},
@@ -29,6 +29,7 @@ const LOOK_BY_ID: &str = include_str!("../sql/role_by_id.sql");
 const LIST: &str = include_str!("../sql/roles.sql");
 const USES: &str = include_str!("../sql/role_uses.sql");
 const POWERS: &str = include_str!("../sql/role_powers.sql");
+const STRIP: &str = include_str!("../sql/strip.sql");
 
 /// A role to be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +104,7 @@ impl PostgresRole {
             None => "nologin".to_owned(),
         };
         let mut sql = format!(
-            "begin;\ncreate role {name} nosuperuser nocreatedb nocreaterole inherit {login};\n\
+            "create role {name} nosuperuser nocreatedb nocreaterole inherit {login};\n\
              comment on role {name} is {mark};\n"
         );
         for role in &spec.member_of {
@@ -113,7 +114,7 @@ impl PostgresRole {
             sql.push_str(&format!("grant connect on database {} to {name};\n", database.quoted()));
         }
         sql.push_str(&format!(
-            "select oid::text as id from pg_roles where rolname = {};\ncommit;",
+            "select oid::text as id from pg_roles where rolname = {}",
             quote_literal(spec.name.as_str())
         ));
         sql
@@ -140,11 +141,12 @@ impl PostgresRole {
 
     /// Takes from a role what it has in one database.
     async fn strip(&self, cx: &StepContext, name: &str, database: &str) -> Result<(), StepError> {
-        let role = quote_identifier(name);
+        let strip =
+            STRIP.replace("$role", &quote_literal(name)).replace("$heir", &quote_literal(HEIR));
         // What one of its members makes at this moment is handed over too, and not dropped.
-        let sql =
-            format!("begin;\nreassign owned by {role} to {HEIR};\ndrop owned by {role};\ncommit;");
-        match self.server.execute(cx, "take rights of role", database, sql).await {
+        let (mine, theirs, role) = (join(name), join(HEIR), quote_identifier(name));
+        let sql = format!("{mine}{theirs}{strip}drop owned by {role}");
+        match self.server.transact(cx, "take rights of role", database, sql).await {
             // The database went away meanwhile, and with it what the role had there.
             Err(error) if error.code() == "no_database" => Ok(()),
             end => end.map(drop),
@@ -199,7 +201,7 @@ impl Resource for PostgresRole {
             }
         };
         let sql = self.statement(cx, spec, verifier.as_deref());
-        let rows = match self.server.execute(cx, CREATE, self.maintenance(), sql).await {
+        let rows = match self.server.transact(cx, CREATE, self.maintenance(), sql).await {
             // A call of an earlier attempt may have made it in this very moment.
             Err(error) if error.code() == "name_taken" => {
                 return match self.find(cx, spec).await? {
@@ -245,8 +247,9 @@ impl Resource for PostgresRole {
         }
         let (role, name) = (quote_identifier(&shown.name), quote_literal(&shown.name));
         let stop = format!(
-            "alter role {role} nologin;\n\
-             select pg_terminate_backend(pid)::text from pg_stat_activity where usename = {name}"
+            "{}alter role {role} nologin;\n\
+             select pg_terminate_backend(pid)::text from pg_stat_activity where usename = {name}",
+            join(&shown.name)
         );
         self.server.execute(cx, "end connections of role", self.maintenance(), stop).await?;
         let uses = self.server.ask(cx, "look for uses of role", USES, &[id.as_str()]).await?;

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     clone::{self, Applied, Dump},
-    text,
+    join, text,
 };
 use crate::tools::{
     migrations::{Migration, RECORDED, Record, acceptable, batch, checksum, entry, pending},
-    postgres::{Identifier, PROBES_MAX, Postgres, error::refused},
+    postgres::{Identifier, PROBES_MAX, Postgres, error::refused, server::label},
     row_security::{Answer, Executor, Openings, Row, Scope, prove, quote_literal},
 };
 
@@ -34,6 +34,8 @@ const AFTER: &str = include_str!("../sql/after.sql");
 /// By what a piece of SQL is run with the rights of the owner; gone with the connection.
 const WORK: &str = "pg_temp.provision_work()";
 const ROW_SECURITY: &str = include_str!("../sql/row_security.sql");
+/// Codes of an attempt after which statements of this step may still run at the server.
+const STOPPED: [&str; 3] = ["timeout", "clone_cut", "busy"];
 
 /// A schema to be in a database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,14 +123,15 @@ impl SchemaSpec {
     /// What comes before anything of the tenant, in each transaction.
     fn first(&self) -> String {
         // What is there already is looked at last: nobody can put something there after it.
-        let mut sql = format!("{FIRST}{RECORDS}");
+        let mut sql = format!("{FIRST}{RECORDS}{}", join(self.anonymous.as_str()));
         let owner = self.owner.as_ref().map(Identifier::quoted);
         if let Some(owner) = &owner {
             let name = self.owner.as_ref().map_or("", Identifier::as_str);
             sql.push_str(&PLAIN_OWNER.replace("$owner", &quote_literal(name)));
+            sql.push_str(&join(name));
             let database = self.database.quoted();
             sql.push_str(&format!(
-                "grant create on database {database} to {owner};\n\
+                "grant create, temporary on database {database} to {owner};\n\
                  grant create, usage on schema public to {owner};\n\
                  alter default privileges for role {owner} revoke execute on functions from public;\n"
             ));
@@ -144,8 +147,8 @@ impl SchemaSpec {
     ///
     /// Functions and triggers that others have made may run in it, so a `set role` would hold
     /// nobody: what it sets they reset. No function that runs with the rights of its owner can
-    /// change the role, nor can what it calls.
-    fn piece(&self, sql: &str) -> String {
+    /// change the role, nor can what it calls. The label is in the statement that calls them.
+    fn piece(&self, sql: &str, label: &str) -> String {
         let path = match self.schemas.first() {
             Some(schema) => format!("set local search_path = {}, public;\n", schema.quoted()),
             None => "set local search_path = public;\n".to_owned(),
@@ -158,7 +161,7 @@ impl SchemaSpec {
                 format!(
                     "create or replace function {WORK} returns void\n\
                      language plpgsql security definer as {};\n\
-                     alter function {WORK} owner to {};\nselect {WORK}::text as done",
+                     alter function {WORK} owner to {};\nselect {label} {WORK}::text as done",
                     quote_literal(&body),
                     owner.quoted()
                 )
@@ -257,7 +260,7 @@ impl ApplySchema {
         name: &str,
     ) -> Result<Applied, StepError> {
         let record = entry(name, &dump.checksum);
-        let (first, piece) = (spec.first(), spec.piece(&dump.statements()));
+        let (first, piece) = (spec.first(), spec.piece(&dump.statements(), &label(cx)));
         let script = format!("{first}{record}{piece}{ROW_SECURITY}");
         clone::apply(&self.server, cx, &spec.database, &script).await
     }
@@ -268,9 +271,11 @@ impl ApplySchema {
         spec: &SchemaSpec,
         missing: &[&Migration],
     ) -> Result<(), StepError> {
-        let sql = batch(&spec.first(), missing, |sql| spec.piece(sql), ROW_SECURITY);
+        // The server shows the beginning of a message.
+        let (label, first) = (label(cx), format!("{}\n{}", label(cx), spec.first()));
+        let sql = batch(&first, missing, |sql| spec.piece(sql, &label), ROW_SECURITY);
         let call = Call::mutate(OPERATION);
-        match self.server.batch(cx, call, spec.database.as_str(), sql).await? {
+        match self.server.transaction(cx, call, spec.database.as_str(), sql).await? {
             Answer::Rows(_) => Ok(()),
             Answer::Refused { sqlstate } => {
                 let now = self.recorded(cx, &spec.database).await?.unwrap_or_default();
@@ -294,11 +299,11 @@ impl ApplySchema {
     ) -> Result<(), StepError> {
         // A version is hexadecimal digits. Two that write it at once would be refused by the server.
         let sql = format!(
-            "begin;\nselect pg_advisory_xact_lock(hashtext('provision.schema_version'))::text;\n\
-             alter database {} set provision.schema_version = '{version}';\ncommit;",
+            "select pg_advisory_xact_lock(hashtext('provision.schema_version'))::text;\n\
+             alter database {} set provision.schema_version = '{version}'",
             database.quoted()
         );
-        let end = self.server.execute(cx, "record schema version", database.as_str(), sql).await;
+        let end = self.server.transact(cx, "record schema version", database.as_str(), sql).await;
         end.map(drop)
     }
 
@@ -336,6 +341,17 @@ impl Step for ApplySchema {
     type Output = Schema;
 
     async fn run(&self, cx: &StepContext, spec: SchemaSpec) -> Result<Schema, StepError> {
+        let end = Box::pin(self.applied(cx, spec)).await;
+        // What was cut, or what an attempt that died has left, may stand in the way of the next one.
+        if end.as_ref().is_err_and(|error| STOPPED.contains(&error.code())) {
+            self.server.end_labelled(cx).await;
+        }
+        end
+    }
+}
+
+impl ApplySchema {
+    async fn applied(&self, cx: &StepContext, spec: SchemaSpec) -> Result<Schema, StepError> {
         acceptable(&spec.migrations).map_err(|error| {
             StepError::permanent(OPERATION).with_code(error.code()).with_message(error.to_string())
         })?;
