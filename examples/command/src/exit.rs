@@ -126,6 +126,12 @@ impl Trouble {
         &self.message
     }
 
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
     /// Short stable word.
     #[must_use]
     pub fn code(&self) -> &str {

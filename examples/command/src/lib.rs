@@ -16,6 +16,8 @@
 //! | [`crash`] | `--crash-at`: dies at a chosen step |
 //! | `stores` (feature `stores`) | opens what `--store` names |
 //! | `database` (feature `database`) | the database of `DATABASE_URL`, or a private server |
+//! | `tables` (feature `database`) | a pool, making tables one at a time, what the server refuses |
+//! | `payments` (feature `payments`) | deliveries as a payment provider signs them |
 //! | `folder` (feature `sim`) | the folder of a simulated cloud, and who serves it |
 //! | `stage` (feature `sim`) | `--fail-at`, and the short times of a simulated cloud |
 
@@ -26,6 +28,8 @@ pub mod drive;
 pub mod exit;
 #[cfg(feature = "sim")]
 pub mod folder;
+#[cfg(feature = "payments")]
+pub mod payments;
 pub mod place;
 pub mod plan;
 pub mod progress;
@@ -35,6 +39,8 @@ pub mod signals;
 pub mod stage;
 #[cfg(feature = "stores")]
 pub mod stores;
+#[cfg(feature = "database")]
+pub mod tables;
 pub mod workers;
 
 use std::{

@@ -97,7 +97,7 @@ impl From<Trouble> for exit::Trouble {
     fn from(trouble: Trouble) -> Self {
         let message = trouble.message().to_owned();
         match trouble.code() {
-            "database_wrong_url" | "usage" | "dev_keys_refused" | "flag_off" => {
+            "wrong_database" | "usage" | "dev_keys_refused" | "flag_off" => {
                 Self::usage(trouble.code(), message, trouble.hint())
             }
             code => Self::unavailable(code, message, trouble.hint()),

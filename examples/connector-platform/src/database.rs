@@ -1,39 +1,16 @@
 //! The pool of the service: it works as the role of workers, whoever logs in, and looks as a tenant
 //! where it looks for a tenant.
 
-use std::time::Duration;
-
+use example_command::tables::{options, pool};
 use provision_store_postgres::{PostgresConfig, PostgresStore};
-use sqlx::{
-    PgPool, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    query,
-};
+use sqlx::{PgPool, Postgres, Transaction, query};
 
 use crate::trouble::Trouble;
 
 /// Connections of the pool, for the service and for the engine's store.
 const CONNECTIONS_MAX: u32 = 12;
-/// How long a connection is waited for.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The role that drives runs for all tenants.
 pub const WORKER_ROLE: &str = "connector_worker";
-
-/// The address of a database.
-///
-/// # Errors
-/// It is none of a PostgreSQL server. It is not quoted: it holds a password.
-pub fn options(url: &str) -> Result<PgConnectOptions, Trouble> {
-    let schemes = ["postgres://", "postgresql://"];
-    let known = schemes.iter().any(|scheme| url.starts_with(scheme));
-    known.then(|| url.parse().ok()).flatten().ok_or_else(|| {
-        Trouble::new(
-            "database_wrong_url",
-            "this is no address of a PostgreSQL database",
-            "write it as postgres://user:password@host:5432/database",
-        )
-    })
-}
 
 /// The database as the service uses it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,11 +26,7 @@ impl Database {
     /// The address is none.
     pub fn new(url: &str) -> Result<Self, Trouble> {
         let options = options(url)?.options([("role", WORKER_ROLE)]);
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(CONNECT_WITHIN)
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool: pool(options, CONNECTIONS_MAX) })
     }
 
     /// The pool, in the role of workers.

@@ -1,5 +1,6 @@
 //! Deploying: the engine's schema, the service's own, its roles and its seeds.
 
+use example_command::tables::{alone, options, within};
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use sha2::{Digest as _, Sha256};
 use sqlx::{
@@ -7,10 +8,7 @@ use sqlx::{
     raw_sql,
 };
 
-use crate::{
-    database::{self, WORKER_ROLE},
-    trouble::Trouble,
-};
+use crate::{database::WORKER_ROLE, trouble::Trouble};
 
 /// One step of the schema. Its text is fixed once it was deployed anywhere.
 #[derive(Debug, Clone, Copy)]
@@ -40,17 +38,15 @@ const ENGINE_SCHEMA: &str = "provision";
 /// The server refuses, or what was deployed before is not what this program holds: then the service's
 /// schema stays as it was.
 pub async fn deploy(url: &str) -> Result<Vec<&'static str>, Trouble> {
-    let options = database::options(url)?;
+    let options = options(url)?;
     // First the engine: the service's views read its tables.
     drop(PostgresConfig::new(url).with_connections_max(1).with_notify(false).open().await?);
     let mut owner = PgConnection::connect_with(&options).await?;
     let applied = migrate(&mut owner, &MIGRATIONS).await?;
     let rights = PostgresStore::rights_script(ENGINE_SCHEMA, WORKER_ROLE, true)?;
     let mut tx = owner.begin().await?;
-    alone(&mut tx).await?;
-    // The script brings a transaction of its own.
-    let rights = rights.replace("BEGIN;\n", "").replace("COMMIT;\n", "");
-    tx.execute(raw_sql(AssertSqlSafe(rights))).await?;
+    alone(&mut tx, "connector-platform").await?;
+    tx.execute(raw_sql(AssertSqlSafe(within(&rights)))).await?;
     tx.execute(raw_sql(SEED)).await?;
     let version = "INSERT INTO connectors.connector_metadata (key, value) VALUES ('version', $1)
         ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()";
@@ -65,7 +61,7 @@ pub async fn deploy(url: &str) -> Result<Vec<&'static str>, Trouble> {
 /// # Errors
 /// The server refuses.
 pub async fn seed(url: &str) -> Result<i64, Trouble> {
-    let mut owner = PgConnection::connect_with(&database::options(url)?).await?;
+    let mut owner = PgConnection::connect_with(&options(url)?).await?;
     owner.execute(raw_sql(SEED)).await?;
     let flags = "SELECT count(*) FROM connectors.feature_flags";
     Ok(query_scalar(flags).fetch_one(&mut owner).await?)
@@ -80,7 +76,7 @@ pub async fn migrate(
     migrations: &[Migration],
 ) -> Result<Vec<&'static str>, Trouble> {
     let mut tx = owner.begin().await?;
-    alone(&mut tx).await?;
+    alone(&mut tx, "connector-platform").await?;
     query("CREATE SCHEMA IF NOT EXISTS connectors").execute(&mut *tx).await?;
     let known = applied(&mut tx).await?;
     let mut fresh = Vec::new();
@@ -125,13 +121,6 @@ pub async fn applied(conn: &mut PgConnection) -> Result<Vec<(String, String)>, T
     let rows = "SELECT substr(key, 11), value FROM connectors.connector_metadata
         WHERE key LIKE 'migration/%' ORDER BY key";
     Ok(query_as(rows).fetch_all(conn).await?)
-}
-
-/// One deployment at a time: `IF NOT EXISTS` alone does not part them.
-async fn alone(tx: &mut PgConnection) -> Result<(), Trouble> {
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('connector-platform', 0))";
-    query(lock).execute(tx).await?;
-    Ok(())
 }
 
 /// What a text is known by.

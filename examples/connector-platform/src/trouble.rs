@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use example_command::{exit, tables};
 use provision_core::{Error, StoreError};
 
 /// What went wrong, for people and for callers that look at the code.
@@ -60,13 +61,14 @@ impl From<StoreError> for Trouble {
     }
 }
 
+impl From<exit::Trouble> for Trouble {
+    fn from(trouble: exit::Trouble) -> Self {
+        Self::new(trouble.code(), trouble.message(), trouble.hint())
+    }
+}
+
 impl From<sqlx::Error> for Trouble {
     fn from(error: sqlx::Error) -> Self {
-        // What the server says names tables and columns, and no address and no value.
-        let message = match &error {
-            sqlx::Error::Database(said) => said.message().to_owned(),
-            _ => "the database did not answer".to_owned(),
-        };
         let hint = match error.as_database_error().and_then(|said| said.code()).as_deref() {
             Some("42P01" | "3F000" | "42883") => "run `connector-platform deploy` as the owner",
             Some("42501" | "28000" | "22023") => {
@@ -74,6 +76,6 @@ impl From<sqlx::Error> for Trouble {
             }
             _ => "check the address and that the server runs, and ask again",
         };
-        Self::new("database", message, hint)
+        Self::new("database", tables::said(&error), hint)
     }
 }

@@ -1,15 +1,10 @@
 //! The payment provider's side of a paid checkout: its event, signed as it signs.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
-use example_command::exit::Trouble;
-use hmac::{Hmac, KeyInit, Mac};
-use provision_core::{
-    RunId, Secret,
-    clock::{self, Clock, SystemClock},
-};
+use example_command::{exit::Trouble, payments::signature};
+use provision_core::{RunId, Secret, clock};
 use reqwest::{Client, header::RETRY_AFTER};
-use sha2::Sha256;
 
 use crate::intake::SHOP;
 
@@ -72,22 +67,6 @@ impl Checkout {
         serde_json::json!({ "id": event, "object": "event", "type": kind, "data": data })
             .to_string()
     }
-}
-
-/// The header that proves a body, signed now.
-#[must_use]
-pub fn signature(secret: &Secret, body: &str) -> String {
-    let at = SystemClock.wall().as_millis() / 1_000;
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
-        return String::new();
-    };
-    mac.update(format!("{at}.{body}").as_bytes());
-    let hex = mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, byte| {
-        // Writing into a text does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    format!("t={at},v1={hex}")
 }
 
 /// What a shop has answered to one delivery.

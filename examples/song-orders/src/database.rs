@@ -1,27 +1,19 @@
 //! The shop's database: what is made there before anything else, a pool for each role, and how the
 //! end of a run becomes the end of its order.
 
-use std::{str::FromStr as _, time::Duration};
-
-use example_command::exit::Trouble;
+use example_command::{
+    exit::Trouble,
+    tables::{self, alone, options},
+};
 use provision_core::RunStatus;
 use provision_store_postgres::{PostgresConfig, PostgresStore};
-use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    query, query_scalar,
-};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, query, query_scalar};
 
 const SCHEMA: &str = include_str!("../sql/schema.sql");
-/// Commands may begin at the same time.
-const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(hashtext('song-orders'))";
 /// What administrators read of the library's own tables.
 const FOR_ADMINS: &str = "GRANT USAGE ON SCHEMA provision TO song_admin;
     GRANT SELECT ON provision.dead_letters TO song_admin";
-const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const CONNECTIONS_MAX: u32 = 6;
-/// A busy server takes seconds for a new connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes schemas, tables and roles, as the owner of the database. `live` says whose clouds its songs
 /// are in.
@@ -29,14 +21,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// The database cannot be reached, will not do, or is about the other clouds (`other_clouds`).
 pub async fn migrate(url: &str, live: bool) -> Result<(), Trouble> {
-    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(wrong_url());
-    }
-    let owner = PgPoolOptions::new()
-        .max_connections(2)
-        .acquire_timeout(CONNECT_WITHIN)
-        .connect_lazy(url)
-        .map_err(|_says_the_url| wrong_url())?;
+    let owner = tables::pool(options(url)?, 2);
     // First the store: it tells what is wrong with a server in words of its own.
     PostgresConfig::with_pool(owner.clone()).open().await?;
     let rights = [
@@ -44,21 +29,17 @@ pub async fn migrate(url: &str, live: bool) -> Result<(), Trouble> {
         PostgresStore::start_rights_script("provision", "song_intake")?,
     ];
     let script = async {
-        let mut conn = owner.acquire().await?;
-        conn.execute(ONE_AT_A_TIME).await?;
-        let mut tx = conn.begin().await?;
+        let mut tx = owner.begin().await?;
+        alone(&mut tx, "song-orders").await?;
         tx.execute(SCHEMA).await?;
-        tx.commit().await?;
         for rights in rights {
-            conn.execute(AssertSqlSafe(rights)).await?;
+            tx.execute(AssertSqlSafe(tables::within(&rights))).await?;
         }
-        conn.execute(FOR_ADMINS).await?;
+        tx.execute(FOR_ADMINS).await?;
         let first = "INSERT INTO songs.clouds (live) VALUES ($1) ON CONFLICT DO NOTHING";
-        query(first).bind(live).execute(&mut *conn).await?;
-        let known: bool =
-            query_scalar("SELECT live FROM songs.clouds").fetch_one(&mut *conn).await?;
-        // The lock ends with the connection.
-        conn.close().await?;
+        query(first).bind(live).execute(&mut *tx).await?;
+        let known: bool = query_scalar("SELECT live FROM songs.clouds").fetch_one(&mut *tx).await?;
+        tx.commit().await?;
         Ok(known)
     };
     let known = script.await.map_err(unread)?;
@@ -83,11 +64,8 @@ fn other_clouds(live: bool) -> Trouble {
 /// # Errors
 /// The database cannot be reached, or what is between does not pass the role on (`song_role`).
 pub async fn pool(url: &str, role: &'static str) -> Result<PgPool, Trouble> {
-    let options = PgConnectOptions::from_str(url).map_err(|_says_the_url| wrong_url())?;
     // The server sets it before the first statement, and again wherever a connection is reset.
-    let options = options.options([("role", role)]);
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX);
-    let pool = pool.acquire_timeout(CONNECT_WITHIN).connect_lazy_with(options);
+    let pool = tables::pool(options(url)?.options([("role", role)]), CONNECTIONS_MAX);
     let taken = "SELECT rolname = $1 AND NOT rolsuper AND NOT rolbypassrls
         FROM pg_roles WHERE rolname = current_user";
     let taken: bool = query_scalar(taken).bind(role).fetch_one(&pool).await.map_err(unread)?;
@@ -128,16 +106,7 @@ pub fn write_ends(store: &PostgresStore) {
     });
 }
 
-fn wrong_url() -> Trouble {
-    let hint = "give postgres://user:password@host/database";
-    Trouble::usage("wrong_database", "this is no address of a PostgreSQL database", hint)
-}
-
-/// What the server says names tables and columns, and no address.
+/// Tells that the shop's database cannot be read or written.
 pub(crate) fn unread(error: sqlx::Error) -> Trouble {
-    let message = match error {
-        sqlx::Error::Database(said) => said.message().to_owned(),
-        _ => "the database did not answer".to_owned(),
-    };
-    Trouble::unavailable("song_database", message, "check the database and type it again")
+    tables::unread("song_database")(error)
 }

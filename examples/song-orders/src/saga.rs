@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use example_command::stage::Stage;
+use example_command::{stage::Stage, tables::is_refused};
 use provision_adapters::{
     elevenlabs::{AudioMade, ElevenLabs, FileSink},
     supabase_storage::{StorageSink, SupabaseStorage},
@@ -311,11 +311,7 @@ impl Compensator<Share> for Unshare {
 /// What the database refuses for good is not tried again; otherwise it may have been carried out.
 fn told<T>(operation: &'static str, end: Result<T, sqlx::Error>) -> Result<T, StepError> {
     end.map_err(|error| {
-        let state = error.as_database_error().and_then(|said| said.code());
-        // Data, integrity, and what does not exist or is not allowed.
-        let refused = state
-            .is_some_and(|state| ["22", "23", "42"].iter().any(|class| state.starts_with(class)));
-        let error = match refused {
+        let error = match is_refused(&error) {
             true => StepError::permanent(operation).with_source(error),
             false => StepError::unknown(operation).with_source(error),
         };

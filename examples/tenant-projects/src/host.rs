@@ -1,6 +1,6 @@
 //! Everything that is open while a command works: database, tenants' server, services, engine.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use example_command::{
@@ -10,6 +10,7 @@ use example_command::{
     place,
     report::OwnRow,
     stage::Stage,
+    tables::{options, pool},
 };
 use provision_adapters::{sim::SimServer, tools::postgres::Postgres};
 use provision_core::{
@@ -19,7 +20,7 @@ use provision_core::{
     vault::LocalKeys,
 };
 use provision_store_postgres::PostgresConfig;
-use sqlx::{PgPool, postgres::PgPoolOptions, query, query_as};
+use sqlx::{PgPool, query, query_as};
 use uuid::Uuid;
 
 use crate::{
@@ -29,13 +30,12 @@ use crate::{
     keys::Hashing,
     retry::Retry,
     saga::{PROVISION, Ready, Registry, Tools},
-    server::{PASSWORD, TenantServer, options},
+    server::{PASSWORD, TenantServer},
     services::{Registration, Service, TOKEN},
     tables,
 };
 
 const CONNECTIONS_MAX: u32 = 12;
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Runs that a worker drives at a time.
 const SLOTS: usize = 24;
 
@@ -82,7 +82,7 @@ impl Host {
     pub async fn open(places: &Places) -> Result<Self, Trouble> {
         places.tenants.reach().await?;
         place::prepare(&places.data_dir)?;
-        let pool = pool(&places.database)?;
+        let pool = pool(options(&places.database)?, CONNECTIONS_MAX);
         // First the store: it tells what is wrong with a server in words of its own.
         let store = PostgresConfig::with_pool(pool.clone()).open().await?;
         tables::migrate(&pool, places.tenants.is_that_of(&places.database)?).await?;
@@ -215,7 +215,7 @@ impl Look {
     /// A server cannot be reached, or its tables are of another version.
     pub async fn open(places: &Places) -> Result<Self, Trouble> {
         places.tenants.reach().await?;
-        let pool = pool(&places.database)?;
+        let pool = pool(options(&places.database)?, CONNECTIONS_MAX);
         let there = "SELECT to_regclass('tenants.api_keys') IS NOT NULL";
         let (is_set_up,): (bool,) =
             query_as(there).fetch_one(&pool).await.map_err(tables::unread)?;
@@ -310,11 +310,6 @@ impl Subject for Wanted {
 
 fn guard(slug: &str) -> String {
     format!("project/{slug}")
-}
-
-fn pool(url: &str) -> Result<PgPool, Trouble> {
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX);
-    Ok(pool.acquire_timeout(CONNECT_WITHIN).connect_lazy_with(options(url)?))
 }
 
 fn registration<S: Service>(server: &SimServer<ServiceSim>) -> Result<Registration<S>, Trouble> {

@@ -1,9 +1,9 @@
 //! The server with the tenants' databases: one of its own, named by four variables, or the one with
 //! the host's tables.
 
-use std::{fmt, str::FromStr as _, time::Duration};
+use std::{fmt, time::Duration};
 
-use example_command::exit::Trouble;
+use example_command::{exit::Trouble, tables::options};
 use provision_adapters::tools::{
     postgres::{Identifier, Postgres, PostgresConfig},
     row_security::Answer,
@@ -32,7 +32,6 @@ const LOCALHOST: (&str, &str) = ("localhost", "127.0.0.1");
 const REACH_WITHIN: Duration = Duration::from_secs(5);
 /// On the same machine the end of a connection is seen at once.
 const LATE_WINDOW_LOCAL: Duration = Duration::from_secs(2);
-const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const MAKE_ANONYMOUS: &str = "DO $$ BEGIN CREATE ROLE tenant_anonymous NOLOGIN;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
 
@@ -212,21 +211,6 @@ impl TenantServer {
 fn is_or_are(names: &[&str]) -> String {
     let verb = if names.len() == 1 { "is" } else { "are" };
     format!("{} {verb}", names.join(", "))
-}
-
-/// How to connect to a database.
-///
-/// # Errors
-/// It is no address of a PostgreSQL database; the address is not repeated.
-pub fn options(url: &str) -> Result<PgConnectOptions, Trouble> {
-    let wrong = || {
-        let hint = "give postgres://user:password@host/database";
-        Trouble::usage("wrong_database", "this is no address of a PostgreSQL database", hint)
-    };
-    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(wrong());
-    }
-    PgConnectOptions::from_str(url).map_err(|_says_the_url| wrong())
 }
 
 /// The password in an address, as it is meant: among its parameters, or before its host.

@@ -1,7 +1,11 @@
 //! The host's own tables: made in one transaction, written by steps that may be repeated, and ended
 //! in the transaction that ends the run.
 
-use example_command::{exit::Trouble, stage::Stage};
+use example_command::{
+    exit::Trouble,
+    stage::Stage,
+    tables::{self, alone},
+};
 use provision_core::{Compensator, Effect, RunStatus, Step, StepContext, StepError, Undo};
 use provision_store_postgres::PostgresStore;
 use serde::{Deserialize, Serialize};
@@ -14,8 +18,6 @@ use uuid::Uuid;
 use crate::{input::Project, services::Registered};
 
 const SCHEMA: &str = include_str!("../sql/schema.sql");
-/// Commands may begin at the same time, and `IF NOT EXISTS` alone does not part them.
-const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('tenant-projects'))";
 /// Logins of tenants are roles of the server, and a new database lets every role in.
 const CLOSE: &str = "DO $$ BEGIN
         IF has_database_privilege('public', current_database(), 'CONNECT')
@@ -24,7 +26,8 @@ const CLOSE: &str = "DO $$ BEGIN
                 'REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
         END IF;
     END $$";
-const IS_CLOSED: &str = "SELECT NOT has_database_privilege('public', current_database(), 'CONNECT')";
+const IS_CLOSED: &str =
+    "SELECT NOT has_database_privilege('public', current_database(), 'CONNECT')";
 const BYTES_OF_A_MIB: i64 = 1 << 20;
 /// Database, two roles, three registrations.
 const RESOURCES_MAX: i64 = 6;
@@ -38,7 +41,7 @@ const RESOURCES_MAX: i64 = 6;
 pub async fn migrate(pool: &PgPool, beside_tenants: bool) -> Result<(), Trouble> {
     let script = async {
         let mut tx = pool.begin().await?;
-        tx.execute(ONE_AT_A_TIME).await?;
+        alone(&mut tx, "tenant-projects").await?;
         let mut closed = true;
         if beside_tenants {
             tx.execute(CLOSE).await?;
@@ -96,11 +99,7 @@ pub(crate) fn answered<T>(
     end: Result<T, sqlx::Error>,
 ) -> Result<T, StepError> {
     end.map_err(|error| {
-        let state = error.as_database_error().and_then(|said| said.code());
-        // Data, integrity, and what does not exist or is not allowed.
-        let refused = state
-            .is_some_and(|state| ["22", "23", "42"].iter().any(|class| state.starts_with(class)));
-        let failed = match refused {
+        let failed = match tables::is_refused(&error) {
             true => StepError::permanent(operation),
             false => StepError::retry(operation),
         };
@@ -309,11 +308,7 @@ impl Compensator<Activate> for Deactivate {
     }
 }
 
-/// What the server says names tables and columns, and no address.
+/// Tells that the host's tables cannot be read or written.
 pub(crate) fn unread(error: sqlx::Error) -> Trouble {
-    let message = match error {
-        sqlx::Error::Database(said) => said.message().to_owned(),
-        _ => "the database did not answer".to_owned(),
-    };
-    Trouble::unavailable("host_tables", message, "check the database and type it again")
+    tables::unread("host_tables")(error)
 }

@@ -278,7 +278,7 @@ async fn one_command_after_the_other_deploys_seeds_checks_and_shows() {
 #[test]
 fn what_cannot_be_used_is_refused_with_a_hint() {
     for (arguments, code, word) in [
-        (&["--database", "mysql://127.0.0.1/x", "deploy"] as &[&str], 64, "database_wrong_url"),
+        (&["--database", "mysql://127.0.0.1/x", "deploy"] as &[&str], 64, "wrong_database"),
         (&["--database", "postgres://me:hunter2@127.0.0.1:1/x", "deploy"], 69, "postgres_"),
         (&["--database", "postgres://127.0.0.1:1/x", "workers"], 64, "dev_keys_refused"),
         (&["--database", "postgres://127.0.0.1:1/x", "demo"], 64, "dev_keys_refused"),

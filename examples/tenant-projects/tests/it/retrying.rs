@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use example_command::stage::Stage;
+use example_command::{stage::Stage, tables::options};
 use provision_adapters::{
     http::BaseUrl,
     sim::{Fault, FaultRule},
@@ -16,7 +16,7 @@ use tenant_projects::{
     keys::Hashing,
     retry::Retry,
     saga::{PROVISION, Registry, STEPS, Tools},
-    server::{TenantServer, options},
+    server::TenantServer,
     services::{Registration, Service},
 };
 
