@@ -27,7 +27,7 @@ use crate::{
     check,
     database::Database,
     platform::{App, PlatformName, Platforms},
-    schema,
+    rotation, schema,
     service::Service,
     shared::Settings,
     sim::SocialSim,
@@ -77,6 +77,13 @@ enum Command {
         /// Also write the report to this file, as JSON.
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
+    },
+    /// Draw a new key into the file of --key-file, and seal everything anew that is under an older
+    /// one; older keys stay in the file and go on opening.
+    RotateKeys {
+        /// Draw none: only seal anew, after a kill or once all workers have met the new key.
+        #[arg(long)]
+        only_reseal: bool,
     },
     /// Drive all queues until Ctrl-C or SIGTERM, and look after tokens and connections.
     Workers {
@@ -132,6 +139,7 @@ impl Cli {
                 Ok(Exit::Done)
             }
             Command::Check { report } => Ok(self.check(&url, report.as_deref()).await?),
+            Command::RotateKeys { only_reseal } => Ok(self.rotate(&url, !only_reseal).await?),
             Command::Workers { lease_ms, tend_ms, outlook } => {
                 let times = (Duration::from_millis(*lease_ms), Duration::from_millis(*tend_ms));
                 Ok(self.drive(&url, times, outlook).await?)
@@ -232,6 +240,24 @@ impl Cli {
         Ok(if well { Exit::Done } else { Exit::Unavailable })
     }
 
+    async fn rotate(&self, url: &str, draw: bool) -> Result<Exit, Trouble> {
+        let Some(file) = self.key_file.as_ref().filter(|file| file.is_file()) else {
+            let hint = "name the file that the workers use: what it sealed opens by no other";
+            return Err(Trouble::new("no_key_file", "there is no file of keys", hint));
+        };
+        let rotated = rotation::rotate(&Database::new(url)?, &LocalKeys::file(file)?, draw).await?;
+        let key = rotated.drawn.as_ref().map_or_else(String::new, |key| format!("drew {key}; "));
+        let line = format!("{key}sealed {} values anew", rotated.resealed);
+        self.told(&line, &serde_json::json!(rotated));
+        if rotated.is_complete() {
+            return Ok(Exit::Done);
+        }
+        let message = format!("{} values do not open by any key", rotated.unopenable);
+        let hint =
+            "they were left as they are: keep all keys, and look for the one that is missing";
+        Err(Trouble::new("secret_unopenable", message, hint))
+    }
+
     async fn drive(
         &self,
         url: &str,
@@ -277,7 +303,8 @@ async fn registered(name: PlatformName, base: BaseUrl) -> Result<App, Trouble> {
     let (id, secret) = (of("CLIENT_ID"), of("CLIENT_SECRET"));
     let client_id = variable(&id).await?.ok_or_else(|| missing(id))?.expose().to_owned();
     let client_secret = variable(&secret).await?.ok_or_else(|| missing(secret))?;
-    Ok(App { base, client_id, client_secret })
+    let verify_token = variable(&of("VERIFY_TOKEN")).await?;
+    Ok(App { base, client_id, client_secret, verify_token })
 }
 
 async fn variable(name: &str) -> Result<Option<Secret>, Trouble> {

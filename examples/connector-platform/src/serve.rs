@@ -7,6 +7,7 @@
 //! | `GET /ready` | 200, or 503 where the store or its queue is in trouble |
 //! | `GET /queues` | every queue; 503 where one has dead letters or work that nobody takes |
 //! | `GET /metrics` | the text form of Prometheus |
+//! | `GET /webhooks/meta` | the question that Meta puts when the address is registered |
 //! | `POST /webhooks/meta` | as `provision_adapters::webhook::Endpoint` has it |
 //!
 //! None of the answers names a tenant, an address or a key, and nobody is asked who he is: but for
@@ -17,17 +18,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{StatusCode, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 use provision_adapters::webhook::{Delivery, Endpoint, Taken, Untaken};
-use provision_core::clock;
+use provision_core::{Secret, clock, draw::same};
 use serde::Serialize;
 use sqlx::query_as;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
+    forms,
     metrics::Exporter,
     platform::{Platform, PlatformName, Unbelieved},
     saga::QUEUES,
@@ -38,6 +40,8 @@ use crate::{
 
 /// Due work that is older is taken by nobody.
 const OLDEST: Duration = Duration::from_secs(300);
+/// Longest challenge that is given back; it is a number.
+const CHALLENGE_MAX: usize = 200;
 /// How long answers that are under way may take once the process is to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -99,7 +103,15 @@ pub fn router(service: &Service, exporter: &Exporter) -> Router {
     for platform in PlatformName::ALL {
         let path = format!("/{platform}");
         hooks = match endpoint(service, platform) {
-            Ok(endpoint) => hooks.merge(endpoint.router(&path)),
+            Ok((endpoint, token)) => {
+                let hooks = hooks.merge(endpoint.router(&path));
+                match token {
+                    Some(token) => {
+                        hooks.route(&path, get(async move |uri| registered(&token, &uri)))
+                    }
+                    None => hooks,
+                }
+            }
             Err(why) => {
                 let body = serde_json::json!({ "error": why.code(), "hint": why.hint() });
                 hooks.route(&path, any(async move || told(StatusCode::NOT_FOUND, &body)))
@@ -109,12 +121,34 @@ pub fn router(service: &Service, exporter: &Exporter) -> Router {
     asked.nest("/webhooks", hooks)
 }
 
-/// The endpoint of a platform's deliveries.
-fn endpoint(service: &Service, platform: PlatformName) -> Result<Endpoint, Trouble> {
+/// The endpoint of a platform's deliveries, and what the platform shows before it sends any.
+fn endpoint(
+    service: &Service,
+    platform: PlatformName,
+) -> Result<(Endpoint, Option<Secret>), Trouble> {
     let of = Arc::clone(service.platform(platform)?);
     let verifier = of.webhook_verifier()?.with_body_max(BODY_MAX);
-    let service = service.clone();
-    Ok(Endpoint::new(verifier, move |delivery| take(service.clone(), Arc::clone(&of), delivery)))
+    let (service, token) = (service.clone(), of.verify_token().cloned());
+    let take = move |delivery| take(service.clone(), Arc::clone(&of), delivery);
+    Ok((Endpoint::new(verifier, take), token))
+}
+
+/// Answers who registers this address, and shows the word that was agreed on, with the challenge.
+fn registered(token: &Secret, asked: &Uri) -> Response {
+    let fields = forms::fields(asked.query().unwrap_or_default());
+    let field = |wanted: &str| {
+        let found = fields.iter().find(|(name, _)| name == wanted);
+        found.map_or("", |(_, value)| value)
+    };
+    let challenge = field("hub.challenge");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_plain = (1..=CHALLENGE_MAX).contains(&challenge.len()) && challenge.chars().all(plain);
+    // X10: the word is compared in constant time.
+    let agreed = field("hub.mode") == "subscribe" && same(token, field("hub.verify_token"));
+    if agreed && is_plain {
+        return ([(CONTENT_TYPE, "text/plain")], challenge.to_owned()).into_response();
+    }
+    told(StatusCode::FORBIDDEN, &serde_json::json!({ "error": "not_agreed" }))
 }
 
 async fn take(

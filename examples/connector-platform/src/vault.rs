@@ -8,8 +8,8 @@ use provision_core::{
     error::StoreErrorKind,
     secret::{Sealed, SecretKey, SecretStore},
     vault::{
-        AuditError, AuditRecord, AuditSink, Expiring, KeyProvider, Token, TokenName, TokenVault,
-        Vault,
+        AuditError, AuditRecord, AuditSink, Expiring, KeyProvider, Reseal, Resealed, Token,
+        TokenName, TokenVault, Vault,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,7 @@ impl AuditSink for Trail {
 pub struct TokenKeeper {
     tokens: TokenVault,
     vault: Vault,
+    reseal: Reseal,
 }
 
 /// Both tokens are one value, so that they are always replaced together.
@@ -181,13 +182,15 @@ impl TokenKeeper {
     pub fn new(pool: &PgPool, keys: Arc<dyn KeyProvider>) -> Self {
         let vault = Vault::new(keys);
         let (rows, trail) = (Arc::new(Rows(pool.clone())), Arc::new(Trail(pool.clone())));
-        Self { tokens: TokenVault::new(NAMESPACE, rows, vault.clone(), trail), vault }
+        let reseal =
+            Reseal::new(NAMESPACE, Arc::clone(&rows) as _, vault.clone(), Arc::clone(&trail) as _);
+        Self { tokens: TokenVault::new(NAMESPACE, rows, vault.clone(), trail), vault, reseal }
     }
 
     /// A keeper whose trail names this actor.
     #[must_use]
     pub fn acting_for(&self, actor: &str) -> Self {
-        Self { tokens: self.tokens.acting_for(actor), vault: self.vault.clone() }
+        Self { tokens: self.tokens.acting_for(actor), ..self.clone() }
     }
 
     /// What seals, for values that are no tokens.
@@ -200,6 +203,15 @@ impl TokenKeeper {
     #[must_use]
     pub fn token_vault(&self) -> &TokenVault {
         &self.tokens
+    }
+
+    /// Seals every token and consent anew that is not under the current key, with an entry in its
+    /// trail. It may be stopped at any moment and begun again.
+    ///
+    /// # Errors
+    /// Database or keys do not answer; what was sealed anew stays so.
+    pub async fn reseal(&self) -> Result<Resealed, Error> {
+        self.reseal.run(None).await
     }
 
     /// Keeps a consent until it is turned into tokens.

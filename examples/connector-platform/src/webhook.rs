@@ -8,7 +8,7 @@ use provision_adapters::webhook::Verified;
 use provision_core::{
     Secret, Timestamp,
     secret::{Sealed, SecretKey},
-    vault::{Binding, Vault},
+    vault::{Binding, Vault, VaultError},
 };
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgPool, query, query_as};
@@ -48,6 +48,9 @@ pub struct Kept {
     event_id: String,
 }
 
+/// What was told before: event, tenant, connection.
+type Before = (String, Option<String>, Option<Uuid>);
+
 impl From<Unbelieved> for Trouble {
     fn from(why: Unbelieved) -> Self {
         Self::new(why.code, "the delivery was not taken in", why.hint)
@@ -60,7 +63,8 @@ impl Service {
     ///
     /// A delivery is kept once. Each thing that it tells is kept once for each connection to the
     /// account that it is about, where events are switched on for the connection's tenant; of an
-    /// account that nobody has connected, where they are switched on for nobody in particular.
+    /// account that nobody has connected, where they are switched on for nobody in particular. One
+    /// that comes again after all of its connections are gone adds nothing.
     ///
     /// # Errors
     /// It is not believed, has another shape, or is too long; events are switched off for all whom
@@ -136,6 +140,7 @@ impl Service {
         let rows =
             query_as(sql).bind(platform.as_str()).bind(accounts.into_iter().collect::<Vec<_>>());
         let rows: Vec<(Uuid, String, String)> = rows.fetch_all(self.pool()).await?;
+        let before = self.told_before(row_id(platform, id)).await?;
         let flags = self.flags().all().await?;
         let is_on = |tenant: &str| Frozen::judge(&flags, tenant).has(WEBHOOK_EVENTS);
         let mut kept = Vec::new();
@@ -143,10 +148,20 @@ impl Service {
             let about = rows.iter().filter(|(.., account)| *account == tells.account);
             let mut of: Vec<_> =
                 about.map(|(connection, tenant, _)| Some((tenant.clone(), *connection))).collect();
-            if of.is_empty() {
+            let nobody_now = of.is_empty();
+            if nobody_now {
                 of.push(None);
             }
             of.retain(|of| is_on(of.as_ref().map_or("", |(tenant, _)| tenant)));
+            // A repetition is of whom it was, also where they have disconnected since.
+            let told: Vec<_> = before
+                .iter()
+                .filter(|(event, ..)| event.starts_with(&format!("{id}/{place}/")))
+                .map(|(_, tenant, connection)| tenant.clone().zip(*connection))
+                .collect();
+            if nobody_now && !told.is_empty() {
+                of = told;
+            }
             kept.extend(of.into_iter().map(|of| {
                 let whose = of.as_ref().map_or(Uuid::nil(), |(_, connection)| *connection);
                 let event_id = format!("{id}/{place}/{whose}");
@@ -159,6 +174,14 @@ impl Service {
             self.is_on(&Frozen::default(), WEBHOOK_EVENTS)?;
         }
         Ok(kept)
+    }
+
+    /// Of whom the things are kept that a delivery told when it came before: as the sender knows
+    /// them, with tenant and connection.
+    async fn told_before(&self, delivery: Uuid) -> Result<Vec<Before>, Trouble> {
+        let sql = "SELECT event_id, tenant_id, connection_id FROM connectors.webhook_events
+            WHERE delivery = $1 AND id <> delivery ORDER BY event_id";
+        Ok(query_as(sql).bind(delivery).fetch_all(self.pool()).await?)
     }
 
     /// Opens the delivery of a row, its own or that of an event: every byte as it came.
@@ -178,6 +201,60 @@ impl Service {
         let sealed = self.shared().tokens.vault().seal(&binding(platform, id), value).await;
         Ok(sealed.map_err(provision_core::Error::from)?)
     }
+}
+
+/// How many kept bodies were sealed anew, and how many could not be opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Bodies {
+    pub(crate) resealed: u64,
+    pub(crate) unopenable: u64,
+}
+
+/// Seals every body anew that is not under the current key. It may be stopped at any moment and
+/// begun again, also beside others.
+pub(crate) async fn reseal_bodies(pool: &PgPool, vault: &Vault) -> Result<Bodies, Trouble> {
+    let current = vault.current_key().await.map_err(provision_core::Error::from)?;
+    let sql = "SELECT id, platform, event_id, body_format, body_key, body_sealed
+        FROM connectors.webhook_events
+        WHERE id = delivery AND body_key <> $1 AND id > $2 ORDER BY id LIMIT 100";
+    let (mut bodies, mut after) = (Bodies::default(), Uuid::nil());
+    loop {
+        let rows = query_as(sql).bind(&current).bind(after).fetch_all(pool).await?;
+        let rows: Vec<(Uuid, String, String, i16, String, Vec<u8>)> = rows;
+        let Some((last, ..)) = rows.last() else { return Ok(bodies) };
+        after = *last;
+        for (id, platform, event_id, format, key_id, bytes) in rows {
+            let sealed = Sealed { format: u8::try_from(format).unwrap_or(u8::MAX), key_id, bytes };
+            let place = PlatformName::parse(&platform).map(|name| binding(name, &event_id));
+            let opened = match &place {
+                Some(place) => vault.open(place, &sealed).await,
+                None => Err(VaultError::Unopenable),
+            };
+            match (place, opened) {
+                (Some(place), Ok(value)) => {
+                    let anew = vault.seal(&place, &value).await;
+                    let anew = anew.map_err(provision_core::Error::from)?;
+                    bodies.resealed += replace_body(pool, id, (&sealed, &anew)).await?;
+                }
+                (_, Err(VaultError::Unopenable)) | (None, _) => bodies.unopenable += 1,
+                (_, Err(error)) => return Err(provision_core::Error::from(error).into()),
+            }
+        }
+    }
+}
+
+/// Replaces exactly the body that was read; answers how many that were.
+async fn replace_body(
+    pool: &PgPool,
+    id: Uuid,
+    (old, new): (&Sealed, &Sealed),
+) -> Result<u64, Trouble> {
+    let sql = "UPDATE connectors.webhook_events
+        SET body_format = $2, body_key = $3, body_sealed = $4
+        WHERE id = $1 AND body_key = $5 AND body_sealed = $6";
+    let row = query(sql).bind(id).bind(i16::from(new.format)).bind(&new.key_id).bind(&new.bytes);
+    let row = row.bind(&old.key_id).bind(&old.bytes);
+    Ok(row.execute(pool).await?.rows_affected())
 }
 
 /// Opens a kept delivery, by any keys.

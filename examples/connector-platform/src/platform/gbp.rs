@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    listing::{Page, turn},
+    listing::{Page, all, turn},
 };
 
 /// Local posts of a Google Business Profile. A refresh gives no new refresh token: the old one
@@ -17,9 +17,12 @@ use super::{
 pub(super) struct Gbp(pub(super) Link);
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Locations {
     #[serde(default)]
     locations: Vec<Location>,
+    #[serde(default)]
+    next_page_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -122,12 +125,20 @@ impl Platform for Gbp {
         cx: &StepContext,
         access: &Access,
     ) -> Result<Vec<Account>, StepError> {
-        let request = Request::get(&["v1", "accounts", "-", "locations"])
-            .query("readMask", "name,title")
-            .bearer(&access.token);
-        let found: Locations = self.0.ask(cx, access.read("list locations"), request).await?;
-        let account = |location: Location| Account { id: location.name, name: location.title };
-        Ok(found.locations.into_iter().map(account).collect())
+        let read = |next: Option<String>| async move {
+            let mut request = Request::get(&["v1", "accounts", "-", "locations"])
+                .query("readMask", "name,title")
+                .query("pageSize", "100");
+            if let Some(next) = next {
+                request = request.query("pageToken", next);
+            }
+            let request = request.bearer(&access.token);
+            let found: Locations = self.0.ask(cx, access.read("list locations"), request).await?;
+            let account = |location: Location| Account { id: location.name, name: location.title };
+            let next = found.next_page_token.filter(|token| !token.is_empty());
+            Ok((found.locations.into_iter().map(account).collect(), next))
+        };
+        all(read).await
     }
 
     async fn publish(

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    listing::{Page, turn},
+    listing::{Page, all, turn},
 };
 
 const VERSION: &str = "202510";
-/// Posts of one page: the most there are.
+/// Posts or accounts of one page: the most there are.
 const PAGE: u64 = 100;
 const TOKEN: [&str; 3] = ["oauth", "v2", "accessToken"];
 
@@ -23,6 +23,27 @@ pub(super) struct LinkedIn(pub(super) Link);
 #[derive(Deserialize)]
 struct Listed<T> {
     elements: Vec<T>,
+    #[serde(default)]
+    paging: Paging,
+}
+
+#[derive(Default, Deserialize)]
+struct Paging {
+    #[serde(default)]
+    links: Vec<PageLink>,
+}
+
+#[derive(Deserialize)]
+struct PageLink {
+    rel: String,
+}
+
+impl<T> Listed<T> {
+    /// Whether another page is named, or may follow this full one.
+    fn goes_on(&self) -> bool {
+        let is_full = u64::try_from(self.elements.len()).is_ok_and(|found| found >= PAGE);
+        is_full || self.paging.links.iter().any(|link| link.rel == "next")
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,11 +129,20 @@ impl Platform for LinkedIn {
         cx: &StepContext,
         access: &Access,
     ) -> Result<Vec<Account>, StepError> {
-        let request = Request::get(&["rest", "organizationAcls"]).query("q", "roleAssignee");
-        let request = signed(request, access);
-        let listed: Listed<Role> = self.0.ask(cx, access.read("list pages"), request).await?;
-        let account = |role: Role| Account { id: role.organization, name: role.organization_name };
-        Ok(listed.elements.into_iter().map(account).collect())
+        let read = |start: Option<String>| async move {
+            let start = start.and_then(|start| start.parse().ok()).unwrap_or(0);
+            let request = Request::get(&["rest", "organizationAcls"])
+                .query("q", "roleAssignee")
+                .query("start", start.to_string())
+                .query("count", PAGE.to_string());
+            let call = access.read("list pages");
+            let listed: Listed<Role> = self.0.ask(cx, call, signed(request, access)).await?;
+            let next = listed.goes_on().then(|| (start + PAGE).to_string());
+            let account =
+                |role: Role| Account { id: role.organization, name: role.organization_name };
+            Ok((listed.elements.into_iter().map(account).collect(), next))
+        };
+        all(read).await
     }
 
     async fn publish(

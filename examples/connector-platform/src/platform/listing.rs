@@ -1,4 +1,4 @@
-//! Listings in pages: turned back as far as a post that was sent can be.
+//! Listings in pages: of posts, turned back as far as one that was sent can be, and of accounts, whole.
 
 use std::{future::Future, time::Duration};
 
@@ -50,6 +50,52 @@ where
         .with_hint("too many posts are newer than this one: look for it by its link"))
 }
 
+/// What is listed on one page, and what the next page is asked for by.
+pub(super) type Part<T> = (Vec<T>, Option<String>);
+
+/// Turns all pages: what is missing at the end of a listing that was not read whole is not gone.
+pub(super) async fn all<T, F>(
+    mut read: impl FnMut(Option<String>) -> F + Send,
+) -> Result<Vec<T>, StepError>
+where
+    T: Send,
+    F: Future<Output = Result<Part<T>, StepError>> + Send,
+{
+    let (mut found, mut next) = (Vec::new(), None);
+    for _ in 0..PAGES_MAX {
+        let (page, more) = read(next).await?;
+        found.extend(page);
+        next = more;
+        if next.is_none() {
+            return Ok(found);
+        }
+    }
+    Err(StepError::new(Effect::None, Verdict::Operator, "list accounts")
+        .with_code("listing_too_long")
+        .with_hint("the user may publish by more accounts than are read"))
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGES_MAX, all};
+
+    #[tokio::test]
+    async fn all_pages_are_read_and_an_endless_listing_is_no_answer() {
+        let three = |next: Option<String>| async move {
+            let page: u32 = next.map_or(0, |next| next.parse().unwrap());
+            Ok((vec![page; 2], (page < 2).then(|| (page + 1).to_string())))
+        };
+        assert_eq!(all(three).await.unwrap(), [0, 0, 1, 1, 2, 2]);
+        let mut asked = 0;
+        let endless = |_| {
+            asked += 1;
+            async { Ok((vec![()], Some("again".to_owned()))) }
+        };
+        let error = all(endless).await.unwrap_err();
+        assert_eq!((error.code(), asked), ("listing_too_long", PAGES_MAX));
+    }
 }

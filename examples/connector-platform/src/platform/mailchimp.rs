@@ -1,16 +1,20 @@
 //! Campaigns of Mailchimp by the Marketing API.
 
 use async_trait::async_trait;
-use provision_adapters::http::Request;
+use provision_adapters::http::{Request, parse_rfc3339};
 use provision_core::{ExternalId, StepContext, StepError, limit::Profile};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens, unsupported,
+    Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
+    listing::{Page, all, turn},
+    unsupported,
 };
 
 const ROOT: &str = "3.0";
+/// Audiences or campaigns of one page: the most there are.
+const PAGE: u64 = 1_000;
 
 /// Campaigns of Mailchimp. A campaign is made first and sent afterwards; tokens do not grow old.
 #[derive(Debug)]
@@ -19,17 +23,32 @@ pub(super) struct Mailchimp(pub(super) Link);
 #[derive(Deserialize)]
 struct Lists {
     lists: Vec<Account>,
+    total_items: u64,
 }
 
 #[derive(Deserialize)]
 struct Campaigns {
     campaigns: Vec<Campaign>,
+    total_items: u64,
+}
+
+/// From where a page is read.
+fn start(next: Option<String>) -> u64 {
+    next.and_then(|next| next.parse().ok()).unwrap_or(0)
+}
+
+/// Where the next page begins, if there is one.
+fn next(start: u64, total: u64) -> Option<String> {
+    let next = start + PAGE;
+    (next < total).then(|| next.to_string())
 }
 
 #[derive(Deserialize)]
 struct Campaign {
     id: String,
     status: String,
+    #[serde(default)]
+    create_time: Option<String>,
     #[serde(default)]
     settings: Settings,
 }
@@ -98,12 +117,17 @@ impl Platform for Mailchimp {
         cx: &StepContext,
         access: &Access,
     ) -> Result<Vec<Account>, StepError> {
-        let request = Request::get(&[ROOT, "lists"])
-            .query("fields", "lists.id,lists.name")
-            .query("count", "1000")
-            .bearer(&access.token);
-        let found: Lists = self.0.ask(cx, access.read("list audiences"), request).await?;
-        Ok(found.lists)
+        let read = |from: Option<String>| async move {
+            let from = start(from);
+            let request = Request::get(&[ROOT, "lists"])
+                .query("fields", "lists.id,lists.name,total_items")
+                .query("offset", from.to_string())
+                .query("count", PAGE.to_string())
+                .bearer(&access.token);
+            let found: Lists = self.0.ask(cx, access.read("list audiences"), request).await?;
+            Ok((found.lists, next(from, found.total_items)))
+        };
+        all(read).await
     }
 
     async fn publish(
@@ -131,15 +155,23 @@ impl Platform for Mailchimp {
         access: &Access,
         post: &NewPost,
     ) -> Result<Option<ExternalId>, StepError> {
-        let request = Request::get(&[ROOT, "campaigns"])
-            .query("list_id", &access.account)
-            .query("count", "1000")
-            .query("sort_field", "create_time")
-            .query("sort_dir", "DESC")
-            .bearer(&access.token);
-        let listed: Campaigns = self.0.ask(cx, access.read("list campaigns"), request).await?;
-        let found = listed.campaigns.into_iter().find(|made| post.is_in(&made.settings.title));
-        Ok(found.map(|made| ExternalId::new(made.id)))
+        let read = |from: Option<String>| async move {
+            let from = start(from);
+            let request = Request::get(&[ROOT, "campaigns"])
+                .query("list_id", &access.account)
+                .query("offset", from.to_string())
+                .query("count", PAGE.to_string())
+                .query("sort_field", "create_time")
+                .query("sort_dir", "DESC")
+                .bearer(&access.token);
+            let listed: Campaigns = self.0.ask(cx, access.read("list campaigns"), request).await?;
+            let oldest = listed.campaigns.last().and_then(|made| made.create_time.as_deref());
+            let oldest = oldest.and_then(parse_rfc3339);
+            let next = next(from, listed.total_items);
+            let found = listed.campaigns.into_iter().find(|made| post.is_in(&made.settings.title));
+            Ok(Page { found: found.map(|made| ExternalId::new(made.id)), oldest, next })
+        };
+        turn(cx, read).await
     }
 
     async fn settled(

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens, Unbelieved,
     WebhookEvent, link,
-    listing::{Page, turn},
+    listing::{Page, all, turn},
 };
 
 const VERSION: &str = "v23.0";
@@ -30,12 +30,19 @@ struct Listed<T> {
     paging: Option<Paging>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Paging {
     #[serde(default)]
     cursors: Option<Cursors>,
     #[serde(default)]
     next: Option<String>,
+}
+
+impl Paging {
+    /// A cursor stands behind the last page, too; the address of a next one does not.
+    fn next(self) -> Option<String> {
+        self.next.and(self.cursors).map(|cursors| cursors.after)
+    }
 }
 
 #[derive(Deserialize)]
@@ -118,11 +125,20 @@ impl Platform for Meta {
         cx: &StepContext,
         access: &Access,
     ) -> Result<Vec<Account>, StepError> {
-        let request = Request::get(&[VERSION, "me", "accounts"])
-            .query("fields", "id,name")
-            .bearer(&access.token);
-        let listed: Listed<Account> = self.0.ask(cx, access.read("list pages"), request).await?;
-        Ok(listed.data)
+        let read = |after: Option<String>| async move {
+            let mut request = Request::get(&[VERSION, "me", "accounts"])
+                .query("fields", "id,name")
+                .query("limit", "100");
+            if let Some(after) = after {
+                request = request.query("after", after);
+            }
+            let request = request.bearer(&access.token);
+            let listed: Listed<Account> =
+                self.0.ask(cx, access.read("list pages"), request).await?;
+            let next = listed.paging.and_then(Paging::next);
+            Ok((listed.data, next))
+        };
+        all(read).await
     }
 
     async fn publish(
@@ -156,12 +172,10 @@ impl Platform for Meta {
             let listed: Listed<Posted> = self.0.ask(cx, access.read("list posts"), request).await?;
             let oldest = listed.data.last().and_then(|posted| posted.created_time);
             let found = listed.data.into_iter().find(|posted| post.is_in(&posted.message));
-            let paging = listed.paging.unwrap_or_default();
             Ok(Page {
                 found: found.map(|posted| ExternalId::new(posted.id)),
                 oldest: oldest.map(|at| Timestamp::from_millis(at.saturating_mul(1_000))),
-                // A cursor stands behind the last page, too; the address of a next one does not.
-                next: paging.next.and(paging.cursors).map(|cursors| cursors.after),
+                next: listed.paging.and_then(Paging::next),
             })
         };
         turn(cx, read).await
@@ -206,6 +220,10 @@ impl Platform for Meta {
                 hint: "set the secret of the app: Meta signs deliveries with it",
             },
         )
+    }
+
+    fn verify_token(&self) -> Option<&Secret> {
+        self.0.app().verify_token.as_ref()
     }
 
     fn parse_webhook_event(&self, body: &[u8]) -> Result<Vec<WebhookEvent>, Unbelieved> {

@@ -304,6 +304,12 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         })
     }
 
+    /// What a platform shows that asks at an address before it delivers there; `None` where it does
+    /// not, or nobody has set it.
+    fn verify_token(&self) -> Option<&Secret> {
+        None
+    }
+
     /// Whether a delivery is the platform's, over the raw body; says when and under which id.
     ///
     /// # Errors
@@ -356,6 +362,9 @@ pub struct App {
     pub client_id: String,
     /// Its secret, for tokens and for the signatures of webhooks.
     pub client_secret: Secret,
+    /// What the platform shows when an address for its webhooks is registered, where it asks there
+    /// first; without it that is not answered.
+    pub verify_token: Option<Secret>,
 }
 
 /// All platforms. Cheap to clone.

@@ -21,6 +21,8 @@ use crate::platform::{App, PlatformName};
 const CLIENT_ID: &str = "connector-platform";
 /// Its secret: everybody can read it here.
 const CLIENT_SECRET: &str = "simulated-secret";
+/// What whoever registers an address has typed at the platform.
+const VERIFY_TOKEN: &str = "simulated-verify-token";
 
 /// How fast a simulated platform is.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +64,12 @@ impl SocialSim {
     /// How the service is registered at it.
     #[must_use]
     pub fn app(base: BaseUrl) -> App {
-        App { base, client_id: CLIENT_ID.to_owned(), client_secret: Secret::new(CLIENT_SECRET) }
+        App {
+            base,
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: Secret::new(CLIENT_SECRET),
+            verify_token: Some(Secret::new(VERIFY_TOKEN)),
+        }
     }
 
     /// What is there.

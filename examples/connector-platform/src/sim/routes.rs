@@ -1,10 +1,14 @@
 //! The routes of each platform, as far as the connectors use them; any other is answered with 501.
 
-use provision_adapters::sim::{SimRequest, SimResponse, SimTime};
+use provision_adapters::{
+    http::format_rfc3339,
+    sim::{SimRequest, SimResponse, SimTime},
+};
+use provision_core::Timestamp;
 use serde_json::{Value, json};
 
 use super::world::{Denied, Token, World};
-use crate::platform::PlatformName;
+use crate::{forms, platform::PlatformName};
 
 /// How each platform words an error.
 pub(super) fn refusal(name: PlatformName, status: u16, word: &str, code: u32) -> SimResponse {
@@ -33,7 +37,7 @@ pub(super) fn answer(
             | (PlatformName::Gbp, ["token"])
             | (PlatformName::Mailchimp, ["oauth2", "token"])
     );
-    let form = || form(&request.body);
+    let form = || forms::fields(&String::from_utf8_lossy(&request.body));
     if is_token && request.method == "POST" {
         return match world.grant(&form(), now) {
             Ok(token) => SimResponse::json(200, &tokens(name, &token, now)),
@@ -85,13 +89,23 @@ fn gone(name: PlatformName) -> Option<SimResponse> {
     Some(refusal(name, 404, "not_found", 100))
 }
 
+/// The most that a page of a platform has, whatever is asked for.
+const fn most_of(name: PlatformName) -> usize {
+    match name {
+        PlatformName::Meta | PlatformName::LinkedIn | PlatformName::Gbp => 100,
+        PlatformName::TikTok => 20,
+        PlatformName::Mailchimp => 1_000,
+    }
+}
+
 /// One page, from where the caller left off; and where the next one begins, if there is one.
 fn page(
+    name: PlatformName,
     shown: impl Iterator<Item = Value>,
     (from, most): (Option<&str>, &str),
 ) -> (Vec<Value>, Option<usize>) {
     let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
-    let most: usize = most.parse().unwrap_or(0);
+    let most = most.parse().unwrap_or(0).min(most_of(name));
     let mut page: Vec<Value> = shown.skip(from).take(most.saturating_add(1)).collect();
     let next = (page.len() > most).then_some(from + most);
     page.truncate(most);
@@ -109,7 +123,9 @@ fn meta(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimResp
             world.revoke(request.bearer().unwrap_or_default());
             ok(&json!({ "success": true }))
         }
-        ("GET", [_, "me", "accounts"]) => ok(&json!({ "data": world.accounts })),
+        ("GET", [_, "me", "accounts"]) => {
+            ok(&meta_page(world.accounts.iter().map(|account| json!(account)), request))
+        }
         ("POST", [_, account, "feed"]) => {
             let text = text_of(request, "/message");
             let post = world.add_post(request, (account, &text), true, now);
@@ -121,13 +137,7 @@ fn meta(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimResp
                     "id": post.id, "message": post.text, "created_time": post.made_at.as_secs(),
                 })
             });
-            let asked = (request.q("after"), request.q("limit").unwrap_or("25"));
-            let (data, next) = page(shown, asked);
-            let paging = next.map(|next| {
-                let after = next.to_string();
-                json!({ "cursors": { "after": after }, "next": "https://next" })
-            });
-            ok(&json!({ "data": data, "paging": paging }))
+            ok(&meta_page(shown, request))
         }
         ("GET", [_, post, "insights"]) => {
             if world.post(post).is_none() {
@@ -144,11 +154,28 @@ fn meta(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimResp
     }
 }
 
+/// A page of the Graph API: behind the last one stands a cursor as well, and no address.
+fn meta_page(shown: impl Iterator<Item = Value>, request: &SimRequest) -> Value {
+    let asked = (request.q("after"), request.q("limit").unwrap_or("25"));
+    let (data, next) = page(PlatformName::Meta, shown, asked);
+    let paging = match next {
+        Some(next) => {
+            json!({ "cursors": { "after": next.to_string() }, "next": "https://next" })
+        }
+        None => json!({ "cursors": { "after": "end" } }),
+    };
+    json!({ "data": data, "paging": paging })
+}
+
 fn linkedin(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimResponse> {
     match (&*request.method, &*request.segments()) {
         ("GET", ["rest", "organizationAcls"]) => {
             let role = |account: &crate::platform::Account| json!({ "organization": account.id, "organizationName": account.name });
-            ok(&json!({ "elements": world.accounts.iter().map(role).collect::<Vec<_>>() }))
+            let asked = (request.q("start"), request.q("count").unwrap_or("10"));
+            let shown = world.accounts.iter().map(role);
+            let (elements, next) = page(PlatformName::LinkedIn, shown, asked);
+            let links: Vec<_> = next.iter().map(|_| json!({ "rel": "next" })).collect();
+            ok(&json!({ "elements": elements, "paging": { "links": links } }))
         }
         ("POST", ["rest", "posts"]) => {
             let (author, text) = (text_of(request, "/author"), text_of(request, "/commentary"));
@@ -161,7 +188,7 @@ fn linkedin(world: &mut World, request: &SimRequest, now: SimTime) -> Option<Sim
                 json!({ "id": post.id, "commentary": post.text, "createdAt": made })
             });
             let asked = (request.q("start"), request.q("count").unwrap_or("10"));
-            ok(&json!({ "elements": page(shown, asked).0 }))
+            ok(&json!({ "elements": page(PlatformName::LinkedIn, shown, asked).0 }))
         }
         ("DELETE", ["rest", "posts", post]) if world.delete(post) => Some(SimResponse::empty(204)),
         ("DELETE", ["rest", "posts", _]) => gone(PlatformName::LinkedIn),
@@ -203,8 +230,7 @@ fn tiktok(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRe
         ("POST", ["v2", "video", way @ ("list" | "query")]) => {
             let body: Value = request.json().unwrap_or_default();
             let number = |field: &str| Some(body.get(field)?.as_u64()?.to_string());
-            // Asked by their ids, all of them are shown.
-            let most = if *way == "list" { number("max_count") } else { None };
+            let most = number("max_count");
             let cursor = number("cursor");
             let shown = world.listed(&account.id, now).filter(|post| post.is_out(now));
             let shown = shown.map(|post| {
@@ -213,8 +239,14 @@ fn tiktok(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRe
                     "create_time": post.made_at.as_secs(), "view_count": 30, "like_count": 20, "share_count": 10,
                 })
             });
-            let most = most.as_deref().unwrap_or("1000000");
-            let (videos, next) = page(shown, (cursor.as_deref(), most));
+            let (videos, next) = match *way {
+                "list" => {
+                    let asked = (cursor.as_deref(), most.as_deref().unwrap_or("10"));
+                    page(PlatformName::TikTok, shown, asked)
+                }
+                // Asked by their ids, all of them are shown.
+                _ => (shown.collect(), None),
+            };
             let data = json!({ "videos": videos, "cursor": next.unwrap_or(0), "has_more": next.is_some() });
             ok(&json!({ "data": data, "error": fine }))
         }
@@ -231,7 +263,10 @@ fn gbp(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRespo
     match (&*request.method, &*request.segments()) {
         ("GET", ["v1", "accounts", "-", "locations"]) => {
             let location = |account: &crate::platform::Account| json!({ "name": account.id, "title": account.name });
-            ok(&json!({ "locations": world.accounts.iter().map(location).collect::<Vec<_>>() }))
+            let asked = (request.q("pageToken"), request.q("pageSize").unwrap_or("10"));
+            let shown = world.accounts.iter().map(location);
+            let (locations, next) = page(PlatformName::Gbp, shown, asked);
+            ok(&json!({ "locations": locations, "nextPageToken": next.map(|n| n.to_string()) }))
         }
         ("POST", ["v4", .., "localPosts"]) => {
             let text = text_of(request, "/summary");
@@ -243,7 +278,7 @@ fn gbp(world: &mut World, request: &SimRequest, now: SimTime) -> Option<SimRespo
             let shown = world.listed(&parent, now);
             let shown = shown.map(|post| json!({ "name": post.id, "summary": post.text }));
             let asked = (request.q("pageToken"), request.q("pageSize").unwrap_or("20"));
-            let (posts, next) = page(shown, asked);
+            let (posts, next) = page(PlatformName::Gbp, shown, asked);
             ok(&json!({ "localPosts": posts, "nextPageToken": next.map(|n| n.to_string()) }))
         }
         ("POST", ["v4", .., "localPosts:reportInsights"]) => {
@@ -271,10 +306,18 @@ fn mailchimp(world: &mut World, request: &SimRequest, now: SimTime) -> Option<Si
             Some(_) if post.is_out(now) => "sent",
             Some(_) => "sending",
         };
-        json!({ "id": post.id, "status": status, "settings": { "title": post.text } })
+        let made = u64::try_from(post.made_at.as_millis()).unwrap_or(u64::MAX);
+        let made = format_rfc3339(Timestamp::from_millis(made));
+        let settings = json!({ "title": post.text });
+        json!({ "id": post.id, "status": status, "create_time": made, "settings": settings })
     };
+    let asked = || (request.q("offset"), request.q("count").unwrap_or("10"));
     match (&*request.method, &*request.segments()) {
-        ("GET", ["3.0", "lists"]) => ok(&json!({ "lists": world.accounts })),
+        ("GET", ["3.0", "lists"]) => {
+            let lists = world.accounts.iter().map(|account| json!(account));
+            let (lists, _) = page(PlatformName::Mailchimp, lists, asked());
+            ok(&json!({ "lists": lists, "total_items": world.accounts.len() }))
+        }
         ("POST", ["3.0", "campaigns"]) => {
             let list = text_of(request, "/recipients/list_id");
             let title = text_of(request, "/settings/title");
@@ -282,8 +325,9 @@ fn mailchimp(world: &mut World, request: &SimRequest, now: SimTime) -> Option<Si
             ok(&shown(&post))
         }
         ("GET", ["3.0", "campaigns"]) => {
-            let listed = world.listed(request.q("list_id")?, now).map(shown).collect::<Vec<_>>();
-            ok(&json!({ "campaigns": listed }))
+            let listed = || world.listed(request.q("list_id").unwrap_or_default(), now);
+            let (campaigns, _) = page(PlatformName::Mailchimp, listed().map(shown), asked());
+            ok(&json!({ "campaigns": campaigns, "total_items": listed().count() }))
         }
         ("GET", ["3.0", "campaigns", id]) => match world.post(id) {
             Some(post) => ok(&shown(post)),
@@ -306,38 +350,4 @@ fn mailchimp(world: &mut World, request: &SimRequest, now: SimTime) -> Option<Si
         })),
         _ => None,
     }
-}
-
-/// Fields of a form body, decoded.
-fn form(body: &[u8]) -> Vec<(String, String)> {
-    let body = String::from_utf8_lossy(body);
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name), decoded(value))
-    };
-    body.split('&').map(pair).collect()
-}
-
-fn decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let hex = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        rest = match (byte, hex) {
-            (b'%', Some(value)) => {
-                out.push(value);
-                tail.get(2..).unwrap_or_default()
-            }
-            (b'+', _) => {
-                out.push(b' ');
-                tail
-            }
-            _ => {
-                out.push(*byte);
-                tail
-            }
-        };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }

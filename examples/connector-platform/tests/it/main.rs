@@ -22,5 +22,6 @@ mod place;
 mod points;
 mod publishing;
 mod refreshing;
+mod rotation;
 mod serving;
 mod webhooks;

@@ -20,7 +20,10 @@ use connector_platform::{
     sim::{Pace, SocialSim},
 };
 use provision_adapters::{http::BaseUrl, sim::SimServer};
-use provision_core::{Outcome, Secret, Worker, vault::DevKeys};
+use provision_core::{
+    Outcome, Secret, Worker,
+    vault::{DevKeys, KeyProvider},
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -105,6 +108,15 @@ impl Place {
     }
 
     pub(crate) async fn with(settings: Settings, pace: Pace) -> Option<Self> {
+        Self::sealed(settings, pace, dev_keys()).await
+    }
+
+    /// The same, with keys of its own.
+    pub(crate) async fn sealed(
+        settings: Settings,
+        pace: Pace,
+        keys: Arc<dyn KeyProvider>,
+    ) -> Option<Self> {
         let room = ROOM.acquire().await.unwrap();
         let url = database().await?;
         schema::deploy(&url).await.unwrap();
@@ -112,7 +124,7 @@ impl Place {
             .into_iter()
             .map(|name| (name, SocialSim::start(name, pace).unwrap()))
             .collect();
-        let service = open(&url, &sims, settings).await;
+        let service = open_with(&url, &sims, settings, keys).await;
         Some(Self { url, sims, service, _room: room })
     }
 
@@ -230,7 +242,19 @@ pub(crate) async fn open(
     sims: &BTreeMap<PlatformName, SimServer<SocialSim>>,
     settings: Settings,
 ) -> Service {
-    let keys = Arc::new(DevKeys::for_environment("dev").unwrap());
+    open_with(url, sims, settings, dev_keys()).await
+}
+
+fn dev_keys() -> Arc<dyn KeyProvider> {
+    Arc::new(DevKeys::for_environment("dev").unwrap())
+}
+
+pub(crate) async fn open_with(
+    url: &str,
+    sims: &BTreeMap<PlatformName, SimServer<SocialSim>>,
+    settings: Settings,
+    keys: Arc<dyn KeyProvider>,
+) -> Service {
     let db = Database::new(url).unwrap();
     Service::open(db, keys, platforms(sims), settings).await.unwrap()
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use connector_platform::{platform::PlatformName, shared::Settings, sim::Pace};
+use connector_platform::{
+    platform::{Account, PlatformName},
+    shared::Settings,
+    sim::Pace,
+};
 use provision_adapters::sim::{Fault, FaultRule, RetryAfterForm};
 use provision_core::{Outcome, Policy};
 
@@ -194,6 +198,38 @@ async fn connections_are_checked_when_they_are_due_and_what_is_found_is_logged()
     worker.stop().await;
 }
 
+// covers: R5-06
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_found_behind_all_others_that_the_user_may_publish_by() {
+    let Some(place) = Place::new().await else { return };
+    place.execute("UPDATE connectors.connector_platforms SET calls = 100000, burst = 1000").await;
+    let worker = place.worker();
+    for name in PlatformName::ALL {
+        place.connect("acme", name).await;
+        // A token of TikTok is of one user.
+        let others = match name {
+            PlatformName::TikTok => 0,
+            PlatformName::Mailchimp => 2_250,
+            _ => 250,
+        };
+        let account =
+            |n| Account { id: format!("other-{n}"), name: format!("Another account {n}") };
+        place.sim(name).with(|sim| {
+            drop(sim.world().accounts.splice(0..0, (0..others).map(account)));
+        });
+    }
+    assert_eq!(place.service.tend().await.unwrap().checks, 5);
+    let checked = "SELECT count(*) FROM connectors.connection_health_log";
+    until("checked", async || place.number(checked).await == 5).await;
+    let healthy = "SELECT count(*) FROM connectors.connection_health_log WHERE healthy";
+    assert_eq!(place.number(healthy).await, 5);
+    // The first that a page shows is still the one that is connected.
+    place.connect("globex", PlatformName::Meta).await;
+    let first = "SELECT account_id FROM connectors.connections WHERE tenant_id = 'globex'";
+    assert_eq!(place.text(first).await, "other-0");
+    worker.stop().await;
+}
+
 // covers: S9, R5-38
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_post_is_found_behind_all_that_others_have_posted_since() {
@@ -203,20 +239,21 @@ async fn a_lost_post_is_found_behind_all_that_others_have_posted_since() {
     let Some(place) = Place::with(settings, Pace::default()).await else { return };
     place.execute("UPDATE connectors.connector_platforms SET calls = 100000, burst = 1000").await;
     let worker = place.worker();
-    let pages =
-        [PlatformName::Meta, PlatformName::LinkedIn, PlatformName::TikTok, PlatformName::Gbp];
+    // More than a page has, and a page of campaigns has a thousand.
+    let others = |name| if name == PlatformName::Mailchimp { 1_250 } else { 250 };
     let mut jobs = Vec::new();
-    for name in pages {
+    for name in PlatformName::ALL {
         let connection = place.connect("acme", name).await;
         place.sim(name).faults().add(publishing(name).once());
         jobs.push(place.service.publish("acme", &job(connection)).await.unwrap());
         until("sent", async || place.posts(name) == 1).await;
-        place.sim(name).with(|sim| sim.world().flood(250, crate::place::now()));
+        place.sim(name).with(|sim| sim.world().flood(others(name), crate::place::now()));
     }
-    for (name, job) in pages.into_iter().zip(jobs) {
+    for (name, job) in PlatformName::ALL.into_iter().zip(jobs) {
         let outcome = place.outcome("acme", job).await;
         assert!(is_out(&outcome), "{name}: {outcome:?}");
-        assert_eq!(place.posts(name), 251, "{name}: it was sent once");
+        let posts = usize::try_from(others(name)).unwrap() + 1;
+        assert_eq!(place.posts(name), posts, "{name}: it was sent once");
     }
     worker.stop().await;
 }

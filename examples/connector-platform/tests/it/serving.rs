@@ -117,6 +117,25 @@ async fn deliveries_come_in_by_http_and_a_database_that_is_away_is_told() {
     let taken = Front::open(front.address(), axum::Router::new()).await.unwrap_err();
     assert_eq!(taken.code(), "cannot_listen");
     let asked = Asked::at(&format!("http://{}", front.address()));
+    // Meta tries the address before it delivers there.
+    let tried = |mode: &str, token: &str, challenge: &str| {
+        format!("/webhooks/meta?hub.mode={mode}&hub.challenge={challenge}&hub.verify_token={token}")
+    };
+    let token = "simulated-verify-token";
+    let agreed = asked.text(&tried("subscribe", token, "1158201444")).await;
+    assert_eq!(agreed, (200, "1158201444".to_owned()));
+    for question in [
+        tried("subscribe", "guessed", "1158201444"),
+        tried("subscribe", "", "1158201444"),
+        tried("unsubscribe", token, "1158201444"),
+        tried("subscribe", token, "%3Cscript%3E"),
+        tried("subscribe", token, ""),
+        "/webhooks/meta".to_owned(),
+    ] {
+        let (status, told) = asked.json(&question).await;
+        assert_eq!((status, &told["error"]), (403, &"not_agreed".into()), "{question}");
+    }
+    assert_eq!(asked.text("/webhooks/tiktok").await.0, 404);
     let good = signed(BODY, "simulated-secret");
     let (status, told, _) = asked.deliver("meta", &signed(BODY, "another")).await;
     assert_eq!((status, &told["error"]), (400, &"webhook_forged".into()));

@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use provision_core::Timestamp;
 use sha2::Sha256;
 
-use crate::place::{Place, now, open};
+use crate::place::{Place, now, open, until};
 
 pub(crate) const BODY: &[u8] = br#"{"object":"page","entry":[{"id":"401","time":1,
     "changes":[{"field":"feed","value":{"item":"comment"}}]}]}"#;
@@ -118,6 +118,36 @@ async fn a_delivery_about_several_is_kept_for_each_connection_whose_tenant_wants
     assert_eq!(place.number(unknown).await, 1, "of the page that nobody has connected");
     let bodies = "SELECT count(*) FROM connectors.webhook_events WHERE body_sealed IS NOT NULL";
     assert_eq!(place.number(bodies).await, 1, "the body is kept once");
+}
+
+// covers: R5-05
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_comes_again_after_its_connection_is_gone_is_answered_as_the_first_was() {
+    let Some(place) = Place::new().await else { return };
+    let worker = place.worker();
+    let connection = place.connect("acme", PlatformName::Meta).await;
+    let at = Timestamp::from_millis(u64::try_from(now().as_millis()).unwrap());
+    let headers = signed(BODY, "simulated-secret");
+    let take =
+        async || place.service.take_in(PlatformName::Meta, &headers, BODY, at).await.unwrap();
+    let first = take().await;
+    place.service.disconnect("acme", connection).await.unwrap();
+    let left = "SELECT count(*) FROM connectors.connections WHERE state <> 'disconnected'";
+    until("disconnected", async || place.number(left).await == 0).await;
+    let again = take().await;
+    assert!(first.is_new && !again.is_new && first.kept == again.kept, "{again:?}");
+    let kept = "SELECT count(*) FROM connectors.webhook_events";
+    assert_eq!(place.number(kept).await, 2, "the delivery, and what it told");
+    // Another one is of nobody now, once.
+    let other = BODY.iter().map(|byte| if *byte == b'1' { b'2' } else { *byte });
+    let other: Vec<u8> = String::from_utf8(other.collect()).unwrap().replace("402", "401").into();
+    let headers = signed(&other, "simulated-secret");
+    for is_new in [true, false] {
+        let taken = place.service.take_in(PlatformName::Meta, &headers, &other, at).await.unwrap();
+        assert!(taken.is_new == is_new && taken.kept[0].of.is_none(), "{taken:?}");
+    }
+    assert_eq!(place.number(kept).await, 4);
+    worker.stop().await;
 }
 
 // covers: R5-62
