@@ -14,6 +14,10 @@ use crate::{
 /// The variable that names a database.
 pub const DATABASE_URL: &str = "DATABASE_URL";
 
+/// Where a private server is, in the data folder.
+const FOLDER: &str = "postgres";
+/// Where its data are; one whose making was cut has none.
+const CLUSTER: &str = "data";
 const INSTALL: &str = "set DATABASE_URL to postgres://user:password@host/database, or install the \
     package `postgresql`; `cargo xtask services run` installs it too, where root may use apt-get";
 
@@ -30,16 +34,34 @@ impl Database {
     /// # Errors
     /// Code `no_postgres`: no database is named, and no server can be started; says what to do.
     pub async fn of(data_dir: &Path) -> Result<Self, Trouble> {
-        let named = EnvResolver::new().only([DATABASE_URL]).resolve(DATABASE_URL).await?;
-        match named.map(|url| url.expose().trim().to_owned()).filter(|url| !url.is_empty()) {
-            Some(url) => Ok(Self { url: Server(url), private: None }),
+        match Self::named().await? {
+            Some(named) => Ok(named),
             None => Self::private(data_dir).await,
         }
     }
 
+    /// Finds the database of a program that only looks; `None` where none is named, and no private
+    /// server was ever made: nothing is made then.
+    ///
+    /// # Errors
+    /// Code `no_postgres`: the private server that is there cannot be started.
+    pub async fn existing(data_dir: &Path) -> Result<Option<Self>, Trouble> {
+        let named = Self::named().await?;
+        if named.is_some() || !data_dir.join(FOLDER).join(CLUSTER).is_dir() {
+            return Ok(named);
+        }
+        Self::private(data_dir).await.map(Some)
+    }
+
+    async fn named() -> Result<Option<Self>, Trouble> {
+        let named = EnvResolver::new().only([DATABASE_URL]).resolve(DATABASE_URL).await?;
+        let named = named.map(|url| url.expose().trim().to_owned()).filter(|url| !url.is_empty());
+        Ok(named.map(|url| Self { url: Server(url), private: None }))
+    }
+
     async fn private(data_dir: &Path) -> Result<Self, Trouble> {
         place::prepare(data_dir)?;
-        let folder = data_dir.join("postgres");
+        let folder = data_dir.join(FOLDER);
         let started = tokio::task::spawn_blocking(move || {
             let binaries = find::postgres().ok_or("no PostgreSQL server is installed here")?;
             kept::Server::open(&binaries, &folder)

@@ -110,8 +110,31 @@ pub async fn work(cli: Cli) -> Result<Exit, Trouble> {
     for step in [&cli.mode.fail_at, &cli.mode.crash_at].into_iter().flatten() {
         check_step(step)?;
     }
+    if let Some(other) = &cli.command {
+        return look(&cli, other, retry).await;
+    }
     let database = Database::of(&cli.place.data_dir).await?;
-    let places = Places {
+    let host = Arc::new(Host::open(&places(&cli, &database, retry).await?).await?);
+    let screen = Screen::new(cli.place.json, cli.mode.fleet.is_some());
+    screen.line(database.describe());
+    drive(&host, &cli, requests, &screen).await
+}
+
+/// Shows what there is, and makes nothing, a private server neither.
+async fn look(cli: &Cli, other: &Other, retry: Retry) -> Result<Exit, Trouble> {
+    let (data_dir, json) = (&cli.place.data_dir, cli.place.json);
+    let Some(database) = Database::existing(data_dir).await? else {
+        return report::nothing(json);
+    };
+    let look = Look::open(&places(cli, &database, retry).await?).await?;
+    match other {
+        Other::Inventory => report::inventory(&look, data_dir, json).await,
+        Other::Usage => report::usage(&look, json).await,
+    }
+}
+
+async fn places(cli: &Cli, database: &Database, retry: Retry) -> Result<Places, Trouble> {
+    Ok(Places {
         database: database.url().to_owned(),
         tenants: TenantServer::find(database.url()).await?,
         data_dir: cli.place.data_dir.clone(),
@@ -120,20 +143,7 @@ pub async fn work(cli: Cli) -> Result<Exit, Trouble> {
         hashing: cli.place.key_hash,
         fail_at: cli.mode.fail_at.clone(),
         crash_at: cli.mode.crash_at.clone(),
-    };
-    match cli.command {
-        Some(Other::Inventory) => {
-            let look = Look::open(&places).await?;
-            report::inventory(&look, &places.data_dir, cli.place.json).await
-        }
-        Some(Other::Usage) => report::usage(&Look::open(&places).await?, cli.place.json).await,
-        None => {
-            let host = Arc::new(Host::open(&places).await?);
-            let screen = Screen::new(cli.place.json, cli.mode.fleet.is_some());
-            screen.line(database.describe());
-            drive(&host, &cli, requests, &screen).await
-        }
-    }
+    })
 }
 
 /// The projects of a command, each looked at before the first is begun.

@@ -82,6 +82,18 @@ pub async fn inventory(look: &Look, data_dir: &Path, json: bool) -> Result<Exit,
     show_inventory(&things(look, data_dir).await?, json)
 }
 
+/// What there is where no database is named and none was ever made: no project has begun here.
+///
+/// # Errors
+/// It cannot be printed.
+pub fn nothing(json: bool) -> Result<Exit, Trouble> {
+    match json {
+        true => print_json(&[(); 0])?,
+        false => Screen::new(false, true).line("there is nothing: no project was begun here"),
+    }
+    Ok(Exit::Done)
+}
+
 /// One figure of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Figure {

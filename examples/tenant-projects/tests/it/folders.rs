@@ -68,3 +68,20 @@ async fn keys_that_were_sealed_in_a_folder_that_is_gone_are_replaced() {
     }
     assert!(place.catalog().await.is_empty(), "{:?}", place.catalog().await);
 }
+
+#[tokio::test]
+async fn a_look_where_nothing_was_begun_says_so_and_makes_nothing() {
+    let Some(place) = Place::new().await else { return };
+    let folder = place.path().join("none");
+    for (arguments, said) in [
+        (["inventory", "--json"].as_slice(), "[]\n"),
+        (&["usage", "--json"], "[]\n"),
+        (&["inventory"], "there is nothing: no project was begun here\n"),
+    ] {
+        let mut command = place.command_in(&folder, arguments);
+        command.env_remove("DATABASE_URL");
+        let ran = ran(command).await;
+        assert_eq!((ran.code, ran.said.as_str()), (Some(0), said), "{arguments:?} {ran:?}");
+    }
+    assert!(!folder.exists());
+}

@@ -66,7 +66,8 @@ async fn logins_of_tenants_do_not_get_into_the_database_of_the_host() {
     let Some(place) = Place::new().await else { return };
     let may = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'project\\_%' AND rolcanlogin
         AND has_database_privilege(oid, current_database(), 'CONNECT')";
-    let open = "SELECT has_database_privilege('public', current_database(), 'CONNECT')::int::bigint";
+    let open =
+        "SELECT has_database_privilege('public', current_database(), 'CONNECT')::int::bigint";
     assert_eq!(place.number(open).await, 1);
     let up = place.run(&[]).await;
     assert_eq!(up.code, Some(0), "{up:?}");
