@@ -9,8 +9,9 @@ use example_command::{
 };
 
 use crate::{
+    host::KEPT,
     input::{Preset, Subscription},
-    saga,
+    mails, saga,
     watch::Watch,
 };
 
@@ -315,7 +316,7 @@ fn check_mode(mode: &ModeArgs, has_command: bool) -> Result<(), Trouble> {
     if let Some(step) = &mode.fail_at {
         check_step(step, &saga::STEPS)?;
     }
-    if let Some(step) = mode.crash_at.as_ref().filter(|step| **step != saga::TELL) {
+    if let Some(step) = mode.crash_at.as_ref().filter(|step| **step != mails::TELL) {
         check_step(step, &saga::STEPS)?;
     }
     let stage = mode.fail_at.is_some() || mode.crash_at.is_some();
@@ -354,6 +355,13 @@ fn what_to_do(command: Option<Other>, mode: &ModeArgs) -> Result<Do, Trouble> {
         Some(Other::Cancel(_)) => {
             let hint = format!("at most {REMOVE_AFTER_MAX} seconds, so that it is gone in a day");
             return Err(Trouble::usage("usage", "--after is too long", hint));
+        }
+        Some(Other::Work(WorkArgs { heartbeat, sweep_every, .. }))
+            if heartbeat.max(sweep_every) > KEPT.as_secs() =>
+        {
+            let hint = format!("at most {} seconds", KEPT.as_secs());
+            let message = "--heartbeat or --sweep-every is too long";
+            return Err(Trouble::usage("usage", message, hint));
         }
         Some(Other::Work(WorkArgs { until_idle, heartbeat, sweep_every })) => {
             let watch = Watch {
@@ -432,5 +440,6 @@ mod tests {
         assert_eq!(code(&["--fleet", "0"]), "bad_fleet");
         let late = (REMOVE_AFTER_MAX + 1).to_string();
         assert_eq!(code(&["cancel", "--after", &late]), "usage");
+        assert_eq!(code(&["work", "--sweep-every", "2592001"]), "usage");
     }
 }

@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     machines::{self, Machines},
+    mails::AGAIN,
     providers::{Providers, agents, token},
 };
 
@@ -128,6 +129,7 @@ impl Cloud {
     /// One of the URLs cannot be used.
     pub fn providers(&self, alerts_to: &str) -> Result<Providers, Trouble> {
         let at = |url: String| BaseUrl::parse(&url).map_err(ConfigError::from);
+        let shorter = |time: Duration| time.mul_f64(self.speed).max(TICK);
         let Parts { hetzner, tailscale, resend, machines } = &*self.parts;
         let hetzner = HetznerConfig::at(at(hetzner.url())?, SecretRef::named(token::HETZNER));
         let secret = SecretRef::named(token::TAILSCALE);
@@ -140,9 +142,10 @@ impl Cloud {
                 SecretRef::named(token::RESEND),
             ))?,
             alerts_to: alerts_to.to_owned(),
+            mail_again: (shorter(AGAIN.0), shorter(AGAIN.1)),
             agents: agents(at(machines.url())?)?,
             join_within: JOIN_WITHIN.mul_f64(self.speed).max(JOIN_WITHIN_MIN),
-            ask_every: ASK_EVERY.mul_f64(self.speed).max(TICK),
+            ask_every: shorter(ASK_EVERY),
         })
     }
 

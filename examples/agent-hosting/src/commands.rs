@@ -44,6 +44,8 @@ const WORDING: Wording = Wording {
 const AT_ONCE: usize = 20;
 /// How often what is so is compared with what is wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long an order waits for the mail about its failure.
+const MAILS_WITHIN: Duration = Duration::from_secs(10);
 /// How often a sweep looks again at providers whose limit was used up.
 const SWEEPS_MAX: u32 = 20;
 /// How long it waits before that.
@@ -108,7 +110,29 @@ async fn order(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
         reports.push(report(&host, run, elapsed()).await?);
     }
     let fleet = FleetReport::new(reports, elapsed());
-    tell(screen, fleet, options.wanted.len(), options.fleet, options.json)
+    let exit = tell(screen, fleet, options.wanted.len(), options.fleet, options.json)?;
+    if exit != Exit::Cancelled {
+        mailed(&host).await?;
+    }
+    Ok(exit)
+}
+
+/// Gives what is to be mailed a moment to go out; what is left goes with whoever works next.
+async fn mailed(host: &Host) -> Result<(), Trouble> {
+    if host.is_told().await? {
+        return Ok(());
+    }
+    let worker = host.worker();
+    let sent = async {
+        while !host.is_told().await? {
+            reconcile(host).await?;
+            clock::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    };
+    let sent = clock::within(MAILS_WITHIN, sent).await;
+    worker.stop().await;
+    sent.unwrap_or(Ok(()))
 }
 
 /// `--plan`: looks what the order would do, with nothing written anywhere.
@@ -337,7 +361,10 @@ async fn tell_runs(
     let elapsed = SystemClock.wall().since(began);
     let mut reports = Vec::new();
     for run in rows.iter().filter_map(|row| row.run) {
-        reports.push(report(host, run, elapsed).await?);
+        match host.head(&run).await? {
+            Some(_) => reports.push(report(host, run, elapsed).await?),
+            None => screen.line(format!("run {run} was over long ago, and was removed")),
+        }
     }
     let (told, as_fleet) = (reports.len(), options.fleet || reports.len() != 1);
     tell(screen, FleetReport::new(reports, elapsed), told, as_fleet, options.json).map(drop)

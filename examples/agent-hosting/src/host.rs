@@ -15,13 +15,17 @@ use example_command::{
     stores::Opened,
 };
 use provision_core::{
-    Engine, EngineBuilder, RunId, RunStatus, SagaError, Worker, WorkerConfig, retention::Retention,
-    store::RunFilter, vault::LocalKeys,
+    Engine, EngineBuilder, RunId, RunStatus, SagaError, Worker, WorkerConfig,
+    error::ErrorKind,
+    retention::Retention,
+    store::{RunFilter, RunHead},
+    vault::LocalKeys,
 };
 
 use crate::{
     cli::{Checked, Do},
     cloud::Cloud,
+    mails::{MAIL, sending},
     providers::Providers,
     saga::{PURE, ending, hosting, stopping},
     table::{Desired, Row, State, Table},
@@ -35,7 +39,14 @@ const POLL: Duration = Duration::from_millis(100);
 const SLOTS: usize = 32;
 
 /// How long runs are kept that hold nothing any more: beats are many.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// What is removed of runs that are over. Their start keys are those of beats, sweeps and mails:
+/// twice the longest time between two beats later nobody comes with one again.
+#[must_use]
+pub fn retention() -> Retention {
+    Retention::keeping(KEPT).with_succeeded(true).with_forget_after(2 * KEPT)
+}
 
 /// What is open.
 #[derive(Debug)]
@@ -72,15 +83,16 @@ impl Host {
         let keys = LocalKeys::file(options.data_dir.join("keys"))?;
         let builder = || {
             let builder = store.engine().keys(keys.clone()).resolver(Cloud::tokens());
-            making(builder, &providers, &stage)
+            making(builder, (&providers, &table), &stage)
         };
         // What is swept is known to an engine that does not know the sweep: neither holds itself.
         let swept = builder()?.build().await?;
         let builder = builder()?
             .register(ending(&table).map_err(|error| defined(&error))?)
             .register(health(&table, &providers).map_err(|error| defined(&error))?)
-            .register(sweeping(&swept, &providers).map_err(|error| defined(&error))?)
-            .retention(Retention::keeping(KEPT).with_succeeded(true));
+            .register(sweeping(&swept, &table, &providers).map_err(|error| defined(&error))?)
+            .register(sending(&providers).map_err(|error| defined(&error))?)
+            .retention(retention());
         let builder = match &options.crash_at {
             Some(step) => builder.probe(CrashAt::new(step.as_str(), &PURE)),
             None => builder,
@@ -122,13 +134,34 @@ impl Host {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert((run, state))
     }
 
+    /// A run as it stands; none where it was over for so long that it was removed.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn head(&self, run: &RunId) -> Result<Option<RunHead>, Trouble> {
+        match self.engine.run(run).await {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether every mail has gone out, or waits for a person.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_told(&self) -> Result<bool, Trouble> {
+        let open = RunFilter { saga: Some(MAIL.name().to_owned()), ..open() };
+        Ok(self.table.queued().await?.is_empty() && self.engine.runs(&open).await?.runs.is_empty())
+    }
+
     /// Whether a person is needed before a subscription goes on.
     ///
     /// # Errors
     /// The store is away.
     pub async fn is_parked(&self, row: &Row) -> Result<bool, Trouble> {
         for run in [row.run, row.stop].into_iter().flatten() {
-            let head = self.engine.run(&run).await?;
+            let Some(head) = self.head(&run).await? else { continue };
             if head.status == RunStatus::Parked && head.consumed >= head.requests {
                 let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
                 return Ok(row.desired != Desired::Gone || tried.contains(&(run, row.state)));
@@ -142,20 +175,21 @@ impl Host {
     /// # Errors
     /// The store is away.
     pub async fn is_idle(&self) -> Result<bool, Trouble> {
-        use provision_core::RunStatus::{Running, Unwinding, Waiting};
-        let open = RunFilter {
-            status: vec![Running, Waiting, Unwinding],
-            limit: 1,
-            ..RunFilter::default()
-        };
         let rows = self.table.all().await?;
         for row in rows.iter().filter(|row| !row.is_settled()) {
             if !self.is_parked(row).await? {
                 return Ok(false);
             }
         }
-        Ok(self.engine.runs(&open).await?.runs.is_empty())
+        Ok(self.is_told().await? && self.engine.runs(&open()).await?.runs.is_empty())
     }
+}
+
+/// Runs that go on by themselves; whether there is one.
+fn open() -> RunFilter {
+    use RunStatus::{Running, Unwinding, Waiting};
+    let status = vec![Running, Waiting, Unwinding];
+    RunFilter { status, limit: 1, ..RunFilter::default() }
 }
 
 fn defined(error: &SagaError) -> Trouble {
@@ -165,10 +199,11 @@ fn defined(error: &SagaError) -> Trouble {
 /// Registers the sagas that make something.
 fn making(
     builder: EngineBuilder,
-    providers: &Providers,
+    (providers, table): (&Providers, &Table),
     stage: &Stage,
 ) -> Result<EngineBuilder, Trouble> {
-    let builder = builder.register(hosting(providers, stage).map_err(|error| defined(&error))?);
+    let hosting = hosting(providers, table, stage).map_err(|error| defined(&error))?;
+    let builder = builder.register(hosting);
     Ok(builder.register(stopping(providers, stage).map_err(|error| defined(&error))?))
 }
 

@@ -21,6 +21,8 @@ pub struct Providers {
     pub resend: Resend,
     /// Who is told of failures, of agents that do not answer, and of what a sweep finds.
     pub alerts_to: String,
+    /// How long after its first attempt a mail is tried again, and how long after a late one.
+    pub mail_again: (Duration, Duration),
     /// The agents on the machines.
     pub agents: Http,
     /// How long a machine may take from its first boot until it has joined.

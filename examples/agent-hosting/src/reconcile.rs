@@ -7,6 +7,7 @@ use provision_core::{By, Error, RunId, RunStatus};
 use crate::{
     host::Host,
     input::guard,
+    mails::MAIL,
     saga::{HOST, Machine, STOP},
     table::{Desired, Row, State},
 };
@@ -22,7 +23,16 @@ pub async fn reconcile(host: &Host) -> Result<(), Trouble> {
         let done = one(host, &row).await;
         first = first.and(done);
     }
-    first
+    first.and(mail(host).await)
+}
+
+/// Begins the runs of mails that are to go out.
+async fn mail(host: &Host) -> Result<(), Trouble> {
+    for (key, mail) in host.table.queued().await? {
+        let run = host.engine.start(MAIL, &mail).key(format!("mail:{key}")).prepare().await?;
+        host.table.send(&key, run).await?;
+    }
+    Ok(())
 }
 
 async fn one(host: &Host, row: &Row) -> Result<(), Trouble> {
@@ -82,7 +92,7 @@ async fn stop(host: &Host, row: &Row) -> Result<(), Trouble> {
 /// Writes the phase of a subscription's run into its row.
 async fn phase(host: &Host, row: &Row) -> Result<(), Trouble> {
     let Some(run) = row.run else { return Ok(()) };
-    let head = host.engine.run(&run).await?;
+    let Some(head) = host.head(&run).await? else { return Ok(()) };
     match head.summary.phase {
         Some(phase) if row.phase.as_ref() != Some(&phase) => {
             host.table.note_phase(row, &phase).await
@@ -97,7 +107,13 @@ async fn undone(host: &Host, row: &Row, run: Option<RunId>, why: &str) -> Result
     let Some(run) = run else {
         return Err(Trouble::bug("no_run", "a subscription has no run that could be undone"));
     };
-    let head = host.engine.run(&run).await?;
+    let Some(head) = host.head(&run).await? else {
+        // What was removed is over, and nothing of it is left.
+        return match row.stop == Some(run) {
+            true => host.table.forget_stop(row).await,
+            false => host.table.turn(row, State::Gone).await.map(drop),
+        };
+    };
     if head.consumed < head.requests {
         return Ok(());
     }

@@ -12,7 +12,6 @@ use provision_adapters::{
         Server, ServerMade, ServerPower, ServerSpec, SshKey, SshKeyMade, SshKeySpec, UserData,
     },
     http::{Http, Request},
-    resend::NotifyByMail,
     tailscale::{DeviceSpec, Enrolled, KeyMade, KeySpec, TailscaleDevice, TailscaleKey},
 };
 use provision_core::{
@@ -20,10 +19,16 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{input::Subscription, mails, providers::Providers, table::Table};
+use crate::{
+    input::Subscription,
+    mails::{self, QueueMail},
+    providers::Providers,
+    table::Table,
+    watch::away,
+};
 
 /// Hosts an agent until its run is torn down.
-pub const HOST: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 2);
+pub const HOST: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 3);
 /// Stops a machine; tearing it down starts the machine again.
 pub const STOP: SagaId<Machine, Powered> = SagaId::new("agent-stopping", 1);
 /// Ends a subscription when its time has come.
@@ -95,8 +100,8 @@ pub struct Ending {
 pub const STEPS: [&str; 8] =
     ["prices", "ssh-key", "firewall", "join-key", "server", "device", "agent", "finalize"];
 
-/// What runs at every end: it mails why there is no agent, if there is none.
-pub const TELL: &str = "tell";
+/// What runs at every end: it writes the mail that says why there is no agent, if there is none.
+pub const NOTE: &str = "note";
 
 /// The steps that change nothing outside of the run.
 pub const PURE: [&str; 3] = ["prices", "agent", "finalize"];
@@ -107,15 +112,16 @@ pub const PURE: [&str; 3] = ["prices", "agent", "finalize"];
 /// Never for this graph; a changed one is checked here.
 pub fn hosting(
     providers: &Providers,
+    table: &Table,
     stage: &Stage,
 ) -> Result<Saga<Subscription, Agent>, SagaError> {
     let Providers { hetzner, tailscale, .. } = providers;
     let joining = TailscaleDevice::new(tailscale).within(providers.join_within);
     let asking = AskAgent { agents: providers.agents.clone(), stage: stage.clone() };
     let patience = Policy::attempts(ASKED_MAX).fixed(providers.ask_every);
-    let (tell, to) = (NotifyByMail::new(&providers.resend), providers.alerts_to.clone());
+    let (note, to) = (QueueMail(table.clone()), providers.alerts_to.clone());
     Saga::define(HOST, |s| {
-        s.on_end(TELL, tell, move |order, end| mails::failure(&to, order, end));
+        s.on_end(NOTE, note, move |order, end| mails::failure(&to, order, end));
         s.phase("terraform_init");
         let prices =
             s.step("prices", ReadPrices::new(hetzner), NothingToUndo).input((), |_, ()| ());
@@ -303,10 +309,6 @@ impl Step for EndSubscription {
     type Output = ();
 
     async fn run(&self, _: &StepContext, ending: Ending) -> Result<(), StepError> {
-        self.0.end(&ending).await.map(drop).map_err(|trouble| {
-            StepError::retry("end subscription")
-                .with_code(trouble.code().to_owned())
-                .with_message(trouble.message().to_owned())
-        })
+        self.0.end(&ending).await.map(drop).map_err(|trouble| away(&trouble))
     }
 }

@@ -4,6 +4,7 @@
 //! so are a run's end and the state that it leads to: after a crash there are both or neither.
 
 mod health;
+mod mails;
 mod payments;
 mod schema;
 
@@ -272,6 +273,18 @@ impl Table {
         let turn = "update subscriptions set state = ?3 where id = ?1 and state = ?2";
         let turned = self.0.execute_host(move |tx| tx.execute(turn, (id, was, next.as_str())));
         Ok(turned.await? == 1)
+    }
+
+    /// Forgets the run that has stopped a machine: it is over and was removed.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_stop(&self, row: &Row) -> Result<(), Trouble> {
+        let (id, stop) = (row.subscription.id.clone(), row.stop.map(|run| run.to_string()));
+        let forget = "update subscriptions set stop = null,
+            state = iif(state = 'starting', 'running', state) where id = ?1 and stop = ?2";
+        self.0.execute_host(move |tx| tx.execute(forget, (id, stop))).await?;
+        Ok(())
     }
 
     /// Notes the phase that a subscription's run is in, for whoever looks at the table alone.

@@ -2,15 +2,12 @@
 //! whether the providers hold what is wanted and nothing else.
 //!
 //! Both are runs that a schedule begins, once for each moment however many workers there are. What
-//! is found is mailed by the same run, once.
+//! is found is written down to be mailed with the finding itself, and mailed once.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use provision_adapters::{
-    http::Http,
-    resend::{NotifyByMail, SENT},
-};
+use provision_adapters::http::Http;
 use provision_core::{
     Engine, Error, NothingToUndo, Policy, RunStatus, Saga, SagaError, SagaId, Step, StepContext,
     StepError, Timestamp, engine::SweepReport, schedule::Schedule, store::RunFilter,
@@ -18,16 +15,16 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    mails,
+    mails::{self, QueueMail},
     providers::Providers,
     saga::ask,
     table::{Asked, Row, State, Table},
 };
 
 /// Asks all agents; its output is the subscriptions whose agents count as not well from now on.
-pub const HEALTH: SagaId<Beat, Vec<String>> = SagaId::new("agent-health", 1);
+pub const HEALTH: SagaId<Beat, Vec<String>> = SagaId::new("agent-health", 2);
 /// Compares what the providers hold with what is wanted.
-pub const SWEEP: SagaId<Beat, Found> = SagaId::new("agent-sweep", 1);
+pub const SWEEP: SagaId<Beat, Found> = SagaId::new("agent-sweep", 2);
 
 /// Agents that are asked at the same time.
 const ASKED_AT_ONCE: usize = 16;
@@ -83,22 +80,23 @@ pub struct Found {
 /// # Errors
 /// Never for this graph.
 pub fn health(table: &Table, providers: &Providers) -> Result<Saga<Beat, Vec<String>>, SagaError> {
-    let asking = AskAll { table: table.clone(), agents: providers.agents.clone() };
-    let to = providers.alerts_to.clone();
-    Saga::define(HEALTH, |s| {
-        let silent = s.step("ask", asking, NothingToUndo).input((), |beat, ()| beat.at);
-        let tell = NotifyByMail::new(&providers.resend);
-        let told = s.step("tell", tell, SENT);
-        let told = told.input(silent, move |_, silent| mails::silent(&to, &silent));
-        s.value("silent").after(told).input(silent, |_, silent| silent)
-    })
+    let asking = AskAll {
+        table: table.clone(),
+        agents: providers.agents.clone(),
+        to: providers.alerts_to.clone(),
+    };
+    Saga::define(HEALTH, |s| s.step("ask", asking, NothingToUndo).input((), |beat, ()| beat.at))
 }
 
 /// Wires the saga that sweeps. `engine` knows the sagas whose things are swept, and not this one.
 ///
 /// # Errors
 /// Never for this graph.
-pub fn sweeping(engine: &Engine, providers: &Providers) -> Result<Saga<Beat, Found>, SagaError> {
+pub fn sweeping(
+    engine: &Engine,
+    table: &Table,
+    providers: &Providers,
+) -> Result<Saga<Beat, Found>, SagaError> {
     let sweep = SweepAll { engine: engine.clone() };
     let to = providers.alerts_to.clone();
     Saga::define(SWEEP, |s| {
@@ -106,8 +104,7 @@ pub fn sweeping(engine: &Engine, providers: &Providers) -> Result<Saga<Beat, Fou
             .step("sweep", sweep, NothingToUndo)
             .retry(Policy::attempts(SWEEPS_MAX).fixed(SWEEP_AGAIN))
             .input((), |_, ()| ());
-        let tell = NotifyByMail::new(&providers.resend);
-        let told = s.step("tell", tell, SENT);
+        let told = s.step("note", QueueMail(table.clone()), NothingToUndo);
         let told = told.input(found, move |_, found| mails::swept(&to, &found.alerts));
         s.value("found").after(told).input(found, |_, found| found)
     })
@@ -150,6 +147,7 @@ async fn parked(engine: &Engine) -> Result<Vec<String>, Error> {
 struct AskAll {
     table: Table,
     agents: Http,
+    to: String,
 }
 
 impl Step for AskAll {
@@ -165,7 +163,8 @@ impl Step for AskAll {
             asked.extend(join_all(some.iter().map(|row| self.one(cx, row))).await);
         }
         let asked = asked.into_iter().flatten().collect();
-        self.table.note_heard(beat, asked).await.map_err(|trouble| away(&trouble))
+        let noted = self.table.note_heard(beat, asked, &self.to).await;
+        noted.map_err(|trouble| away(&trouble))
     }
 }
 
@@ -181,7 +180,8 @@ impl AskAll {
     }
 }
 
-fn away(trouble: &example_command::exit::Trouble) -> StepError {
+/// The host's table is away: worth repeating.
+pub(crate) fn away(trouble: &example_command::exit::Trouble) -> StepError {
     StepError::retry("look at the subscriptions")
         .with_code(trouble.code().to_owned())
         .with_message(trouble.message().to_owned())

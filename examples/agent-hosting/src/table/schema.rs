@@ -29,8 +29,9 @@ create table if not exists endings (
 ) strict;
 create table if not exists health (
     subscription text primary key, run text not null, seen_at integer, asked_at integer not null,
-    missed integer not null
+    missed integer not null, told integer not null default 0
 ) strict;
+create table if not exists mails (key text primary key, mail text not null) strict;
 create table if not exists pulse (one integer primary key check (one = 1), beat integer not null)
     strict;
 create trigger if not exists no_illegal_change before update of state on subscriptions
@@ -55,6 +56,10 @@ update payments set over = 1 where exists (select 1 from ends e
     or exists (select 1 from subscriptions s
         where s.id = payments.subscription and s.desired = 'gone')";
 
+/// Of earlier programs, which mailed at the beat itself.
+const TOLD: &str = "alter table health add column told integer not null default 0;
+update health set told = 1 where missed > 1";
+
 /// One purchase for each subscription of the provider, whichever of its events comes first.
 const KEYS: &str = "create unique index if not exists payments_provider on payments (provider);
 create index if not exists ends_provider on ends (provider)";
@@ -64,6 +69,9 @@ pub(super) fn make(tx: &Transaction<'_>) -> Result<()> {
     tx.execute_batch(TABLES)?;
     if !has(tx, "payments", "provider")? {
         tx.execute_batch(IDS)?;
+    }
+    if !has(tx, "health", "told")? {
+        tx.execute_batch(TOLD)?;
     }
     tx.execute_batch(KEYS)?;
     let mut add = tx.prepare("insert or ignore into legal (was, becomes) values (?1, ?2)")?;

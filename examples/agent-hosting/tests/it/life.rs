@@ -10,7 +10,8 @@ use agent_hosting::{
     table::{Desired, Row, State},
 };
 use provision_adapters::sim::{Fault, FaultRule};
-use provision_core::{By, LedgerQuery, ResourceState, clock};
+use provision_core::{By, LedgerQuery, ResourceState, Worker, clock};
+use tempfile::TempDir;
 
 use crate::place::Place;
 
@@ -29,6 +30,37 @@ pub(crate) fn options(data_dir: &Path) -> Checked {
         listen: "127.0.0.1:0".parse().unwrap(),
         alerts_to: "ops@example.com".to_owned(),
     }
+}
+
+/// A host that works, in a folder of its own.
+async fn working() -> (TempDir, Host, Worker) {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, worker) = open(&options(dir.path())).await;
+    (dir, host, worker)
+}
+
+pub(crate) async fn open(options: &Checked) -> (Host, Worker) {
+    let host = Host::open(options).await.unwrap();
+    let worker = host.worker();
+    (host, worker)
+}
+
+/// Pays for an agent and waits until it runs.
+async fn running(host: &Host, id: &str) -> Row {
+    pay(host, id, "fsn1").await;
+    until(host, id, |row| row.state == State::Running).await
+}
+
+/// Says what is wanted of an agent and waits until it is so.
+async fn brought(host: &Host, id: &str, desired: Desired) -> Row {
+    host.table.want(&[id], desired).await.unwrap();
+    until(host, id, Row::is_settled).await
+}
+
+/// Lets a call of the simulated Hetzner be refused for good.
+fn refused(host: &Host, method: &str, path: &str) {
+    let refused = FaultRule::new(Fault::Status(403)).method(method).path_contains(path);
+    host.cloud().hetzner().faults().add(refused);
 }
 
 /// Reconciles until a row is as it should be.
@@ -56,9 +88,7 @@ pub(crate) async fn pay(host: &Host, id: &str, region: &str) {
 // covers: R2-19, R2-22
 #[tokio::test(flavor = "multi_thread")]
 async fn five_phases_are_seen_in_the_table_while_a_payment_becomes_an_agent() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
+    let (_dir, host, worker) = working().await;
     pay(&host, "a", "fsn1").await;
     let seen = std::sync::Mutex::new(Vec::<String>::new());
     let row = until(&host, "a", |row| {
@@ -120,11 +150,8 @@ async fn a_machine_whose_first_boot_never_ends_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_during_the_removal_begins_anew_when_everything_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
-    pay(&host, "a", "fsn1").await;
-    let first = until(&host, "a", |row| row.state == State::Running).await;
+    let (_dir, host, worker) = working().await;
+    let first = running(&host, "a").await;
     host.table.want(&["a"], Desired::Gone).await.unwrap();
     until(&host, "a", |row| row.state == State::Removing).await;
     assert!(host.table.pay("a/2", &first.subscription).await.unwrap());
@@ -136,18 +163,12 @@ async fn a_payment_during_the_removal_begins_anew_when_everything_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_off_is_removed_without_being_started() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
-    pay(&host, "a", "fsn1").await;
-    until(&host, "a", |row| row.state == State::Running).await;
-    host.table.want(&["a"], Desired::Stopped).await.unwrap();
-    until(&host, "a", |row| row.state == State::Stopped).await;
+    let (_dir, host, worker) = working().await;
+    running(&host, "a").await;
+    brought(&host, "a", Desired::Stopped).await;
     // Whoever would start it first would wait for ever.
-    let refused = FaultRule::new(Fault::Status(403)).method("POST").path_contains("poweron");
-    host.cloud().hetzner().faults().add(refused);
-    host.table.want(&["a"], Desired::Gone).await.unwrap();
-    let row = until(&host, "a", Row::is_settled).await;
+    refused(&host, "POST", "poweron");
+    let row = brought(&host, "a", Desired::Gone).await;
     assert_eq!((row.state, row.stop), (State::Gone, None));
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
     let asked = host.cloud().hetzner().requests();
@@ -167,15 +188,10 @@ async fn pay_again(host: &Host, row: &Row) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_is_parked_does_not_hold_the_removal_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
-    pay(&host, "a", "fsn1").await;
-    until(&host, "a", |row| row.state == State::Running).await;
-    host.table.want(&["a"], Desired::Stopped).await.unwrap();
-    until(&host, "a", |row| row.state == State::Stopped).await;
-    let refused = FaultRule::new(Fault::Status(403)).method("POST").path_contains("poweron");
-    host.cloud().hetzner().faults().add(refused);
+    let (_dir, host, worker) = working().await;
+    running(&host, "a").await;
+    brought(&host, "a", Desired::Stopped).await;
+    refused(&host, "POST", "poweron");
     host.table.want(&["a"], Desired::Running).await.unwrap();
     let starting = until(&host, "a", |row| row.state == State::Starting).await;
     let parked = async {
@@ -185,8 +201,7 @@ async fn a_start_that_is_parked_does_not_hold_the_removal_up() {
         }
     };
     clock::within(Duration::from_secs(60), parked).await.expect("it is refused for good");
-    host.table.want(&["a"], Desired::Gone).await.unwrap();
-    until(&host, "a", Row::is_settled).await;
+    brought(&host, "a", Desired::Gone).await;
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
     worker.stop().await;
 }
@@ -195,12 +210,9 @@ async fn a_start_that_is_parked_does_not_hold_the_removal_up() {
 async fn a_stop_that_is_refused_is_given_up_and_leaves_the_machine_running() {
     let dir = tempfile::tempdir().unwrap();
     let refused = Checked { fail_at: Some("power".to_owned()), ..options(dir.path()) };
-    let host = Host::open(&refused).await.unwrap();
-    let worker = host.worker();
-    pay(&host, "a", "fsn1").await;
-    until(&host, "a", |row| row.state == State::Running).await;
-    host.table.want(&["a"], Desired::Stopped).await.unwrap();
-    let row = until(&host, "a", |row| row.state == State::Running && row.is_settled()).await;
+    let (host, worker) = open(&refused).await;
+    running(&host, "a").await;
+    let row = brought(&host, "a", Desired::Stopped).await;
     assert_eq!((row.desired, row.stop), (Desired::Running, None));
     worker.stop().await;
 }
@@ -210,15 +222,13 @@ async fn what_an_operator_does_to_runs_reaches_the_row() {
     let dir = tempfile::tempdir().unwrap();
     let by = || By::new("operator", "beside the table");
     let refused = Checked { fail_at: Some("finalize".to_owned()), ..options(dir.path()) };
-    let host = Host::open(&refused).await.unwrap();
-    let worker = host.worker();
+    let (host, worker) = open(&refused).await;
     pay(&host, "a", "fsn1").await;
     let run = until(&host, "a", |row| row.state == State::Failed).await.run.unwrap();
     worker.stop().await;
     drop(host);
 
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
+    let (host, worker) = open(&options(dir.path())).await;
     host.engine.redrive(&run, by()).await.unwrap();
     let row = until(&host, "a", |row| row.state == State::Running).await;
     assert_eq!((row.run, row.agent.is_some()), (Some(run), true), "the machine has its row");
@@ -234,13 +244,9 @@ async fn what_an_operator_does_to_runs_reaches_the_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_is_parked_ends_the_wait_and_goes_on_with_the_next_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
-    pay(&host, "a", "fsn1").await;
-    until(&host, "a", |row| row.state == State::Running).await;
-    let refused = FaultRule::new(Fault::Status(403)).method("DELETE").path_contains("/servers");
-    host.cloud().hetzner().faults().add(refused);
+    let (dir, host, worker) = working().await;
+    running(&host, "a").await;
+    refused(&host, "DELETE", "/servers");
     host.table.want(&["a"], Desired::Gone).await.unwrap();
     let idle = async {
         while !host.is_idle().await.unwrap() {
@@ -255,8 +261,7 @@ async fn a_removal_that_is_parked_ends_the_wait_and_goes_on_with_the_next_proces
     drop(host);
 
     // It is not refused any more, and nobody has said a word about the run.
-    let host = Host::open(&options(dir.path())).await.unwrap();
-    let worker = host.worker();
+    let (host, worker) = open(&options(dir.path())).await;
     until(&host, "a", |row| row.state == State::Gone).await;
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
     worker.stop().await;
@@ -265,8 +270,7 @@ async fn a_removal_that_is_parked_ends_the_wait_and_goes_on_with_the_next_proces
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_while_another_process_has_the_cloud_is_kept_and_the_sooner_end_counts() {
     let place = Place::new();
-    let host = Host::open(&options(place.path())).await.unwrap();
-    let worker = host.worker();
+    let (host, worker) = open(&options(place.path())).await;
     pay(&host, "demo", "fsn1").await;
     until(&host, "demo", |row| row.state == State::Running).await;
     let stop = place.run(&["stop"]);

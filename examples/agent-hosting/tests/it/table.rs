@@ -275,19 +275,26 @@ async fn beats_are_counted_once_each_and_for_the_machine_that_is_there() {
         run: run.parse().unwrap(),
         answered,
     };
-    let noted = async |beat, one| table.note_heard(at(beat), vec![one]).await.unwrap();
+    let noted =
+        async |beat, one| table.note_heard(at(beat), vec![one], "ops@example.com").await.unwrap();
     let heard = async || table.get("a").await.unwrap().unwrap().heard;
     let none: [String; 0] = [];
     assert_eq!(noted(60, asked(run, true)).await, none);
     assert_eq!(noted(120, asked(run, false)).await, none, "one is no alarm");
     assert!(heard().await.unwrap().is_well());
-    // Written again for the same beat, as after a crash, it says the same and counts nothing.
-    for _ in 0..3 {
-        assert_eq!(noted(180, asked(run, false)).await, ["a"]);
-    }
+    // The mail is written with the beat. Written again for the same beat, as after a crash, it
+    // counts nothing and tells nothing again, whatever has come between.
+    let told = async || table.queued().await.unwrap();
+    assert_eq!(told().await, []);
+    assert_eq!(noted(180, asked(run, false)).await, ["a"]);
+    let mail = told().await;
+    assert_eq!((mail.len(), mail[0].1.text.as_deref()), (1, Some("a\n")));
+    assert_eq!(noted(180, asked(run, false)).await, none);
     let two = heard().await.unwrap();
     assert_eq!((two.missed, two.seen_at, two.is_well()), (2, Some(at(60)), false));
     assert_eq!(noted(240, asked(run, false)).await, none, "it was told");
+    assert_eq!(noted(180, asked(run, false)).await, none, "too late to count");
+    assert_eq!(told().await, mail);
     assert_eq!(noted(120, asked(run, true)).await, none, "too late to count");
     assert_eq!(heard().await.unwrap().missed, 3);
     // Of a machine that is not this subscription's any more nothing is said.
