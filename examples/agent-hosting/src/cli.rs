@@ -10,7 +10,7 @@ use example_command::{
 
 use crate::{
     host::KEPT,
-    input::{Preset, Subscription},
+    input::{MadeBy, Preset, Subscription},
     mails, saga,
     watch::Watch,
 };
@@ -135,6 +135,9 @@ struct OrderArgs {
     /// fsn1, nbg1, hel1 or ash [default: fsn1]
     #[arg(long, value_name = "REGION", global = true)]
     region: Option<String>,
+    /// direct or workflow: who makes the machine [default: direct]
+    #[arg(long, value_name = "PATH", global = true)]
+    path: Option<String>,
     /// So many subscriptions, `ID-1` to `ID-N`.
     #[arg(long, value_name = "N", global = true)]
     fleet: Option<u32>,
@@ -166,6 +169,7 @@ pub struct Wanted {
     customer: Option<String>,
     preset: Option<Preset>,
     region: Option<String>,
+    made_by: Option<MadeBy>,
 }
 
 impl Wanted {
@@ -176,7 +180,9 @@ impl Wanted {
     pub fn fresh(&self) -> Result<Subscription, Trouble> {
         let customer = self.customer.as_deref().unwrap_or("demo");
         let region = self.region.as_deref().unwrap_or("fsn1");
-        Subscription::new(&*self.id, customer, self.preset.unwrap_or(Preset::Small), region)
+        let preset = self.preset.unwrap_or(Preset::Small);
+        let order = Subscription::new(&*self.id, customer, preset, region)?;
+        Ok(order.made_by(self.made_by.unwrap_or_default()))
     }
 
     /// Whether what was typed is what was ordered.
@@ -186,15 +192,20 @@ impl Wanted {
     pub fn agrees_with(&self, ordered: &Subscription) -> Result<(), Trouble> {
         let same = self.customer.as_ref().is_none_or(|customer| *customer == ordered.customer)
             && self.preset.is_none_or(|preset| preset == ordered.preset)
-            && self.region.as_ref().is_none_or(|region| *region == ordered.region);
+            && self.region.as_ref().is_none_or(|region| *region == ordered.region)
+            && self.made_by.is_none_or(|made_by| made_by == ordered.made_by);
         if same {
             return Ok(());
         }
         Err(Trouble::usage(
             "other_options",
             format!(
-                "subscription `{}` is of {}: {} in {}",
-                ordered.id, ordered.customer, ordered.preset, ordered.region
+                "subscription `{}` is of {}: {} in {}, path {}",
+                ordered.id,
+                ordered.customer,
+                ordered.preset,
+                ordered.region,
+                ordered.made_by.as_str()
             ),
             "leave these options out to go on, or --tear-down it first",
         ))
@@ -284,7 +295,8 @@ pub fn checked(cli: Cli) -> Result<Checked, Trouble> {
         let hint = "1 is as slow as the real providers";
         return Err(Trouble::usage("usage", "--speed is a factor from 0 to 10", hint));
     }
-    check_mode(&mode, command.is_some())?;
+    let made_by = order.path.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    check_mode(&mode, command.is_some(), made_by)?;
     check_fleet(&order, command.as_ref())?;
     let what = what_to_do(command, &mode)?;
     let StoreAt::Sqlite(file) = StoreAt::parse(&place.store, &place.data_dir)? else {
@@ -312,12 +324,13 @@ pub fn checked(cli: Cli) -> Result<Checked, Trouble> {
 }
 
 /// What is said of an order goes with an order alone.
-fn check_mode(mode: &ModeArgs, has_command: bool) -> Result<(), Trouble> {
+fn check_mode(mode: &ModeArgs, has_command: bool, made_by: MadeBy) -> Result<(), Trouble> {
+    let steps = saga::steps(made_by);
     if let Some(step) = &mode.fail_at {
-        check_step(step, &saga::STEPS)?;
+        check_step(step, steps)?;
     }
     if let Some(step) = mode.crash_at.as_ref().filter(|step| **step != mails::TELL) {
-        check_step(step, &saga::STEPS)?;
+        check_step(step, steps)?;
     }
     let stage = mode.fail_at.is_some() || mode.crash_at.is_some();
     let alone = "type it without a command";
@@ -396,6 +409,7 @@ fn wanted(args: &OrderArgs) -> Result<Vec<Wanted>, Trouble> {
         customer: args.customer.clone(),
         preset: args.preset.as_deref().map(str::parse).transpose()?,
         region: args.region.clone(),
+        made_by: args.path.as_deref().map(str::parse).transpose()?,
     };
     match args.fleet {
         None => Ok(vec![one]),
@@ -432,6 +446,9 @@ mod tests {
         assert_eq!(typed(&["--plan"]).unwrap().what, Do::Plan);
         assert_eq!(code(&["--fail-at", "dns"]), "unknown_step");
         assert_eq!(code(&["--fail-at", "tell"]), "unknown_step");
+        assert_eq!(code(&["--fail-at", "dispatch"]), "unknown_step");
+        assert!(typed(&["--fail-at", "dispatch", "--path", "workflow"]).is_ok());
+        assert_eq!(code(&["--path", "terraform"]), "unknown_path");
         assert_eq!(code(&["--fail-at", "server", "stop"]), "usage");
         assert_eq!(code(&["--crash-at", "server", "--tear-down"]), "usage");
         assert_eq!(code(&["--plan", "status"]), "usage");

@@ -29,7 +29,7 @@ use crate::{
     host::Host,
     payments,
     reconcile::reconcile,
-    saga::{END, Ending, HOST, ending},
+    saga::{END, Ending, ending, host_of},
     table::{Desired, Row, State, Table},
     watch::{alerts, is_throttled, without_noise},
     web,
@@ -143,7 +143,10 @@ async fn planned(options: &Checked, screen: &Screen) -> Result<Exit, Trouble> {
         let run = live(&host.table, wanted).await?.and_then(|row| row.run);
         let found = match run {
             Some(run) => host.engine.plan_run(&run).await?,
-            None => host.engine.plan(HOST, &wanted.fresh()?).await?,
+            None => {
+                let order = wanted.fresh()?;
+                host.engine.plan(host_of(&order), &order).await?
+            }
         };
         if plan::show(&found, WORDING, screen, options.json)? != Exit::Done {
             exit = Exit::Changes;

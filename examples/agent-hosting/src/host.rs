@@ -30,7 +30,8 @@ use crate::{
     saga::{PURE, ending, hosting, stopping},
     table::{Desired, Row, State, Table},
     watch::{Beat, HEALTH, SWEEP, Watch, health, sweeping},
-    web::{Served, router, secret},
+    web::{Receiver, Served, callbacks, router, secret},
+    workflow,
 };
 
 /// How often a worker looks for runs that were begun beside it, in the host's own transactions.
@@ -76,10 +77,13 @@ impl Host {
             return Err(Trouble::bug("store", "a SQLite file was opened as another store"));
         };
         let table = Table::open(file).await?;
-        let web = router(&table, secret(options.listen).await?)?;
+        let (callbacks, receiver) = (callbacks(&options.data_dir).await?, Receiver::default());
+        let reports = (callbacks.clone(), Arc::clone(&receiver));
+        let web = router(&table, secret(options.listen).await?, reports)?;
         let web = Served::start(options.listen, web).await?;
+        cloud.runner().report_to(web.address());
         let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
-        let providers = cloud.providers(&options.alerts_to)?;
+        let providers = cloud.providers(&options.alerts_to, &callbacks)?;
         let keys = LocalKeys::file(options.data_dir.join("keys"))?;
         let builder = || {
             let builder = store.engine().keys(keys.clone()).resolver(Cloud::tokens());
@@ -102,6 +106,8 @@ impl Host {
             _ => builder,
         };
         let (engine, data_dir) = (builder.build().await?, options.data_dir.clone());
+        // Until now reports were answered with "later".
+        let _ = receiver.set(engine.clone());
         Ok(Self { engine, table, data_dir, tried: Mutex::default(), web, cloud })
     }
 
@@ -203,7 +209,9 @@ fn making(
     stage: &Stage,
 ) -> Result<EngineBuilder, Trouble> {
     let hosting = hosting(providers, table, stage).map_err(|error| defined(&error))?;
-    let builder = builder.register(hosting);
+    let by_workflow =
+        workflow::hosting(providers, table, stage).map_err(|error| defined(&error))?;
+    let builder = builder.register(hosting).register(by_workflow);
     Ok(builder.register(stopping(providers, stage).map_err(|error| defined(&error))?))
 }
 

@@ -65,6 +65,42 @@ impl FromStr for Preset {
     }
 }
 
+/// Who makes the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MadeBy {
+    /// The saga, by calls to the provider.
+    #[default]
+    Direct,
+    /// A workflow that the saga dispatches, and that reports what it does.
+    Workflow,
+}
+
+impl MadeBy {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Workflow];
+
+    /// The name it is written as.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Workflow => "workflow",
+        }
+    }
+}
+
+impl FromStr for MadeBy {
+    type Err = Trouble;
+
+    fn from_str(text: &str) -> Result<Self, Trouble> {
+        Self::ALL.into_iter().find(|path| path.as_str() == text).ok_or_else(|| {
+            let message = format!("there is no path `{text}`");
+            Trouble::usage("unknown_path", message, "valid paths are direct, workflow")
+        })
+    }
+}
+
 /// A subscription that was paid for; the input of the saga, stored with the run and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
@@ -78,6 +114,9 @@ pub struct Subscription {
     pub region: String,
     /// The customer's public key. Whoever has its private half is let in.
     pub ssh_key: String,
+    /// Who makes the machine.
+    #[serde(default)]
+    pub made_by: MadeBy,
 }
 
 impl Subscription {
@@ -102,7 +141,14 @@ impl Subscription {
             ));
         }
         let ssh_key = public_key(&id);
-        Ok(Self { id, customer, preset, region, ssh_key })
+        Ok(Self { id, customer, preset, region, ssh_key, made_by: MadeBy::Direct })
+    }
+
+    /// Sets who makes the machine. By default the saga itself.
+    #[must_use]
+    pub fn made_by(mut self, made_by: MadeBy) -> Self {
+        self.made_by = made_by;
+        self
     }
 
     /// The name of everything that is made for it, and of the machine.

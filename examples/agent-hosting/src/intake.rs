@@ -48,6 +48,8 @@ struct Wishes {
     subscription: String,
     preset: String,
     region: String,
+    /// Who makes the machine; where it is left out, the saga itself.
+    path: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,8 +108,11 @@ async fn take(table: &Table, delivery: &Delivery) -> Result<Taken, Untaken> {
 }
 
 fn order(checkout: &Checkout) -> Result<Subscription, Trouble> {
-    let Wishes { subscription, preset, region } = &checkout.metadata;
-    Subscription::new(subscription, &checkout.client_reference_id, preset.parse()?, region)
+    let Wishes { subscription, preset, region, path } = &checkout.metadata;
+    let made_by = path.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    let order =
+        Subscription::new(subscription, &checkout.client_reference_id, preset.parse()?, region)?;
+    Ok(order.made_by(made_by))
 }
 
 fn untaken(trouble: &Trouble) -> Untaken {

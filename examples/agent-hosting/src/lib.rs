@@ -2,9 +2,9 @@
 //! itself up at its first boot, joins a tailnet with a key of one use, and is removed without a
 //! rest when the subscription ends.
 //!
-//! A host that copies this keeps [`input`], [`intake`], [`saga`], [`table`], [`reconcile`], [`watch`]
-//! and [`web`]. [`cloud`], [`machines`] and [`payments`] stand in for the providers, for the machines
-//! themselves and for who sends payments.
+//! A host that copies this keeps [`input`], [`intake`], [`mails`], [`saga`], [`workflow`], [`table`],
+//! [`reconcile`], [`watch`] and [`web`]. [`cloud`], [`machines`], [`runner`] and [`payments`] stand in
+//! for the providers, for the machines themselves, for who runs workflows and for who sends payments.
 
 pub mod cli;
 pub mod cloud;
@@ -17,10 +17,12 @@ pub mod mails;
 pub mod payments;
 pub mod providers;
 pub mod reconcile;
+pub mod runner;
 pub mod saga;
 pub mod table;
 pub mod watch;
 pub mod web;
+pub mod workflow;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -21,6 +21,7 @@ use crate::{
 pub fn paid(event: &str, at: Timestamp, order: &Subscription, provider: &str) -> String {
     let wishes = json!({
         "subscription": order.id, "preset": order.preset.as_str(), "region": order.region,
+        "path": order.made_by.as_str(),
     });
     let checkout = json!({
         "id": format!("cs_{event}"), "object": "checkout.session", "mode": "subscription",

@@ -10,6 +10,8 @@ use provision_adapters::{
 };
 use provision_core::limit::Profile;
 
+use crate::workflow::Workflows;
+
 /// Clients of the providers. Tokens are not in here: each call asks the engine's resolver.
 #[derive(Debug, Clone)]
 pub struct Providers {
@@ -23,6 +25,8 @@ pub struct Providers {
     pub alerts_to: String,
     /// How long after its first attempt a mail is tried again, and how long after a late one.
     pub mail_again: (Duration, Duration),
+    /// The workflow that makes machines, where it is to.
+    pub workflows: Workflows,
     /// The agents on the machines.
     pub agents: Http,
     /// How long a machine may take from its first boot until it has joined.
@@ -37,6 +41,8 @@ pub mod token {
     pub const HETZNER: &str = "HCLOUD_TOKEN";
     /// Tailscale: the secret of an OAuth client.
     pub const TAILSCALE: &str = "TAILSCALE_CLIENT_SECRET";
+    /// GitHub: for the secrets and the runs of the repository with the workflow.
+    pub const GITHUB: &str = "GITHUB_TOKEN";
     /// Resend: for sending.
     pub const RESEND: &str = "RESEND_API_KEY";
 }

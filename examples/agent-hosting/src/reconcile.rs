@@ -8,7 +8,7 @@ use crate::{
     host::Host,
     input::guard,
     mails::MAIL,
-    saga::{HOST, Machine, STOP},
+    saga::{Machine, STOP, host_of},
     table::{Desired, Row, State},
 };
 
@@ -72,7 +72,7 @@ async fn one(host: &Host, row: &Row) -> Result<(), Trouble> {
 
 async fn begin(host: &Host, row: &Row) -> Result<(), Trouble> {
     let order = &row.subscription;
-    let start = host.engine.start(HOST, order).unique(guard(&order.id));
+    let start = host.engine.start(host_of(order), order).unique(guard(&order.id));
     let start = start.tenant(order.customer.as_str()).queue(order.queue());
     let run = start.prepare().await?;
     host.table.begin(row, State::Provisioning, run).await.map(drop)

@@ -15,16 +15,18 @@ use provision_adapters::{
     tailscale::{DeviceSpec, Enrolled, KeyMade, KeySpec, TailscaleDevice, TailscaleKey},
 };
 use provision_core::{
-    Call, Cost, NothingToUndo, Policy, Saga, SagaError, SagaId, Step, StepContext, StepError,
+    Call, Cost, Handle, NothingToUndo, Policy, Saga, SagaBuilder, SagaError, SagaId, Step,
+    StepContext, StepError,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    input::Subscription,
+    input::{MadeBy, Subscription},
     mails::{self, QueueMail},
     providers::Providers,
     table::Table,
     watch::away,
+    workflow::{self, HOST_BY_WORKFLOW},
 };
 
 /// Hosts an agent until its run is torn down.
@@ -115,53 +117,103 @@ pub fn hosting(
     table: &Table,
     stage: &Stage,
 ) -> Result<Saga<Subscription, Agent>, SagaError> {
-    let Providers { hetzner, tailscale, .. } = providers;
-    let joining = TailscaleDevice::new(tailscale).within(providers.join_within);
-    let asking = AskAgent { agents: providers.agents.clone(), stage: stage.clone() };
-    let patience = Policy::attempts(ASKED_MAX).fixed(providers.ask_every);
-    let (note, to) = (QueueMail(table.clone()), providers.alerts_to.clone());
     Saga::define(HOST, |s| {
-        s.on_end(NOTE, note, move |order, end| mails::failure(&to, order, end));
-        s.phase("terraform_init");
-        let prices =
-            s.step("prices", ReadPrices::new(hetzner), NothingToUndo).input((), |_, ()| ());
-        let key = s
-            .resource("ssh-key", stage.on(SshKey::new(hetzner)))
-            .input((), |order, ()| SshKeySpec::new(order.machine(), order.ssh_key.as_str()));
-        let wall = s
-            .resource("firewall", stage.on(Firewall::new(hetzner)))
-            .input((), |order, ()| firewall(order));
-        let join = s
-            .resource("join-key", stage.on(TailscaleKey::new(tailscale)))
-            .input((), |order, ()| KeySpec::new(order.machine(), [TAG]));
-
+        noted(s, providers, table);
+        let prepared = prepared(s, providers, stage);
+        let Prepared { prices, key, wall, join } = prepared;
         s.phase("vm_created");
         let server = s
-            .resource("server", stage.on(Server::new(hetzner)))
+            .resource("server", stage.on(Server::new(&providers.hetzner)))
             .input((prices, key, wall, join), |order, (prices, key, wall, join)| {
                 machine(order, &prices, (&key, &wall), join)
             });
-
-        // The device leaves the tailnet before its machine goes: what depends is undone first.
-        s.phase("network_joined");
-        let device = s
-            .resource("device", stage.on(joining))
-            .after(server)
-            .input(join, |_, join| DeviceSpec::of(join));
-
-        s.phase("ansible_configure");
-        let asked = s
-            .step("agent", asking, NothingToUndo)
-            .retry(patience)
-            .input(device, |_, device: Enrolled| device.hostname);
-
-        s.phase("running");
-        s.step("finalize", Finalize(stage.clone()), NothingToUndo)
-            .after(asked)
-            .input((server, device, prices), |order, (server, device, prices)| {
-                gathered(order, server, device, &prices)
-            })
+        set_up(s, (providers, stage), &prepared, server)
     })
+}
+
+/// The saga that makes the machine of a subscription.
+#[must_use]
+pub const fn host_of(order: &Subscription) -> SagaId<Subscription, Agent> {
+    match order.made_by {
+        MadeBy::Direct => HOST,
+        MadeBy::Workflow => HOST_BY_WORKFLOW,
+    }
+}
+
+/// The steps of a path.
+#[must_use]
+pub const fn steps(made_by: MadeBy) -> &'static [&'static str] {
+    match made_by {
+        MadeBy::Direct => &STEPS,
+        MadeBy::Workflow => &workflow::STEPS,
+    }
+}
+
+/// What both paths make before the machine.
+pub(crate) struct Prepared<'s> {
+    pub(crate) prices: Handle<'s, Prices>,
+    pub(crate) key: Handle<'s, SshKeyMade>,
+    pub(crate) wall: Handle<'s, FirewallMade>,
+    pub(crate) join: Handle<'s, KeyMade>,
+}
+
+/// Writes the mail about a failure, at the end of a run of either path.
+pub(crate) fn noted(s: &mut SagaBuilder<'_, Subscription>, providers: &Providers, table: &Table) {
+    let (note, to) = (QueueMail(table.clone()), providers.alerts_to.clone());
+    s.on_end(NOTE, note, move |order, end| mails::failure(&to, order, end));
+}
+
+/// The first phase.
+pub(crate) fn prepared<'s>(
+    s: &mut SagaBuilder<'s, Subscription>,
+    providers: &Providers,
+    stage: &Stage,
+) -> Prepared<'s> {
+    let Providers { hetzner, tailscale, .. } = providers;
+    s.phase("terraform_init");
+    let prices = s.step("prices", ReadPrices::new(hetzner), NothingToUndo).input((), |_, ()| ());
+    let key = s
+        .resource("ssh-key", stage.on(SshKey::new(hetzner)))
+        .input((), |order, ()| SshKeySpec::new(order.machine(), order.ssh_key.as_str()));
+    let wall = s
+        .resource("firewall", stage.on(Firewall::new(hetzner)))
+        .input((), |order, ()| firewall(order));
+    let join = s
+        .resource("join-key", stage.on(TailscaleKey::new(tailscale)))
+        .input((), |order, ()| KeySpec::new(order.machine(), [TAG]));
+    Prepared { prices, key, wall, join }
+}
+
+/// What both paths wait for once the machine is there.
+pub(crate) fn set_up<'s>(
+    s: &mut SagaBuilder<'s, Subscription>,
+    (providers, stage): (&Providers, &Stage),
+    prepared: &Prepared<'s>,
+    server: Handle<'s, ServerMade>,
+) -> Handle<'s, Agent> {
+    let joining = TailscaleDevice::new(&providers.tailscale).within(providers.join_within);
+    let asking = AskAgent { agents: providers.agents.clone(), stage: stage.clone() };
+    let patience = Policy::attempts(ASKED_MAX).fixed(providers.ask_every);
+
+    // The device leaves the tailnet before its machine goes: what depends is undone first.
+    s.phase("network_joined");
+    let device = s
+        .resource("device", stage.on(joining))
+        .after(server)
+        .input(prepared.join, |_, join| DeviceSpec::of(join));
+
+    s.phase("ansible_configure");
+    let asked = s
+        .step("agent", asking, NothingToUndo)
+        .retry(patience)
+        .input(device, |_, device: Enrolled| device.hostname);
+
+    s.phase("running");
+    s.step("finalize", Finalize(stage.clone()), NothingToUndo)
+        .after(asked)
+        .input((server, device, prepared.prices), |order, (server, device, prices)| {
+            gathered(order, server, device, &prices)
+        })
 }
 
 /// Everything else, SSH as well, comes through the tailnet.
@@ -169,7 +221,7 @@ fn firewall(order: &Subscription) -> FirewallSpec {
     FirewallSpec::new(order.machine()).allowing(Inbound::udp(WIREGUARD))
 }
 
-fn machine(
+pub(crate) fn machine(
     order: &Subscription,
     prices: &Prices,
     (key, wall): (&SshKeyMade, &FirewallMade),

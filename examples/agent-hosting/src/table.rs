@@ -11,9 +11,10 @@ mod schema;
 use async_trait::async_trait;
 use example_command::{drive::Pulse, exit::Trouble};
 use provision_core::{
-    RunId, RunStatus, StoreError, Timestamp,
+    LedgerQuery, LedgerRow, RunId, RunStatus, StoreError, Timestamp,
+    ledger::{LedgerOp, LedgerReply},
     run::journal::Record,
-    store::{Append, NewRun, Submission, Submitted},
+    store::{Append, NewRun, StateStore as _, Submission, Submitted},
 };
 use provision_store_sqlite::SqliteStore;
 use rusqlite::{Row as SqlRow, Transaction};
@@ -298,6 +299,19 @@ impl Table {
             and state = 'provisioning'";
         self.0.execute_host(move |tx| tx.execute(note, (id, run, phase))).await?;
         Ok(())
+    }
+
+    /// What the ledger knows of a step of a run, in all its generations.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn ledger(&self, run: &RunId, path: &str) -> Result<Vec<LedgerRow>, Trouble> {
+        let query =
+            LedgerQuery { run: Some(*run), path: Some(path.to_owned()), ..LedgerQuery::default() };
+        match self.0.ledger(&[LedgerOp::Query(query)]).await?.pop() {
+            Some(LedgerReply::Rows(rows)) => Ok(rows),
+            _ => Err(Trouble::bug("ledger", "a query was answered with something else")),
+        }
     }
 
     /// All subscriptions, by id.

@@ -33,7 +33,7 @@ pub(crate) fn options(data_dir: &Path) -> Checked {
 }
 
 /// A host that works, in a folder of its own.
-async fn working() -> (TempDir, Host, Worker) {
+pub(crate) async fn working() -> (TempDir, Host, Worker) {
     let dir = tempfile::tempdir().unwrap();
     let (host, worker) = open(&options(dir.path())).await;
     (dir, host, worker)

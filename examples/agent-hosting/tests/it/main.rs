@@ -17,3 +17,4 @@ mod points;
 mod table;
 mod watch;
 mod webhooks;
+mod workflow;

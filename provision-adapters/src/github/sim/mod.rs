@@ -174,6 +174,32 @@ impl GitHubSim {
         runs.unwrap_or_default().iter().map(|run| run.inputs.clone()).collect()
     }
 
+    /// The id of a repository.
+    #[must_use]
+    pub fn repository_id(&self, full_name: &str) -> Option<u64> {
+        self.world.by_name(full_name).map(|repo| repo.id)
+    }
+
+    /// Runs of a repository that have begun and are not over, oldest first, with their inputs: for
+    /// whoever does what their workflows say.
+    #[must_use]
+    pub fn open_runs(&self, full_name: &str, now: SimTime) -> Vec<(u64, BTreeMap<String, String>)> {
+        let runs = self.world.by_name(full_name).map(|repo| repo.runs.as_slice());
+        let open = |run: &&state::Run| !run.cancelled && run.begins <= now && now < run.ends;
+        let runs = runs.unwrap_or_default().iter().filter(open);
+        runs.map(|run| (run.id, run.inputs.clone())).collect()
+    }
+
+    /// Ends a run that is not over, in this way.
+    pub fn end_run(&mut self, full_name: &str, id: u64, conclusion: &str, now: SimTime) {
+        let repo = self.world.by_name_mut(full_name);
+        let run = repo.and_then(|repo| repo.runs.iter_mut().find(|run| run.id == id));
+        if let Some(run) = run.filter(|run| !run.cancelled && now < run.ends) {
+            run.ends = now;
+            conclusion.clone_into(&mut run.conclusion);
+        }
+    }
+
     /// Adds a repository that somebody else made, with a description of their own.
     pub fn add_foreign(&mut self, full_name: &str, description: &str) -> u64 {
         let mut repo = Repo::fixture(self.world.fresh_id(), full_name);

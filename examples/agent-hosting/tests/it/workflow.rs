@@ -1,0 +1,178 @@
+//! The other path: a workflow makes the machine and reports what it does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use agent_hosting::{
+    host::Host,
+    input::{MadeBy, Preset, Subscription},
+    reconcile::reconcile,
+    runner::{REPOSITORY, Temper},
+    table::{Desired, Row, State},
+    workflow::STEPS,
+};
+use provision_core::{LedgerQuery, LedgerRow, ResourceState, clock};
+use serde_json::Value;
+
+use crate::{
+    life::{until, working},
+    place::Place,
+};
+
+/// Pays for an agent whose machine a workflow makes.
+async fn pay(host: &Host, id: &str) {
+    let order = Subscription::new(id, "acme", Preset::Small, "fsn1").unwrap();
+    assert!(host.table.pay(&format!("{id}/1"), &order.made_by(MadeBy::Workflow)).await.unwrap());
+}
+
+/// What the ledger knows of a kind.
+async fn ledger(host: &Host, kind: &str) -> Vec<LedgerRow> {
+    let query = LedgerQuery { kind: Some(kind.to_owned()), ..LedgerQuery::default() };
+    host.engine.ledger(&query).await.unwrap()
+}
+
+/// What the workflow was told, each time.
+fn dispatched(host: &Host) -> Vec<BTreeMap<String, String>> {
+    host.cloud().github().with(|sim| sim.run_inputs(REPOSITORY))
+}
+
+/// Reconciles until something is so.
+async fn so(host: &Host, what: impl Fn(&Host) -> bool) {
+    let looked = async {
+        while !what(host) {
+            reconcile(host).await.unwrap();
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    clock::within(Duration::from_secs(120), looked).await.expect("two minutes are enough");
+}
+
+/// Reports as the workflow does; answers status and code.
+async fn report(host: &Host, name: &str, token: &str, body: &str) -> (u16, String) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let report = client.post(format!("{}/callbacks/{name}", host.address())).bearer_auth(token);
+    let answer = report.body(body.to_owned()).send().await.unwrap();
+    let status = answer.status().as_u16();
+    let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    (status, told["code"].as_str().unwrap().to_owned())
+}
+
+// covers: R2-04, R2-19
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_makes_the_machine_in_the_same_phases_and_it_is_removed_in_the_same_way() {
+    let (_dir, host, worker) = working().await;
+    // Each report comes three times, and the later one first.
+    host.cloud().runner().set_temper(Temper { repeats: 2, backwards: true, ..Temper::default() });
+    pay(&host, "a").await;
+    let row = until(&host, "a", |row| row.state == State::Running).await;
+    let run = row.run.unwrap();
+    let snapshot = host.engine.snapshot(&run).await.unwrap();
+    let mut phases: Vec<_> = snapshot.steps.into_iter().filter_map(|step| step.phase).collect();
+    phases.dedup();
+    let order = ["terraform_init", "vm_created", "network_joined", "ansible_configure", "running"];
+    assert_eq!(phases, order);
+    let servers = ledger(&host, "server").await;
+    let id = row.agent.unwrap().server.to_string();
+    assert_eq!(servers.len(), 1, "{servers:?}");
+    assert_eq!(servers[0].external_id.as_ref().map(|id| id.as_str()), Some(&*id));
+    assert!(servers[0].cost.is_some() && servers[0].state == ResourceState::Alive);
+
+    // What was told is no secret, and what is told again is answered as it was.
+    let told = dispatched(&host);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(!told[0].values().any(|value| value.contains("tskey-")), "{told:?}");
+    let tokens: Value = serde_json::from_str(&told[0]["callbacks"]).unwrap();
+    let token = |name: &str| tokens[name].as_str().unwrap().to_owned();
+    let body = r#"{"machine":"agent-a"}"#;
+    let good = token("vm_created");
+    assert_eq!(report(&host, "vm_created", &good, body).await, (202, "taken".to_owned()));
+    // Forged: for another name, cut, changed, and none.
+    let changed = format!("{}x", &good[..good.len() - 1]);
+    for (name, token) in [
+        ("terraform_init", good.as_str()),
+        ("vm_created", &good[..40]),
+        ("vm_created", &changed),
+        ("vm_created", ""),
+        ("unknown", &good),
+    ] {
+        assert_eq!(report(&host, name, token, body).await, (401, "refused".to_owned()), "{name}");
+    }
+    assert_eq!(report(&host, "vm_created", &good, "[").await.0, 422);
+    let large = "x".repeat(1 << 20);
+    assert_eq!(report(&host, "vm_created", &good, &large).await.0, 413);
+
+    host.table.want(&["a"], Desired::Gone).await.unwrap();
+    until(&host, "a", Row::is_settled).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    let secret = host.cloud().github().with(|sim| sim.secret_value(REPOSITORY, "JOIN_A"));
+    assert_eq!(secret, None, "the join key is gone from the repository");
+    let rows = host.engine.ledger(&LedgerQuery::default()).await.unwrap();
+    assert!(rows.iter().all(|row| row.state == ResourceState::Gone), "{rows:?}");
+    worker.stop().await;
+}
+
+// covers: S4, S12, S15
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_comes_after_its_workflow_was_cancelled_is_removed() {
+    let (_dir, host, worker) = working().await;
+    let paused = Temper { paused: true, deaf: true, ..Temper::default() };
+    host.cloud().runner().set_temper(paused);
+    pay(&host, "a").await;
+    so(&host, |host| !dispatched(host).is_empty()).await;
+    // It was dispatched, so the machine that it may make is known.
+    let servers = ledger(&host, "server").await;
+    assert_eq!(servers.len(), 1, "{servers:?}");
+    assert_eq!((servers[0].state, &servers[0].external_id), (ResourceState::Unknown, &None));
+    let run = servers[0].run;
+    // The runner has seen the run before it is cancelled, and goes on afterwards.
+    clock::sleep(Duration::from_millis(200)).await;
+    host.table.want(&["a"], Desired::Gone).await.unwrap();
+    let cancelled = |host: &Host| {
+        let runs = host.cloud().github().with(|sim| sim.runs(REPOSITORY));
+        runs.iter().all(|(_, end)| end.is_some())
+    };
+    so(&host, cancelled).await;
+    host.cloud().runner().set_temper(Temper { paused: false, ..paused });
+    so(&host, |host| host.cloud().inventory().to_string().contains("server")).await;
+    // Nothing that was to go is made twice, or stays.
+    host.cloud().runner().set_temper(Temper::default());
+    until(&host, "a", Row::is_settled).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    let rows = ledger(&host, "server").await;
+    assert!(rows.iter().all(|row| row.run == run && row.state == ResourceState::Gone), "{rows:?}");
+    // What the workflow says now is late.
+    let tokens: Value = serde_json::from_str(&dispatched(&host)[0]["callbacks"]).unwrap();
+    let token = tokens["terraform_init"].as_str().unwrap();
+    let late = report(&host, "terraform_init", token, r#"{"machine":"agent-a"}"#).await;
+    assert!(late.0 == 410 || late.0 == 202, "late, or told in time: {late:?}");
+    worker.stop().await;
+}
+
+// covers: R2-20
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_fails_leaves_nothing_and_one_mail() {
+    let (_dir, host, worker) = working().await;
+    host.cloud().runner().set_temper(Temper { fails: true, ..Temper::default() });
+    pay(&host, "a").await;
+    until(&host, "a", |row| row.state == State::Failed).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    let mails = || host.cloud().resend().with(|sim| sim.mails_to("ops@example.com"));
+    so(&host, |_| !mails().is_empty()).await;
+    let text = mails()[0].text.clone().unwrap();
+    assert!(text.contains("run_failure"), "{text}");
+    worker.stop().await;
+}
+
+// covers: R2-01
+#[test]
+fn a_crash_at_every_step_of_a_workflow_makes_nothing_twice() {
+    for step in STEPS {
+        let place = Place::new();
+        let died = place.run(&["--path", "workflow", "--crash-at", step]);
+        assert_eq!(died.code, None, "{step}: {died:?}");
+        place.done(&["--path", "workflow"]);
+        let kinds = ["ssh_key", "firewall", "server", "device"].map(|kind| place.count(kind));
+        assert_eq!(kinds, [1, 1, 1, 1], "{step}: {:?}", place.things());
+        place.done(&["--tear-down"]);
+        assert_eq!(place.things(), Vec::<String>::new(), "{step}");
+    }
+}
