@@ -442,21 +442,30 @@ mod tests {
         assert_eq!(typed(&["--tear-down"]).unwrap().what, Do::TearDown);
         let stop = typed(&["stop", "--subscription", "a"]).unwrap();
         assert_eq!((stop.what, stop.wanted[0].id.as_str()), (Do::Stop, "a"));
-        let code = |arguments: &[&str]| typed(arguments).unwrap_err().code().to_owned();
         assert_eq!(typed(&["--plan"]).unwrap().what, Do::Plan);
-        assert_eq!(code(&["--fail-at", "dns"]), "unknown_step");
-        assert_eq!(code(&["--fail-at", "tell"]), "unknown_step");
-        assert_eq!(code(&["--fail-at", "dispatch"]), "unknown_step");
         assert!(typed(&["--fail-at", "dispatch", "--path", "workflow"]).is_ok());
-        assert_eq!(code(&["--path", "terraform"]), "unknown_path");
-        assert_eq!(code(&["--fail-at", "server", "stop"]), "usage");
-        assert_eq!(code(&["--crash-at", "server", "--tear-down"]), "usage");
-        assert_eq!(code(&["--plan", "status"]), "usage");
-        assert_eq!(code(&["status", "--fleet", "3"]), "usage");
-        assert_eq!(code(&["--store", "memory:"]), "unknown_store");
-        assert_eq!(code(&["--fleet", "0"]), "bad_fleet");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
         let late = (REMOVE_AFTER_MAX + 1).to_string();
-        assert_eq!(code(&["cancel", "--after", &late]), "usage");
-        assert_eq!(code(&["work", "--sweep-every", "2592001"]), "usage");
+        let cases: [(&[&str], &str); 13] = [
+            (&["--fail-at", "dns"], "unknown_step"),
+            (&["--fail-at", "tell"], "unknown_step"),
+            (&["--fail-at", "dispatch"], "unknown_step"),
+            (&["--path", "terraform"], "unknown_path"),
+            (&["--fail-at", "server", "stop"], "usage"),
+            (&["--crash-at", "server", "--tear-down"], "usage"),
+            (&["--plan", "status"], "usage"),
+            (&["status", "--fleet", "3"], "usage"),
+            (&["--store", "memory:"], "unknown_store"),
+            (&["--fleet", "0"], "bad_fleet"),
+            (&["cancel", "--after", &late], "usage"),
+            (&["work", "--sweep-every", "2592001"], "usage"),
+            (&["work", "--heartbeat", "2592001"], "usage"),
+        ];
+        for (arguments, code) in cases {
+            assert_eq!(typed(arguments).unwrap_err().code(), code, "{arguments:?}");
+        }
     }
 }

@@ -56,10 +56,20 @@ pub struct Temper {
     pub backwards: bool,
     /// Whether runs that are cancelled make their machine all the same.
     pub deaf: bool,
-    /// Whether nothing is done for now.
-    pub paused: bool,
-    /// Whether runs end as failures before they have made anything.
-    pub fails: bool,
+    /// How it goes.
+    pub goes: Goes,
+}
+
+/// How runs go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Goes {
+    /// As their workflows say.
+    #[default]
+    Well,
+    /// They do nothing for now.
+    Nowhere,
+    /// They end as failures before they have made anything.
+    Wrong,
 }
 
 /// Runs workflows.
@@ -105,14 +115,14 @@ impl Runner {
         let now = Duration::from_millis(SystemClock.wall().as_millis());
         let open = github.with(|sim| sim.open_runs(REPOSITORY, now));
         let open = self.with_deaf(open, temper.deaf);
-        if temper.paused {
+        if temper.goes == Goes::Nowhere {
             return;
         }
         for (id, inputs) in open {
             let secret = inputs.get("join_secret").cloned().unwrap_or_default();
             let key = github.with(|sim| sim.secret_value(REPOSITORY, &secret));
             let over = match order(&inputs, key.as_deref()) {
-                _ if temper.fails => Some("failure"),
+                _ if temper.goes == Goes::Wrong => Some("failure"),
                 Some(order) => self.execute(&order, temper).await,
                 None => Some("failure"),
             };
@@ -145,7 +155,7 @@ impl Runner {
         }
         let made = self
             .client
-            .post(format!("{}/servers", self.hetzner))
+            .post(format!("{}/v1/servers", self.hetzner))
             .bearer_auth(sim::TOKEN)
             .header("content-type", "application/json")
             .header("user-agent", "terraform-provider-hcloud")
@@ -154,7 +164,7 @@ impl Runner {
             // The name is taken by what this run has made before it was cut off.
             201 | 409 => {}
             // No room, or too much was asked for: it is tried again.
-            412 | 429 | 500.. => return None,
+            412 | 429 | 500 | 502..=504 => return None,
             _ => return Some("failure"),
         }
         let told = self.report(order, VM_CREATED, temper.repeats).await;
@@ -165,9 +175,8 @@ impl Runner {
     /// Reports, until the host has answered; whether it has.
     async fn report(&self, order: &Order, signal: SignalId<Told>, repeats: u32) -> bool {
         let host = self.host.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (Some(host), Some(token)) = (host, order.tokens[signal.name()].as_str()) else {
-            return false;
-        };
+        let token = order.tokens.get(signal.name()).and_then(Value::as_str);
+        let (Some(host), Some(token)) = (host, token) else { return false };
         let mut heard = false;
         for _ in 0..=repeats {
             let report = self
@@ -175,7 +184,7 @@ impl Runner {
                 .post(format!("{host}/callbacks/{}", signal.name()))
                 .bearer_auth(token)
                 .header("content-type", "application/json")
-                .body(json!({ "machine": order.machine["name"] }).to_string());
+                .body(json!({ "machine": order.machine.get("name") }).to_string());
             // Whatever is not to be repeated is heard.
             heard |= match report.send().await {
                 Ok(answer) => !matches!(answer.status().as_u16(), 429 | 500..),
@@ -190,8 +199,9 @@ impl Runner {
 fn order(inputs: &BTreeMap<String, String>, key: Option<&str>) -> Option<Order> {
     let read = |name: &str| serde_json::from_str::<Value>(inputs.get(name)?).ok();
     let (mut machine, mark) = (read("machine")?, read("mark")?);
-    let user_data = machine["user_data"].as_str()?.replace("<<join>>", key?);
-    let firewalls = machine["firewalls"].as_array()?.iter().map(|id| json!({ "firewall": id }));
+    let user_data = machine.get("user_data")?.as_str()?.replace("<<join>>", key?);
+    let firewalls =
+        machine.get("firewalls")?.as_array()?.iter().map(|id| json!({ "firewall": id }));
     let firewalls: Vec<_> = firewalls.collect();
     let fields = machine.as_object_mut()?;
     fields.insert("user_data".to_owned(), json!(user_data));

@@ -344,6 +344,16 @@ impl Pulse for Table {
     }
 }
 
+/// How often in a row a subscription begins anew because its join key ran out: each time the key has
+/// lived its hour, unless clocks are wrong.
+const ANEW_MAX: u32 = 24;
+
+/// Whether a run has failed because its join key came to its end before the machine had joined:
+/// another run mints another one.
+fn has_run_out(code: &str) -> bool {
+    matches!(code, "secret_expired" | "enrolment_key_expired")
+}
+
 /// What the end of a run means for its subscription; a run of none changes no row.
 fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
     let run = append.run.to_string();
@@ -352,7 +362,7 @@ fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
     let own = match append.status {
         RunStatus::Succeeded | RunStatus::PartlySucceeded => {
             "update subscriptions set state = iif(state = 'removing', state, 'running'),
-                agent = ?2, phase = 'running'
+                agent = ?2, phase = 'running', anew = 0
                 where run = ?1 and state in ('provisioning', 'removing', 'failed', 'gone')"
         }
         _ => {
@@ -362,6 +372,11 @@ fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
         }
     };
     tx.execute(own, (&run, made(append)))?;
+    if append.summary.failure.as_ref().is_some_and(|failure| has_run_out(&failure.code)) {
+        let anew = "update subscriptions set state = 'pending', anew = anew + 1
+            where run = ?1 and state = 'failed' and desired <> 'gone' and anew < ?2";
+        tx.execute(anew, (&run, ANEW_MAX))?;
+    }
     let stop = match append.status {
         RunStatus::Succeeded => {
             "update subscriptions set state = 'stopped' where stop = ?1 and state = 'stopping'"

@@ -11,7 +11,6 @@ use example_command::stage::Stage;
 use provision_adapters::{
     github::{Dispatch, DispatchSpec, DispatchedRun, GitHub, RepoSecrets, SecretsSpec},
     hetzner::{Server, ServerMade, ServerSpec},
-    tailscale::KeyMade,
     webhook::Callbacks,
 };
 use provision_core::{
@@ -137,17 +136,18 @@ pub fn hosting(
             let (name, id) = &secret_in;
             SecretsSpec::new(*id, name.as_str()).with(secret_name(order), join.key)
         });
-        let run = s.resource(DISPATCH, stage.on(ordering)).after(secret).input(
-            (prices, key, wall, join),
-            move |order, (prices, key, wall, join)| {
+        let run = s
+            .resource(DISPATCH, stage.on(ordering))
+            .retry(Policy::attempts(DISPATCHES_MAX))
+            .after(secret)
+            .input((prices, key, wall, join), move |order, (prices, key, wall, join)| {
                 let wanted = machine(order, &prices, (&key, &wall), join);
                 DispatchSpec::new(repository.0.as_str(), file.as_str(), "main")
                     .with_key_input("provision_key")
                     .with_input("machine", told(&wanted))
                     .with_input("join_secret", secret_name(order))
                     .until_succeeded()
-            },
-        );
+            });
         let begun = s.signal(BEGUN).input((), move |_, ()| within);
 
         s.phase("vm_created");

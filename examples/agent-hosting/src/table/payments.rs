@@ -223,7 +223,7 @@ fn taken(tx: &Transaction<'_>, payment: &Payment<'_>) -> rusqlite::Result<Option
     // What was stopped and is gone begins anew when its stopping was undone, too.
     let begin = "insert into subscriptions (id, subscription, desired, state)
         values (?1, ?2, 'running', 'pending')
-        on conflict (id) do update set subscription = ?2,
+        on conflict (id) do update set subscription = ?2, anew = 0,
             desired = iif(desired = 'gone' or state in ('gone', 'failed'), 'running', desired),
             state = iif(state in ('gone', 'failed') and stop is null, 'pending', state)";
     tx.execute(begin, (&order.id, text))?;

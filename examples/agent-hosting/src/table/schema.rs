@@ -15,7 +15,8 @@ create table if not exists subscriptions (
     run text unique,
     stop text unique,
     phase text,
-    agent text
+    agent text,
+    anew integer not null default 0
 ) strict;
 create table if not exists payments (
     event text primary key, subscription text not null, at integer not null, provider text,
@@ -60,6 +61,9 @@ update payments set over = 1 where exists (select 1 from ends e
 const TOLD: &str = "alter table health add column told integer not null default 0;
 update health set told = 1 where missed > 1";
 
+/// Of earlier programs, which began nothing anew.
+const ANEW: &str = "alter table subscriptions add column anew integer not null default 0";
+
 /// One purchase for each subscription of the provider, whichever of its events comes first.
 const KEYS: &str = "create unique index if not exists payments_provider on payments (provider);
 create index if not exists ends_provider on ends (provider)";
@@ -72,6 +76,9 @@ pub(super) fn make(tx: &Transaction<'_>) -> Result<()> {
     }
     if !has(tx, "health", "told")? {
         tx.execute_batch(TOLD)?;
+    }
+    if !has(tx, "subscriptions", "anew")? {
+        tx.execute_batch(ANEW)?;
     }
     tx.execute_batch(KEYS)?;
     let mut add = tx.prepare("insert or ignore into legal (was, becomes) values (?1, ?2)")?;

@@ -149,6 +149,22 @@ async fn a_machine_whose_first_boot_never_ends_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_join_key_that_ran_out_is_minted_anew() {
+    let (_dir, host, worker) = working().await;
+    // Over before a machine could be made with it.
+    host.cloud().tailscale().with(|sim| sim.set_key_seconds(Some(60)));
+    pay(&host, "a", "fsn1").await;
+    let first = until(&host, "a", |row| row.run.is_some()).await.run;
+    let next = until(&host, "a", |row| row.run != first).await;
+    assert!(next.state != State::Failed, "{next:?}");
+    host.cloud().tailscale().with(|sim| sim.set_key_seconds(None));
+    until(&host, "a", |row| row.state == State::Running).await;
+    let things = host.cloud().inventory().to_string();
+    assert_eq!(things.matches("server").count(), 1, "{things}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_payment_during_the_removal_begins_anew_when_everything_is_gone() {
     let (_dir, host, worker) = working().await;
     let first = running(&host, "a").await;

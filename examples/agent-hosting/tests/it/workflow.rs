@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use agent_hosting::{
+    cli::Checked,
     host::Host,
     input::{MadeBy, Preset, Subscription},
     reconcile::reconcile,
-    runner::{REPOSITORY, Temper},
+    runner::{Goes, REPOSITORY, Temper},
     table::{Desired, Row, State},
     workflow::STEPS,
 };
@@ -14,7 +15,7 @@ use provision_core::{LedgerQuery, LedgerRow, ResourceState, clock};
 use serde_json::Value;
 
 use crate::{
-    life::{until, working},
+    life::{open, options, until, working},
     place::Place,
 };
 
@@ -36,7 +37,7 @@ fn dispatched(host: &Host) -> Vec<BTreeMap<String, String>> {
 }
 
 /// Reconciles until something is so.
-async fn so(host: &Host, what: impl Fn(&Host) -> bool) {
+async fn so(host: &Host, what: impl Fn(&Host) -> bool + Send + Sync) {
     let looked = async {
         while !what(host) {
             reconcile(host).await.unwrap();
@@ -113,8 +114,10 @@ async fn a_workflow_makes_the_machine_in_the_same_phases_and_it_is_removed_in_th
 // covers: S4, S12, S15
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_comes_after_its_workflow_was_cancelled_is_removed() {
-    let (_dir, host, worker) = working().await;
-    let paused = Temper { paused: true, deaf: true, ..Temper::default() };
+    // Slow enough that a cancelled workflow has seconds left, on a busy machine, too.
+    let dir = tempfile::tempdir().unwrap();
+    let (host, worker) = open(&Checked { speed: 0.02, ..options(dir.path()) }).await;
+    let paused = Temper { goes: Goes::Nowhere, deaf: true, ..Temper::default() };
     host.cloud().runner().set_temper(paused);
     pay(&host, "a").await;
     so(&host, |host| !dispatched(host).is_empty()).await;
@@ -131,8 +134,12 @@ async fn a_machine_that_comes_after_its_workflow_was_cancelled_is_removed() {
         runs.iter().all(|(_, end)| end.is_some())
     };
     so(&host, cancelled).await;
-    host.cloud().runner().set_temper(Temper { paused: false, ..paused });
-    so(&host, |host| host.cloud().inventory().to_string().contains("server")).await;
+    host.cloud().runner().set_temper(Temper { goes: Goes::Well, ..paused });
+    let made = |host: &Host| {
+        let asked = host.cloud().hetzner().requests();
+        asked.iter().any(|asked| asked.path.ends_with("/servers") && asked.status == 201)
+    };
+    so(&host, made).await;
     // Nothing that was to go is made twice, or stays.
     host.cloud().runner().set_temper(Temper::default());
     until(&host, "a", Row::is_settled).await;
@@ -151,7 +158,7 @@ async fn a_machine_that_comes_after_its_workflow_was_cancelled_is_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_that_fails_leaves_nothing_and_one_mail() {
     let (_dir, host, worker) = working().await;
-    host.cloud().runner().set_temper(Temper { fails: true, ..Temper::default() });
+    host.cloud().runner().set_temper(Temper { goes: Goes::Wrong, ..Temper::default() });
     pay(&host, "a").await;
     until(&host, "a", |row| row.state == State::Failed).await;
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());

@@ -105,6 +105,7 @@ impl TailscaleSim {
         if seconds > longest {
             return Err("expirySeconds is too large".to_owned());
         }
+        let seconds = self.setup.key_seconds.map_or(seconds, |most| seconds.min(most));
         Ok(Wanted { description: description.to_owned(), tags, seconds, create })
     }
 }

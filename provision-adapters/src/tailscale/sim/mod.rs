@@ -43,6 +43,7 @@ struct Setup {
     /// Tags that keys may have: the client's own, and those they own.
     tags: Vec<String>,
     token_seconds: u64,
+    key_seconds: Option<u64>,
     deleted_are_shown: bool,
     rename_refused: bool,
 }
@@ -61,6 +62,7 @@ impl TailscaleSim {
             secret: CLIENT_SECRET.to_owned(),
             tags: vec![TAG.to_owned()],
             token_seconds: TOKEN_SECONDS,
+            key_seconds: None,
             deleted_are_shown: true,
             rename_refused: false,
         };
@@ -80,6 +82,11 @@ impl TailscaleSim {
     /// Sets the life of access tokens minted from now on. Default 3,600 s.
     pub fn set_token_seconds(&mut self, seconds: u64) {
         self.setup.token_seconds = seconds;
+    }
+
+    /// Sets the longest life of keys minted from now on, whatever is asked for. Default none.
+    pub fn set_key_seconds(&mut self, seconds: Option<u64>) {
+        self.setup.key_seconds = seconds;
     }
 
     /// Ends every access token: calls with them are answered 401.
