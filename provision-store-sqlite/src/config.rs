@@ -49,7 +49,8 @@ impl SqliteConfig {
     }
 
     /// How long to wait for a program that holds SQLite's own write lock without taking turns,
-    /// such as a shell on the file; default 5 s.
+    /// such as a shell on the file, and for the turn of a process that was stopped in the middle of
+    /// its own; default 5 s. Opening waits six times as long.
     #[must_use]
     pub fn with_busy_timeout(mut self, busy: Duration) -> Self {
         self.busy = busy;

@@ -4,6 +4,7 @@ use std::{
     fmt,
     path::Path,
     sync::{Arc, Mutex, RwLock},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -173,11 +174,13 @@ fn open(config: SqliteConfig) -> Result<Shared, StoreError> {
         stirred: Arc::clone(&stirred),
         batch_max: config.batch_max,
         queue_max: config.queue_max,
+        busy: config.busy,
     };
-    let (conn, turn) = in_turn(&config.path, |_| schema::open_state(&config))?;
+    let (conn, turn) = in_turn(&config.path, config.busy, |_| schema::open_state(&config))?;
     let writer = Writer::start(setup("provision-write", conn, turn, true, Arc::clone(&tally)))?;
     let limits_path = place::beside(&config.path, "limits");
-    let (conn, turn) = in_turn(&limits_path, |path| schema::open_limits(path, &config))?;
+    let limits_of = |path: &Path| schema::open_limits(path, &config);
+    let (conn, turn) = in_turn(&limits_path, config.busy, limits_of)?;
     let limits = setup("provision-limits", conn, turn, false, Arc::new(Tally::default()));
     let limits = Writer::start(limits)?;
     let watch = Mutex::new(schema::open_reader(&config)?);
@@ -189,13 +192,13 @@ fn open(config: SqliteConfig) -> Result<Shared, StoreError> {
 /// Opens a file in its turn: another process may be making or migrating it.
 fn in_turn(
     path: &Path,
+    busy: Duration,
     open: impl FnOnce(&Path) -> Result<Connection, StoreError>,
 ) -> Result<(Connection, Turn), StoreError> {
-    let turn = Turn::open(&place::beside(path, "turn"))?;
-    let taken = turn.take()?;
-    let conn = open(path)?;
-    drop(taken);
-    Ok((conn, turn))
+    let turn = Turn::open(path)?.take_first(busy)?;
+    let conn = open(path);
+    turn.give_back();
+    Ok((conn?, turn))
 }
 
 impl Shared {

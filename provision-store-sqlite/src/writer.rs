@@ -11,8 +11,9 @@ use std::{
     hint,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::RecvTimeoutError,
     },
     thread,
     time::{Duration, Instant},
@@ -20,9 +21,9 @@ use std::{
 
 use provision_core::error::{StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
-use tokio::sync::{
-    Notify, mpsc,
-    oneshot::{self, error::TryRecvError},
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
 };
 
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
     host::EndHandlers,
     rows::{moment, signed, unsigned},
     schema, sql,
-    turn::Turn,
+    turn::{Turn, Wanted, not_had},
     unit::{Caches, Unit},
 };
 
@@ -44,6 +45,9 @@ const LOOKS_FOR: Duration = Duration::from_micros(50);
 /// within this, and to wake a thread of the runtime that has gone to sleep takes half as long again.
 const STAYS_AWAKE: Duration = Duration::from_micros(250);
 
+/// A caller looks no more often than this whether its turn is waited for in vain.
+const BUSY_LEAST: Duration = Duration::from_millis(10);
+
 /// Bytes after which a turn takes in no more calls: other processes wait for its end.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -51,6 +55,10 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 trait Work: Send {
     /// Does the work inside a transaction. May be called again after a roll-back.
     fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), Fault>;
+    /// Whether the caller still wants it; from now on it cannot be taken back.
+    fn begin(&mut self) -> bool;
+    /// Lets the caller take it back once more: nothing of it was written.
+    fn pause(&self);
     /// Answers the caller: with what `run` found, or with the error.
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
     /// What the error of this call says was tried.
@@ -67,6 +75,8 @@ struct Call<T, F> {
     bytes: usize,
     work: F,
     found: Option<T>,
+    /// Set by who is first: the thread that begins it, or the caller that takes it back.
+    settled: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -78,6 +88,14 @@ where
     fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), Fault> {
         self.found = Some((self.work)(unit)?);
         Ok(())
+    }
+
+    fn begin(&mut self) -> bool {
+        !self.settled.swap(true, Ordering::AcqRel)
+    }
+
+    fn pause(&self) {
+        self.settled.store(false, Ordering::Release);
     }
 
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
@@ -111,6 +129,10 @@ fn gone(operation: &'static str) -> StoreError {
 pub(crate) struct Writer {
     calls: Option<mpsc::Sender<Box<dyn Work>>>,
     thread: Option<thread::JoinHandle<()>>,
+    /// Closed by the thread when it ends.
+    ended: Mutex<std::sync::mpsc::Receiver<()>>,
+    wanted: Arc<Wanted>,
+    busy: Duration,
     /// Calls that wait for their answers.
     open: AtomicUsize,
 }
@@ -136,6 +158,8 @@ pub(crate) struct Setup {
     pub(crate) stirred: Arc<Notify>,
     pub(crate) batch_max: usize,
     pub(crate) queue_max: usize,
+    /// How long a call waits for the turn.
+    pub(crate) busy: Duration,
 }
 
 impl Writer {
@@ -143,11 +167,25 @@ impl Writer {
     pub(crate) fn start(setup: Setup) -> Result<Self, StoreError> {
         let (calls, pending) = mpsc::channel(setup.queue_max);
         let thread = thread::Builder::new().name(setup.name.to_owned());
-        let desk = Desk { pending, waiting: VecDeque::new(), caches: Caches::default(), setup };
+        let (wanted, busy) = (Arc::new(Wanted::default()), setup.busy.max(BUSY_LEAST));
+        let (waiting, caches) = (VecDeque::new(), Caches::default());
+        let desk = Desk { pending, waiting, caches, wanted: Arc::clone(&wanted), setup };
+        let (end, ended) = std::sync::mpsc::channel();
+        let serve = move || {
+            desk.serve();
+            drop(end);
+        };
         let thread = thread
-            .spawn(move || desk.serve())
+            .spawn(serve)
             .map_err(|error| StoreError::unavailable("start the writer").with_source(error))?;
-        Ok(Self { calls: Some(calls), thread: Some(thread), open: AtomicUsize::new(0) })
+        Ok(Self {
+            calls: Some(calls),
+            thread: Some(thread),
+            ended: Mutex::new(ended),
+            wanted,
+            busy,
+            open: AtomicUsize::new(0),
+        })
     }
 
     /// Does `work`, which writes about so many bytes, in a transaction shared with others; it may
@@ -181,43 +219,78 @@ impl Writer {
         (alone, bytes): (bool, usize),
         work: impl FnMut(&mut Unit<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Box::new(Call { operation, alone, bytes, work, found: None, reply });
-        let calls = self.calls.as_ref().ok_or_else(|| gone(operation))?;
+        let (reply, mut answer) = oneshot::channel();
+        let settled = Arc::new(AtomicBool::new(false));
+        let mine = Arc::clone(&settled);
+        let call = Box::new(Call { operation, alone, bytes, work, found: None, settled, reply });
         let is_alone = self.open.fetch_add(1, Ordering::Relaxed) == 0;
         let _open = Open(&self.open);
-        calls.send(call).await.map_err(|_closed| gone(operation))?;
-        let found = match is_alone {
-            true => awake(answer).await,
-            false => answer.await.ok(),
-        };
-        found.ok_or_else(|| gone(operation))?
+        self.room(operation).await?.send(call);
+        if is_alone {
+            awake(&mut answer).await;
+        }
+        loop {
+            match timeout(self.busy, &mut answer).await {
+                Ok(found) => return found.map_err(|_closed| gone(operation))?,
+                // What the thread has begun is answered; what waits with it for a turn that is not
+                // given back is taken back, so that the answer is a definite one.
+                Err(_late) => {
+                    if self.is_stuck() && !mine.swap(true, Ordering::AcqRel) {
+                        return Err(not_had(operation));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Room for one more call.
+    async fn room(
+        &self,
+        operation: &'static str,
+    ) -> Result<mpsc::Permit<'_, Box<dyn Work>>, StoreError> {
+        let calls = self.calls.as_ref().ok_or_else(|| gone(operation))?;
+        loop {
+            match timeout(self.busy, calls.reserve()).await {
+                Ok(room) => return room.map_err(|_closed| gone(operation)),
+                Err(_late) if self.is_stuck() => return Err(not_had(operation)),
+                Err(_late) => {}
+            }
+        }
+    }
+
+    /// Whether the thread waits for a turn that nobody gives back.
+    fn is_stuck(&self) -> bool {
+        self.wanted.since(self.busy)
     }
 }
 
-/// The answer, looked for between other tasks before this one sleeps.
+/// Looks for the answer between other tasks before the caller sleeps.
 #[allow(clippy::disallowed_methods, reason = "how long a caller stays awake is no time of a run")]
-async fn awake<T>(mut answer: oneshot::Receiver<T>) -> Option<T> {
+async fn awake<T>(answer: &mut oneshot::Receiver<T>) {
     let began = Instant::now();
-    while began.elapsed() < STAYS_AWAKE {
-        match answer.try_recv() {
-            Ok(found) => return Some(found),
-            Err(TryRecvError::Closed) => return None,
-            Err(TryRecvError::Empty) => tokio::task::yield_now().await,
-        }
+    // An answer that is there is left for who waits.
+    while began.elapsed() < STAYS_AWAKE && answer.is_empty() && !answer.is_terminated() {
+        tokio::task::yield_now().await;
     }
-    answer.await.ok()
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         self.calls = None;
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != thread::current().id()
-        {
-            // A thread that panicked has nothing left to write.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        if thread.thread().id() == thread::current().id() {
+            return;
         }
+        let (wanted, busy) = (Arc::clone(&self.wanted), self.busy);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        while ended.recv_timeout(busy) == Err(RecvTimeoutError::Timeout) {
+            // It writes what is pending once it has the turn, if the process lives so long.
+            if wanted.since(busy) {
+                return;
+            }
+        }
+        // A thread that panicked has nothing left to write.
+        let _ = thread.join();
     }
 }
 
@@ -227,6 +300,7 @@ struct Desk {
     /// Calls taken from the channel that belong to a later turn.
     waiting: VecDeque<Box<dyn Work>>,
     caches: Caches,
+    wanted: Arc<Wanted>,
     setup: Setup,
 }
 
@@ -269,6 +343,8 @@ impl Desk {
 
     /// One call of a batch failed: each gets a transaction of its own.
     fn one_by_one(&mut self, batch: Vec<Box<dyn Work>>) {
+        // Nothing of them was written: until its own turn, each may be taken back.
+        batch.iter().for_each(|call| call.pause());
         for call in batch {
             let mut one = vec![call];
             match self.turn(&mut one, false) {
@@ -281,10 +357,14 @@ impl Desk {
 
     /// One bounded batch; the turn is given back after it, so that other processes come in.
     fn turn(&mut self, batch: &mut Vec<Box<dyn Work>>, gather: bool) -> Result<(), Failed> {
-        let Self { pending, waiting, caches, setup } = self;
-        let turn = setup.turn.take().map_err(|error| Failed::All(Fault::Store(error)))?;
+        let Self { pending, waiting, caches, wanted, setup } = self;
+        let turn = setup.turn.take(wanted).map_err(|error| Failed::All(Fault::Store(error)))?;
         if gather {
             fill(batch, waiting, pending, setup.batch_max);
+        }
+        batch.retain_mut(|call| call.begin());
+        if batch.is_empty() {
+            return Ok(());
         }
         let conn = &mut setup.conn;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -443,6 +523,12 @@ mod tests {
         fn run(&mut self, _: &mut Unit<'_>) -> Result<(), Fault> {
             Ok(())
         }
+
+        fn begin(&mut self) -> bool {
+            true
+        }
+
+        fn pause(&self) {}
 
         fn answer(self: Box<Self>, _: Result<(), StoreError>) {}
 

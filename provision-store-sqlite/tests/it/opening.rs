@@ -130,6 +130,42 @@ async fn a_program_that_holds_the_write_lock_is_reported() {
     assert!(store.submit(&[submission()]).await.is_ok());
 }
 
+// covers: S18, L3
+#[tokio::test]
+async fn a_turn_that_nobody_gives_back_is_reported_and_what_waited_is_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let config = SqliteConfig::new(&path).with_busy_timeout(Duration::from_millis(100));
+    let store = config.clone().open().await.unwrap();
+    // As a process does that is stopped while it writes.
+    let frozen = std::fs::File::open(directory.path().join("p.db-turn")).unwrap();
+    frozen.lock().unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let store = store.clone();
+        tasks.spawn(async move { store.submit(&[submission()]).await });
+    }
+    for answer in tasks.join_all().await {
+        let error = answer.err().unwrap();
+        assert_eq!((error.kind(), error.code()), (StoreErrorKind::Unavailable, "sqlite_busy"));
+        assert!(error.is_transient() && error.hint().is_some());
+    }
+    assert_eq!(config.clone().open().await.err().unwrap().code(), "sqlite_busy");
+    let other = {
+        frozen.unlock().unwrap();
+        let other = config.open().await.unwrap();
+        frozen.lock().unwrap();
+        other
+    };
+    assert!(other.submit(&[submission()]).await.is_err());
+    // Bounded too, although its thread still waits.
+    tokio::task::spawn_blocking(move || drop(other)).await.unwrap();
+    frozen.unlock().unwrap();
+    store.submit(&[submission()]).await.unwrap();
+    let runs = store.list(&provision_core::store::RunFilter::default()).await.unwrap().runs;
+    assert_eq!(runs.len(), 1, "what was refused was not written later");
+}
+
 // covers: S25
 #[tokio::test]
 async fn a_full_store_writes_nothing_and_goes_on_when_there_is_room() {
