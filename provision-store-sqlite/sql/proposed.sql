@@ -1,1 +1,4 @@
-SELECT lane FROM provision_heads WHERE ns = ?1 AND run = ?2 AND owner IS NULL AND due <= ?3
+SELECT l.lane, l.queue, l.saga, l.version, l.fingerprint
+FROM provision_heads AS h
+CROSS JOIN provision_lanes AS l ON l.lane = h.lane
+WHERE h.ns = ?1 AND h.run = ?2 AND h.owner IS NULL AND h.due <= ?3

@@ -3,11 +3,11 @@ SELECT
         SELECT count(*) FROM provision_heads INDEXED BY provision_heads_ready
         WHERE ns = ?1 AND place = 2
     ) + (
-        SELECT count(*) FROM provision_heads INDEXED BY provision_heads_delayed
+        SELECT count(*) FROM provision_heads INDEXED BY provision_heads_due
         WHERE ns = ?1 AND place = 1 AND due <= ?2
     ),
     (
-        SELECT count(*) FROM provision_heads INDEXED BY provision_heads_delayed
+        SELECT count(*) FROM provision_heads INDEXED BY provision_heads_due
         WHERE ns = ?1 AND place = 1 AND due > ?2
     ),
     (
@@ -20,7 +20,7 @@ SELECT
             WHERE ns = ?1 AND place = 2
         ), ?2),
         ifnull((
-            SELECT min(due) FROM provision_heads INDEXED BY provision_heads_delayed
+            SELECT min(due) FROM provision_heads INDEXED BY provision_heads_due
             WHERE ns = ?1 AND place = 1
         ), ?2)
     ),

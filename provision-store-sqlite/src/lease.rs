@@ -20,8 +20,21 @@ use crate::{
 /// None of the dead incarnations is renewed for so long; what comes later holds nothing, under any
 /// name.
 const DEAD_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Runs that one claim makes ready, at most; the next one goes on.
+const PROMOTED_AT_ONCE: i64 = 2_000;
 /// Most that one call forgets: more than one call buries, as a rule.
 const FORGOTTEN_AT_ONCE: i64 = 100;
+
+/// Bytes of journals after which one call grants no more.
+const GRANTED_BYTES_MAX: usize = 4 << 20;
+
+/// About how many bytes were read of a run.
+fn bytes_of(leased: &Leased) -> usize {
+    let record = &leased.record;
+    let frames = record.frames.iter().map(|frame| frame.body.len());
+    let requests = record.requests.iter().map(|request| request.body.as_str().len());
+    frames.chain(requests).fold(record.head.input.as_str().len(), usize::saturating_add)
+}
 
 impl Unit<'_> {
     pub(crate) fn lease(&mut self, ns: i64, request: &LeaseRequest) -> Result<LeaseGrant, Fault> {
@@ -48,13 +61,14 @@ impl Unit<'_> {
         for (run, epoch) in &request.strangers {
             self.give_back(ns, run, worker, *epoch)?;
         }
-        let mut lanes = pick::lanes(self.tx, ns)?;
-        let (mut leased, mut full) = (Vec::new(), Vec::new());
+        let (mut leased, mut full, mut next_due) = (Vec::new(), Vec::new(), None);
         if let Some(acquire) = request.acquire.as_ref().filter(|_| !request.retire) {
-            lanes.retain(|lane| lane.fits(&acquire.queues) && acquire.code.contains(&lane.saga));
-            let mut room = self.room(ns, acquire, &lanes)?;
-            leased = self.acquire(ns, acquire, (&lanes, &mut room), worker)?;
-            full = room.full();
+            let fits =
+                |lane: &Lane| lane.fits(&acquire.queues) && acquire.code.contains(&lane.saga);
+            (leased, full) = self.acquire(ns, acquire, worker, &fits)?;
+            let mut lanes = pick::lanes(self.tx, ns)?;
+            lanes.retain(fits);
+            next_due = pick::next_due(self.tx, ns, &lanes, fits)?;
         }
         if request.retire {
             self.bury(ns, worker, None)?;
@@ -71,7 +85,7 @@ impl Unit<'_> {
             peers: self.all(sql::INCARNATIONS_ALIVE, (ns, id), |row| {
                 Ok(Incarnation(Uuid::from_bytes(row.get(0)?)))
             })?,
-            next_due: pick::next_due(self.tx, ns, &lanes)?,
+            next_due,
             full,
         })
     }
@@ -169,33 +183,75 @@ impl Unit<'_> {
         Ok(())
     }
 
+    /// Leases what is due in lanes that fit; with it, the queues that were full.
     fn acquire(
         &mut self,
         ns: i64,
         acquire: &Acquire,
-        (lanes, room): (&[Lane], &mut Room),
         worker: Incarnation,
-    ) -> Result<Vec<Leased>, Fault> {
-        let now = moment(self.wall());
-        for lane in lanes {
-            self.run(sql::PROMOTE, (ns, lane.id, now))?;
-        }
-        let runs = match &acquire.runs {
-            Some(proposed) => self.proposed(ns, proposed, (lanes, room), acquire.limit)?,
+        fits: &impl Fn(&Lane) -> bool,
+    ) -> Result<(Vec<Leased>, Vec<String>), Fault> {
+        self.promote(ns)?;
+        let (runs, full) = match &acquire.runs {
+            Some(proposed) => {
+                let due = self.proposed(ns, proposed, fits)?;
+                let mut room = self.room(ns, acquire, due.iter().map(|(_, lane)| lane))?;
+                let mut runs = Vec::new();
+                for (run, lane) in due {
+                    if runs.len() < acquire.limit && room.take(&lane.queue) {
+                        runs.push(run);
+                    }
+                }
+                (runs, room.full())
+            }
             None => {
+                let mut lanes = pick::lanes(self.tx, ns)?;
+                lanes.retain(fits);
+                let mut room = self.room(ns, acquire, &lanes)?;
                 let turns = &mut self.caches.turns;
-                let due = pick::due(self.tx, ns, (lanes, room), acquire.limit, turns)?;
-                due.into_iter().map(|(_, run)| run).collect()
+                let due = pick::due(self.tx, ns, (&lanes, &mut room), acquire.limit, turns)?;
+                (due.into_iter().map(|(_, run)| run).collect(), room.full())
             }
         };
-        let mut leased = Vec::new();
+        Ok((self.grant_all(ns, runs, worker)?, full))
+    }
+
+    /// Moves runs whose time has come to the ready ones, those of all lanes: they are ready for
+    /// whoever looks. So many at most that no other process waits long for its turn.
+    fn promote(&self, ns: i64) -> Result<(), Fault> {
+        let now = moment(self.wall());
+        let first = self.first(sql::DELAYED_FIRST, [ns], |row| Ok(row.get::<_, i64>(0)?))?;
+        if first.is_some_and(|due| due <= now) {
+            self.run(sql::PROMOTE, (ns, now, PROMOTED_AT_ONCE))?;
+        }
+        Ok(())
+    }
+
+    fn grant_all(
+        &self,
+        ns: i64,
+        runs: Vec<RunId>,
+        worker: Incarnation,
+    ) -> Result<Vec<Leased>, Fault> {
+        let (mut leased, mut bytes) = (Vec::new(), 0_usize);
         for run in runs {
+            // S25: what is read while others wait for the turn is bounded; the rest stays due.
+            if bytes >= GRANTED_BYTES_MAX {
+                break;
+            }
             match self.grant(ns, &run, worker) {
-                Ok(granted) => leased.extend(granted),
+                Ok(Some(granted)) => {
+                    bytes = bytes.saturating_add(bytes_of(&granted));
+                    leased.push(granted);
+                }
                 // S3: one row that cannot be read stops nobody else's work.
+                Ok(None) => {
+                    tracing::error!(%run, "a run of which a part is missing is parked");
+                    self.park_unread(ns, &run)?;
+                }
                 Err(fault) if fault.is_bad_row() => {
                     tracing::error!(%run, ?fault, "a run that cannot be read is parked");
-                    self.run(sql::PARK_UNREAD, (ns, blob(&run), moment(Timestamp::NEVER)))?;
+                    self.park_unread(ns, &run)?;
                 }
                 Err(fault) => return Err(fault),
             }
@@ -203,8 +259,17 @@ impl Unit<'_> {
         Ok(leased)
     }
 
+    fn park_unread(&self, ns: i64, run: &RunId) -> Result<(), Fault> {
+        self.run(sql::PARK_UNREAD, (ns, blob(run), moment(Timestamp::NEVER))).map(drop)
+    }
+
     /// The room in the capped queues of these lanes: the writer is alone, so it stays as it is found.
-    fn room(&self, ns: i64, acquire: &Acquire, lanes: &[Lane]) -> Result<Room, Fault> {
+    fn room<'l>(
+        &self,
+        ns: i64,
+        acquire: &Acquire,
+        lanes: impl IntoIterator<Item = &'l Lane>,
+    ) -> Result<Room, Fault> {
         let mut leased = HashMap::new();
         // One look for all queues, and none where no queue has a cap.
         if !acquire.caps.is_empty() {
@@ -212,41 +277,31 @@ impl Unit<'_> {
             leased.extend(self.all(sql::LEASED_BY_QUEUE, (ns,), read)?);
         }
         let of = |queue: &str| Ok::<_, Fault>(leased.get(queue).copied().unwrap_or_default());
-        acquire.caps.room(lanes.iter().map(|lane| lane.queue.as_str()), of)
+        acquire.caps.room(lanes.into_iter().map(|lane| lane.queue.as_str()), of)
     }
 
-    /// Those of the proposed runs that are due, unowned and in these lanes.
+    /// Those of the proposed runs that are due, unowned and in lanes that fit.
     fn proposed(
         &self,
         ns: i64,
         proposed: &[RunId],
-        (lanes, room): (&[Lane], &mut Room),
-        limit: usize,
-    ) -> Result<Vec<RunId>, Fault> {
+        fits: impl Fn(&Lane) -> bool,
+    ) -> Result<Vec<(RunId, Lane)>, Fault> {
         let now = moment(self.wall());
-        let mut runs = Vec::new();
+        let mut due: Vec<(RunId, Lane)> = Vec::new();
         for run in proposed {
-            if runs.len() >= limit {
-                break;
-            }
-            let lane =
-                self.first(sql::PROPOSED, (ns, blob(run), now), |row| Ok(row.get::<_, i64>(0)?))?;
-            let known = lane.and_then(|lane| lanes.iter().find(|known| known.id == lane));
-            let fits = known.filter(|_| !runs.contains(run));
-            if fits.is_some_and(|lane| room.take(&lane.queue)) {
-                runs.push(*run);
+            let lane = self.first(sql::PROPOSED, (ns, blob(run), now), pick::lane)?;
+            if let Some(lane) = lane.filter(&fits)
+                && due.iter().all(|(known, _)| known != run)
+            {
+                due.push((*run, lane));
             }
         }
-        Ok(runs)
+        Ok(due)
     }
 
-    /// Leases a run that nobody holds.
-    pub(crate) fn grant(
-        &self,
-        ns: i64,
-        run: &RunId,
-        worker: Incarnation,
-    ) -> Result<Option<Leased>, Fault> {
+    /// Leases a run that nobody holds; `None` when it is not there, or not whole.
+    fn grant(&self, ns: i64, run: &RunId, worker: Incarnation) -> Result<Option<Leased>, Fault> {
         let Some((mut record, died_at)) = record(self.tx, ns, run)? else { return Ok(None) };
         let (nonce, now) = (self.draw_nonce()?, self.wall());
         let (before, epoch) = (record.head.epoch, record.head.epoch.saturating_add(1));

@@ -10,12 +10,12 @@ use provision_core::{
     id::{RunId, Timestamp},
     store::SagaRef,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use crate::{
     error::Fault,
-    rows::{all, at},
+    rows::{all, at, moment},
     sql,
 };
 
@@ -40,28 +40,67 @@ impl Lane {
     }
 }
 
-/// All lanes of a namespace; there are as many as queues times registered sagas.
-pub(crate) fn lanes(conn: &Connection, ns: i64) -> Result<Vec<Lane>, Fault> {
-    all(conn, sql::LANES, [ns], |row| {
-        let saga = SagaRef { name: row.get(2)?, version: row.get(3)?, fingerprint: row.get(4)? };
-        Ok(Lane { id: row.get(0)?, queue: row.get(1)?, saga })
-    })
+/// Runs that are not in the lanes of a worker, but due before its own, that one look goes by.
+const PASSED_MAX: usize = 1_000;
+
+/// The lane at the beginning of a row.
+pub(crate) fn lane(row: &Row<'_>) -> Result<Lane, Fault> {
+    let saga = SagaRef { name: row.get(2)?, version: row.get(3)?, fingerprint: row.get(4)? };
+    Ok(Lane { id: row.get(0)?, queue: row.get(1)?, saga })
 }
 
-/// The earliest due time in these lanes.
+/// The lanes of a namespace that have a ready run: there may be many more that have none.
+pub(crate) fn lanes(conn: &Connection, ns: i64) -> Result<Vec<Lane>, Fault> {
+    all(conn, sql::LANES_READY, [ns], lane)
+}
+
+/// The earliest due time of a run in lanes that fit, of which those in `ready` have a ready one.
+///
+/// Behind very many runs that do not fit it is the time of one of them: too early, never too late.
 pub(crate) fn next_due(
     conn: &Connection,
     ns: i64,
-    lanes: &[Lane],
+    ready: &[Lane],
+    fits: impl Fn(&Lane) -> bool,
 ) -> Result<Option<Timestamp>, Fault> {
     let mut next: Option<Timestamp> = None;
-    for lane in lanes {
-        for text in [sql::READY_ANY, sql::DELAYED_NEXT] {
-            let due = all(conn, text, (ns, lane.id), |row| Ok(at(row.get(0)?)))?.pop();
-            next = due.into_iter().chain(next).min();
+    for lane in ready {
+        let due = all(conn, sql::READY_ANY, (ns, lane.id), |row| Ok(at(row.get(0)?)))?.pop();
+        next = due.into_iter().chain(next).min();
+    }
+    let mut statement = conn.prepare_cached(sql::DELAYED_NEXT)?;
+    let (mut rows, mut passed) = (statement.query([ns])?, 0_usize);
+    while let Some(row) = rows.next()? {
+        if fits(&lane(row)?) || passed >= PASSED_MAX {
+            return Ok(next.into_iter().chain([at(row.get(5)?)]).min());
         }
+        passed = passed.saturating_add(1);
     }
     Ok(next)
+}
+
+/// Runs in lanes that fit whose time has come, but which no claim has moved to the ready ones yet.
+pub(crate) fn delayed(
+    conn: &Connection,
+    ns: i64,
+    now: Timestamp,
+    limit: usize,
+    fits: impl Fn(&Lane) -> bool,
+) -> Result<Vec<(i32, RunId)>, Fault> {
+    let mut statement = conn.prepare_cached(sql::DELAYED_DUE)?;
+    let (mut rows, mut found, mut passed) =
+        (statement.query((ns, moment(now)))?, Vec::new(), 0_usize);
+    while let Some(row) = rows.next()? {
+        if found.len() >= limit || passed >= PASSED_MAX {
+            break;
+        }
+        if fits(&lane(row)?) {
+            found.push((row.get(5)?, RunId::from_uuid(Uuid::from_bytes(row.get(6)?))));
+        } else {
+            passed = passed.saturating_add(1);
+        }
+    }
+    Ok(found)
 }
 
 /// One tenant's runs in one lane, at one priority.

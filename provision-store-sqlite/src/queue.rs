@@ -14,19 +14,16 @@ use async_trait::async_trait;
 use provision_core::{
     caps::Room,
     error::StoreError,
-    id::{RunId, Timestamp},
+    id::RunId,
     queue::{Claim, Offer, Queue, QueueStats},
 };
-use rusqlite::Connection;
 use tokio::{
     sync::futures::Notified,
     time::{Instant, timeout_at},
 };
-use uuid::Uuid;
 
 use crate::{
-    error::Fault,
-    pick,
+    pick::{self, Lane},
     rows::{all, at, blob, moment, signed, unsigned},
     sql,
     store::SqliteStore,
@@ -108,17 +105,16 @@ impl SqliteStore {
         let (queues, except, limit) = (claim.queues.clone(), claim.except.clone(), claim.limit);
         let turns = Arc::clone(&self.shared.turns);
         self.read("claim", move |conn| {
+            let fits = |lane: &Lane| lane.fits(&queues) && !except.contains(&lane.queue);
             let mut lanes = pick::lanes(conn, ns)?;
-            lanes.retain(|lane| lane.fits(&queues) && !except.contains(&lane.queue));
+            lanes.retain(&fits);
             let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
             let mut found = pick::due(conn, ns, (&lanes, &mut Room::default()), limit, &mut turns)?;
-            for lane in &lanes {
-                found.extend(delayed(conn, ns, lane.id, now, limit)?);
-            }
+            found.extend(pick::delayed(conn, ns, now, limit, fits)?);
             // Stable: within a priority, the ready ones in their turns, then those just due.
             found.sort_by_key(|(priority, _)| Reverse(*priority));
             found.truncate(limit);
-            let next = pick::next_due(conn, ns, &lanes)?.map(|due| due.since(now));
+            let next = pick::next_due(conn, ns, &lanes, fits)?.map(|due| due.since(now));
             Ok((found.into_iter().map(|(_, run)| run).collect(), next.unwrap_or(WAIT_MAX)))
         })
         .await
@@ -141,17 +137,4 @@ impl SqliteStore {
         }
         Ok(())
     }
-}
-
-/// Runs whose time has come, but which no lease has moved to the ready ones yet.
-fn delayed(
-    conn: &Connection,
-    ns: i64,
-    lane: i64,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<(i32, RunId)>, Fault> {
-    all(conn, sql::DELAYED_DUE, (ns, lane, moment(now), signed(limit as u64)), |row| {
-        Ok((row.get(0)?, RunId::from_uuid(Uuid::from_bytes(row.get(2)?))))
-    })
 }

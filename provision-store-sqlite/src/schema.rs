@@ -16,6 +16,8 @@ const OPEN: &str = "open the store";
 /// Statements kept prepared on each connection; more than the store has.
 const STATEMENTS_KEPT: usize = 128;
 const PAGE_BYTES: u64 = 4_096;
+/// Four times what the log holds when it is moved into the file.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
 
 /// One step of the schema. The text is fixed for ever once released.
 struct Migration {
@@ -51,10 +53,15 @@ const STATE: &[Migration] = &[
         name: "retention",
         text: include_str!("../migrations/0006_retention.sql"),
     },
+    Migration {
+        version: 7,
+        name: "due over all lanes",
+        text: include_str!("../migrations/0007_due_over_lanes.sql"),
+    },
 ];
 
 /// The schema that this version of the library writes.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 const LIMITS: &[Migration] = &[Migration {
     version: 1,
@@ -66,11 +73,14 @@ const LIMITS: &[Migration] = &[Migration {
 pub(crate) fn open_state(config: &SqliteConfig) -> Result<Connection, StoreError> {
     let mut conn = connect(&config.path, config, false)?;
     if let Some(bytes) = config.bytes_max {
-        let pages = i64::try_from(bytes / PAGE_BYTES).unwrap_or(i64::MAX);
+        // Of 0 pages SQLite makes a question.
+        let pages = i64::try_from(bytes / PAGE_BYTES).unwrap_or(i64::MAX).max(1);
         pragma(&conn, "max_page_count", pages)?;
     }
     pragma(&conn, "synchronous", "FULL")?;
     pragma(&conn, "wal_autocheckpoint", 4_000)?;
+    // What the log has grown to while a reader held it is given back once it begins anew.
+    pragma(&conn, "journal_size_limit", LOG_BYTES_KEPT)?;
     verify(&conn)?;
     migrate(&mut conn, STATE).map_err(|fault| fault.into_store("migrate the store"))?;
     Ok(conn)
@@ -257,6 +267,7 @@ mod tests {
             "0e8552f5f709adb5",
             "7083eee11ecebe87",
             "54b8e39d1628a527",
+            "86c933243af7a4ef",
         ];
         let fixed: Vec<_> = (1..).zip(fixed.map(str::to_owned)).collect();
         assert_eq!(texts, fixed);
@@ -268,7 +279,7 @@ mod plans {
     use super::{Connection, STATE, migrate, sql};
 
     /// Statements that run at every step, claim, heartbeat or page.
-    const HOT: [&str; 46] = [
+    const HOT: [&str; 48] = [
         sql::RUN_READ,
         sql::RUN_BY_KEY,
         sql::RUN_BY_GUARD,
@@ -296,8 +307,10 @@ mod plans {
         sql::READY_TENANT,
         sql::READY_RUN,
         sql::READY_ANY,
+        sql::DELAYED_FIRST,
         sql::DELAYED_NEXT,
         sql::DELAYED_DUE,
+        sql::LANES_READY,
         sql::PROPOSED,
         sql::LEDGER_HOLDER,
         sql::LEDGER_WATCH_DUE,
@@ -318,13 +331,16 @@ mod plans {
     ];
 
     /// Those whose cost must not grow with the runs that are finished: the index they must use.
-    const PARTIAL: [(&str, &str); 18] = [
+    const PARTIAL: [(&str, &str); 21] = [
         (sql::LEDGER_BY_ID, "provision_ledger_ids"),
         (sql::HELD, "provision_heads_owner"),
         (sql::LEASED_BY_QUEUE, "provision_heads_owner"),
         (sql::RUNS_FREE, "provision_heads_owner"),
-        (sql::PROMOTE, "provision_heads_delayed"),
-        (sql::DELAYED_NEXT, "provision_heads_delayed"),
+        (sql::PROMOTE, "provision_heads_due"),
+        (sql::DELAYED_FIRST, "provision_heads_due"),
+        (sql::DELAYED_NEXT, "provision_heads_due"),
+        (sql::DELAYED_DUE, "provision_heads_due"),
+        (sql::LANES_READY, "provision_heads_ready"),
         (sql::READY_PRIORITY, "provision_heads_ready"),
         (sql::READY_TENANT, "provision_heads_ready"),
         (sql::READY_RUN, "provision_heads_ready"),
@@ -353,7 +369,9 @@ mod plans {
         migrate(&mut conn, STATE).unwrap();
         for text in HOT {
             for line in plan(&conn, text) {
-                let scans = line.starts_with("SCAN") && !line.contains("json_each");
+                let scans = line.starts_with("SCAN")
+                    && !line.contains("json_each")
+                    && line != "SCAN present";
                 // All rows of a namespace are all runs it ever had.
                 let whole = line.ends_with("USING PRIMARY KEY (ns=?)");
                 let sorts = line.contains("TEMP B-TREE");

@@ -214,3 +214,21 @@ async fn a_run_that_cannot_be_read_is_parked_and_holds_up_no_other() {
     assert_eq!(listed, [sound], "the pages go on without it");
     assert!(store.load(&[damaged]).await.is_err(), "and who asks for it is told");
 }
+
+// covers: S3, L3
+#[tokio::test]
+async fn a_run_of_which_a_part_is_missing_is_parked_and_holds_up_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let handle = Handle::of(Arc::new(store.clone()));
+    let (cut, sound) = (handle.started(run_head()).await, handle.started(run_head()).await);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute("DELETE FROM provision_runs WHERE run = ?1", [cut.as_uuid().as_bytes()]).unwrap();
+    // As a host does that drives runs one by one.
+    let mut claim = acquire_any(new_worker(), Duration::from_secs(60));
+    claim.acquire.as_mut().unwrap().limit = 1;
+    let mut leased = handle.lease(&claim).await.leased;
+    leased.extend(handle.lease(&claim).await.leased);
+    assert_eq!(leased.iter().map(|one| one.record.head.id).collect::<Vec<_>>(), [sound]);
+}

@@ -246,3 +246,39 @@ async fn a_lane_that_went_with_a_refused_end_is_made_again() {
     let claim = acquire_any(new_worker(), Duration::from_secs(60));
     assert_eq!(handle.lease(&claim).await.leased[0].record.head.id, child.id);
 }
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("as planned");
+        }
+    }
+}
+
+// covers: S21
+#[tokio::test]
+async fn what_a_call_of_the_host_holds_may_panic_where_it_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("p.db")).await;
+    let (began, has_begun) = std::sync::mpsc::channel();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let other = store.clone();
+    let left = tokio::spawn(async move {
+        let waits = other.execute_host(move |_| {
+            began.send(()).unwrap();
+            may_go.recv().unwrap();
+            Ok(PanicsWhenDropped)
+        });
+        waits.await.map(drop)
+    });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    left.abort();
+    assert!(left.await.is_err());
+    go.send(()).unwrap();
+    insert(&store);
+    let leased = leased(&store).await;
+    store.append(&[end(&leased, 1)]).await.unwrap();
+    assert_eq!(clients(&store).await.len(), 1, "the thread goes on");
+}

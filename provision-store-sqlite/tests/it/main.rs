@@ -9,6 +9,7 @@
     reason = "these are tests; some start processes and measure time"
 )]
 
+mod claims;
 mod clock;
 mod conformance;
 mod crash;
