@@ -355,11 +355,12 @@ impl<R: Resource> ResourceAction<R> {
         spec: &R::Spec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
+        // S7: a delete that is cut may land yet, a repeated one as well as the first.
+        cx.host().removes().await?;
+        // S11: asked last, so that nobody adopts it between the answer and the call.
         if let Some(adopter) = cx.host().adopter_of(R::KIND, self.account(), id).await? {
             return Err(adopted(R::KIND, id, &adopter));
         }
-        // S7: a delete that is cut may land yet, a repeated one as well as the first.
-        cx.host().removes().await?;
         self.resource.delete(cx, spec, id).await
     }
 

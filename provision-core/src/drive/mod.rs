@@ -17,7 +17,6 @@ mod seal;
 mod shared;
 mod slots;
 mod stop;
-mod trial;
 
 use std::{
     collections::BTreeMap,
@@ -38,8 +37,6 @@ pub(crate) use seal::key_trouble;
 pub(crate) use shared::{Plans, Shared};
 pub(crate) use slots::Slots;
 use stop::{Driven, Stop};
-use trial::Trial;
-pub(crate) use trial::Turns;
 
 use crate::{
     changes::Still,
@@ -76,7 +73,6 @@ pub(crate) struct Drive {
     requests: u64,
     /// Requests are taken one by one, and this is not the last of them.
     more_is_asked: bool,
-    trial: Trial,
     attempts: FuturesUnordered<Attempt>,
     /// Attempts that ended while an append was under way.
     backlog: Vec<Finished>,
@@ -94,7 +90,6 @@ enum Turn {
     Message(Message),
     Finished(Finished),
     Due,
-    Trial,
     Stop,
 }
 
@@ -128,7 +123,6 @@ impl Drive {
         let head = &leased.record.head;
         let (seq, consumed, requests) = (head.seq, head.consumed, head.requests);
         let state = folded?;
-        let trial = Trial::of(head, &state, &shared.turns);
         let mut drive = Self {
             shared,
             state,
@@ -137,7 +131,6 @@ impl Drive {
             consumed,
             requests,
             more_is_asked: false,
-            trial,
             attempts: FuturesUnordered::new(),
             backlog: Vec::new(),
             sender,
@@ -193,7 +186,6 @@ impl Drive {
                 Turn::Message(message) => self.message(message).await?,
                 Turn::Finished(finished) => self.finished(finished).await?,
                 Turn::Due => self.due().await?,
-                Turn::Trial => self.tried().await?,
                 Turn::Stop => self.stop().await?,
             };
         }
@@ -209,8 +201,7 @@ impl Drive {
             return Turn::Finished(finished);
         }
         // A worker that stops begins nothing that is due: only what is open is waited for.
-        let begins = !self.shared.is_stopping() && !self.trial.waits();
-        let due = self.state.next_due().filter(|_| begins);
+        let due = self.state.next_due().filter(|_| !self.shared.is_stopping());
         let wait = due.map(|due| due.since(self.shared.lease.now()));
         let shared = Arc::clone(&self.shared);
         let stop = shared.control.stop.notified();
@@ -225,7 +216,6 @@ impl Drive {
             Some(finished) = self.attempts.next(), if !self.attempts.is_empty() => {
                 Turn::Finished(finished)
             }
-            () = self.trial.moves_on() => Turn::Trial,
             () = clock::sleep(wait.unwrap_or_default()), if wait.is_some() => Turn::Due,
             () = stop => Turn::Stop,
             () = left => Turn::Stop,
@@ -274,8 +264,7 @@ impl Drive {
             now: self.shared.lease.now(),
             latest: self.shared.lease.latest(),
             draw: self.shared.draw(),
-            hold: self.shared.is_stopping() || self.trial.waits(),
-            tell_polls: self.trial.tells_polls(),
+            hold: self.shared.is_stopping(),
         }
     }
 
@@ -392,18 +381,15 @@ impl Drive {
             && self.backlog.is_empty()
             && decision.perform.is_empty()
             && !self.state.has_open()
-            && !self.more_is_asked
-            && (!self.trial.waits() || self.shared.is_stopping());
+            && !self.more_is_asked;
         let release = idle.then(|| self.release());
-        let untold = self.trial.is_untold();
-        if decision.append.is_empty() && release.is_none() && sealed.is_empty() && !untold {
+        if decision.append.is_empty() && release.is_none() && sealed.is_empty() {
             self.perform(&decision);
             return Ok(Committed::Goes);
         }
         let append = self.append(&decision, sealed, release.clone())?;
         self.shared.probe.appending(&self.state.run, &decision.append).await;
         let told = self.shared.told(&self.leased.record.head, &append);
-        let settled = append.settled;
         let answer = self.write(append).await?;
         let Appended::Applied { requests, lease_lost } = answer else {
             return match answer {
@@ -413,7 +399,6 @@ impl Drive {
         };
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
-        self.trial.written(settled);
         let head = &self.leased.record.head;
         report::committed(head, &decision.append, self.state.cause.is_some());
         self.shared.probe.appended(&self.state.run, &decision.append).await;
@@ -492,10 +477,6 @@ impl Drive {
         let ended_now = decision.append.iter().any(|r| matches!(r, Record::Ended { .. }));
         let parked_now = decision.append.iter().any(|r| matches!(r, Record::Parked { .. }));
         let parent = head.parent.as_ref().filter(|_| ended_now || parked_now);
-        let settled = decision.append.iter().any(park::settles)
-            || release.as_ref().is_some_and(|release| release.polls != head.polls);
-        // S21: a poll begins without a record, so what the row says must hold for it too.
-        let polls = self.state.looks_again() && !self.trial.lasts(settled);
         Ok(Append {
             run: self.state.run,
             fence: self.leased.fence,
@@ -504,8 +485,10 @@ impl Drive {
             at: self.state.at,
             status,
             summary: self.state.summary(),
-            open: self.state.has_open() || !decision.perform.is_empty() || polls,
-            settled,
+            // S21: a poll begins without a record, so what the row says must hold for it too.
+            open: self.state.has_open() || !decision.perform.is_empty() || self.state.looks_again(),
+            settled: decision.append.iter().any(park::settles)
+                || release.as_ref().is_some_and(|release| release.polls != head.polls),
             consumed: self.consumed,
             release,
             free_guard: ended_now && frees_guard(head, status),

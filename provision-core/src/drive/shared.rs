@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Turns, lease::LeaseView, patience::patiently, slots::Slots};
+use super::{lease::LeaseView, patience::patiently, slots::Slots};
 use crate::{
     changes::Changes,
     clock,
@@ -74,7 +74,6 @@ pub(crate) struct Shared {
     pub(crate) plans: Arc<Plans>,
     pub(crate) lease: LeaseView,
     pub(crate) slots: Slots,
-    pub(crate) turns: Turns,
     /// What the worker is told from outside.
     pub(crate) control: Arc<Control>,
     /// Set when this incarnation ends although its worker goes on.

@@ -474,8 +474,7 @@ impl Engine {
                 .with_hint("start a worker that has the run's saga registered"));
         }
         if let Ok(mut state) = crate::drive::fold(&record.head, &record.frames, &self.inner.plans) {
-            let (now, latest) = (state.at, state.at);
-            let moment = Moment { now, latest, draw: 0, hold: true, tell_polls: false };
+            let moment = Moment { now: state.at, latest: state.at, draw: 0, hold: true };
             match decide(&mut state, Event::Request(body.clone()), moment) {
                 Ok(_) | Err(Halt::Stopped) => {}
                 Err(Halt::Refused(refusal)) => {

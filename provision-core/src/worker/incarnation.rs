@@ -16,7 +16,7 @@ use tokio::{
 use super::{Control, WorkerConfig, held::Held, hints::Hints, tend};
 use crate::{
     clock,
-    drive::{Drive, Left, Shared, Slots, Turns, lease::LeaseView},
+    drive::{Drive, Left, Shared, Slots, lease::LeaseView},
     engine::Engine,
     error::StoreError,
     id::RunId,
@@ -59,7 +59,6 @@ pub(super) fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> 
         plans: Arc::clone(&inner.plans),
         lease: LeaseView::new(ttl),
         slots: Slots::default(),
-        turns: Turns::default(),
         control: Arc::clone(control),
         leaving: AtomicBool::new(false),
         left: Notify::new(),

@@ -96,11 +96,11 @@ async fn a_key_service_that_is_away_parks_nothing_and_uses_up_no_attempt() {
     sleep(Duration::from_secs(24 * 3_600)).await;
     let head = engine.run(run.id()).await.unwrap();
     assert_eq!(head.status, RunStatus::Waiting, "{:?}", head.summary.failure);
-    assert!(head.seq <= 350, "{} frames", head.seq);
+    assert!(head.seq <= 520, "{} frames", head.seq);
     away.store(false, Ordering::SeqCst);
     let began = Instant::now();
     assert_eq!(run.output().await.unwrap(), "x");
-    assert!(began.elapsed() <= Duration::from_secs(3_660), "{:?}", began.elapsed());
+    assert!(began.elapsed() <= Duration::from_secs(660), "{:?}", began.elapsed());
     worker.stop().await;
 }
 

@@ -12,14 +12,18 @@ use agent_hosting::{
     cloud::Cloud,
     input::{Preset, Subscription},
     saga::{Agent, hosting},
+    table::Table,
+    web::callbacks,
 };
 use example_command::stage::Stage;
 use provision_adapters::{
     hetzner, resend,
     sim::{InventoryItem, Provider as _},
     tailscale,
+    webhook::Callbacks,
 };
 use provision_core::{EngineBuilder, Owned, OwnerMark, RunStatus, Saga, vault::LocalKeys};
+use provision_store_sqlite::SqliteStore;
 use provision_testkit::harness::{Harness, Leaping, Outside, Report, Subject};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -38,6 +42,8 @@ static MACHINES: LazyLock<Runtime> =
 #[derive(Debug, Clone)]
 struct Region {
     cloud: Arc<Cloud>,
+    table: Table,
+    callbacks: Callbacks,
     _folder: Arc<TempDir>,
 }
 
@@ -45,8 +51,14 @@ impl Region {
     fn new() -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = folder.path().to_owned();
-        let started = thread::spawn(move || MACHINES.block_on(Cloud::start(&path, 0.0)).unwrap());
-        Self { cloud: Arc::new(started.join().unwrap()), _folder: Arc::new(folder) }
+        let opened = async move {
+            let cloud = Cloud::start(&path, 0.0).await.unwrap();
+            let store = SqliteStore::open(path.join("provision.db")).await.unwrap();
+            (cloud, Table::open(&store).await.unwrap(), callbacks(&path).await.unwrap())
+        };
+        let opened = thread::spawn(move || MACHINES.block_on(opened));
+        let (cloud, table, callbacks) = opened.join().unwrap();
+        Self { cloud: Arc::new(cloud), table, callbacks, _folder: Arc::new(folder) }
     }
 }
 
@@ -96,10 +108,11 @@ impl Subject for Hosting {
     }
 
     fn saga(&self, world: &Region) -> Saga<Subscription, Agent> {
-        let mut providers = world.cloud.providers("ops@example.com").unwrap();
+        let providers = world.cloud.providers("ops@example.com", &world.callbacks);
+        let mut providers = providers.unwrap();
         // Of the store's time, which leaps.
         providers.join_within = Duration::from_secs(24 * 3_600);
-        hosting(&providers, &Stage::served(0.0)).unwrap()
+        hosting(&providers, &world.table, &Stage::served(0.0)).unwrap()
     }
 
     fn input(&self) -> Subscription {

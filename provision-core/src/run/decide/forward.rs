@@ -243,7 +243,8 @@ impl Machine<'_> {
             // Its name was not free yet: nothing of this generation has begun.
             WaitReason::Quiet if self.state.node(number).input.is_none() => self.try_again(number),
             WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. } => {
-                self.look_again(number, Direction::Forward)
+                self.look_again(number, Direction::Forward);
+                Ok(())
             }
             WaitReason::Retry | WaitReason::Throttled { .. } => self.try_again(number),
         }

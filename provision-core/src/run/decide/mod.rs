@@ -116,8 +116,6 @@ pub(crate) struct Moment {
     pub(crate) draw: u64,
     /// The worker stops: nothing new starts here; the next owner goes on.
     pub(crate) hold: bool,
-    /// What looks again is journaled when it begins, too.
-    pub(crate) tell_polls: bool,
 }
 
 /// What an event leads to.
@@ -295,14 +293,10 @@ impl Machine<'_> {
         }
     }
 
-    /// Looks again. S21: a poll is journaled where it has to be known who died of which call.
-    fn look_again(&mut self, node: usize, dir: Direction) -> Halted {
+    /// Looks again, without a record.
+    fn look_again(&mut self, node: usize, dir: Direction) {
         self.state.node_mut(node).quiet_start = true;
-        if self.moment.tell_polls {
-            self.ensure_started(node)?;
-        }
         self.perform(node, dir);
-        Ok(())
     }
 
     /// A poll's `started` is written only when something else of it has to be.

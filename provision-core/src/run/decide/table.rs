@@ -168,6 +168,13 @@ fn undo_started(node: &mut Node, attempt: u32) -> Step {
 fn waiting(node: &mut Node, dir: Direction, reason: &WaitReason, due: Timestamp) -> Step {
     let reason = reason.clone();
     node.polls = 0;
+    if matches!(reason, WaitReason::Poll | WaitReason::Quiet | WaitReason::Child { .. }) {
+        // It was answered: the ends before it that used up nothing were the last in a row.
+        match dir {
+            Direction::Forward => node.forward.held = 0,
+            Direction::Undo => node.backward.held = 0,
+        }
+    }
     match dir {
         Direction::Forward => {
             let open = matches!(node.phase, Phase::Idle | Phase::Waiting { .. } | Phase::Running);

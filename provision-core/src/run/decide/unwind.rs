@@ -130,7 +130,8 @@ impl Machine<'_> {
             ..
         } = node.undo
         {
-            return self.look_again(number, Direction::Undo);
+            self.look_again(number, Direction::Undo);
+            return Ok(());
         }
         let nothing = node.standing() == Effect::None;
         let record = Record::Started {

@@ -11,25 +11,24 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Ends in a row after which the waits grow on. Each of them is journaled, and what lasts for days
 /// is not asked for every minute (S25).
 const USUAL_ENDS: u32 = 60;
-/// So many more ends double the wait: what ends after a time is seen within an eighth of it.
+/// So many more ends double the wait.
 const ENDS_DOUBLING: u32 = 16;
-/// Longest wait for a slot: nothing but asking finds a free one.
-const SLOT_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
-/// Longest wait after other ends, unless more was asked for.
-const LATE_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Longest wait, unless more was asked for. L1: what ends is noticed within it; nothing but asking
+/// finds a free slot.
+const LATE_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// After trouble that is not the step's, of a key service say; `ends` are those in a row.
 pub(super) fn after_trouble(ends: u32) -> Duration {
-    grown_late(grown(TROUBLE_WAIT_FIRST, ends), ends, LATE_WAIT_MAX)
+    grown_late(grown(TROUBLE_WAIT_FIRST, ends), ends)
 }
 
 /// How long a call that the shared limiter holds back leaves it alone. L4: never for less than was
 /// said. Nothing tells when a slot is given back, so who waits for one asks again less and less often.
 pub(super) fn held_for(code: &str, after: Duration, ends: u32) -> Duration {
     if code != "held_by_concurrency" {
-        return grown_late(after, ends, LATE_WAIT_MAX);
+        return grown_late(after, ends);
     }
-    grown_late(after.max(grown(SLOT_WAIT_FIRST, ends)), ends, SLOT_WAIT_MAX)
+    grown_late(after.max(grown(SLOT_WAIT_FIRST, ends)), ends)
 }
 
 /// A wait that doubles each time in a row.
@@ -38,9 +37,9 @@ fn grown(first: Duration, ends: u32) -> Duration {
 }
 
 /// A wait that grows on once there are very many ends in a row.
-fn grown_late(wait: Duration, ends: u32, most: Duration) -> Duration {
+fn grown_late(wait: Duration, ends: u32) -> Duration {
     let doublings = ends.saturating_sub(USUAL_ENDS) / ENDS_DOUBLING;
-    wait.saturating_mul(1 << doublings.min(16)).min(most.max(wait))
+    wait.saturating_mul(1 << doublings.min(16)).min(LATE_WAIT_MAX.max(wait))
 }
 
 #[cfg(test)]
@@ -68,9 +67,7 @@ mod tests {
         let (hour, wait) = ends_in(DAY / 24, after_trouble);
         assert!((60..=70).contains(&hour) && wait == Duration::from_secs(60), "{hour} {wait:?}");
         let (day, wait) = ends_in(DAY, after_trouble);
-        assert!(day <= 170 && wait <= DAY / 8, "{day} ends in a day, the last wait {wait:?}");
-        let (month, wait) = ends_in(30 * DAY, after_trouble);
-        assert!(month <= 900 && wait == LATE_WAIT_MAX, "{month} ends in a month, {wait:?}");
+        assert!(day <= 260 && wait == LATE_WAIT_MAX, "{day} ends in a day, the last wait {wait:?}");
     }
 
     // covers: L4

@@ -211,9 +211,7 @@ impl Walk {
         let text = format!("{event:?}");
         let draw = self.events as u64 * 77;
         let (now, latest) = (self.now, self.now);
-        // Of some owners polls are journaled.
-        let tell_polls = self.events.is_multiple_of(3);
-        let moment = Moment { now, latest, draw, hold: false, tell_polls };
+        let moment = Moment { now, latest, draw, hold: false };
         match decide(&mut self.state, event, moment) {
             Ok(decision) => {
                 self.taken(&decision);
