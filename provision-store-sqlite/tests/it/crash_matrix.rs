@@ -51,11 +51,15 @@ impl Place for OnDisk {
 
     /// X1: the file and its log as they lie there.
     fn bytes(&self) -> Vec<u8> {
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        let files = [std::fs::read(&self.path), std::fs::read(wal)].map(Result::unwrap_or_default);
-        files.concat()
+        bytes(&self.path)
     }
+}
+
+/// A file and its log, as they lie there.
+pub(crate) fn bytes(path: &Path) -> Vec<u8> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    [std::fs::read(path), std::fs::read(wal)].map(Result::unwrap_or_default).concat()
 }
 
 /// A directory in memory where there is one: what is tested is the death of a process.

@@ -16,6 +16,7 @@ mod crash;
 mod crash_matrix;
 mod damage;
 mod executors;
+mod features;
 mod fleet;
 mod given;
 mod group_commit;

@@ -21,61 +21,61 @@ use super::{Faulty, Op};
 #[async_trait]
 impl<S: StateStore> StateStore for Faulty<S> {
     async fn submit(&self, batch: &[Submission]) -> Result<Vec<Submitted>, StoreError> {
-        self.faults.through(Op::Submit, self.inner.submit(batch)).await
+        self.through(Op::Submit, self.inner.submit(batch)).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
-        self.faults.through(Op::Append, self.inner.append(batch)).await
+        self.through(Op::Append, self.inner.append(batch)).await
     }
 
     async fn load(&self, runs: &[RunId]) -> Result<Vec<Option<RunRecord>>, StoreError> {
-        self.faults.through(Op::Load, self.inner.load(runs)).await
+        self.through(Op::Load, self.inner.load(runs)).await
     }
 
     async fn list(&self, filter: &RunFilter) -> Result<RunPage, StoreError> {
-        self.faults.through(Op::List, self.inner.list(filter)).await
+        self.through(Op::List, self.inner.list(filter)).await
     }
 
     async fn ledger(&self, ops: &[LedgerOp]) -> Result<Vec<LedgerReply>, StoreError> {
-        self.faults.through(Op::Ledger, self.inner.ledger(ops)).await
+        self.through(Op::Ledger, self.inner.ledger(ops)).await
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseGrant, StoreError> {
-        self.faults.through(Op::Lease, self.inner.lease(request)).await
+        self.through(Op::Lease, self.inner.lease(request)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.faults.through(Op::Now, self.inner.now()).await
+        self.through(Op::Now, self.inner.now()).await
     }
 }
 
 #[async_trait]
 impl<S: Queue> Queue for Faulty<S> {
     async fn offer(&self, offers: &[Offer]) -> Result<(), StoreError> {
-        self.faults.through(Op::Offer, self.inner.offer(offers)).await
+        self.through(Op::Offer, self.inner.offer(offers)).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<RunId>, StoreError> {
-        self.faults.through(Op::Claim, self.inner.claim(claim)).await
+        self.through(Op::Claim, self.inner.claim(claim)).await
     }
 
     async fn ack(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        self.faults.through(Op::Ack, self.inner.ack(runs)).await
+        self.through(Op::Ack, self.inner.ack(runs)).await
     }
 
     async fn wake(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        self.faults.through(Op::Wake, self.inner.wake(runs)).await
+        self.through(Op::Wake, self.inner.wake(runs)).await
     }
 
     async fn stats(&self) -> Result<QueueStats, StoreError> {
-        self.faults.through(Op::Stats, self.inner.stats()).await
+        self.through(Op::Stats, self.inner.stats()).await
     }
 }
 
 #[async_trait]
 impl<S: Limiter> Limiter for Faulty<S> {
     async fn admit(&self, ask: &Ask) -> Result<Admission, StoreError> {
-        self.faults.through(Op::Admit, self.inner.admit(ask)).await
+        self.through(Op::Admit, self.inner.admit(ask)).await
     }
 
     async fn observe(
@@ -84,18 +84,18 @@ impl<S: Limiter> Limiter for Faulty<S> {
         worker: Incarnation,
         seen: &Observed,
     ) -> Result<(), StoreError> {
-        self.faults.through(Op::Observe, self.inner.observe(bucket, worker, seen)).await
+        self.through(Op::Observe, self.inner.observe(bucket, worker, seen)).await
     }
 
     async fn look(&self, bucket: &str) -> Result<Bucket, StoreError> {
-        self.faults.through(Op::Look, self.inner.look(bucket)).await
+        self.through(Op::Look, self.inner.look(bucket)).await
     }
 }
 
 #[async_trait]
 impl<S: SecretStore> SecretStore for Faulty<S> {
     async fn put(&self, key: &SecretKey, sealed: &Sealed) -> Result<Sealed, StoreError> {
-        self.faults.through(Op::Put, self.inner.put(key, sealed)).await
+        self.through(Op::Put, self.inner.put(key, sealed)).await
     }
 
     async fn replace(
@@ -104,33 +104,33 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
         old: &Sealed,
         new: &Sealed,
     ) -> Result<bool, StoreError> {
-        self.faults.through(Op::Replace, self.inner.replace(key, old, new)).await
+        self.through(Op::Replace, self.inner.replace(key, old, new)).await
     }
 
     async fn get(&self, key: &SecretKey) -> Result<Option<Sealed>, StoreError> {
-        self.faults.through(Op::Get, self.inner.get(key)).await
+        self.through(Op::Get, self.inner.get(key)).await
     }
 
     async fn keys(&self, after: Option<&SecretKey>) -> Result<Vec<SecretKey>, StoreError> {
-        self.faults.through(Op::Keys, self.inner.keys(after)).await
+        self.through(Op::Keys, self.inner.keys(after)).await
     }
 
     async fn erase(&self, key: &SecretKey) -> Result<(), StoreError> {
-        self.faults.through(Op::Erase, self.inner.erase(key)).await
+        self.through(Op::Erase, self.inner.erase(key)).await
     }
 }
 
 #[async_trait]
 impl<S: RetentionStore> RetentionStore for Faulty<S> {
     async fn prune(&self, prune: &Prune) -> Result<PruneStep, StoreError> {
-        self.faults.through(Op::Prune, self.inner.prune(prune)).await
+        self.through(Op::Prune, self.inner.prune(prune)).await
     }
 
     async fn tombstones(&self, query: &TombstoneQuery) -> Result<Vec<Tombstone>, StoreError> {
-        self.faults.through(Op::Tombstones, self.inner.tombstones(query)).await
+        self.through(Op::Tombstones, self.inner.tombstones(query)).await
     }
 
     async fn forget(&self, ended_before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.faults.through(Op::Forget, self.inner.forget(ended_before, limit)).await
+        self.through(Op::Forget, self.inner.forget(ended_before, limit)).await
     }
 }
