@@ -52,19 +52,10 @@ fn checked<T>(
 }
 
 fn is_store_trouble(error: &rusqlite::Error) -> bool {
-    use ErrorCode::{
-        DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, OutOfMemory, SystemIoFailure,
-    };
+    use ErrorCode::{DatabaseBusy, DatabaseCorrupt, DiskFull, OutOfMemory, SystemIoFailure};
     matches!(
         error.sqlite_error_code(),
-        Some(
-            DiskFull
-                | SystemIoFailure
-                | OutOfMemory
-                | DatabaseBusy
-                | DatabaseLocked
-                | DatabaseCorrupt
-        )
+        Some(DiskFull | SystemIoFailure | OutOfMemory | DatabaseBusy | DatabaseCorrupt)
     )
 }
 

@@ -239,28 +239,31 @@ impl Unit<'_> {
             if bytes >= GRANTED_BYTES_MAX {
                 break;
             }
-            match self.grant(ns, &run, worker) {
-                Ok(Some(granted)) => {
-                    bytes = bytes.saturating_add(bytes_of(&granted));
-                    leased.push(granted);
-                }
-                // S3: one row that cannot be read stops nobody else's work.
-                Ok(None) => {
-                    tracing::error!(%run, "a run of which a part is missing is parked");
-                    self.park_unread(ns, &run)?;
-                }
-                Err(fault) if fault.is_bad_row() => {
-                    tracing::error!(%run, ?fault, "a run that cannot be read is parked");
-                    self.park_unread(ns, &run)?;
-                }
-                Err(fault) => return Err(fault),
+            if let Some(granted) = self.grant_or_park(ns, &run, worker)? {
+                bytes = bytes.saturating_add(bytes_of(&granted));
+                leased.push(granted);
             }
         }
         Ok(leased)
     }
 
-    fn park_unread(&self, ns: i64, run: &RunId) -> Result<(), Fault> {
-        self.run(sql::PARK_UNREAD, (ns, blob(run), moment(Timestamp::NEVER))).map(drop)
+    /// S3: one row that cannot be read stops nobody else's work.
+    fn grant_or_park(
+        &self,
+        ns: i64,
+        run: &RunId,
+        worker: Incarnation,
+    ) -> Result<Option<Leased>, Fault> {
+        match self.grant(ns, run, worker) {
+            Ok(Some(granted)) => return Ok(Some(granted)),
+            Ok(None) => tracing::error!(%run, "a run of which a part is missing is parked"),
+            Err(fault) if fault.is_bad_row() => {
+                tracing::error!(%run, ?fault, "a run that cannot be read is parked");
+            }
+            Err(fault) => return Err(fault),
+        }
+        self.run(sql::PARK_UNREAD, (ns, blob(run), moment(Timestamp::NEVER)))?;
+        Ok(None)
     }
 
     /// The room in the capped queues of these lanes: the writer is alone, so it stays as it is found.

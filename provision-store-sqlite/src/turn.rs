@@ -6,7 +6,7 @@
 //! for the turn holds the place next to it, and who comes back from a turn finds that place taken.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     path::Path,
     sync::{Mutex, PoisonError, mpsc},
     thread,
@@ -19,6 +19,11 @@ use crate::place::beside;
 
 /// Opening waits longer than a call, by this factor: another process may be changing the schema.
 const OPEN_PATIENCE: u32 = 6;
+
+/// How often, and how long apart, one looks whether the place next to the turn is free: several
+/// turns, so that nobody is overtaken for long.
+const POLITE_LOOKS: u32 = 500;
+const POLITE_PAUSE: Duration = Duration::from_micros(200);
 
 /// The lock files of one handle.
 #[derive(Debug)]
@@ -104,16 +109,31 @@ impl Turn {
     }
 
     fn lock(&self) -> Result<(), StoreError> {
-        let locked = self.next.lock().and_then(|()| {
-            let locked = self.turn.lock();
-            // The place is given back in any case; there is nobody to tell.
+        let has_place = self.takes_place();
+        let locked = self.turn.lock();
+        if has_place {
+            // There is nobody to tell.
             let _ = self.next.unlock();
-            locked
-        });
+        }
         locked.map_err(|error| {
             StoreError::new(StoreErrorKind::Unavailable, "sqlite_turn", "take the turn to write")
                 .with_source(error)
         })
+    }
+}
+
+impl Turn {
+    /// Waits for the place next to the turn, for a bounded time: who has it may be frozen, and nobody
+    /// needs it to write.
+    fn takes_place(&self) -> bool {
+        for _ in 0..POLITE_LOOKS {
+            match self.next.try_lock() {
+                Ok(()) => return true,
+                Err(TryLockError::WouldBlock) => thread::sleep(POLITE_PAUSE),
+                Err(TryLockError::Error(_)) => return false,
+            }
+        }
+        false
     }
 }
 
@@ -143,6 +163,18 @@ mod tests {
     };
 
     use super::{Turn, Wanted};
+
+    // covers: L2, L3
+    #[test]
+    fn who_stands_still_beside_the_turn_keeps_nobody_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p.db");
+        let (frozen, other) = (Turn::open(&path).unwrap(), Turn::open(&path).unwrap());
+        frozen.next.lock().unwrap();
+        for _ in 0..2 {
+            drop(other.take(&Wanted::default()).unwrap());
+        }
+    }
 
     // covers: L3
     #[test]

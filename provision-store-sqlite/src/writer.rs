@@ -362,7 +362,8 @@ impl Desk {
         if gather {
             fill(batch, waiting, pending, setup.batch_max);
         }
-        batch.retain_mut(|call| call.begin());
+        // What a call of the host holds may panic where it is dropped: the others go on.
+        let _ = catch_unwind(AssertUnwindSafe(|| batch.retain_mut(|call| call.begin())));
         if batch.is_empty() {
             return Ok(());
         }
