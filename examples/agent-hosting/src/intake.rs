@@ -91,7 +91,13 @@ async fn take(table: &Table, delivery: &Delivery) -> Result<Taken, Untaken> {
                 What::Paid { order, provider: checkout.subscription.unwrap_or(checkout.id) }
             }
             // Slow ways to pay come back with an event of their own.
-            Some("unpaid") => return Ok(Taken::Nothing),
+            Some("unpaid") => {
+                let begun = session.get("subscription").and_then(|id| id.as_str());
+                if let Some(provider) = begun {
+                    table.set_aside(provider).await.map_err(|trouble| untaken(&trouble))?;
+                }
+                return Ok(Taken::Nothing);
+            }
             _ => return Err(Untaken::Refused("event_unreadable")),
         },
         ENDED => {

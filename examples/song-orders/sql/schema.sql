@@ -35,8 +35,11 @@ CREATE SCHEMA IF NOT EXISTS songs;
 -- ones, nor the other way round.
 CREATE TABLE IF NOT EXISTS songs.clouds (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    live boolean NOT NULL
+    live boolean NOT NULL,
+    -- What this schema was made by: a command that would change nothing does not try to.
+    made_by bytea
 );
+ALTER TABLE songs.clouds ADD COLUMN IF NOT EXISTS made_by bytea;
 
 -- What was paid, and how far it is. The payment is the sender's word; the progress is ours.
 -- Whom it is about stands here alone, so that removing it here removes it.

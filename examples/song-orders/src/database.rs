@@ -7,6 +7,7 @@ use example_command::{
 };
 use provision_core::RunStatus;
 use provision_store_postgres::{PostgresConfig, PostgresStore};
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Executor as _, PgPool, query, query_scalar};
 
 const SCHEMA: &str = include_str!("../sql/schema.sql");
@@ -15,8 +16,8 @@ const FOR_ADMINS: &str = "GRANT USAGE ON SCHEMA provision TO song_admin;
     GRANT SELECT ON provision.dead_letters TO song_admin";
 const CONNECTIONS_MAX: u32 = 6;
 
-/// Makes schemas, tables and roles, as the owner of the database. `live` says whose clouds its songs
-/// are in.
+/// Makes schemas, tables and roles, as the owner of the database; where that was done by the same
+/// scripts before, it only looks. `live` says whose clouds its songs are in.
 ///
 /// # Errors
 /// The database cannot be reached, will not do, or is about the other clouds (`other_clouds`).
@@ -28,16 +29,25 @@ pub async fn migrate(url: &str, live: bool) -> Result<(), Trouble> {
         PostgresStore::rights_script("provision", "song_worker", false)?,
         PostgresStore::start_rights_script("provision", "song_intake")?,
     ];
+    let scripts = [SCHEMA, FOR_ADMINS].into_iter().chain(rights.iter().map(String::as_str));
+    let digest = scripts.fold(Sha256::new(), |digest, script| digest.chain_update(script));
+    let made_by = digest.finalize().to_vec();
     let script = async {
+        // What changes tables waits for all who read them, and all others wait behind it.
+        if let Some(known) = made(&owner, &made_by).await? {
+            return Ok(known);
+        }
         let mut tx = owner.begin().await?;
+        tx.execute("SET LOCAL lock_timeout = '10s'").await?;
         alone(&mut tx, "song-orders").await?;
         tx.execute(SCHEMA).await?;
         for rights in rights {
             tx.execute(AssertSqlSafe(tables::within(&rights))).await?;
         }
         tx.execute(FOR_ADMINS).await?;
-        let first = "INSERT INTO songs.clouds (live) VALUES ($1) ON CONFLICT DO NOTHING";
-        query(first).bind(live).execute(&mut *tx).await?;
+        let first = "INSERT INTO songs.clouds (live, made_by) VALUES ($1, $2)
+            ON CONFLICT (one) DO UPDATE SET made_by = excluded.made_by";
+        query(first).bind(live).bind(made_by).execute(&mut *tx).await?;
         let known: bool = query_scalar("SELECT live FROM songs.clouds").fetch_one(&mut *tx).await?;
         tx.commit().await?;
         Ok(known)
@@ -48,6 +58,17 @@ pub async fn migrate(url: &str, live: bool) -> Result<(), Trouble> {
         true => Ok(()),
         false => Err(other_clouds(known)),
     }
+}
+
+/// Whose clouds its songs are in, where the schema was made by these very scripts.
+async fn made(owner: &PgPool, by: &[u8]) -> Result<Option<bool>, sqlx::Error> {
+    let there = "SELECT EXISTS (SELECT FROM information_schema.columns
+        WHERE (table_schema, table_name, column_name) = ('songs', 'clouds', 'made_by'))";
+    if !query_scalar::<_, bool>(there).fetch_one(owner).await? {
+        return Ok(None);
+    }
+    let known = "SELECT live FROM songs.clouds WHERE made_by = $1";
+    query_scalar(known).bind(by).fetch_optional(owner).await
 }
 
 fn other_clouds(live: bool) -> Trouble {

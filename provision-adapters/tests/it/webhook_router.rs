@@ -256,7 +256,12 @@ async fn a_body_that_is_cut_is_told_from_one_that_is_too_long() {
 async fn what_is_held_unproven_is_bounded_in_all_and_given_back() {
     let store = MemoryStore::new();
     let most = ORDER.len() + 10;
-    let at = host(endpoint(&engine(&store).await).with_unproven_max(most)).await;
+    let engine = engine(&store).await;
+    let endpoint = Endpoint::new(verifier().with_body_max(most), move |delivery| {
+        take(engine.clone(), delivery)
+    });
+    // Never less than the longest body.
+    let at = host(endpoint.with_unproven_max(1)).await;
     let good = async || deliver(at, &sign(SECRET, now(), ORDER.as_bytes()), ORDER).await;
     assert_eq!(good().await.0, 200);
     // Half of a body, and no end of it.

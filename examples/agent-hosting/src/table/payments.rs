@@ -90,7 +90,8 @@ impl Table {
             // Of what has no id it is told by time, unless the end is that of something else.
             let over = "update payments set over = 1 where provider = ?1
                 or (provider is null and subscription = ?2 and at <= ?3
-                    and not exists (select 1 from payments other where other.provider = ?1))";
+                    and not exists (select 1 from payments other where other.provider = ?1)
+                    and not exists (select 1 from aside where aside.provider = ?1))";
             tx.execute(over, (&provider, &named, at))?;
             let end = "update subscriptions set desired = 'gone' where desired <> 'gone'
                 and (id = ?2 or id in (select subscription from payments where provider = ?1))
@@ -98,6 +99,15 @@ impl Table {
             Ok(tx.execute(end, (&provider, &named))? == 1)
         };
         Ok(self.0.execute_host(ended).await?)
+    }
+
+    /// Remembers a purchase that nothing is made of, or not yet: its end is the end of nothing else.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn set_aside(&self, provider: &str) -> Result<(), Trouble> {
+        let provider = provider.to_owned();
+        Ok(self.0.execute_host(move |tx| set_aside(tx, &provider)).await?)
     }
 
     /// The provider's id of the payment that was taken last and is not over; none where there is
@@ -212,6 +222,9 @@ fn taken(tx: &Transaction<'_>, payment: &Payment<'_>) -> rusqlite::Result<Option
         or exists (select 1 from ends where subscription = ?2 and at >= ?3 and provider is null)";
     let over: bool = tx.query_row(over, (provider, &order.id, at), |row| row.get(0))?;
     if !over && is_another(tx, order)? {
+        if let Some(provider) = provider {
+            set_aside(tx, provider)?;
+        }
         return Ok(None);
     }
     let new = "insert into payments (event, subscription, at, provider, over)
@@ -228,6 +241,10 @@ fn taken(tx: &Transaction<'_>, payment: &Payment<'_>) -> rusqlite::Result<Option
             state = iif(state in ('gone', 'failed') and stop is null, 'pending', state)";
     tx.execute(begin, (&order.id, text))?;
     Ok(Some(true))
+}
+
+fn set_aside(tx: &Transaction<'_>, provider: &str) -> rusqlite::Result<()> {
+    tx.execute("insert or ignore into aside (provider) values (?1)", [provider]).map(drop)
 }
 
 /// Closes what was paid for a subscription: whoever is to have it again pays again, also where the

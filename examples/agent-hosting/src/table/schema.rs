@@ -25,6 +25,7 @@ create table if not exists payments (
 create table if not exists ends (
     event text primary key, subscription text not null, at integer not null, provider text
 ) strict;
+create table if not exists aside (provider text primary key) strict, without rowid;
 create table if not exists endings (
     subscription text primary key, payments integer not null, at integer not null
 ) strict;

@@ -199,6 +199,24 @@ async fn what_is_paid_by_hand_is_ended_at_its_second_and_not_by_the_end_of_somet
     assert!(!is_wanted(&table).await);
 }
 
+// covers: R2-05
+#[tokio::test]
+async fn the_end_of_what_was_refused_or_never_paid_ends_nothing_else() {
+    let (_dir, _store, table) = fresh().await;
+    assert!(table.pay("p1", &order("a")).await.unwrap());
+    let now = SystemClock.wall().as_millis() / 1_000;
+    let mut other = paid("p2", now, "sub_2");
+    let larger = Subscription::new("a", "acme", Preset::Large, "fsn1").unwrap();
+    other.what = What::Paid { order: larger, provider: "sub_2".to_owned() };
+    assert_eq!(table.heed(&other).await.unwrap_err().code(), "other_options");
+    table.set_aside("sub_3").await.unwrap();
+    for (event, provider) in [("e2", "sub_2"), ("e3", "sub_3")] {
+        assert!(!table.heed(&ended(event, now + 60, provider)).await.unwrap(), "{provider}");
+    }
+    assert!(is_wanted(&table).await);
+    assert!(table.heed(&ended("e4", now + 60, "sub_4")).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_table_without_ids_goes_on_and_what_was_over_stays_over() {
     let dir = tempfile::tempdir().unwrap();

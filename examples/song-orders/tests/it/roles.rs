@@ -2,9 +2,9 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
-use song_orders::checkout::Checkout;
+use song_orders::{checkout::Checkout, database::migrate};
 
-use crate::world::World;
+use crate::world::{WITHIN, World};
 
 /// Two orders of two customers, one of them shared under `token-1`.
 const ROWS: &str = "
@@ -294,4 +294,26 @@ async fn variants_are_constrained_by_the_database() {
         .await
         .unwrap();
     assert_eq!(left, 1, "variants go with their order");
+}
+
+#[tokio::test]
+async fn to_open_what_is_made_already_waits_for_nobody() {
+    let Some(world) = World::open().await else { return };
+    let mut conn = world.conn().await;
+    // As a dump of the database does, for as long as it takes.
+    let mut tx = conn.begin().await.unwrap();
+    tx.execute("SELECT FROM songs.orders, songs.deliveries, songs.variants, songs.shares")
+        .await
+        .unwrap();
+    let looked = tokio::time::timeout(WITHIN, migrate(&world.url, false)).await;
+    looked.expect("it waits for the dump").unwrap();
+    assert_eq!(migrate(&world.url, true).await.unwrap_err().code(), "other_clouds");
+    tx.rollback().await.unwrap();
+    // What another version has made is made anew.
+    conn.execute("UPDATE songs.clouds SET made_by = 'an older one'").await.unwrap();
+    conn.execute("DROP POLICY worker ON songs.orders").await.unwrap();
+    migrate(&world.url, false).await.unwrap();
+    let policies = "SELECT count(*) FROM pg_policies WHERE policyname = 'worker'
+        AND tablename = 'orders'";
+    assert_eq!(world.number(policies).await, 1);
 }

@@ -176,6 +176,20 @@ fn gone() -> Readiness<Database> {
     Readiness::Broken { code: "gone".to_owned() }
 }
 
+/// A role with few rights ends no connection of a superuser, and the server's own clean-up counts as
+/// one: both are gone after a time.
+fn passing(error: StepError) -> StepError {
+    if error.code() != "forbidden" {
+        return error;
+    }
+    StepError::retry("drop database")
+        .with_code("forbidden")
+        .with_message("a superuser is connected to it, or the right to drop it is missing")
+        .with_hint(
+            "end the connections of superusers to this database, then order the run to retry",
+        )
+}
+
 impl Resource for PostgresDatabase {
     const KIND: &'static str = "postgres.database";
     type Spec = DatabaseSpec;
@@ -262,7 +276,8 @@ impl Resource for PostgresDatabase {
             return Err(foreign("drop database"));
         }
         let sql = format!("drop database if exists {} with (force)", quote_identifier(&shown.name));
-        self.server.execute(cx, "drop database", self.maintenance(), sql).await.map(drop)
+        let dropped = self.server.execute(cx, "drop database", self.maintenance(), sql).await;
+        dropped.map(drop).map_err(passing)
     }
 
     async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
