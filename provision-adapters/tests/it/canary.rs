@@ -13,7 +13,7 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use provision_adapters::sim::{Fault, FaultRule, RetryAfterForm};
 use provision_core::store::{RunFilter, StateStore as _};
-use provision_testkit::harness::encodings;
+use provision_testkit::{harness::encodings, skips::is_long};
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -258,7 +258,7 @@ fn requests<S: Scene>(scene: &S, build: Build) -> Vec<bool> {
 /// requests from everywhere; and a few requests that only look meet all of them. The way back is
 /// included.
 fn disturbed(requests: &[bool]) -> Vec<(u64, Fault)> {
-    let long = std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long");
+    let long = is_long();
     let every = requests.len().div_ceil(6).max(1);
     let mut all = Vec::new();
     for (at, changes) in requests.iter().enumerate() {

@@ -9,10 +9,13 @@ use std::{
 };
 
 use provision_store_postgres::{PostgresConfig, PostgresStore};
-use provision_testkit::harness::{Harness, Place, TenSteps};
+use provision_testkit::{
+    harness::{Harness, Place, TenSteps},
+    skips::is_long,
+};
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
-use crate::given::{Schema, is_long};
+use crate::given::Schema;
 
 /// Crashes are played in so many parts, two of them side by side; the embedded stores, where a
 /// scenario costs no way to a server, play all of them each time.

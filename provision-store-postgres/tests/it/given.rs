@@ -43,11 +43,6 @@ pub(crate) async fn told(store: &PostgresStore) {
     panic!("nothing was told within a minute: {before:?}");
 }
 
-/// Whether every point is played, and not a share of them.
-pub(crate) fn is_long() -> bool {
-    std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long")
-}
-
 /// Tests that use the server at the same time, at most: it has a hundred connections, and a test
 /// takes up to ten of them, however many cores run tests.
 const AT_ONCE: usize = 8;

@@ -10,14 +10,15 @@ use std::{
     time::Duration,
 };
 
-use provision_testkit::harness::{
-    Harness, Place as _, Point, Script, Stage, TenSteps, Upset, World,
+use provision_testkit::{
+    harness::{Harness, Place as _, Point, Script, Stage, TenSteps, Upset, World},
+    skips::is_long,
 };
 use uuid::Uuid;
 
 use crate::{
     crash_matrix::{OnServer, pool},
-    given::{Schema, URL, is_long, url},
+    given::{Schema, URL, url},
 };
 
 /// Set in children; its value is the directory they work in.

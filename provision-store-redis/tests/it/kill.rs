@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use provision_testkit::harness::{Harness, Point, Script, Stage, TenSteps, Upset, World};
+use provision_testkit::{
+    harness::{Harness, Point, Script, Stage, TenSteps, Upset, World},
+    skips::is_long,
+};
 
 use crate::{
     crash_matrix::OnServer,
@@ -18,8 +21,6 @@ use crate::{
 
 /// Set in children; its value is the directory they work in.
 const CHILD: &str = "PROVISION_REDIS_TEST_KILL";
-/// Set to `long` to play every point instead of a quarter.
-const LANE: &str = "PROVISION_TEST_LANE";
 /// What a child prints when it stands at its point.
 const HERE: &str = "stands at the point";
 /// What is wrong with a point that no child stood at.
@@ -97,7 +98,7 @@ fn killed(url: &str, directory: &Path, script: &Script) -> bool {
 fn chosen(number: usize) -> bool {
     const SEED: usize = 20_261_122;
     let mixed = (number + SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    std::env::var(LANE).is_ok_and(|lane| lane == "long") || (mixed >> 40).is_multiple_of(4)
+    is_long() || (mixed >> 40).is_multiple_of(4)
 }
 
 fn finish(url: &str, script: &Script) -> Vec<String> {

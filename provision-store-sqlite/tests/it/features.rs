@@ -10,13 +10,12 @@ use provision_testkit::{
     features::Trial,
     features_suite,
     harness::Place,
+    skips::is_long,
 };
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::crash_matrix::directory;
 
-/// Set to `long` to play every point instead of a part.
-const LANE: &str = "PROVISION_TEST_LANE";
 /// Of so many points one is played, the first being number [`SEED`] of them.
 const PARTS: usize = 48;
 const SEED: usize = 29;
@@ -88,7 +87,7 @@ impl Place for InOwnTime {
 /// Which of two parallel steps writes first is a matter of threads: some points are not met again.
 fn trial() -> Trial<InOwnTime> {
     let trial = Trial::new(|| Box::pin(async { InOwnTime::new() })).missing(2);
-    let all = std::env::var(LANE).is_ok_and(|lane| lane == "long");
+    let all = is_long();
     if all { trial } else { trial.part(SEED, PARTS) }
 }
 

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use provision_testkit::harness::{Harness, Point, Script, Stage, TenSteps, Upset, World};
+use provision_testkit::{
+    harness::{Harness, Point, Script, Stage, TenSteps, Upset, World},
+    skips::is_long,
+};
 
 use crate::{
     crash_matrix::{OnDisk, directory},
@@ -19,8 +22,6 @@ use crate::{
 
 /// Set in children; its value is the directory they work in.
 const CHILD: &str = "PROVISION_SQLITE_TEST_KILL";
-/// Set to `long` to play every point instead of a quarter.
-const LANE: &str = "PROVISION_TEST_LANE";
 /// What a child prints when it stands at its point.
 const HERE: &str = "stands at the point";
 /// How often a point is tried that a child did not come to.
@@ -84,7 +85,7 @@ fn killed(directory: &Path, script: &Script) -> bool {
 fn chosen(number: usize) -> bool {
     const SEED: usize = 20_261_121;
     let mixed = (number + SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    std::env::var(LANE).is_ok_and(|lane| lane == "long") || (mixed >> 40).is_multiple_of(4)
+    is_long() || (mixed >> 40).is_multiple_of(4)
 }
 
 fn finish(script: &Script) -> Vec<String> {

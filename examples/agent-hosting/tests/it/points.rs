@@ -24,7 +24,10 @@ use provision_adapters::{
 };
 use provision_core::{EngineBuilder, Owned, OwnerMark, RunStatus, Saga, vault::LocalKeys};
 use provision_store_sqlite::SqliteStore;
-use provision_testkit::harness::{Harness, Leaping, Outside, Report, Subject};
+use provision_testkit::{
+    harness::{Harness, Leaping, Outside, Report, Subject},
+    skips::share,
+};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -125,8 +128,7 @@ impl Subject for Hosting {
 }
 
 async fn played(first: usize) -> Report {
-    let is_long = std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long");
-    let (part, of) = if is_long { (first % SIDE_BY_SIDE, SIDE_BY_SIDE) } else { (first, PARTS) };
+    let (part, of) = share(first, PARTS, SIDE_BY_SIDE);
     let places = || std::future::ready(Leaping::new().with_rest(REST));
     let report = Harness::new(Hosting, places).calls_in_turn().part(part, of).run().await;
     println!("agent-hosting, part {part} of {of}: {report}");

@@ -12,7 +12,10 @@ use client_onboarding::{
 use example_command::stage::Stage;
 use provision_adapters::sim::InventoryItem;
 use provision_core::{EngineBuilder, Owned, OwnerMark, RunStatus, Saga, vault::LocalKeys};
-use provision_testkit::harness::{Harness, Leaping, Outside, Report, Subject};
+use provision_testkit::{
+    harness::{Harness, Leaping, Outside, Report, Subject},
+    skips::share,
+};
 use tempfile::TempDir;
 
 /// Every so manieth crash is played; all of them take a quarter of an hour.
@@ -86,8 +89,7 @@ impl Subject for Onboarding {
 
 /// Plays every so manieth crash, or all of them where there is time.
 async fn played(first: usize) -> Report {
-    let is_long = std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long");
-    let (part, of) = if is_long { (first % SIDE_BY_SIDE, SIDE_BY_SIDE) } else { (first, PARTS) };
+    let (part, of) = share(first, PARTS, SIDE_BY_SIDE);
     let places = || std::future::ready(Leaping::new());
     let harness = Harness::new(Onboarding(Tier::Enterprise), places).calls_in_turn();
     let report = harness.part(part, of).run().await;

@@ -14,7 +14,10 @@ use provision_adapters::{
     supabase_storage::{SupabaseStorage, sim as storage},
 };
 use provision_core::{EngineBuilder, Owned, RunStatus, Saga, vault::LocalKeys};
-use provision_testkit::harness::{Harness, Leaping, Outside, Report, Subject};
+use provision_testkit::{
+    harness::{Harness, Leaping, Outside, Report, Subject},
+    skips::share,
+};
 use song_orders::{
     cloud::Cloud,
     commands::keys,
@@ -126,8 +129,7 @@ async fn played(first: usize) -> Option<Report> {
     migrate(&url, false).await.unwrap();
     let pool = pool(&url, "song_worker").await.unwrap();
     let making = Making { url, pool, order: Mutex::default() };
-    let is_long = std::env::var("PROVISION_TEST_LANE").is_ok_and(|lane| lane == "long");
-    let (part, of) = if is_long { (first % SIDE_BY_SIDE, SIDE_BY_SIDE) } else { (first, PARTS) };
+    let (part, of) = share(first, PARTS, SIDE_BY_SIDE);
     let places = || std::future::ready(Leaping::new());
     let report = Harness::new(making, places).calls_in_turn().part(part, of).run().await;
     println!("song-orders, part {part} of {of}: {report}");
