@@ -8,19 +8,38 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::store::{Incarnation, Leased};
+use crate::{
+    drive::{Begun, Shared},
+    store::{Incarnation, Leased, NewLease, RunHead},
+};
 
-/// A leased run on its way to a worker, with the slot that was kept for it.
-pub(crate) type Handed = (Leased, OwnedSemaphorePermit);
+/// A leased run on its way to a worker.
+pub(crate) struct Handed {
+    pub(crate) leased: Leased,
+    /// What the start has written of it already.
+    pub(crate) begun: Option<Box<Begun>>,
+    /// The slot that was kept for it.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
 
 /// One worker of this process.
 #[derive(Debug)]
 pub(crate) struct Local {
-    pub(crate) worker: Incarnation,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) ttl: Duration,
     pub(crate) queues: Vec<String>,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) hand: mpsc::UnboundedSender<Handed>,
+}
+
+impl Local {
+    /// The lease that a run is to be born with, and what is decided of it already.
+    pub(crate) fn lease_of(&self, head: &RunHead) -> (NewLease, Option<Box<Begun>>) {
+        let plan = self.shared.plans.get(&head.saga);
+        let (begun, first) = plan.and_then(|plan| Begun::of(&self.shared, plan, head)).unzip();
+        let first = first.map(Box::new);
+        (NewLease { worker: self.shared.worker, ttl: self.ttl, first }, begun.map(Box::new))
+    }
 }
 
 /// A slot that a start has kept.
@@ -32,8 +51,10 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Hands the run over. Were the worker gone, its lease would run out and the run be taken over.
-    pub(crate) fn hand(self, leased: Leased) {
-        let _ = self.local.hand.send((leased, self.permit));
+    pub(crate) fn hand(self, leased: Leased, begun: Option<Box<Begun>>) {
+        // A store that has not written the first frame has it decided again.
+        let begun = begun.filter(|_| leased.record.head.seq == 1);
+        let _ = self.local.hand.send(Handed { leased, begun, permit: self.permit });
     }
 }
 
@@ -51,7 +72,7 @@ impl Locals {
 
     pub(crate) fn remove(&self, worker: Incarnation) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.retain(|local| local.worker != worker);
+        workers.retain(|local| local.shared.worker != worker);
     }
 
     /// Whether any worker is there.

@@ -235,8 +235,64 @@ impl Submission {
 pub struct NewRun {
     /// The row to insert.
     pub head: RunHead,
-    /// Lease it to this incarnation in the same statement, for so long.
-    pub lease_to: Option<(Incarnation, Duration)>,
+    /// Lease it in the same statement.
+    pub lease_to: Option<NewLease>,
+}
+
+impl NewRun {
+    /// What is answered, and stored, of this run once it was created under its lease, at `now`.
+    #[must_use]
+    pub fn born(&self, fence: Fence, now: Timestamp) -> Leased {
+        let mut head = self.head.clone();
+        (head.epoch, head.owner, head.updated_at) = (fence.epoch, Some(fence.owner), now);
+        let frames = self.first().map(|first| first.enter(&mut head)).into_iter().collect();
+        let record = RunRecord { head, frames, requests: Vec::new() };
+        Leased { record, fence, died_at: None }
+    }
+
+    /// The frame that is written if the run is leased as it is created.
+    #[must_use]
+    pub fn first(&self) -> Option<&FirstFrame> {
+        self.lease_to.as_ref()?.first.as_deref()
+    }
+}
+
+/// The lease that a run is born with. An incarnation that is dead gets none: then the run is stored
+/// without it, and without its first frame.
+#[derive(Debug, Clone)]
+pub struct NewLease {
+    /// Whose it is.
+    pub worker: Incarnation,
+    /// How long it lasts.
+    pub ttl: Duration,
+    /// What the new owner has decided already: frame 1, written under epoch 1 with the run.
+    pub first: Option<Box<FirstFrame>>,
+}
+
+impl From<(Incarnation, Duration)> for NewLease {
+    fn from((worker, ttl): (Incarnation, Duration)) -> Self {
+        Self { worker, ttl, first: None }
+    }
+}
+
+/// The first frame of a run that is begun by the write that creates it. Nothing else hangs on it, an
+/// attempt is open after it, and the status is that of the new row.
+#[derive(Debug, Clone)]
+pub struct FirstFrame {
+    /// Records as JSON text.
+    pub body: Arc<str>,
+    /// The writer's reading of the store's clock.
+    pub at: Timestamp,
+    /// The summary that the row has with it.
+    pub summary: RunSummary,
+}
+
+impl FirstFrame {
+    /// Changes the row of a new run as its first frame does, and answers that frame.
+    pub fn enter(&self, head: &mut RunHead) -> Frame {
+        (head.seq, head.open, head.summary) = (1, true, self.summary.clone());
+        Frame { seq: 1, epoch: 1, at: self.at, body: Arc::clone(&self.body) }
+    }
 }
 
 /// Answer to one [`Submission`].

@@ -10,13 +10,13 @@ headed AS (
         g.requests, g.consumed, g.due,
         CASE WHEN i.id IS NOT NULL OR g.due = 9223372036854775807 THEN 0
             WHEN g.due <= clock.now THEN 2 ELSE 1 END,
-        false, g.dead_letter, g.polls, 0,
+        false, g.dead_letter, g.polls, CASE WHEN i.id IS NULL OR g.first IS NULL THEN 0 ELSE 1 END,
         CASE WHEN i.id IS NULL THEN g.updated_at ELSE clock.now END,
-        g.deaths, g.open, g.status, g.summary
+        g.deaths, g.open OR (i.id IS NOT NULL AND g.first IS NOT NULL), g.status,
+        CASE WHEN i.id IS NULL THEN g.summary ELSE coalesce(g.first_summary, g.summary) END
     FROM given AS g
     INNER JOIN added AS a ON a.ns = g.ns AND a.run = g.run
     CROSS JOIN clock
     LEFT JOIN alive AS i ON i.ns = g.ns AND i.id = g.owner
     RETURNING ns, run, owner, place, updated_at
 )
-SELECT ns, run, owner IS NOT NULL, place, updated_at FROM headed

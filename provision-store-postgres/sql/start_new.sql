@@ -8,13 +8,13 @@ given AS MATERIALIZED (
         $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[], $12::bigint[],
         $13::text[], $14::bigint[], $15::text[], $16::bigint[], $17::bigint[], $18::boolean[],
         $19::integer[], $20::text[], $21::boolean[], $22::text[], $23::text[], $24::bigint[],
-        $25::uuid[], $26::bigint[], $27::bigint[]
+        $25::uuid[], $26::bigint[], $27::bigint[], $28::text[], $29::bigint[], $30::text[]
     ) AS g (
         ns, run, lane, priority, tenant, key,
         input, input_hash, parent_run, parent_path, context, created_at,
         status, due, polls, requests, consumed, open,
         deaths, summary, dead_letter, guard, guard_until, updated_at,
-        owner, nonce, ttl
+        owner, nonce, ttl, first, first_at, first_summary
     )
     WHERE (g.key IS NULL
             OR pg_try_advisory_xact_lock(

@@ -46,6 +46,8 @@ pub(crate) struct Job {
     /// What the host writes with this end.
     pub(crate) handler: Option<EndHandler>,
     pub(crate) since: Instant,
+    /// It was tried before, and somebody else held what it needs.
+    pub(crate) again: bool,
     pub(crate) reply: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
@@ -135,6 +137,8 @@ impl Clerk {
         }
         later.append(&mut self.inbox.waiting);
         self.inbox.waiting = later;
+        // Rows are locked in this order by everybody.
+        batch.sort_unstable_by_key(|job| (job.ns, job.append.run));
         batch
     }
 
@@ -173,7 +177,10 @@ impl Clerk {
         let done = if hung {
             extras::write(db, conn, &jobs).await?
         } else {
-            let statement = appending(db, &jobs)?;
+            // One that somebody held stands in a row that was locked. Where the connection is not
+            // the store's own, nothing would end a wait.
+            let locked = !db.settled || jobs.iter().any(|job| job.again);
+            let statement = appending(db, &jobs, locked)?;
             let rows = db.single(conn, statement).await?;
             let mut done = Done::read(&rows, jobs.len())?;
             done.ask_why(db, conn, &jobs, true).await?;
@@ -188,10 +195,11 @@ impl Clerk {
 
     fn answer(&self, jobs: Vec<Job>, verdicts: Vec<Verdict>) -> Vec<Job> {
         let mut again = Vec::new();
-        for (job, verdict) in jobs.into_iter().zip(verdicts) {
+        for (mut job, verdict) in jobs.into_iter().zip(verdicts) {
             let answer = match verdict {
                 Verdict::Done(answer) => Ok(answer),
                 Verdict::Again if job.since.elapsed() < self.held.db.busy => {
+                    job.again = true;
                     again.push(job);
                     continue;
                 }
@@ -312,7 +320,14 @@ pub(crate) async fn append_all(
     let (mut jobs, mut replies) = (Vec::new(), Vec::new());
     for append in batch {
         let (reply, answer) = oneshot::channel();
-        jobs.push(Job { ns, append: append.clone(), handler: handler(append), since, reply });
+        jobs.push(Job {
+            ns,
+            append: append.clone(),
+            handler: handler(append),
+            since,
+            again: false,
+            reply,
+        });
         replies.push(answer);
     }
     if !jobs.is_empty() {

@@ -83,14 +83,15 @@ impl Changes {
     }
 }
 
-/// The statement that writes all of these.
-pub(crate) fn appending(db: &Db, jobs: &[&Job]) -> Result<Statement, Fault> {
+/// The statement that writes all of these: `locked` waits for nobody at all, and costs more.
+pub(crate) fn appending(db: &Db, jobs: &[&Job], locked: bool) -> Result<Statement, Fault> {
+    let text = if locked { &db.sql.append_locked } else { &db.sql.append };
     let mut changes = Changes::default();
     for job in jobs {
         changes.push(&job.append)?;
     }
     let bodies: Vec<Option<&str>> = jobs.iter().map(|job| job.append.frame.as_deref()).collect();
-    let statement = Fences::of(jobs).bind(db.query(&db.sql.append)).bind(changes.at).bind(bodies);
+    let statement = Fences::of(jobs).bind(db.query(text)).bind(changes.at).bind(bodies);
     let statement = statement.bind(changes.status).bind(changes.summary).bind(changes.open);
     let statement = statement.bind(changes.settled).bind(changes.consumed);
     let statement = statement.bind(changes.dead_letter).bind(changes.releases);

@@ -46,7 +46,7 @@ pub(crate) struct Db {
     /// A pooler in transaction mode stands in between: nothing outlives a transaction.
     pub(crate) pooler: bool,
     /// The connections are the store's own, and keep their settings.
-    settled: bool,
+    pub(crate) settled: bool,
     /// How long a call tries to get what others hold.
     pub(crate) busy: Duration,
     pub(crate) tally: Tally,

@@ -215,7 +215,7 @@ async fn put(
         return Ok(());
     }
     let jobs: Vec<&Job> = accepted.iter().map(|(_, job)| *job).collect();
-    let rows = db.rows(tx, appending(db, &jobs)?).await?;
+    let rows = db.rows(tx, appending(db, &jobs, true)?).await?;
     if rows.len() != jobs.len() {
         // Their rows are locked and were compared: nothing else can have changed them.
         return Err(crate::error::bad_row("seq"));

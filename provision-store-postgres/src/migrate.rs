@@ -33,6 +33,11 @@ pub(crate) const ALL: &[Migration] = &[
         name: "retention",
         text: include_str!("../migrations/0003_retention.sql"),
     },
+    Migration {
+        version: 4,
+        name: "lanes_alone",
+        text: include_str!("../migrations/0004_lanes_alone.sql"),
+    },
 ];
 
 /// Brings the schema up to date.

@@ -84,7 +84,8 @@ statements! {
     // Most workers have no caps, and pay for none.
     acquire_capped = acquire_worker acquire_code_capped acquire_turns acquire_picked_capped
         acquire_held leased acquire_signs leased_rows,
-    append,
+    append = append_given append_found append_write,
+    append_locked = append_given append_held append_write,
     append_why,
     bucket_drop,
     bucket_keep,
@@ -155,8 +156,8 @@ statements! {
     secret_replace,
     sight,
     sightings,
-    start = start_new start_lease start_heads,
-    start_unleased = start_new start_unleased start_heads,
+    start = start_new start_lease start_heads start_first start_end,
+    start_unleased = start_new start_unleased start_heads start_end,
     stats,
     take = take_held leased take_signs leased_rows,
     tombstone_find,

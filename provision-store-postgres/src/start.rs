@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use provision_core::{
     error::{StoreError, StoreErrorKind},
-    store::{Fence, Leased, NewRun, RunHead, RunRecord, Submitted},
+    store::{Fence, NewRun, RunHead, Submitted},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -97,6 +97,9 @@ struct Columned<'a> {
     owner: Vec<Option<Uuid>>,
     nonce: Vec<i64>,
     ttl: Vec<i64>,
+    first: Vec<Option<&'a str>>,
+    first_at: Vec<Option<i64>>,
+    first_summary: Vec<Option<String>>,
 }
 
 impl<'a> Columned<'a> {
@@ -126,9 +129,13 @@ impl<'a> Columned<'a> {
         self.guard.push(head.guard.as_ref().map(|guard| guard.key.as_str()));
         self.guard_until.push(head.guard.as_ref().map(|guard| guard.until.as_str()));
         self.updated_at.push(moment(head.updated_at));
-        self.owner.push(adding.new.lease_to.map(|(owner, _)| owner.0));
+        let (lease, first) = (adding.new.lease_to.as_ref(), adding.new.first());
+        self.owner.push(lease.map(|lease| lease.worker.0));
         self.nonce.push(adding.nonce);
-        self.ttl.push(adding.new.lease_to.map_or(0, |(_, ttl)| millis(ttl)));
+        self.ttl.push(lease.map_or(0, |lease| millis(lease.ttl)));
+        self.first.push(first.map(|first| &*first.body));
+        self.first_at.push(first.map(|first| moment(first.at)));
+        self.first_summary.push(first.map(|first| json(&first.summary)).transpose()?);
         Ok(())
     }
 
@@ -141,7 +148,8 @@ impl<'a> Columned<'a> {
         let statement = statement.bind(self.requests).bind(self.consumed).bind(self.open);
         let statement = statement.bind(self.deaths).bind(self.summary).bind(self.dead_letter);
         let statement = statement.bind(self.guard).bind(self.guard_until).bind(self.updated_at);
-        statement.bind(self.owner).bind(self.nonce).bind(self.ttl)
+        let statement = statement.bind(self.owner).bind(self.nonce).bind(self.ttl);
+        statement.bind(self.first).bind(self.first_at).bind(self.first_summary)
     }
 }
 
@@ -172,14 +180,12 @@ pub(crate) fn added(rows: &[sqlx::postgres::PgRow]) -> Result<Added, Fault> {
 
 /// The answer about a run that was added.
 pub(crate) fn created(adding: &Adding<'_>, added: &AddedRun) -> Submitted {
-    let Some((owner, _)) = adding.new.lease_to.filter(|_| added.leased) else {
+    let Some(lease) = adding.new.lease_to.as_ref().filter(|_| added.leased) else {
         return Submitted::Created(None);
     };
-    let fence = Fence { owner, epoch: 1, nonce: crate::rows::unsigned(adding.nonce) };
-    let mut head = adding.new.head.clone();
-    (head.epoch, head.owner, head.updated_at) = (1, Some(owner), at(added.updated_at));
-    let record = RunRecord { head, frames: Vec::new(), requests: Vec::new() };
-    Submitted::Created(Some(Box::new(Leased { record, fence, died_at: None })))
+    let nonce = crate::rows::unsigned(adding.nonce);
+    let fence = Fence { owner: lease.worker, epoch: 1, nonce };
+    Submitted::Created(Some(Box::new(adding.new.born(fence, at(added.updated_at)))))
 }
 
 /// The answer about a run that was not added, if somebody stands in its way; else it is about to

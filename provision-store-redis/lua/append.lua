@@ -85,7 +85,7 @@ local function keep(a, row)
 end
 
 -- The arguments of starts that a refused append brings.
-local STARTED_ARGS = 24
+local STARTED_ARGS = 26
 
 local refused = clock(true) or (LANES and lanes_left())
 if refused then return refused end

@@ -41,7 +41,7 @@ local function start()
   local fixed, input, lane, spot = arg(), arg(), arg(), arg()
   local status, due, asked, consumed, open, deaths = arg(), arg(), arg(), arg(), arg(), arg()
   local updated, letter, polls, summary = arg(), arg(), arg(), arg()
-  local owner, ttl, nonce = arg(), arg(), arg()
+  local owner, ttl, nonce, first, first_summary = arg(), arg(), arg(), arg(), arg()
   -- S2: a submission that is repeated because its answer was lost finds its own run by id.
   local known = has_key == '1' and call('HGET', STARTS, key) or run
   if call('HEXISTS', ROWS, known) == 1 then return { 'known', head_of(known) } end
@@ -67,6 +67,10 @@ local function start()
     row[EPOCH], row[OWNER], row[NONCE], row[UPDATED] = epoch, owner, nonce, text(NOW)
     call('ZADD', HELD, 0, held_member(run, row))
     count_lease(run, row)
+    if first ~= '' then
+      call('HSET', FRAMES, run .. '.1', first)
+      row[SEQ], row[OPEN], row[SUMMARY] = '1', '1', first_summary
+    end
   else
     place(run, row)
   end

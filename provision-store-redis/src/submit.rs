@@ -2,7 +2,7 @@
 
 use provision_core::{
     error::StoreError,
-    store::{Fence, Leased, NewRun, RunHead, Submission, Submitted},
+    store::{Fence, FirstFrame, Leased, NewRun, RunHead, Submission, Submitted},
 };
 use redis::Value;
 
@@ -50,10 +50,10 @@ pub(crate) fn push_start(args: &mut Args, new: &NewRun) -> Result<(), StoreError
     args.flag(head.summary.is_dead_letter(head.status));
     args.push(json(&head.polls)?);
     args.push(json(&head.summary)?);
-    match new.lease_to {
-        Some((owner, ttl)) => {
-            args.push(owner.0.hyphenated().to_string());
-            args.number(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+    match &new.lease_to {
+        Some(lease) => {
+            args.push(lease.worker.0.hyphenated().to_string());
+            args.number(u64::try_from(lease.ttl.as_millis()).unwrap_or(u64::MAX));
             args.number(draw_nonce()?);
         }
         None => {
@@ -62,7 +62,15 @@ pub(crate) fn push_start(args: &mut Args, new: &NewRun) -> Result<(), StoreError
             args.push("0");
         }
     }
+    let first = new.first();
+    args.push(first.map(frame).unwrap_or_default());
+    args.push(first.map(|first| json(&first.summary)).transpose()?.unwrap_or_default());
     Ok(())
+}
+
+/// A first frame as it is stored: its epoch, when, and its body.
+fn frame(first: &FirstFrame) -> String {
+    format!("1 {} {}", first.at.as_millis(), first.body)
 }
 
 impl RedisStore {
@@ -101,7 +109,7 @@ fn submitted(submission: &Submission, answer: Value) -> Result<Submitted, StoreE
     let mut answer = Reply::of(answer)?;
     match answer.text()?.as_str() {
         "created" => Ok(Submitted::Created(None)),
-        "leased" => Ok(Submitted::Created(Some(Box::new(leased(answer.value()?)?)))),
+        "leased" => Ok(Submitted::Created(Some(Box::new(leased(answer.value()?, submission)?)))),
         "known" => Ok(known(rows::head(answer.value()?)?, submission)),
         "guarded" => Ok(Submitted::Guarded(Box::new(rows::head(answer.value()?)?))),
         "requested" => Ok(Submitted::Requested(answer.number()?)),
@@ -123,10 +131,15 @@ fn known(found: RunHead, submission: &Submission) -> Submitted {
     if same { Submitted::Known(found) } else { Submitted::KeyTaken(found) }
 }
 
-/// A run that was born leased has no journal and no requests yet.
-fn leased(head: Value) -> Result<Leased, StoreError> {
+/// A run that was born leased has no requests yet, and of frames the one that came with it.
+fn leased(head: Value, submission: &Submission) -> Result<Leased, StoreError> {
+    let first = match submission {
+        Submission::Run(new) => new.first(),
+        Submission::Request { .. } | Submission::Reopen { .. } => None,
+    };
+    let frames = first.map(|first| Value::BulkString(frame(first).into_bytes()));
     let mut parts = array(head)?;
-    parts.extend([Value::Array(Vec::new()), Value::Array(Vec::new())]);
+    parts.extend([Value::Array(frames.into_iter().collect()), Value::Array(Vec::new())]);
     let (record, nonce) = record(&mut Reply::of(Value::Array(parts))?)?;
     let owner = record.head.owner.ok_or_else(|| bad_row("the owner of a leased run"))?;
     let fence = Fence { owner, epoch: record.head.epoch, nonce };

@@ -1,8 +1,11 @@
 //! Appends: one fenced write, and everything that hangs on it.
 
+use std::sync::Arc;
+
 use provision_core::{
+    id::RunId,
     ledger::LedgerRow,
-    store::{Append, Appended, Release},
+    store::{Append, Appended, FirstFrame, Frame, Release},
 };
 use rusqlite::params;
 
@@ -88,16 +91,39 @@ impl Unit<'_> {
     /// With a summary, the frame says what the head would say, until that is written again.
     fn add_frame(&mut self, ns: i64, append: &Append, own: Option<&str>) -> Result<(), Fault> {
         let Some(body) = &append.frame else { return Ok(()) };
+        let (seq, epoch) = (append.seq, append.fence.epoch);
+        let frame = Frame { seq, epoch, at: append.at, body: Arc::clone(body) };
+        self.put_frame(ns, &append.run, &frame, own.map(|summary| (summary, append.open)))
+    }
+
+    /// The first frame of a run that is begun as it is created.
+    pub(crate) fn add_first(
+        &mut self,
+        ns: i64,
+        run: &RunId,
+        first: &FirstFrame,
+    ) -> Result<(), Fault> {
+        let frame = Frame { seq: 1, epoch: 1, at: first.at, body: Arc::clone(&first.body) };
+        self.put_frame(ns, run, &frame, Some((&json(&first.summary)?, true)))
+    }
+
+    fn put_frame(
+        &mut self,
+        ns: i64,
+        run: &RunId,
+        frame: &Frame,
+        own: Option<(&str, bool)>,
+    ) -> Result<(), Fault> {
         let updated_at = moment(self.wall());
         let values = params![
             ns,
-            blob(&append.run),
-            signed(append.seq),
-            signed(append.fence.epoch),
-            moment(append.at),
-            &**body,
-            own,
-            own.map(|_| append.open),
+            blob(run),
+            signed(frame.seq),
+            signed(frame.epoch),
+            moment(frame.at),
+            &*frame.body,
+            own.map(|(summary, _)| summary),
+            own.map(|(_, open)| open),
             own.map(|_| updated_at),
         ];
         self.kept(Kept::Frame)?.execute(values)?;

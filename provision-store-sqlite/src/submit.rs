@@ -2,7 +2,7 @@
 
 use provision_core::{
     id::{Payload, RunId},
-    store::{Fence, Leased, NewRun, RunHead, RunRecord, Submission, Submitted},
+    store::{Fence, NewLease, NewRun, RunHead, Submission, Submitted},
 };
 use uuid::Uuid;
 
@@ -52,33 +52,30 @@ impl Unit<'_> {
             let found = self.known(ns, &new.head.id, new)?;
             return Ok(found.ok_or(rusqlite::Error::QueryReturnedNoRows)?);
         }
-        if fence.is_none() {
+        let Some(fence) = fence else {
             self.stir();
+            return Ok(Submitted::Created(None));
+        };
+        if let Some(first) = new.first() {
+            self.add_first(ns, &new.head.id, first)?;
         }
-        Ok(Submitted::Created(fence.map(|fence| Box::new(self.leased_new(new, fence)))))
+        Ok(Submitted::Created(Some(Box::new(new.born(fence, self.wall())))))
     }
 
     /// The fence of a run that is born leased; `None` when nobody takes it, or who would is dead.
     fn fence_new(&self, ns: i64, new: &NewRun) -> Result<Option<Fence>, Fault> {
-        let Some((owner, ttl)) = new.lease_to else { return Ok(None) };
+        let Some(NewLease { worker: owner, ttl, .. }) = &new.lease_to else { return Ok(None) };
         let (id, boot) = (owner.0.as_bytes(), &self.now.boot);
-        let enough = awake_after(&self.now, ttl.saturating_sub(ttl / LEASE_SLACK));
+        let enough = awake_after(&self.now, ttl.saturating_sub(*ttl / LEASE_SLACK));
         let lasts = self.first(sql::INCARNATION_LASTS, (ns, id, boot, enough), |_| Ok(()))?;
         if lasts.is_none() {
-            let (expires, at) = (awake_after(&self.now, ttl), moment(self.wall().plus(ttl)));
+            let (expires, at) = (awake_after(&self.now, *ttl), moment(self.wall().plus(*ttl)));
             // No row is touched when the incarnation is marked dead: it is never renewed.
             if self.run(sql::INCARNATION_EXTEND, (ns, id, boot, expires, at))? == 0 {
                 return Ok(None);
             }
         }
-        Ok(Some(Fence { owner, epoch: 1, nonce: unsigned(self.draw_nonce()?) }))
-    }
-
-    fn leased_new(&self, new: &NewRun, fence: Fence) -> Leased {
-        let mut head = new.head.clone();
-        (head.epoch, head.owner, head.updated_at) = (fence.epoch, Some(fence.owner), self.wall());
-        let record = RunRecord { head, frames: Vec::new(), requests: Vec::new() };
-        Leased { record, fence, died_at: None }
+        Ok(Some(Fence { owner: *owner, epoch: 1, nonce: unsigned(self.draw_nonce()?) }))
     }
 
     fn find_by_id(&self, ns: i64, run: &RunId) -> Result<Option<RunHead>, Fault> {

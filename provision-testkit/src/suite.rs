@@ -45,6 +45,8 @@ macro_rules! store_suite {
                 a_repeated_start_finds_its_own_run,
                 runs_without_a_key_are_all_new, the_key_of_an_ended_run_stays_known,
                 a_start_can_be_leased_in_the_same_write,
+                a_start_can_bring_its_first_frame,
+                a_first_frame_is_not_written_without_its_lease,
                 a_start_for_a_dead_incarnation_is_stored_unleased,
                 a_batch_answers_each_submission_on_its_own,
                 a_run_started_for_later_is_not_claimed_before,

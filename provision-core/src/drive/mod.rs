@@ -5,6 +5,7 @@
 //! send messages that become events.
 
 pub(crate) mod attempt;
+mod begun;
 pub(crate) mod child;
 mod fold;
 mod host;
@@ -30,6 +31,7 @@ use tracing::Instrument;
 
 use attempt::Back;
 pub(crate) use attempt::{Attempt, Finished};
+pub(crate) use begun::Begun;
 pub(crate) use fold::{Unusable, fold, records};
 pub(crate) use host::{AttemptHost, Kept, Message};
 use patience::patiently;
@@ -47,7 +49,7 @@ use crate::{
     panics,
     run::{
         RunStatus,
-        decide::{AttemptEnd, Decision, Event, Moment, State, decide},
+        decide::{AttemptEnd, Decision, Event, State, decide},
         journal::{Direction, Record},
     },
     secret::{Sealed, SecretKey},
@@ -98,10 +100,15 @@ impl Drive {
     ///
     /// S21: a panic outside of any attempt, in an author's declarations say, parks its run and
     /// hurts nothing else.
-    pub(crate) async fn run(shared: Arc<Shared>, leased: Leased, lost: Arc<Notify>) -> Left {
+    pub(crate) async fn run(
+        shared: Arc<Shared>,
+        leased: Leased,
+        begun: Option<Box<Begun>>,
+        lost: Arc<Notify>,
+    ) -> Left {
         report::claimed(&leased, shared.lease.now());
         let (run, fence) = (leased.record.head.id, leased.fence);
-        let drive = AssertUnwindSafe(Self::to_the_end(Arc::clone(&shared), leased, lost));
+        let drive = AssertUnwindSafe(Self::to_the_end(Arc::clone(&shared), leased, begun, lost));
         let stop = match drive.catch_unwind().await {
             Ok(Ok(())) => return Left::Released,
             Ok(Err(stop)) => stop,
@@ -117,12 +124,19 @@ impl Drive {
         }
     }
 
-    async fn to_the_end(shared: Arc<Shared>, leased: Leased, lost: Arc<Notify>) -> Driven<()> {
-        let folded = fold(&leased.record.head, &leased.record.frames, &shared.plans);
-        let (sender, inbox) = mpsc::unbounded_channel();
+    async fn to_the_end(
+        shared: Arc<Shared>,
+        leased: Leased,
+        begun: Option<Box<Begun>>,
+        lost: Arc<Notify>,
+    ) -> Driven<()> {
         let head = &leased.record.head;
         let (seq, consumed, requests) = (head.seq, head.consumed, head.requests);
-        let state = folded?;
+        let (state, decision) = match begun {
+            Some(begun) => (begun.state, Some(begun.decision)),
+            None => (fold(head, &leased.record.frames, &shared.plans)?, None),
+        };
+        let (sender, inbox) = mpsc::unbounded_channel();
         let mut drive = Self {
             shared,
             state,
@@ -139,7 +153,7 @@ impl Drive {
             outcome_seals: Vec::new(),
             lost,
         };
-        let end = drive.go().await;
+        let end = drive.go(decision).await;
         while let Ok(message) = drive.inbox.try_recv() {
             if let Message::Note { node, id, origin, .. } = message {
                 drive.sight(node, id, origin).await;
@@ -168,14 +182,14 @@ impl Drive {
         self.shared.sight(sighting).await;
     }
 
-    async fn go(&mut self) -> Driven<()> {
-        let died_at = self.leased.died_at;
-        let poisoned = self.leased.record.head.deaths >= park::DEATHS_MAX;
-        if poisoned && self.state.parked.is_none() && self.state.ended.is_none() {
-            return Err(Stop::Park(Box::new(park::crash_loop())));
-        }
-        let waiting = std::mem::take(&mut self.leased.record.requests);
-        let mut released = self.event(Event::Claimed { died_at }, &waiting).await?;
+    async fn go(&mut self, begun: Option<Decision>) -> Driven<()> {
+        let mut released = match begun {
+            Some(decision) => {
+                self.begun(&decision).await;
+                false
+            }
+            None => self.claimed().await?,
+        };
         while !released {
             released = self.requests().await?;
             if released {
@@ -190,6 +204,16 @@ impl Drive {
             };
         }
         Ok(())
+    }
+
+    async fn claimed(&mut self) -> Driven<bool> {
+        let died_at = self.leased.died_at;
+        let poisoned = self.leased.record.head.deaths >= park::DEATHS_MAX;
+        if poisoned && self.state.parked.is_none() && self.state.ended.is_none() {
+            return Err(Stop::Park(Box::new(park::crash_loop())));
+        }
+        let waiting = std::mem::take(&mut self.leased.record.requests);
+        self.event(Event::Claimed { died_at }, &waiting).await
     }
 
     async fn turn(&mut self) -> Turn {
@@ -259,15 +283,6 @@ impl Drive {
         }
     }
 
-    fn moment(&self) -> Moment {
-        Moment {
-            now: self.shared.lease.now(),
-            latest: self.shared.lease.latest(),
-            draw: self.shared.draw(),
-            hold: self.shared.is_stopping(),
-        }
-    }
-
     async fn message(&mut self, message: Message) -> Driven<bool> {
         match message {
             // Its attempt is over: nothing will be called after it.
@@ -304,7 +319,7 @@ impl Drive {
         event: Event,
         sealed: Vec<(SecretKey, Sealed)>,
     ) -> Driven<Result<(), StepError>> {
-        let moment = self.moment();
+        let moment = self.shared.moment();
         let decision = match decide(&mut self.state, event, moment) {
             Ok(decision) => decision,
             Err(halt) => return park::halted(&halt).map(|_| Err(host::stopped())),
@@ -351,7 +366,7 @@ impl Drive {
             let open: Vec<(usize, Direction)> = self.attempts.iter().map(Attempt::place).collect();
             // S6: dropping a call cuts it; its end is unknown from here on.
             self.attempts.clear();
-            let moment = self.moment();
+            let moment = self.shared.moment();
             let mut decision = Decision::default();
             for (node, dir) in open {
                 let event = Event::Ended { node, dir, end: AttemptEnd::Cut };
@@ -399,10 +414,7 @@ impl Drive {
         };
         self.seq += u64::from(!decision.append.is_empty());
         self.requests = requests;
-        let head = &self.leased.record.head;
-        report::committed(head, &decision.append, self.state.cause.is_some());
-        self.shared.probe.appended(&self.state.run, &decision.append).await;
-        self.tell_watchers();
+        self.tell(&decision.append).await;
         if lease_lost {
             return Err(Stop::Lost);
         }
@@ -415,6 +427,19 @@ impl Drive {
         }
         self.perform(&decision);
         Ok(Committed::Goes)
+    }
+
+    /// What the write that created the run has committed: it is told, and performed.
+    async fn begun(&mut self, decision: &Decision) {
+        self.tell(&decision.append).await;
+        self.perform(decision);
+    }
+
+    /// Tells of records that were committed.
+    async fn tell(&mut self, records: &[Record]) {
+        report::committed(&self.leased.record.head, records, self.state.cause.is_some());
+        self.shared.probe.appended(&self.state.run, records).await;
+        self.tell_watchers();
     }
 
     fn tell_watchers(&self) {

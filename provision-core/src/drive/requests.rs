@@ -53,7 +53,7 @@ impl Drive {
     /// Decides about an event and pending requests, writes that, and performs it. True when the
     /// lease was given back with the write.
     pub(super) async fn event(&mut self, event: Event, requests: &[Request]) -> Driven<bool> {
-        let moment = self.moment();
+        let moment = self.shared.moment();
         let (consumed, died_at) = (self.consumed, event.died_at());
         match self.decided(event, requests, moment) {
             Ok(decision) => self.taken(decision, (consumed, died_at), requests).await,
@@ -164,7 +164,7 @@ impl Drive {
         refusal: Refusal,
         event: Event,
     ) -> Result<Decision, Halt> {
-        let moment = self.moment();
+        let moment = self.shared.moment();
         tracing::warn!(run = %self.state.run, %refusal, "a request was not taken");
         let refused = Event::Refused(body_of(request), refusal);
         // Nothing begins before the event is taken: it may say that what is open was cut.

@@ -23,6 +23,7 @@ use crate::{
     offers::{Offers, Told},
     probe::Probe,
     resolver::SecretResolver,
+    run::decide::Moment,
     saga::Plan,
     secret::SecretStore,
     silence::Silence,
@@ -159,6 +160,16 @@ impl Shared {
     pub(crate) fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
         self.left.notify_waiters();
+    }
+
+    /// What a decision is made with.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            now: self.lease.now(),
+            latest: self.lease.latest(),
+            draw: self.draw(),
+            hold: self.is_stopping(),
+        }
     }
 
     pub(crate) fn draw(&self) -> u64 {

@@ -329,7 +329,8 @@ async fn send<O>(on: &Engine, head: RunHead, immediate: bool) -> Result<RunHandl
     // Whoever leases from a capped queue looks at its cap: a claim does.
     let immediate = immediate && engine.caps.of(&head.queue).is_none();
     let kept = immediate.then(|| engine.locals.keep(&head.queue)).flatten();
-    let lease_to = kept.as_ref().map(|kept| (kept.local.worker, kept.local.ttl));
+    let (lease_to, begun) = kept.as_ref().map(|kept| kept.local.lease_of(&head)).unzip();
+    let begun = begun.flatten();
     let watcher = Arc::new(engine.changes.watch(id));
     let start = (head.saga.name.clone(), head.input_hash.clone());
     let offer = offer_of(&head, head.due);
@@ -337,7 +338,7 @@ async fn send<O>(on: &Engine, head: RunHead, immediate: bool) -> Result<RunHandl
     match engine.store.submit(&[new]).await?.pop() {
         Some(Submitted::Created(leased)) => {
             match (kept, leased) {
-                (Some(kept), Some(leased)) => kept.hand(*leased),
+                (Some(kept), Some(leased)) => kept.hand(*leased, begun),
                 _ => engine.offer(offer).await,
             }
             Ok(RunHandle { fresh: Some(watcher), ..on.handle(id) })

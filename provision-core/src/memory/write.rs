@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     id::{Payload, RunId, Timestamp},
-    store::{Append, Appended, Frame, NewRun, Request, RunHead, Submission, Submitted},
+    store::{Append, Appended, FirstFrame, Frame, NewRun, Request, RunHead, Submission, Submitted},
 };
 
 use super::{
@@ -40,21 +40,20 @@ impl Tables {
         if let Some(row) = holder.and_then(|holder| self.runs.get(holder)) {
             return Submitted::Guarded(Box::new(row.head.clone()));
         }
-        self.insert(new);
-        let Some((worker, ttl)) = new.lease_to.filter(|(worker, _)| !self.dead.contains(worker))
-        else {
-            return Submitted::Created(None);
-        };
-        let life = self.alive.entry(worker).or_default();
-        life.expires = life.expires.max(now.plus(ttl));
+        let lease = new.lease_to.as_ref().filter(|lease| !self.dead.contains(&lease.worker));
+        self.insert(new, lease.and(new.first()));
+        let Some(lease) = lease else { return Submitted::Created(None) };
+        let life = self.alive.entry(lease.worker).or_default();
+        life.expires = life.expires.max(now.plus(lease.ttl));
         if let Some(row) = self.runs.get(&head.id) {
             self.due.remove(&row.spot, row.head.due, head.id);
         }
-        Submitted::Created(self.grant(head.id, worker, now).map(Box::new))
+        Submitted::Created(self.grant(head.id, lease.worker, now).map(Box::new))
     }
 
-    fn insert(&mut self, new: &NewRun) {
-        let head = new.head.clone();
+    fn insert(&mut self, new: &NewRun, first: Option<&FirstFrame>) {
+        let mut head = new.head.clone();
+        let frames = first.map(|first| first.enter(&mut head)).into_iter().collect();
         let spot = Spot {
             group: self.due.group(&head.queue, &head.saga),
             priority: head.priority,
@@ -73,7 +72,7 @@ impl Tables {
         self.stirred = true;
         let row = Row {
             spot,
-            frames: Vec::new(),
+            frames,
             requests: Vec::new(),
             nonce: 0,
             died_at: None,

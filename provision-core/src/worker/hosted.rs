@@ -107,7 +107,7 @@ async fn drive(life: &Life, grant: LeaseGrant) -> Option<RunId> {
     let mut tasks = JoinSet::new();
     tasks.spawn(tend::heartbeat(Arc::clone(shared), ttl, held.clone()));
     tasks.spawn(tend::keep_slots(Arc::clone(shared), ttl));
-    Drive::run(Arc::clone(shared), leased, driving.lost()).await;
+    Drive::run(Arc::clone(shared), leased, None, driving.lost()).await;
     drop(driving);
     // Nobody renews it until the next call: what its calls held of a provider's patience is free.
     clock::within(ttl / 6, shared.give_back_slots()).await;

@@ -16,7 +16,7 @@ use tokio::{
 use super::{Control, WorkerConfig, held::Held, hints::Hints, tend};
 use crate::{
     clock,
-    drive::{Drive, Left, Shared, Slots, lease::LeaseView},
+    drive::{Begun, Drive, Left, Shared, Slots, lease::LeaseView},
     engine::Engine,
     error::StoreError,
     id::RunId,
@@ -141,7 +141,7 @@ impl Life {
         let (hand, handed) = mpsc::unbounded_channel();
         let locals = Arc::clone(&engine.inner.locals);
         locals.add(Arc::new(Local {
-            worker: shared.worker,
+            shared: Arc::clone(shared),
             ttl: config.lease,
             queues: config.queues.clone(),
             slots: Arc::clone(&slots),
@@ -218,8 +218,8 @@ impl Life {
     async fn let_go(&mut self) {
         // What was handed over while the worker began to stop is driven, and lets go at once.
         self.handed.close();
-        while let Some((leased, permit)) = self.handed.recv().await {
-            self.drive(leased, Some(permit));
+        while let Some(handed) = self.handed.recv().await {
+            self.take_over(handed);
         }
         while self.drives.join_next().await.is_some() {}
         let retire = LeaseRequest { retire: true, ..asking(&self.shared, self.config.lease) };
@@ -263,7 +263,7 @@ impl Life {
         for leased in grant.leased {
             // A start may have taken the slot meanwhile: one more run than slots is no harm.
             let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
-            self.drive(leased, permit);
+            self.drive(leased, None, permit);
         }
         let Some(lock) = &self.lock else { return Vec::new() };
         if grant.alive {
@@ -272,12 +272,21 @@ impl Life {
         grant.peers.into_iter().filter_map(|peer| lock.proves_dead(peer)).collect()
     }
 
-    fn drive(&mut self, leased: Leased, permit: Option<OwnedSemaphorePermit>) {
+    fn take_over(&mut self, handed: Handed) {
+        self.drive(handed.leased, handed.begun, Some(handed.permit));
+    }
+
+    fn drive(
+        &mut self,
+        leased: Leased,
+        begun: Option<Box<Begun>>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
         let run = leased.record.head.id;
         let Some(driving) = self.held.add((run, leased.fence.epoch)) else { return };
         let shared = Arc::clone(&self.shared);
         self.drives.spawn(async move {
-            if Drive::run(shared, leased, driving.lost()).await == Left::Lost {
+            if Drive::run(shared, leased, begun, driving.lost()).await == Left::Lost {
                 tracing::warn!(%run, "the lease was lost");
             }
             drop((driving, permit));
@@ -310,7 +319,7 @@ impl Life {
             biased;
             () = stop => {}
             () = left => {}
-            Some((leased, permit)) = self.handed.recv() => self.drive(leased, Some(permit)),
+            Some(handed) = self.handed.recv() => self.take_over(handed),
             Some(_) = self.drives.join_next(), if !self.drives.is_empty() => {
                 self.ask |= self.more();
             }

@@ -138,7 +138,7 @@ async fn who_may_start_runs_starts_them_and_does_nothing_else() {
     assert!(matches!(told[..], [Submitted::Created(_), Submitted::Known(_)]), "{told:?}");
     tx.commit().await.unwrap();
     let mut tx = conn.begin().await.unwrap();
-    let lease = start(Some((new_worker(), Duration::from_secs(60))));
+    let lease = start(Some((new_worker(), Duration::from_secs(60)).into()));
     let _ = store.start_in(&mut tx, &[lease]).await.expect_err("it leases nothing");
     tx.rollback().await.unwrap();
     let handle = Handle::of(Arc::new(store.clone()));

@@ -53,7 +53,7 @@ async fn born_leased(handle: &Handle, parent: RunId) -> Leased {
     head.guard = Some(Guard { key: head.id.to_string(), until: GuardUntil::Gone });
     head.parent = Some(Parent { run: parent, path: "child".to_owned() });
     let run = head.id;
-    let new = NewRun { head, lease_to: Some((new_worker(), TTL)) };
+    let new = NewRun { head, lease_to: Some((new_worker(), TTL).into()) };
     let born = handle.submit(Submission::Run(Box::new(new))).await;
     let Submitted::Created(Some(leased)) = born else { panic!("{born:?}") };
     handle.request(run, "1").await;

@@ -85,7 +85,8 @@ async fn a_call_whose_answer_is_lost_is_found_by_its_repeat() {
     let Submitted::Known(found) = again(&store, &start).await else { panic!("not known") };
     assert_eq!(found.id, id);
 
-    let new = NewRun { head: run_head(), lease_to: Some((new_worker(), Duration::from_secs(60))) };
+    let new =
+        NewRun { head: run_head(), lease_to: Some((new_worker(), Duration::from_secs(60)).into()) };
     let Submitted::Created(Some(leased)) = again(&store, &[Submission::Run(Box::new(new))]).await
     else {
         panic!("not created")

@@ -26,7 +26,7 @@ use crate::{
 const BACK_MAX: Duration = Duration::from_secs(60);
 
 async fn leased(store: &RedisStore) -> Leased {
-    let new = NewRun { head: run_head(), lease_to: Some((new_worker(), BACK_MAX * 30)) };
+    let new = NewRun { head: run_head(), lease_to: Some((new_worker(), BACK_MAX * 30).into()) };
     let answers = store.submit(&[Submission::Run(Box::new(new))]).await.unwrap();
     let Some(Submitted::Created(Some(leased))) = answers.into_iter().next() else { panic!() };
     *leased

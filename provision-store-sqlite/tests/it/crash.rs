@@ -25,8 +25,10 @@ async fn child_writes_until_it_is_killed() {
     for _ in 0..8 {
         let store = store.clone();
         tasks.spawn(async move {
-            let new =
-                NewRun { head: run_head(), lease_to: Some((worker, Duration::from_secs(600))) };
+            let new = NewRun {
+                head: run_head(),
+                lease_to: Some((worker, Duration::from_secs(600)).into()),
+            };
             let answers = store.submit(&[Submission::Run(Box::new(new))]).await.unwrap();
             let Some(Submitted::Created(Some(leased))) = answers.into_iter().next() else {
                 panic!("not created");

@@ -31,7 +31,8 @@ pub(crate) fn child(test: &str, variable: &str, path: &Path) -> Child {
 async fn child_takes_turns() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let store = SqliteStore::open(&path).await.unwrap();
-    let new = NewRun { head: run_head(), lease_to: Some((new_worker(), Duration::from_secs(60))) };
+    let new =
+        NewRun { head: run_head(), lease_to: Some((new_worker(), Duration::from_secs(60)).into()) };
     let answers = store.submit(&[Submission::Run(Box::new(new))]).await.unwrap();
     let Some(Submitted::Created(Some(leased))) = answers.into_iter().next() else { panic!() };
     // All of them begin together.

@@ -65,7 +65,7 @@ fn keyed(n: usize) -> RunHead {
 async fn ended(store: &SqliteStore) -> Vec<RunId> {
     let worker = new_worker();
     let starts = (0..RUNS).map(|n| {
-        let lease_to = Some((worker, Duration::from_secs(600)));
+        let lease_to = Some((worker, Duration::from_secs(600)).into());
         Submission::Run(Box::new(NewRun { head: keyed(n), lease_to }))
     });
     let answers = store.submit(&starts.collect::<Vec<_>>()).await.unwrap();

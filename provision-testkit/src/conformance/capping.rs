@@ -78,7 +78,7 @@ pub async fn what_was_leased_without_a_cap_takes_a_place(f: Fixture) {
     assert_eq!(of(&first, "publish").len(), 2);
     let mut head = run_head();
     head.queue = "publish".to_owned();
-    let born = NewRun { head, lease_to: Some((new_worker(), f.ttl)) };
+    let born = NewRun { head, lease_to: Some((new_worker(), f.ttl).into()) };
     let answer = f.main.submit(Submission::Run(Box::new(born))).await;
     assert!(matches!(answer, Submitted::Created(Some(_))), "{answer:?}");
     let grant = f.again.lease(&under(&f, 9, &[named("publish", 3)])).await;

@@ -109,7 +109,7 @@ impl Fixture {
 
     /// Starts this run and leases it to `worker`.
     pub async fn leased(&self, worker: Incarnation, head: RunHead) -> Leased {
-        let new = NewRun { head, lease_to: Some((worker, self.ttl)) };
+        let new = NewRun { head, lease_to: Some((worker, self.ttl).into()) };
         match self.main.submit(Submission::Run(Box::new(new))).await {
             Submitted::Created(Some(leased)) => *leased,
             other => panic!("expected a leased run, found {other:?}"),

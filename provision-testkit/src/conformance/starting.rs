@@ -1,9 +1,9 @@
 //! Starting runs: keys, repeats, leases in the same write.
 
 use provision_core::{
-    id::Payload,
-    run::RunStatus,
-    store::{NewRun, Parent, Submission, Submitted},
+    id::{Payload, Timestamp},
+    run::{RunStatus, RunSummary},
+    store::{FirstFrame, NewLease, NewRun, Parent, Submission, Submitted},
 };
 
 use super::{
@@ -129,6 +129,56 @@ pub async fn a_start_can_be_leased_in_the_same_write(f: Fixture) {
     assert_eq!(f.renew(worker).await.held, [(leased.record.head.id, 1)]);
 }
 
+/// A first frame.
+fn first_frame() -> FirstFrame {
+    let summary = RunSummary { done: 0, total: 7, ..RunSummary::default() };
+    FirstFrame { body: r#"[{"paused":{}}]"#.into(), at: Timestamp::from_millis(17), summary }
+}
+
+/// A run that is leased as it is created has its first frame from the same write; the second one
+/// comes after it, and a repeated start answers with the run as it is.
+pub async fn a_start_can_bring_its_first_frame(f: Fixture) {
+    let worker = new_worker();
+    let first = first_frame();
+    let lease = NewLease { first: Some(Box::new(first.clone())), ..(worker, f.ttl).into() };
+    let new = NewRun { head: run_head(), lease_to: Some(lease) };
+    let id = new.head.id;
+    let answer = f.main.submit(Submission::Run(Box::new(new.clone()))).await;
+    let Submitted::Created(Some(leased)) = answer else { panic!("found {answer:?}") };
+    let stored = f.again.record(id).await;
+    for record in [&leased.record, &stored] {
+        let head = &record.head;
+        assert_eq!((head.seq, head.open, head.status), (1, true, RunStatus::Running));
+        assert_eq!((&head.summary, head.epoch, head.owner), (&first.summary, 1, Some(worker)));
+        let [frame] = &record.frames[..] else { panic!("found {:?}", record.frames) };
+        assert_eq!((frame.seq, frame.epoch, frame.at), (1, 1, first.at));
+        assert_eq!(frame.body, first.body);
+    }
+    let again = f.main.submit(Submission::Run(Box::new(new))).await;
+    assert!(matches!(again, Submitted::Known(head) if head.seq == 1 && head.open));
+    f.main.applied(append_of(&leased, 2)).await;
+    assert_eq!(f.again.record(id).await.frames.len(), 2);
+}
+
+/// Without the lease nobody has begun anything: the first frame is not written.
+pub async fn a_first_frame_is_not_written_without_its_lease(f: Fixture) {
+    let (dead, other) = (new_worker(), new_worker());
+    f.renew(dead).await;
+    let mut proof = held_for(other, f.ttl);
+    proof.dead = vec![dead];
+    f.main.lease(&proof).await;
+    let lease = NewLease { first: Some(Box::new(first_frame())), ..(dead, f.ttl).into() };
+    let new = NewRun { head: run_head(), lease_to: Some(lease) };
+    let (id, summary) = (new.head.id, new.head.summary.clone());
+    let answer = f.main.submit(Submission::Run(Box::new(new))).await;
+    assert!(matches!(answer, Submitted::Created(None)), "found {answer:?}");
+    let record = f.again.record(id).await;
+    assert_eq!((record.head.seq, record.head.open, record.frames.len()), (0, false, 0));
+    assert_eq!(record.head.summary, summary);
+    let leased = f.take(other).await.remove(0);
+    f.main.applied(append_of(&leased, 1)).await;
+}
+
 /// An incarnation marked dead gets no lease with a start; the run waits for another.
 pub async fn a_start_for_a_dead_incarnation_is_stored_unleased(f: Fixture) {
     let (dead, other) = (new_worker(), new_worker());
@@ -136,7 +186,7 @@ pub async fn a_start_for_a_dead_incarnation_is_stored_unleased(f: Fixture) {
     let mut proof = held_for(other, f.ttl);
     proof.dead = vec![dead];
     f.main.lease(&proof).await;
-    let new = NewRun { head: run_head(), lease_to: Some((dead, f.ttl)) };
+    let new = NewRun { head: run_head(), lease_to: Some((dead, f.ttl).into()) };
     let id = new.head.id;
     let answer = f.main.submit(Submission::Run(Box::new(new))).await;
     assert!(matches!(answer, Submitted::Created(None)), "found {answer:?}");

@@ -116,9 +116,12 @@ impl State {
                         account: Account::new(head.id, &self.shape),
                     };
                     self.witness.runs.insert(head.id, run);
-                    if let (Some(leased), Some((worker, ttl))) = (leased, new.lease_to) {
-                        self.renewed(worker, None, now.plus(ttl));
-                        self.granted(now, worker, leased);
+                    if let (Some(leased), Some(lease)) = (leased, &new.lease_to) {
+                        self.renewed(lease.worker, None, now.plus(lease.ttl));
+                        if let Some(first) = new.first() {
+                            self.wrote(now, head.id, 1, &first.body);
+                        }
+                        self.granted(now, lease.worker, leased);
                     }
                 }
                 (Submission::Run(new), Submitted::Known(head)) => {
@@ -284,19 +287,25 @@ impl State {
         let Some(body) = &append.frame else {
             return self.say(now, || format!("run {number} row: {:?}", append.status));
         };
-        run.frames.push((lease.epoch, Arc::clone(body)));
-        self.say(now, || format!("run {number} frame {} {body}", append.seq));
+        self.wrote(now, append.run, lease.epoch, body);
+    }
+
+    /// One frame more.
+    fn wrote(&mut self, now: Timestamp, id: RunId, epoch: u64, body: &Arc<str>) {
+        let Some(run) = self.witness.runs.get_mut(&id) else { return };
+        run.frames.push((epoch, Arc::clone(body)));
+        let (number, seq) = (run.number, run.frames.len());
+        self.say(now, || format!("run {number} frame {seq} {body}"));
         let Ok(records) = Record::decode(body) else {
             return self.violated(now, "S3", format!("run {number}: a frame cannot be read"));
         };
         let mut found = Findings::new();
-        if let Some(run) = self.witness.runs.get_mut(&append.run) {
+        if let Some(run) = self.witness.runs.get_mut(&id) {
             for record in &records {
                 run.account.take(record, now, &mut found);
             }
             let ledger = &self.witness.ledger;
-            let row_of =
-                |path: &str, generation| ledger.get(&(append.run, path.to_owned(), generation, 0));
+            let row_of = |path: &str, generation| ledger.get(&(id, path.to_owned(), generation, 0));
             run.account.check_ledger(row_of, &mut found);
         }
         for (id, what) in found {

@@ -179,7 +179,7 @@ async fn an_unwinding_goes_on_after_an_outage_at_any_call() {
 async fn a_repeated_append_finds_its_own_record_and_no_other() {
     let faults = Faults::none();
     let store = Arc::new(Faulty::new(MemoryStore::new(), &faults));
-    let lease_to = Some((new_worker(), Duration::from_secs(15)));
+    let lease_to = Some((new_worker(), Duration::from_secs(15)).into());
     let new = NewRun { head: run_head(), lease_to };
     let submitted = store.submit(&[Submission::Run(Box::new(new))]).await.unwrap().remove(0);
     let Submitted::Created(Some(leased)) = submitted else { panic!("{submitted:?}") };
