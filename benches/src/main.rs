@@ -65,7 +65,7 @@ fn main() {
             servers::postgres(runs, only).await;
         }
         if chosen("redis") {
-            servers::redis(runs).await;
+            servers::redis(runs, only).await;
         }
         if chosen("steno") {
             peer::steno_in_memory(runs).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use provision_store_postgres::{Counters, PostgresConfig, PostgresStore};
-use provision_store_redis::RedisConfig;
+use provision_store_redis::{RedisConfig, RedisStore};
 use redis::Script;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -193,28 +193,80 @@ async fn evalsha(url: &str, clients: usize) -> f64 {
     f64::from(done) / began.elapsed().as_secs_f64()
 }
 
-pub(crate) async fn redis(runs: usize) {
-    let Some(url) = server("PROVISION_TEST_REDIS_URL", "redis") else { return };
-    let mut limit = 0.0;
-    for clients in [1, 32] {
-        limit = evalsha(&url, clients).await;
-        println!("| redis, one script per step | {clients} | {limit:.0} | | | | |");
+/// What a Redis server has done so far.
+#[derive(Clone, Copy)]
+struct Work {
+    /// Processor time of the thread that runs the commands, where the server tells it.
+    cpu: f64,
+    /// Time in scripts.
+    scripts: f64,
+    commands: f64,
+    round_trips: u64,
+}
+
+impl Work {
+    async fn read(url: &str, store: &RedisStore) -> Self {
+        let redis = redis::Client::open(url).expect("a client");
+        let mut conn = redis.get_multiplexed_async_connection().await.expect("a connection");
+        let mut info = redis::cmd("INFO");
+        let info: String = info.arg("all").query_async(&mut conn).await.expect("figures");
+        let figure = |name: &str| -> f64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            let end = |rest: &str| rest.split([',', '\r']).next().unwrap_or_default().parse().ok();
+            line.and_then(end).unwrap_or(0.0)
+        };
+        let usec = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        let usec =
+            usec.and_then(|rest| rest.split_once(",usec=")?.1.split(',').next()?.parse().ok());
+        Self {
+            cpu: figure("used_cpu_user_main_thread:") + figure("used_cpu_sys_main_thread:"),
+            scripts: usec.unwrap_or(0.0) / 1e6,
+            commands: figure("total_commands_processed:"),
+            round_trips: store.counters().round_trips,
+        }
     }
-    for (in_flight, runs) in sizes(runs) {
+
+    /// What the server paid for each of so many steps since then.
+    fn print_since(&self, before: &Self, name: &str, in_flight: usize, steps: f64) {
+        println!(
+            "| redis {name}: {:.2} round trips, {:.1} commands, {:.1} us of the server's CPU, {:.1} us of it in scripts per step | {in_flight} | | | | | |",
+            (self.round_trips - before.round_trips) as f64 / steps,
+            (self.commands - before.commands) / steps,
+            (self.cpu - before.cpu) * 1e6 / steps,
+            (self.scripts - before.scripts) * 1e6 / steps,
+        );
+    }
+}
+
+async fn raw_scripts(url: &str, clients: usize, when: &str) -> f64 {
+    let rate = evalsha(url, clients).await;
+    println!("| redis, one script per step{when} | {clients} | {rate:.0} | | | | |");
+    rate
+}
+
+pub(crate) async fn redis(runs: usize, only: Option<usize>) {
+    let Some(url) = server("PROVISION_TEST_REDIS_URL", "redis") else { return };
+    raw_scripts(&url, 1, "").await;
+    let wanted = |(in_flight, _): &(usize, usize)| only.is_none_or(|only| only == *in_flight);
+    for (in_flight, runs) in sizes(runs).into_iter().filter(wanted) {
         let namespace = format!("bench-{in_flight}-{}", std::process::id());
         let store = RedisConfig::new(&url).with_namespace(namespace).open().await.expect("a store");
         let engine = engine(store.clone()).await;
+        // A disk that is shared is not the same from minute to minute.
+        let before = raw_scripts(&url, 32, ", just before").await;
+        let work = Work::read(&url, &store).await;
         let rate = w1("redis", &engine, runs, in_flight).await;
-        let steps = (runs + runs / 10) as f64 * 7.0;
+        let steps = (runs + runs / 10) as f64;
+        let done = Work::read(&url, &store).await;
+        done.print_since(&work, "W1", in_flight, steps * 7.0);
+        let limit = 2.0 / (before.recip() + raw_scripts(&url, 32, ", just after").await.recip());
         println!(
             "| redis W1 / one script per step, 32 clients | {in_flight} | {:.2} x | | | | |",
             rate / limit
         );
-        println!(
-            "| redis W1: {:.2} round trips per step | {in_flight} | | | | | |",
-            store.counters().round_trips as f64 / steps,
-        );
+        let work = Work::read(&url, &store).await;
         let undone = w4("redis", &engine, runs, in_flight).await;
+        Work::read(&url, &store).await.print_since(&work, "W4", in_flight, steps * 13.0);
         println!("| redis W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
     }
 }

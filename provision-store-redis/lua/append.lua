@@ -1,17 +1,39 @@
 -- Appends: fenced writes of runs, each with everything that hangs on it, all or nothing.
 
--- Reads what one append brings beside its row; nothing is written yet.
-local function read_append()
+-- What a plain append leaves alone of a row is kept in one piece: due time, number, lease, requests,
+-- those that are consumed, deaths; from the last death to the business keys; letter; key and polls.
+local PLAIN = '^[^\n]*\n(%d+)\n(%d+)\n(%d+\n[^\n]*\n%d+)\n(%d+)\n(%d+)\n[01]\n(%d+)\n'
+  .. '(%d*\n[01]\n[012]\n' .. PLACED .. '\n[^\n]*\n[^\n]*)\n%d+\n([01])\n'
+  .. '([^\n]*\n[^\n]*)\n[^\n]*\n$'
+local PLAIN_ARGS = 10
+
+-- Writes the frame and the row of a run whose lease and number are those of the append, where
+-- nothing else changes; the number of its newest request, or nil where `append` has to look.
+local function append_plain(
+  run, before, seq, fence, frame, status, summary, open, settled, consumed, letter)
+  local due, at, lease, asked, seen, deaths, middle, was_letter, texts =
+    string.match(row_text(run) or '', PLAIN)
+  if lease ~= fence or at ~= before or seen ~= consumed or was_letter ~= letter or frame == '' then
+    return nil
+  end
+  put(hashes, FRAMES, run .. '.' .. seq, frame)
+  put_text(run, status .. '\n' .. due .. '\n' .. seq .. '\n' .. lease .. '\n' .. asked .. '\n'
+    .. seen .. '\n' .. open .. '\n' .. (settled == '1' and '0' or deaths) .. '\n' .. middle .. '\n'
+    .. MOMENT .. '\n' .. letter .. '\n' .. texts .. '\n' .. summary .. '\n')
+  return asked
+end
+
+-- Reads all that one append brings; nothing is written yet.
+local function read_append(run, is_plain)
   local n = taken
   local a = {
-    run = ARGV[n + 1], owner = ARGV[n + 2], epoch = ARGV[n + 3], nonce = ARGV[n + 4],
-    before = ARGV[n + 5], seq = ARGV[n + 6], has_frame = ARGV[n + 7] == '1', at = ARGV[n + 8],
-    frame = ARGV[n + 9], status = ARGV[n + 10], summary = ARGV[n + 11], open = ARGV[n + 12],
-    settled = ARGV[n + 13] == '1', consumed = ARGV[n + 14], letter = ARGV[n + 15],
-    free_guard = ARGV[n + 16] == '1', release = ARGV[n + 17] == '1', due = ARGV[n + 18],
-    seen = ARGV[n + 19], polls = ARGV[n + 20], ledger = {}, sealed = {}, wakes = {},
+    run = run, before = ARGV[n + 1], seq = ARGV[n + 2], fence = ARGV[n + 3], frame = ARGV[n + 4],
+    status = ARGV[n + 5], summary = ARGV[n + 6], open = ARGV[n + 7], settled = ARGV[n + 8] == '1',
+    consumed = ARGV[n + 9], letter = ARGV[n + 10], ledger = {}, sealed = {}, wakes = {}, starts = 0,
   }
-  taken = n + 20
+  taken = n + PLAIN_ARGS
+  if is_plain then return a end
+  a.free_guard, a.release, a.due, a.seen, a.polls = arg() == '1', arg() == '1', arg(), arg(), arg()
   for i = 1, tonumber(arg()) do a.ledger[i] = { arg(), arg(), arg(), arg(), arg() } end
   for i = 1, tonumber(arg()) do a.sealed[i] = { arg(), arg() } end
   for i = 1, tonumber(arg()) do a.wakes[i] = arg() end
@@ -19,21 +41,27 @@ local function read_append()
   return a
 end
 
+local function is_fenced(a, row)
+  return a.fence == row[EPOCH] .. '\n' .. row[OWNER] .. '\n' .. row[NONCE]
+end
+
 -- S19: an earlier try of this very append is success; anything else is a lost lease.
 local function repeated(a, row)
+  -- It may be one of this call.
+  write_kept()
   local stored = call('HGET', FRAMES, a.run .. '.' .. a.seq)
   if not stored then return { 'stale' } end
   local epoch, body = string.match(stored, '^(%d+) %d+ (.*)$')
-  if epoch ~= a.epoch or body ~= a.frame then return { 'stale' } end
-  local lost = not is_held(row, a.owner, a.epoch, a.nonce)
-  return { 'applied', row[ASKED], lost and '1' or '0' }
+  local own_epoch, own_body = string.match(a.frame, '^(%d+) %d+ (.*)$')
+  if epoch ~= own_epoch or body ~= own_body then return { 'stale' } end
+  return { 'applied', row[ASKED], is_fenced(a, row) and '0' or '1' }
 end
 
 -- Compares fence, sequence and ledger; nil means that the append may be written.
 local function refuse(a, row)
   if not row then return { 'stale' } end
-  if a.has_frame and tonumber(a.seq) <= tonumber(row[SEQ]) then return repeated(a, row) end
-  if not is_held(row, a.owner, a.epoch, a.nonce) or row[SEQ] ~= a.before then return { 'stale' } end
+  if a.frame ~= '' and tonumber(a.seq) <= tonumber(row[SEQ]) then return repeated(a, row) end
+  if not is_fenced(a, row) or row[SEQ] ~= a.before then return { 'stale' } end
   for _, entry in ipairs(a.ledger) do
     local holder = ledger_conflict(entry[1], entry[2])
     if holder then return { 'conflict', call('HGET', LEDGER, holder) } end
@@ -61,41 +89,30 @@ local function mark_letter(a, row)
   row[LETTER] = a.letter
 end
 
--- Writes what was not refused.
+-- Writes what was not refused. What can fail comes first: rows of the ledger that are damaged.
 local function keep(a, row)
-  if a.has_frame then
-    row[SEQ] = a.seq
-    call('HSET', FRAMES, a.run .. '.' .. a.seq, a.epoch .. ' ' .. a.at .. ' ' .. a.frame)
-  end
-  row[STATUS], row[SUMMARY], row[OPEN], row[UPDATED] = a.status, a.summary, a.open, text(NOW)
-  if a.settled then row[DEATHS] = '0' end
-  consume(a, row)
-  free_guard(a, row)
-  mark_letter(a, row)
   for _, entry in ipairs(a.ledger) do ledger_put(unpack(entry)) end
   for _, value in ipairs(a.sealed) do seal(value[1], value[2]) end
   for _, other in ipairs(a.wakes) do
     if other == a.run then row[POKED] = '1' else poke(other) end
   end
   for _ = 1, a.starts do start() end
+  if a.frame ~= '' then
+    row[SEQ] = a.seq
+    put(hashes, FRAMES, a.run .. '.' .. a.seq, a.frame)
+  end
+  row[STATUS], row[SUMMARY], row[OPEN], row[UPDATED] = a.status, a.summary, a.open, MOMENT
+  if a.settled then row[DEATHS] = '0' end
+  consume(a, row)
+  free_guard(a, row)
+  mark_letter(a, row)
   local asked = row[ASKED]
   if a.release then release(a.run, row, a.due, a.seen, a.polls) end
   write_row(a.run, row)
   return { 'applied', asked, '0' }
 end
 
--- The arguments of starts that a refused append brings.
-local STARTED_ARGS = 26
-
-local refused = clock(true) or (LANES and lanes_left())
-if refused then return refused end
-local answers = {}
-for n = 1, tonumber(arg()) do
-  local a = read_append()
+local function append(a)
   local row = read_row(a.run)
-  local next_one = taken + a.starts * STARTED_ARGS
-  answers[n] = refuse(a, row) or keep(a, row)
-  taken = next_one
+  return refuse(a, row) or keep(a, row)
 end
-tell()
-return answers

@@ -17,7 +17,7 @@ end
 -- Marks an incarnation dead, and only then makes its runs due. `died` is empty for one that retired.
 local function bury(who, died)
   if call('ZREM', ALIVE, who) == 0 then return end
-  call('ZADD', DEAD, text(NOW), who)
+  call('ZADD', DEAD, MOMENT, who)
   for _, held in ipairs(held_by(who)) do
     local run, member = held[1], who .. ' ' .. held[1] .. ' ' .. held[2]
     local row = read_row(run)
@@ -26,7 +26,7 @@ local function bury(who, died)
     if row then
       if died ~= '' and row[OPEN] == '1' then row[DEATHS] = text(tonumber(row[DEATHS]) + 1) end
       row[DIED] = died
-      row[DUE] = text(NOW)
+      row[DUE] = MOMENT
       let_go(run, row)
       write_row(run, row)
     end
@@ -34,7 +34,7 @@ local function bury(who, died)
 end
 
 local function bury_expired()
-  local over = call('ZRANGEBYSCORE', ALIVE, '-inf', text(NOW), 'WITHSCORES')
+  local over = call('ZRANGEBYSCORE', ALIVE, '-inf', MOMENT, 'WITHSCORES')
   for n = 1, #over, 2 do bury(over[n], text(tonumber(over[n + 1]))) end
 end
 
@@ -58,7 +58,7 @@ local function give_back(worker)
   local run, epoch = arg(), arg()
   local row = read_row(run)
   if not row or row[OWNER] ~= worker or row[EPOCH] ~= epoch then return end
-  row[DUE] = text(NOW)
+  row[DUE] = MOMENT
   row[POKED] = '0'
   let_go(run, row)
   write_row(run, row)
@@ -78,7 +78,7 @@ local function grant(run, row, worker, nonce)
   unplace(run, row)
   local died = row[DIED]
   row[EPOCH] = text(tonumber(row[EPOCH]) + 1)
-  row[OWNER], row[NONCE], row[UPDATED] = worker, nonce, text(NOW)
+  row[OWNER], row[NONCE], row[UPDATED] = worker, nonce, MOMENT
   row[POKED], row[DIED] = '0', ''
   call('ZADD', HELD, 0, held_member(run, row))
   count_lease(run, row)
@@ -110,12 +110,12 @@ if refused then return refused end
 local worker, ttl, nonce, retire = arg(), arg(), tonumber(arg()), arg() == '1'
 for _ = 1, tonumber(arg()) do
   local who = arg()
-  if who ~= worker then bury(who, text(NOW)) end
+  if who ~= worker then bury(who, MOMENT) end
 end
 -- A dead incarnation is never renewed: its process goes on as a new one.
 if call('ZSCORE', DEAD, worker) then
   tell()
-  return { text(NOW), '0', {}, {}, {}, '', {} }
+  return { MOMENT, '0', {}, {}, {}, '', {} }
 end
 call('ZADD', ALIVE, after(ttl), worker)
 bury_expired()
@@ -146,6 +146,7 @@ if wanted ~= 'none' and not retire then
   end
   due = next_due(lanes)
 end
+sweep_counted()
 if retire then bury(worker, '') end
 local peers = {}
 for _, who in ipairs(call('ZRANGE', ALIVE, 0, -1)) do
@@ -153,5 +154,5 @@ for _, who in ipairs(call('ZRANGE', ALIVE, 0, -1)) do
 end
 tell()
 return {
-  text(NOW), retire and '0' or '1', leased, held_by(worker), peers, due, room and room.names() or {},
+  MOMENT, retire and '0' or '1', leased, held_by(worker), peers, due, room and room.names() or {},
 }

@@ -2,4 +2,4 @@
 
 local refused = clock(false)
 if refused then return refused end
-return text(NOW)
+return MOMENT

@@ -16,6 +16,7 @@ local TRIED = {
   { 'ZADD', PROBE, 0, 'a' }, { 'ZSCORE', PROBE, 'a' }, { 'ZCARD', PROBE }, { 'ZRANGE', PROBE, 0, 0 },
   { 'ZLEXCOUNT', PROBE, '-', '+' }, { 'ZRANGEBYLEX', PROBE, '-', '+' },
   { 'ZREVRANGEBYLEX', PROBE, '+', '-' }, { 'ZRANGEBYSCORE', PROBE, '-inf', '+inf' },
+  { 'ZRANDMEMBER', PROBE, 1 },
   { 'ZREM', PROBE, 'a' },
 }
 

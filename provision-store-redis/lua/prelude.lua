@@ -27,7 +27,8 @@ local CLOCK_STEP = 100
 -- be something. A last argument of the caller's own that reads so costs one write more.
 local WAITED = ARGV[#ARGV] == 'waited'
 
-local NOW = 0
+-- The clock, as a number and as text.
+local NOW, MOMENT = 0, ''
 local taken = 0
 
 -- The next argument.
@@ -63,9 +64,11 @@ local function clock(may_write)
   if NOW < last then
     skew = skew + last + CLOCK_STEP - NOW
     NOW = last + CLOCK_STEP
-    if may_write then call('HSET', META, 'last', text(NOW), 'skew', text(skew)) end
-  elseif may_write and (WAITED or NOW >= last + CLOCK_STEP) then
-    call('HSET', META, 'last', text(NOW))
+    MOMENT = text(NOW)
+    if may_write then call('HSET', META, 'last', MOMENT, 'skew', text(skew)) end
+    return nil
   end
+  MOMENT = text(NOW)
+  if may_write and (WAITED or NOW >= last + CLOCK_STEP) then call('HSET', META, 'last', MOMENT) end
   return nil
 end

@@ -22,7 +22,7 @@ for _, lane in ipairs(lanes_of(nil, nil)) do
     member = first(READY, '[' .. string.match(member, '^[^.]*%.[^.]*%.[^.]*') .. '/', '(' .. lane .. '/')
   end
 end
-for _, who in ipairs(call('ZRANGEBYSCORE', ALIVE, '-inf', text(NOW))) do
+for _, who in ipairs(call('ZRANGEBYSCORE', ALIVE, '-inf', MOMENT)) do
   expired = expired + call('ZLEXCOUNT', HELD, '[' .. who .. ' ', '(' .. who .. '!')
 end
 return { text(ready), text(delayed), text(call('ZCARD', HELD)), text(expired), text(NOW - oldest) }

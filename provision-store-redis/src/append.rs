@@ -1,39 +1,57 @@
-//! Appends: a whole batch by one script, each run fenced on its own.
+//! Appends: those of many tasks by one script, each run fenced on its own.
 
 use provision_core::{
     error::StoreError,
-    store::{Append, Appended},
+    store::{Append, Appended, Fence},
 };
 use redis::Value;
 
 use crate::{
     args::Args,
-    error::bad_row,
+    desk::Call,
+    error::{bad_row, failed},
     keys::Reach,
     ledger::{push_row, stored_row},
-    reply::{Reply, array},
-    rows::{json, run_key},
-    scripts,
+    reply::{self, Reply},
+    rows::run_key,
     secrets::{key_text, value_bytes},
     store::RedisStore,
-    submit::push_start,
+    submit::{START_WEIGHT, push_start},
 };
+
+const OPERATION: &str = "append";
 
 impl RedisStore {
     pub(crate) async fn append_all(&self, batch: &[Append]) -> Result<Vec<Appended>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let mut args = Args::default();
-        args.count(batch.len());
+        let (mut runs, mut items) = (Args::default(), Args::default());
         for append in batch {
-            push_append(&mut args, append)?;
+            runs.run(&append.run);
+            items.push(if is_plain(append) { "plain" } else { "append" });
+            push_append(&mut items, append)?;
         }
         let reach = batch.iter().map(reach).max().unwrap_or(Reach::Step);
-        let keys = self.keys().of(reach);
-        let answers = array(self.link().write(&scripts::APPEND, keys, &args).await?)?;
+        let weight = batch.iter().map(weight).fold(0, usize::saturating_add);
+        let answers =
+            self.write_together(Call { operation: OPERATION, reach, runs, items, weight }).await?;
         answers.into_iter().map(appended).collect()
     }
+}
+
+/// How much the server has to do, in plain appends.
+fn weight(append: &Append) -> usize {
+    let rows = append.ledger.len().saturating_mul(3).saturating_add(append.sealed.len());
+    let runs = append.starts.len().saturating_mul(START_WEIGHT).saturating_add(append.wakes.len());
+    rows.saturating_add(runs).saturating_add(if is_plain(append) { 1 } else { 2 })
+}
+
+/// Whether nothing hangs on it but its frame and its row.
+fn is_plain(append: &Append) -> bool {
+    let rows = append.ledger.is_empty() && append.sealed.is_empty();
+    let runs = append.wakes.is_empty() && append.starts.is_empty();
+    rows && runs && !append.free_guard && append.release.is_none()
 }
 
 /// A plain step names nine keys: what it cannot touch is not sent along.
@@ -47,13 +65,9 @@ fn reach(append: &Append) -> Reach {
     }
 }
 
-/// The arguments of one append: see `read_append` in `lua/append.lua`.
+/// The arguments of one append: see `lua/append.lua`.
 fn push_append(args: &mut Args, append: &Append) -> Result<(), StoreError> {
-    let fence = &append.fence;
-    args.run(&append.run);
-    args.push(fence.owner.0.hyphenated().to_string());
-    args.number(fence.epoch);
-    args.number(fence.nonce);
+    let Fence { owner, epoch, nonce } = &append.fence;
     // The number the row must have before; frames are numbered from 1, and there is none before 0.
     let least = u64::from(append.frame.is_some());
     match append.seq.checked_sub(least) {
@@ -61,22 +75,27 @@ fn push_append(args: &mut Args, append: &Append) -> Result<(), StoreError> {
         None => args.push("none"),
     }
     args.number(append.seq);
-    args.flag(append.frame.is_some());
-    args.moment(append.at);
-    args.push(append.frame.as_deref().unwrap_or_default());
+    args.print(format_args!("{epoch}\n{}\n{nonce}", owner.0.hyphenated()));
+    match &append.frame {
+        Some(body) => args.print(format_args!("{epoch} {} {body}", append.at.as_millis())),
+        None => args.push(""),
+    }
     args.push(append.status.as_str());
-    args.push(json(&append.summary)?);
+    args.json(&append.summary)?;
     args.flag(append.open);
     args.flag(append.settled);
     args.number(append.consumed);
     args.flag(append.summary.is_dead_letter(append.status));
+    if is_plain(append) {
+        return Ok(());
+    }
     args.flag(append.free_guard);
     args.flag(append.release.is_some());
     match &append.release {
         Some(release) => {
             args.moment(release.due);
             args.number(release.seen);
-            args.push(json(&release.polls)?);
+            args.json(&release.polls)?;
         }
         None => (0..3).for_each(|_| args.push("")),
     }
@@ -101,7 +120,12 @@ fn push_effects(args: &mut Args, append: &Append) -> Result<(), StoreError> {
     append.starts.iter().try_for_each(|new| push_start(args, new))
 }
 
+/// The number of its newest request answers an append that was written as it was asked for.
 fn appended(answer: Value) -> Result<Appended, StoreError> {
+    if !matches!(answer, Value::Array(_)) {
+        let requests = reply::number(&reply::text(answer)?)?;
+        return Ok(Appended::Applied { requests, lease_lost: false });
+    }
     let mut answer = Reply::of(answer)?;
     match answer.text()?.as_str() {
         "applied" => {
@@ -109,6 +133,7 @@ fn appended(answer: Value) -> Result<Appended, StoreError> {
         }
         "stale" => Ok(Appended::Stale),
         "conflict" => Ok(Appended::Conflict(Box::new(stored_row(&answer.text()?)?))),
+        "failed" => Err(failed(answer.text()?, answer.text()?, OPERATION)),
         _ => Err(bad_row("an answer to an append")),
     }
 }

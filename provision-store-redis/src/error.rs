@@ -30,6 +30,24 @@ fn context(error: &RedisError) -> Option<String> {
     }
 }
 
+/// What a script answers in the place of one of many answers: a code, and what else it said.
+pub(crate) fn failed(code: String, words: String, operation: &'static str) -> StoreError {
+    sorted(&redis::make_extension_error(code, Some(words)), operation)
+}
+
+/// The same error for one more of those who wait for the same answer.
+pub(crate) fn again(error: &StoreError, operation: &'static str) -> StoreError {
+    let told = StoreError::new(error.kind(), error.code(), operation);
+    let told = match error.hint() {
+        Some(hint) => told.with_hint(hint.to_owned()),
+        None => told,
+    };
+    match error.context() {
+        Some(context) => told.with_context(context),
+        None => told,
+    }
+}
+
 /// What a server that was good once says now: it is waited for, and nothing is parked for it (S18).
 pub(crate) fn passing(error: StoreError) -> StoreError {
     if error.kind() != StoreErrorKind::Unsuitable {

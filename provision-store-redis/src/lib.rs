@@ -4,6 +4,7 @@ mod append;
 mod args;
 mod config;
 mod counters;
+mod desk;
 mod error;
 mod keys;
 mod lease;

@@ -18,6 +18,8 @@ const PRELUDE: &str = include_str!("../lua/prelude.lua");
 const ROWS: &str = include_str!("../lua/rows.lua");
 const LEDGER_ROWS: &str = include_str!("../lua/ledger_rows.lua");
 const START: &str = include_str!("../lua/start.lua");
+const SUBMIT: &str = include_str!("../lua/submit.lua");
+const APPEND: &str = include_str!("../lua/append.lua");
 const RECORD: &str = include_str!("../lua/record.lua");
 const PICK: &str = include_str!("../lua/pick.lua");
 const SIDECAR: &str = include_str!("../lua/sidecar.lua");
@@ -60,8 +62,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    APPEND = "append", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, COUNTED, START, include_str!("../lua/append.lua")];
-    SUBMIT = "submit", [WRITES, PRELUDE, ROWS, COUNTED, START, include_str!("../lua/submit.lua")];
+    WRITE = "write", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, COUNTED, START, SUBMIT, APPEND, include_str!("../lua/write.lua")];
     LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, COUNTED, ROOM, include_str!("../lua/lease.lua")];
     PARK = "park what cannot be read", [WRITES, PRELUDE, ROWS, include_str!("../lua/park.lua")];
     LOAD = "load", [READS, PRELUDE, ROWS, RECORD, include_str!("../lua/load.lua")];

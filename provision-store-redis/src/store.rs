@@ -19,6 +19,7 @@ use crate::{
     args::Args,
     config::RedisConfig,
     counters::{Counters, Tally},
+    desk::{Call, Desk},
     keys::{Keys, Reach},
     limiter::Turns,
     link::Link,
@@ -46,14 +47,15 @@ pub struct RedisStore {
 
 struct Shared {
     config: RedisConfig,
-    link: Link,
+    link: Arc<Link>,
     tally: Arc<Tally>,
 }
 
 /// One namespace.
 struct Space {
     namespace: String,
-    keys: Keys,
+    keys: Arc<Keys>,
+    desk: Desk,
     turns: Turns,
     stirred: Arc<Notify>,
     _listener: Option<Listener>,
@@ -85,7 +87,7 @@ impl RedisStore {
     /// Opens a namespace that is marked so.
     pub(crate) async fn open_as(config: RedisConfig, format: &str) -> Result<Self, StoreError> {
         let tally = Arc::new(Tally::default());
-        let link = Link::new(&config, &tally)?;
+        let link = Arc::new(Link::new(&config, &tally)?);
         let namespace = config.namespace.clone();
         let shared = Arc::new(Shared { config, link, tally });
         let store = Self::of(shared, namespace, format).await?;
@@ -94,7 +96,7 @@ impl RedisStore {
     }
 
     async fn of(shared: Arc<Shared>, namespace: String, format: &str) -> Result<Self, StoreError> {
-        let keys = Keys::new(&namespace);
+        let keys = Arc::new(Keys::new(&namespace));
         open::namespace(&shared.link, &namespace, &keys, format).await?;
         let stirred = Arc::new(Notify::new());
         let listener = shared.config.listen.then(|| {
@@ -103,7 +105,14 @@ impl RedisStore {
             Listener::start(client, channel, Arc::clone(&stirred), shared.config.poll)
         });
         let turns = Turns::default();
-        let space = Arc::new(Space { namespace, keys, turns, stirred, _listener: listener });
+        let space = Arc::new(Space {
+            namespace,
+            keys,
+            desk: Desk::default(),
+            turns,
+            stirred,
+            _listener: listener,
+        });
         Ok(Self { shared, space })
     }
 
@@ -127,6 +136,11 @@ impl RedisStore {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.tally.read()
+    }
+
+    /// Writes together with other tasks.
+    pub(crate) async fn write_together(&self, call: Call) -> Result<Vec<Value>, StoreError> {
+        self.space.desk.call(&self.shared.link, &self.space.keys, call).await
     }
 
     pub(crate) fn link(&self) -> &Link {

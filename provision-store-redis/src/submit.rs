@@ -1,4 +1,4 @@
-//! Submissions: new runs and requests, the whole batch by one script.
+//! Submissions: new runs and requests, those of many tasks by one script.
 
 use provision_core::{
     error::StoreError,
@@ -8,17 +8,21 @@ use redis::Value;
 
 use crate::{
     args::Args,
-    error::bad_row,
+    desk::Call,
+    error::{bad_row, failed},
     keys::Reach,
     reply::{Reply, array},
     retention::tombstone,
     rows::{self, Fixed, json, lane, record, run_key, spot},
-    scripts,
     store::RedisStore,
 };
 
 /// Nonces are below 2^53, which numbers of scripts keep exactly; a call may count up from its own.
 const NONCE_BITS: u32 = 52;
+
+const OPERATION: &str = "submit";
+/// How much the server has to do for a start, in plain appends.
+pub(crate) const START_WEIGHT: usize = 4;
 
 /// Draws the nonce of a lease: from the system, since scripts draw the same numbers again.
 pub(crate) fn draw_nonce() -> Result<u64, StoreError> {
@@ -32,11 +36,11 @@ pub(crate) fn push_start(args: &mut Args, new: &NewRun) -> Result<(), StoreError
     args.run(&head.id);
     args.flag(head.key.is_some());
     args.push(head.key.as_deref().unwrap_or_default());
-    args.push(json(&head.key)?);
+    args.json(&head.key)?;
     args.push(head.guard.as_ref().map(json).transpose()?.unwrap_or_default());
     args.push(head.guard.as_ref().map_or("", |guard| guard.key.as_str()));
     args.push(head.parent.as_ref().map(|parent| run_key(&parent.run)).unwrap_or_default());
-    args.push(json(&Fixed::of(head))?);
+    args.json(&Fixed::of(head))?;
     args.push(head.input.as_str());
     args.push(lane(&head.queue, &head.saga)?);
     args.push(spot(head.priority, head.tenant.as_deref()));
@@ -48,11 +52,11 @@ pub(crate) fn push_start(args: &mut Args, new: &NewRun) -> Result<(), StoreError
     args.number(u64::from(head.deaths));
     args.moment(head.updated_at);
     args.flag(head.summary.is_dead_letter(head.status));
-    args.push(json(&head.polls)?);
-    args.push(json(&head.summary)?);
+    args.json(&head.polls)?;
+    args.json(&head.summary)?;
     match &new.lease_to {
         Some(lease) => {
-            args.push(lease.worker.0.hyphenated().to_string());
+            args.print(format_args!("{}", lease.worker.0.hyphenated()));
             args.number(u64::try_from(lease.ttl.as_millis()).unwrap_or(u64::MAX));
             args.number(draw_nonce()?);
         }
@@ -81,24 +85,25 @@ impl RedisStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let mut args = Args::default();
-        args.count(batch.len());
+        let (mut runs, mut items) = (Args::default(), Args::default());
         for submission in batch {
             let (kind, run, body) = match submission {
                 Submission::Run(new) => {
-                    args.push("run");
-                    push_start(&mut args, new)?;
+                    runs.run(&new.head.id);
+                    items.push("run");
+                    push_start(&mut items, new)?;
                     continue;
                 }
                 Submission::Request { run, body } => ("request", run, body),
                 Submission::Reopen { run, body } => ("reopen", run, body),
             };
-            args.push(kind);
-            args.run(run);
-            args.push(body.as_str());
+            runs.run(run);
+            items.push(kind);
+            items.push(body.as_str());
         }
-        let keys = self.keys().of(Reach::All);
-        let answers = array(self.link().write(&scripts::SUBMIT, keys, &args).await?)?;
+        let weight = batch.len().saturating_mul(START_WEIGHT);
+        let call = Call { operation: OPERATION, reach: Reach::All, runs, items, weight };
+        let answers = self.write_together(call).await?;
         // Those of this process need not wait until the server has told them.
         self.stirred().notify_waiters();
         batch.iter().zip(answers).map(|(one, answer)| submitted(one, answer)).collect()
@@ -115,6 +120,7 @@ fn submitted(submission: &Submission, answer: Value) -> Result<Submitted, StoreE
         "requested" => Ok(Submitted::Requested(answer.number()?)),
         "pruned" => Ok(Submitted::Pruned(Box::new(tombstone(&answer.text()?)?))),
         "none" => Ok(Submitted::NoSuchRun),
+        "failed" => Err(failed(answer.text()?, answer.text()?, OPERATION)),
         _ => Err(bad_row("an answer to a submission")),
     }
 }

@@ -1,7 +1,14 @@
 //! Opening a store: servers, settings and users that will not do.
 
-use provision_core::{StoreError, error::StoreErrorKind, store::StateStore as _};
+use std::time::Duration;
+
+use provision_core::{
+    StoreError,
+    error::StoreErrorKind,
+    store::{LeaseRequest, NewRun, StateStore as _, Submission},
+};
 use provision_store_redis::{Durability, RedisConfig, RedisStore};
+use provision_testkit::conformance::{acquire_any, held_for, new_worker, run_head};
 use redis::Value;
 
 use crate::{given::url, server::Server};
@@ -85,7 +92,7 @@ async fn a_replica_is_refused() {
 /// What the page of the crate lists.
 const COMMANDS: &str = "+eval +evalsha +time +info +config|get +wait +publish +subscribe +hget \
     +hset +hsetnx +hmget +hgetall +hlen +hexists +hdel +zadd +zrem +zscore +zcard +zrange \
-    +zlexcount +zrangebylex +zrevrangebylex +zrangebyscore";
+    +zlexcount +zrangebylex +zrevrangebylex +zrangebyscore +zrandmember";
 
 // Each right that is listed is needed, and no other is.
 #[tokio::test]
@@ -119,6 +126,22 @@ async fn a_user_with_the_listed_rights_can_do_everything_and_with_one_less_is_to
     let store = config.open().await.unwrap();
     assert!(store.now().await.is_ok());
     crate::everything::everything(&store).await;
+    // More leases that are over than are left uncounted: those that come later remove some.
+    let worker = new_worker();
+    let born = |_| {
+        let lease_to = Some((worker, Duration::from_secs(60)));
+        Submission::Run(Box::new(NewRun { head: run_head(), lease_to }))
+    };
+    store.submit(&(0..100).map(born).collect::<Vec<_>>()).await.unwrap();
+    let retire = LeaseRequest { retire: true, ..held_for(worker, Duration::from_secs(60)) };
+    store.lease(&retire).await.unwrap();
+    let counted =
+        || -> u64 { redis::from_redis_value(server.ask("ZCARD {acme}:capped").unwrap()).unwrap() };
+    let before = counted();
+    let mut next = acquire_any(new_worker(), Duration::from_secs(60));
+    next.acquire.as_mut().unwrap().limit = 1;
+    assert_eq!(store.lease(&next).await.unwrap().leased.len(), 1);
+    assert!(counted() < before, "leases that are over are removed");
 }
 
 #[tokio::test]

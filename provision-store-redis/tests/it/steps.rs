@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use provision_core::{
     id::Timestamp,
-    store::{Appended, Leased, NewRun, Release, StateStore as _, Submission},
+    store::{Appended, Leased, NewRun, Release, StateStore as _, Submission, Submitted},
 };
 use provision_store_redis::{RedisConfig, RedisStore};
 use provision_testkit::conformance::{
@@ -168,4 +169,168 @@ async fn a_run_that_waits_costs_no_round_trip_of_its_own() {
     let calls = move || counted.counters().round_trips;
     let (without, with) = provision_testkit::idle::waiting_runs_cost_nothing(store, calls).await;
     println!("{without} round trips without runs, {with} beside runs that wait");
+}
+
+/// So many leased runs append `frames` times each, at the same time.
+async fn append_at_once(store: &RedisStore, runs: Vec<Leased>, frames: u64) {
+    let mut tasks = JoinSet::new();
+    for leased in runs {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for seq in 1..=frames {
+                let answers = store.append(&[append_of(&leased, seq)]).await.unwrap();
+                assert!(matches!(answers[..], [Appended::Applied { lease_lost: false, .. }]));
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Commands that the server has carried out, those inside scripts among them.
+fn commands(server: &Server) -> u64 {
+    let answer = server.ask("INFO commandstats").unwrap();
+    let text: String = redis::from_redis_value(answer).unwrap();
+    let calls = text.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse::<u64>().ok()?;
+        // Those of this test.
+        (!matches!(name, "info" | "config|get" | "client|setinfo")).then_some(calls)
+    });
+    calls.sum()
+}
+
+// What a plain append may cost cannot creep up: the script, the clock twice, the row, the frame and
+// the row again; alone, and far less each where many runs write at the same time.
+#[tokio::test]
+async fn appends_of_many_runs_share_a_script_and_its_commands() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    let alone = leased(&store, 1).await;
+    append_at_once(&store, leased(&store, 1).await, 1).await;
+    let (before, round_trips) = (commands(&server), store.counters().round_trips);
+    append_at_once(&store, alone, 50).await;
+    // The clock is written down now and then.
+    let cost = commands(&server) - before;
+    assert!(cost <= 50 * 7, "{cost} commands for 50 appends of one run");
+    assert_eq!(store.counters().round_trips - round_trips, 50);
+
+    let runs = leased(&store, 64).await;
+    let (before, round_trips) = (commands(&server), store.counters().round_trips);
+    append_at_once(&store, runs, 20).await;
+    let (cost, round_trips) =
+        (commands(&server) - before, store.counters().round_trips - round_trips);
+    println!("{cost} commands and {round_trips} round trips for {} appends", 64 * 20);
+    assert!(cost * 2 <= 64 * 20, "{cost} commands");
+    assert!(round_trips * 8 <= 64 * 20, "{round_trips} round trips");
+}
+
+#[tokio::test]
+async fn starts_of_many_tasks_share_a_script_and_its_commands() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    let worker = new_worker();
+    let born = |_| {
+        let head = run_head();
+        Submission::Run(Box::new(NewRun {
+            head,
+            lease_to: Some((worker, Duration::from_secs(60))),
+        }))
+    };
+    let first: Vec<_> = (0..100).map(born).collect();
+    store.submit(&first).await.unwrap();
+    let (before, round_trips) = (commands(&server), store.counters().round_trips);
+    let (one, two) = (store.clone(), (0..64).map(born).collect::<Vec<_>>());
+    let starts = two.iter().map(|start| one.submit(std::slice::from_ref(start)));
+    for answer in join_all(starts).await {
+        assert!(matches!(answer.unwrap()[..], [Submitted::Created(Some(_))]));
+    }
+    let (cost, round_trips) =
+        (commands(&server) - before, store.counters().round_trips - round_trips);
+    println!("{cost} commands and {round_trips} round trips for 64 starts");
+    assert!(cost <= 64 * 4, "{cost} commands");
+    assert!(round_trips <= 8, "{round_trips} round trips");
+}
+
+// covers: S3, S19
+#[tokio::test]
+async fn what_fails_of_a_script_that_many_share_fails_nobody_else() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    let runs = leased(&store, 4).await;
+    let mut damaged = append_of(&runs[0], 1);
+    let row = ledger_row(damaged.run, "vm", "one");
+    damaged.ledger = vec![row.clone()];
+    store.append(&[damaged]).await.unwrap();
+    let answer = server.ask("HKEYS {default}:ledger").unwrap();
+    let keys: Vec<String> = redis::from_redis_value(answer).unwrap();
+    for key in keys {
+        server.ask(&format!("HSET {{default}}:ledger {key} damaged")).unwrap();
+    }
+    let mut poison = append_of(&runs[0], 2);
+    poison.ledger = vec![row];
+    let mut stale = append_of(&runs[2], 1);
+    stale.fence.nonce += 1;
+    // The third is the first, repeated before its answer has come.
+    let (good, last) = (append_of(&runs[1], 1), append_of(&runs[3], 1));
+    let all = [good.clone(), poison, good, stale, last];
+    let before = store.counters().round_trips;
+    let all = all.iter().map(|append| store.append(std::slice::from_ref(append)));
+    let answers: [_; 5] = join_all(all).await.try_into().unwrap();
+    let [good, poison, same, stale, last] = answers;
+    assert_eq!(store.counters().round_trips - before, 1, "all of them share a script");
+    for applied in [good, same, last] {
+        assert!(matches!(applied.unwrap()[..], [Appended::Applied { lease_lost: false, .. }]));
+    }
+    assert_eq!(stale.unwrap(), [Appended::Stale]);
+    assert_eq!(poison.unwrap_err().code(), "redis_refused");
+    let ids: Vec<_> = runs.iter().map(|leased| leased.record.head.id).collect();
+    let seqs = store.load(&ids).await.unwrap().into_iter().map(|record| record.unwrap().head.seq);
+    assert_eq!(
+        seqs.collect::<Vec<_>>(),
+        [1, 1, 0, 1],
+        "what failed has written nothing of its run"
+    );
+}
+
+// covers: S25
+#[tokio::test]
+async fn starts_that_are_too_many_for_the_lanes_together_are_made_one_by_one() {
+    let Some(server) = Server::start("") else { return };
+    let store = quiet(&server).await;
+    // Room for as many lanes as one start has arguments, and not for twice as many.
+    let fill = "for n = 1, 1999936, 2000 do local f = {} for i = n, math.min(n + 1999, 1999936) do \
+                f[#f + 1] = i f[#f + 1] = '' end redis.call('HSET', KEYS[1], unpack(f)) end";
+    let fill = redis::Script::new(fill);
+    let _: () =
+        fill.key("{default}:lanes").invoke(&mut server.client().get_connection().unwrap()).unwrap();
+    let start = |n| Submission::Run(Box::new(queued(n, Timestamp::ZERO)));
+    let (first, second, third) = (start(1), start(2), start(3));
+    let (first, second, third) = tokio::join!(
+        store.submit(std::slice::from_ref(&first)),
+        store.submit(std::slice::from_ref(&second)),
+        store.submit(std::slice::from_ref(&third)),
+    );
+    for started in [first, second, third] {
+        assert!(matches!(started.unwrap()[..], [Submitted::Created(None)]));
+    }
+    let many: Vec<_> = (10..40).map(start).collect();
+    let error = store.submit(&many).await.unwrap_err();
+    assert_eq!(error.code(), "redis_too_many_lanes");
+}
+
+// Its task belongs to the runtime in which it was first used.
+#[test]
+fn a_store_goes_on_in_another_runtime() {
+    let Some(server) = Server::start("") else { return };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (store, run) = runtime().block_on(async {
+        let store = quiet(&server).await;
+        let run = leased(&store, 1).await.remove(0);
+        store.append(&[append_of(&run, 1)]).await.unwrap();
+        (store, run)
+    });
+    let again = runtime();
+    let mut tries = 0..10;
+    let applied = tries.any(|_| again.block_on(store.append(&[append_of(&run, 2)])).is_ok());
+    assert!(applied, "the connection is made anew, and so is the task");
 }
