@@ -15,9 +15,14 @@ const FREES: &str = READS;
 /// Puts elsewhere what is there, and no more: a full server must go on proposing what it holds.
 const MOVES: &str = READS;
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
+const KEPT: &str = include_str!("../lua/kept.lua");
 const ROWS: &str = include_str!("../lua/rows.lua");
 const LEDGER_ROWS: &str = include_str!("../lua/ledger_rows.lua");
 const START: &str = include_str!("../lua/start.lua");
+const PLAIN: &str = include_str!("../lua/plain.lua");
+/// What plain appends do without is one function, which makes its own when it is called.
+const OTHERS: &str = "local function others()\n";
+const OTHERS_END: &str = include_str!("../lua/others.lua");
 const SUBMIT: &str = include_str!("../lua/submit.lua");
 const APPEND: &str = include_str!("../lua/append.lua");
 const RECORD: &str = include_str!("../lua/record.lua");
@@ -62,24 +67,24 @@ macro_rules! scripts {
 }
 
 scripts! {
-    WRITE = "write", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, COUNTED, START, SUBMIT, APPEND, include_str!("../lua/write.lua")];
-    LEASE = "lease", [WRITES, PRELUDE, ROWS, RECORD, PICK, COUNTED, ROOM, include_str!("../lua/lease.lua")];
-    PARK = "park what cannot be read", [WRITES, PRELUDE, ROWS, include_str!("../lua/park.lua")];
-    LOAD = "load", [READS, PRELUDE, ROWS, RECORD, include_str!("../lua/load.lua")];
-    LIST = "list", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/list.lua")];
+    WRITE = "write", [WRITES, PRELUDE, KEPT, PLAIN, OTHERS, ROWS, LEDGER_ROWS, COUNTED, START, SUBMIT, APPEND, OTHERS_END, include_str!("../lua/write.lua")];
+    LEASE = "lease", [WRITES, PRELUDE, KEPT, ROWS, RECORD, PICK, COUNTED, ROOM, include_str!("../lua/lease.lua")];
+    PARK = "park what cannot be read", [WRITES, PRELUDE, KEPT, ROWS, include_str!("../lua/park.lua")];
+    LOAD = "load", [READS, PRELUDE, KEPT, ROWS, RECORD, include_str!("../lua/load.lua")];
+    LIST = "list", [READS, PRELUDE, KEPT, ROWS, PICK, include_str!("../lua/list.lua")];
     NOW = "read the clock", [READS, PRELUDE, include_str!("../lua/now.lua")];
-    OFFER = "offer", [WRITES, PRELUDE, ROWS, include_str!("../lua/offer.lua")];
-    PROPOSE = "claim", [WRITES, PRELUDE, ROWS, PICK, include_str!("../lua/propose.lua")];
-    STATS = "count the queue", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/stats.lua")];
-    SIDECAR_OFFER = "offer", [WRITES, PRELUDE, SIDECAR, ROWS, COUNTED, START, include_str!("../lua/sidecar_offer.lua")];
-    SIDECAR_CLAIM = "claim", [MOVES, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/sidecar_claim.lua")];
-    SIDECAR_ACK = "ack", [FREES, PRELUDE, SIDECAR, ROWS, include_str!("../lua/sidecar_ack.lua")];
-    SIDECAR_STATS = "count the queue", [READS, PRELUDE, SIDECAR, ROWS, PICK, include_str!("../lua/stats.lua")];
-    LEDGER_QUERY = "read the ledger", [READS, PRELUDE, ROWS, PICK, include_str!("../lua/ledger_query.lua")];
-    LEDGER_ENTER = "enter into the ledger", [WRITES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];
+    OFFER = "offer", [WRITES, PRELUDE, KEPT, ROWS, include_str!("../lua/offer.lua")];
+    PROPOSE = "claim", [WRITES, PRELUDE, KEPT, ROWS, PICK, include_str!("../lua/propose.lua")];
+    STATS = "count the queue", [READS, PRELUDE, KEPT, ROWS, PICK, include_str!("../lua/stats.lua")];
+    SIDECAR_OFFER = "offer", [WRITES, PRELUDE, SIDECAR, KEPT, ROWS, COUNTED, START, include_str!("../lua/sidecar_offer.lua")];
+    SIDECAR_CLAIM = "claim", [MOVES, PRELUDE, SIDECAR, KEPT, ROWS, PICK, include_str!("../lua/sidecar_claim.lua")];
+    SIDECAR_ACK = "ack", [FREES, PRELUDE, SIDECAR, KEPT, ROWS, include_str!("../lua/sidecar_ack.lua")];
+    SIDECAR_STATS = "count the queue", [READS, PRELUDE, SIDECAR, KEPT, ROWS, PICK, include_str!("../lua/stats.lua")];
+    LEDGER_QUERY = "read the ledger", [READS, PRELUDE, KEPT, ROWS, PICK, include_str!("../lua/ledger_query.lua")];
+    LEDGER_ENTER = "enter into the ledger", [WRITES, PRELUDE, KEPT, ROWS, LEDGER_ROWS, include_str!("../lua/ledger_enter.lua")];
     WATCH_CLAIM = "claim the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_claim.lua")];
     WATCH_END = "end the watch", [WRITES, PRELUDE, LEDGER_ROWS, include_str!("../lua/watch_end.lua")];
-    PRUNE = "remove runs", [FREES, PRELUDE, ROWS, LEDGER_ROWS, include_str!("../lua/prune.lua")];
+    PRUNE = "remove runs", [FREES, PRELUDE, KEPT, ROWS, LEDGER_ROWS, include_str!("../lua/prune.lua")];
     TOMBSTONES = "read tombstones", [READS, PRELUDE, include_str!("../lua/tombstones.lua")];
     FORGET = "forget tombstones", [FREES, PRELUDE, include_str!("../lua/forget.lua")];
     SIGHT = "add a sighting", [WRITES, PRELUDE, include_str!("../lua/sight.lua")];
