@@ -130,7 +130,7 @@ async fn a_user_with_the_listed_rights_can_do_everything_and_with_one_less_is_to
     let worker = new_worker();
     let born = |_| {
         let lease_to = Some((worker, Duration::from_secs(60)));
-        Submission::Run(Box::new(NewRun { head: run_head(), lease_to }))
+        Submission::Run(Box::new(NewRun { head: run_head(), lease_to: lease_to.map(Into::into) }))
     };
     store.submit(&(0..100).map(born).collect::<Vec<_>>()).await.unwrap();
     let retire = LeaseRequest { retire: true, ..held_for(worker, Duration::from_secs(60)) };

@@ -233,7 +233,7 @@ async fn starts_of_many_tasks_share_a_script_and_its_commands() {
         let head = run_head();
         Submission::Run(Box::new(NewRun {
             head,
-            lease_to: Some((worker, Duration::from_secs(60))),
+            lease_to: Some((worker, Duration::from_secs(60)).into()),
         }))
     };
     let first: Vec<_> = (0..100).map(born).collect();
