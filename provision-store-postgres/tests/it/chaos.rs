@@ -119,6 +119,6 @@ async fn a_thousand_runs_end_well_whatever_happens_to_server_and_workers() {
     let site = Chaotic { url: server.url(), proxy: Proxy::before(&server.url()).await };
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let chaos = async |crew: &mut Crew<'_, Chaotic>| faults(&mut server, &site, crew).await;
-    let took = fleet::everything_ends_well(&site, folder.path(), RUNS, chaos).await;
-    println!("{RUNS} runs have ended {took:?} after the last fault");
+    let (runs, took) = fleet::everything_ends_well(&site, folder.path(), RUNS, chaos).await;
+    println!("{runs} runs have ended {took:?} after the last fault");
 }

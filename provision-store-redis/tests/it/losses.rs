@@ -1,65 +1,15 @@
 //! Answers that get lost: a way in between that cuts where it is told to.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
 use provision_core::store::{Appended, NewRun, StateStore as _, Submission, Submitted};
 use provision_store_redis::{RedisConfig, RedisStore};
 use provision_testkit::conformance::{append_of, new_worker, run_head};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
 
-use crate::{everything::everything, server::Server};
-
-/// A way to a server; while `deaf` is set it hands on what is asked, and cuts instead of the answer.
-struct Way {
-    url: String,
-    deaf: Arc<AtomicBool>,
-    _tasks: JoinSet<()>,
-}
-
-impl Way {
-    async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("redis://{}", listener.local_addr().unwrap());
-        let (deaf, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
-        let told = Arc::clone(&deaf);
-        tasks.spawn(async move {
-            let mut open = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                open.spawn(hand_on(client, server, Arc::clone(&told)));
-            }
-        });
-        Self { url, deaf, _tasks: tasks }
-    }
-}
-
-async fn hand_on(client: TcpStream, server: TcpStream, deaf: Arc<AtomicBool>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let asked = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(drop) };
-    let answered = async {
-        let mut bytes = vec![0; 1 << 16];
-        loop {
-            let count = from_server.read(&mut bytes).await?;
-            if count == 0 || deaf.load(Relaxed) {
-                return Ok(());
-            }
-            to_client.write_all(&bytes[..count]).await?;
-        }
-    };
-    let _: Result<(), std::io::Error> =
-        tokio::select! { done = asked => done, done = answered => done };
-}
+use crate::{everything::everything, server::Server, way::Way};
 
 async fn through(way: &Way) -> RedisStore {
     let config = RedisConfig::new(&way.url).with_polling_only();

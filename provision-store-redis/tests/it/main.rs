@@ -13,6 +13,7 @@
     reason = "these are tests; some start processes and measure time"
 )]
 
+mod chaos;
 mod cluster;
 mod conformance;
 mod crash;
@@ -31,4 +32,5 @@ mod processes;
 mod server;
 mod sidecar;
 mod steps;
+mod way;
 mod workers;

@@ -283,15 +283,22 @@ async fn a_script_of_somebody_else_that_never_ends_is_waited_for() {
 }
 
 /// A server with a replica that follows it.
-fn pair() -> Option<(Server, Server)> {
+pub(crate) fn pair() -> Option<(Server, Server)> {
     let server = Server::start("repl-diskless-sync-delay 0")?;
-    let replica = Server::start(&format!("replicaof 127.0.0.1 {}", server.port()))?;
+    let more = format!("repl-diskless-sync-delay 0\nreplicaof 127.0.0.1 {}", server.port());
+    let replica = Server::start(&more)?;
+    is_followed(&server);
+    Some((server, replica))
+}
+
+/// Waits until a replica has all that the server holds.
+pub(crate) fn is_followed(server: &Server) {
     let begun = Instant::now();
     while begun.elapsed() < BACK_MAX {
         let answer = server.ask("INFO replication").unwrap();
         let text: String = redis::from_redis_value(answer).unwrap();
         if text.contains("state=online") {
-            return Some((server, replica));
+            return;
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -93,18 +93,27 @@ impl Server {
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    /// Starts it again on what it has written.
-    pub(crate) fn again(&mut self) {
-        self.process = run(self.folder.path());
-        self.wait();
+    /// Adds settings that it has when it is started again.
+    pub(crate) fn set(&self, more: &str) {
+        let path = self.folder.path().join("redis.conf");
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(format!("{more}\n").as_bytes()).unwrap();
     }
 
-    /// Waits until it answers, whatever it says.
-    fn wait(&self) {
-        let begun = Instant::now();
+    /// Starts it again on what it has written. Whether it said meanwhile that it still reads that.
+    pub(crate) fn again(&mut self) -> bool {
+        self.process = run(self.folder.path());
+        self.wait()
+    }
+
+    /// Waits until it answers, whatever it says, but that it still reads its file; whether it did.
+    fn wait(&self) -> bool {
+        let (begun, mut has_read) = (Instant::now(), false);
         while begun.elapsed() < START_MAX {
-            if answers(self.port) {
-                return;
+            match word(self.port) {
+                Some(word) if word.starts_with("-LOADING") => has_read = true,
+                Some(_) => return has_read,
+                None => {}
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -132,13 +141,12 @@ fn run(folder: &std::path::Path) -> Child {
         .unwrap()
 }
 
-/// Whether a server says something other than that it still reads its file.
-fn answers(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+/// What a server says to a first word; nothing where there is none.
+fn word(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.write_all(b"PING\r\n").ok()?;
     let mut line = String::new();
-    stream.write_all(b"PING\r\n").is_ok()
-        && BufReader::new(stream).read_line(&mut line).is_ok()
-        && !line.is_empty()
-        && !line.starts_with("-LOADING")
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    Some(line).filter(|line| !line.is_empty())
 }

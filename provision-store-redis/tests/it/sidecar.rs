@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -26,7 +27,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     given::{self, namespace, pass, url},
+    outages::pair,
     server::Server,
+    way::Way,
 };
 
 /// Longer than any test may take.
@@ -169,9 +172,9 @@ fn worker(engine: &Engine) -> Worker {
     engine.spawn_worker(WorkerConfig::default().with_slots(16).with_lease(Duration::from_secs(15)))
 }
 
-async fn started(engine: &Engine, count: u32) -> Vec<RunHandle<u32>> {
+async fn started(engine: &Engine, numbers: Range<u32>) -> Vec<RunHandle<u32>> {
     let mut runs = Vec::new();
-    for n in 0..count {
+    for n in numbers {
         runs.push(engine.start(WORK, &n).await.unwrap());
     }
     runs
@@ -196,7 +199,7 @@ async fn a_flushed_queue_loses_and_doubles_nothing() {
         engines.push(journal.engine(beside.clone(), beside, &add).await);
     }
     let workers: Vec<_> = engines[1..].iter().map(worker).collect();
-    let runs = started(&engines[0], 200).await;
+    let runs = started(&engines[0], 0..200).await;
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         server.ask("FLUSHALL").unwrap();
@@ -221,18 +224,47 @@ async fn runs_go_on_while_the_queue_is_dead_and_after_it_came_back() {
         engines.push(journal.engine(beside.clone(), beside, &add).await);
     }
     let workers: Vec<_> = engines[1..].iter().map(worker).collect();
-    let mut runs = started(&engines[0], 60).await;
+    let mut runs = started(&engines[0], 0..60).await;
     server.kill();
-    for n in 60..90 {
-        runs.push(engines[0].start(WORK, &n).await.unwrap());
-    }
+    runs.extend(started(&engines[0], 60..90).await);
     all_end(&runs).await;
     server.again();
-    for n in 90..120 {
-        runs.push(engines[0].start(WORK, &n).await.unwrap());
-    }
+    runs.extend(started(&engines[0], 90..120).await);
     all_end(&runs).await;
     seen.each_step_was_called_once(120);
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+// What takes over knows runs that have ended, and not those that were begun since.
+// covers: S23, S1, S8, L1, L7
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_becomes_what_it_was_before_loses_and_doubles_nothing() {
+    let Some((mut server, replica)) = pair() else { return };
+    let way = Way::to(server.port()).await;
+    let (journal, seen) = (Journal::new(), Seen::default());
+    let add = Add { seen: seen.clone(), takes: Duration::from_millis(20), together: 64 };
+    let mut engines = Vec::new();
+    for _ in 0..3 {
+        let beside = sidecar(&way.url, "work").await;
+        engines.push(journal.engine(beside.clone(), beside, &add).await);
+    }
+    let workers: Vec<_> = engines[1..].iter().map(worker).collect();
+    let mut runs = started(&engines[0], 0..80).await;
+    let known = redis::from_redis_value::<u64>(replica.ask("DBSIZE").unwrap()).unwrap();
+    assert!(known > 0, "the replica has an older queue");
+    // From here on it hears of nothing, and takes no writes.
+    replica.ask("REPLICAOF 127.0.0.1 1").unwrap();
+    runs.extend(started(&engines[0], 80..160).await);
+    server.kill();
+    way.lead_to(replica.port());
+    runs.extend(started(&engines[0], 160..180).await);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    replica.ask("REPLICAOF NO ONE").unwrap();
+    runs.extend(started(&engines[0], 180..240).await);
+    all_end(&runs).await;
+    seen.each_step_was_called_once(240);
     for worker in workers {
         worker.stop().await;
     }
@@ -290,7 +322,7 @@ async fn messages_that_come_three_times_double_nothing() {
         engines.push(journal.engine(thrice, beside, &add).await);
     }
     let workers: Vec<_> = engines[1..].iter().map(worker).collect();
-    let runs = started(&engines[0], 100).await;
+    let runs = started(&engines[0], 0..100).await;
     all_end(&runs).await;
     seen.each_step_was_called_once(100);
     for worker in workers {
@@ -313,7 +345,7 @@ async fn a_worker_of_another_process_hears_of_a_run_from_the_queue() {
     let worker = driver.spawn_worker(WorkerConfig::default().with_poll(PATIENCE * 10));
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
-    let runs = started(&starter, 20).await;
+    let runs = started(&starter, 0..20).await;
     let later = starter.start(WORK, &20).delay(Duration::from_millis(800)).await.unwrap();
     all_end(&runs).await;
     all_end(&[later]).await;

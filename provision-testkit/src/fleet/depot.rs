@@ -11,7 +11,7 @@ use std::{
 
 use provision_core::{
     Call, ExternalId, Found, Identity, Intent, Listing, Owned, OwnerMark, Readiness, Resource,
-    StepContext, StepError, Timestamp, Timing,
+    RunId, StepContext, StepError, Timestamp, Timing,
     clock::{Clock as _, SystemClock, sleep},
     resource::Candidate,
 };
@@ -81,6 +81,16 @@ impl Depot {
         let mut count = BTreeMap::new();
         for (_, kept) in self.all() {
             *count.entry(kept.name).or_default() += 1;
+        }
+        count
+    }
+
+    /// How many boxes each run has made.
+    #[must_use]
+    pub fn by_run(&self) -> BTreeMap<RunId, usize> {
+        let mut count = BTreeMap::new();
+        for (_, kept) in self.all() {
+            *count.entry(kept.mark.run()).or_default() += 1;
         }
         count
     }

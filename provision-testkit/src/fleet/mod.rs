@@ -24,8 +24,9 @@ use provision_core::{
 };
 use provision_core::{Timestamp, clock::Clock as _};
 pub use scenes::{
-    Crew, a_frozen_worker_makes_nothing_twice, a_killed_workers_runs_are_taken_over,
+    Crew, Forgotten, a_frozen_worker_makes_nothing_twice, a_killed_workers_runs_are_taken_over,
     a_stopping_worker_hands_over, check_takeovers, everything_ends_well,
+    what_is_forgotten_is_told_and_mixed_up_with_nothing,
 };
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,15 @@
 //! What happens to the workers.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
-use provision_core::{Engine, RunHandle, RunStatus, clock::sleep};
+use provision_core::{
+    Engine, Error, RunHandle, RunId, RunStatus, clock::sleep, error::ErrorKind, store::RunHead,
+};
 
 use super::{DELIVER, Depot, Order, Process, Site, Times, engine, now, until};
 
@@ -26,10 +33,23 @@ async fn held(engine: &Engine, runs: &[RunHandle<String>]) -> usize {
     held
 }
 
+/// Asks the store until it answers: a connection from before a fault may be the first to tell of it.
+async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut answer = None;
+    until("the store answers", LONG, async || {
+        let told = ask().await;
+        let is_told = !told.as_ref().is_err_and(|error| error.kind() == ErrorKind::Store);
+        answer = Some(told);
+        is_told
+    })
+    .await;
+    answer.unwrap()
+}
+
 async fn all_succeed(engine: &Engine, runs: &[RunHandle<String>]) {
     for run in runs {
         until("a run succeeds", LONG, async || {
-            let status = engine.run(run.id()).await.unwrap().status;
+            let status = answered(async || engine.run(run.id()).await).await.unwrap().status;
             assert!(status.is_moving() || status == RunStatus::Succeeded, "{status:?}");
             status == RunStatus::Succeeded
         })
@@ -219,43 +239,69 @@ impl<S: Site> Crew<'_, S> {
 /// How long the last run may take after the last fault: a minute, and three where other tests run.
 const HEALED_MAX: Duration = Duration::from_secs(180);
 
-/// S18, S19, L1: two workers drive so many runs, which are started one after the other, while
-/// `faults` goes on. Whatever it does to the store and the workers: every run succeeds within
+/// Two workers drive runs that are started one after the other: so many at least, and until `faults`
+/// is over. Answers what was ordered, with the runs: every start is repeated until it is answered.
+async fn driven<S: Site>(
+    (site, folder, engine): (&S, &Path, &Engine),
+    runs: usize,
+    faults: impl AsyncFnOnce(&mut Crew<'_, S>),
+) -> (Vec<(Order, RunHandle<String>)>, Vec<Process>) {
+    let workers = (0..2).map(|_| Process::start(site, folder)).collect();
+    let mut crew = Crew { site, folder, workers };
+    let is_over = AtomicBool::new(false);
+    let starts = async {
+        let mut started = Vec::new();
+        while started.len() < runs || !is_over.load(Relaxed) {
+            let order = Order::late(format!("order-{}", started.len()), ms(30));
+            let run = keyed(engine, &order).await;
+            started.push((order, run));
+            sleep(ms(15)).await;
+        }
+        started
+    };
+    let faults = async {
+        faults(&mut crew).await;
+        is_over.store(true, Relaxed);
+    };
+    let (started, ()) = tokio::join!(starts, faults);
+    (started, crew.workers)
+}
+
+/// Starts a run by the name of its order, until the store has answered.
+async fn keyed(engine: &Engine, order: &Order) -> RunHandle<String> {
+    let start = answered(async || engine.start(DELIVER, order).key(&order.name).await);
+    start.await.unwrap()
+}
+
+/// The times of workers around which faults go on.
+fn write_short_times(folder: &Path) {
+    Times { lease: ms(2_000), poll: ms(200), grace: ms(1_000) }.write(folder);
+}
+
+/// S18, S19, L1: two workers drive runs, so many at least, which are started one after the other
+/// while `faults` goes on. Whatever it does to the store and the workers: every run succeeds within
 /// minutes of its end, each makes one thing, and no trouble of the store is counted as an attempt.
-/// Answers how long the last run took after the last fault.
+/// Answers how many runs there were, and how long the last one took after the last fault.
 pub async fn everything_ends_well<S: Site>(
     site: &S,
     folder: &Path,
     runs: usize,
     faults: impl AsyncFnOnce(&mut Crew<'_, S>),
-) -> Duration {
-    Times { lease: ms(2_000), poll: ms(200), grace: ms(1_000) }.write(folder);
+) -> (usize, Duration) {
+    write_short_times(folder);
     let (depot, engine) = (Depot::at(folder), engine(site.store().await, folder).await);
-    let workers = (0..2).map(|_| Process::start(site, folder)).collect();
-    let mut crew = Crew { site, folder, workers };
-    let starts = async {
-        let mut started = Vec::new();
-        for number in 0..runs {
-            let order = Order::late(format!("order-{number}"), ms(30));
-            until("a start is answered", LONG, async || {
-                let start = engine.start(DELIVER, &order).key(&order.name);
-                start.await.map(|run| started.push(run)).is_ok()
-            })
-            .await;
-            sleep(ms(15)).await;
-        }
-        started
-    };
-    let (started, ()) = tokio::join!(starts, faults(&mut crew));
+    let (started, workers) = driven((site, folder, &engine), runs, faults).await;
     let healed = now();
+    let started: Vec<_> = started.into_iter().map(|(_, run)| run).collect();
     all_succeed(&engine, &started).await;
     let took = now().since(healed);
     assert!(took < HEALED_MAX, "{took:?}");
-    each_once(&depot, runs);
+    each_once(&depot, started.len());
     for run in &started {
         no_trouble_of_the_store_is_counted(&engine, run).await;
     }
-    took
+    drop(workers);
+    (started.len(), took)
 }
 
 async fn no_trouble_of_the_store_is_counted(engine: &Engine, run: &RunHandle<String>) {
@@ -263,4 +309,68 @@ async fn no_trouble_of_the_store_is_counted(engine: &Engine, run: &RunHandle<Str
         let code = attempt.failure.code.to_string();
         assert!(!code.starts_with("postgres_") && !code.starts_with("redis_"), "{attempt:?}");
     }
+}
+
+/// What a store has lost of what it had answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Runs that were ordered.
+    pub of: usize,
+    /// Runs that it does not know any more.
+    pub runs: usize,
+    /// Things that were made for them.
+    pub boxes: usize,
+}
+
+/// S5, S11, L1: as [`everything_ends_well`], on a store that loses in `faults` what it had answered.
+/// Every run that it still knows succeeds and has made one thing; one that it has forgotten is
+/// started anew by its host, as another run. What was made for the forgotten ones is taken for
+/// nothing else, and a sweep tells of all of it.
+pub async fn what_is_forgotten_is_told_and_mixed_up_with_nothing<S: Site>(
+    site: &S,
+    folder: &Path,
+    runs: usize,
+    faults: impl AsyncFnOnce(&mut Crew<'_, S>),
+) -> Forgotten {
+    write_short_times(folder);
+    let (depot, engine) = (Depot::at(folder), engine(site.store().await, folder).await);
+    let (started, workers) = driven((site, folder, &engine), runs, faults).await;
+    let (mut known, mut lost) = (Vec::new(), 0);
+    for (order, run) in started {
+        if is_known(&engine, run.id()).await {
+            known.push(run);
+            continue;
+        }
+        let again = keyed(&engine, &order).await;
+        assert_ne!(again.id(), run.id());
+        known.push(again);
+        lost += 1;
+    }
+    all_succeed(&engine, &known).await;
+    let mut made = depot.by_run();
+    for run in &known {
+        assert_eq!(made.remove(run.id()), Some(1), "run {} has made one thing", run.id());
+    }
+    let strays = strays(&engine, known.len()).await;
+    assert!(made.keys().eq(&strays), "the sweep tells of all of {made:?}: {strays:?}");
+    drop(workers);
+    Forgotten { of: known.len(), runs: lost, boxes: made.into_values().sum() }
+}
+
+async fn is_known(engine: &Engine, run: &RunId) -> bool {
+    match answered(async || engine.run(run).await).await {
+        Ok(RunHead { id, .. }) => id == *run,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            false
+        }
+    }
+}
+
+/// The runs of what a sweep finds that nothing wants, beside so many things that are wanted.
+async fn strays(engine: &Engine, wanted: usize) -> BTreeSet<RunId> {
+    let report = engine.sweep(false).await.unwrap();
+    assert_eq!((report.wanted, report.missing.len()), (wanted, 0), "{report:?}");
+    assert!(report.failures.is_empty(), "{report:?}");
+    report.strays.iter().map(|stray| stray.run.unwrap()).collect()
 }
