@@ -21,6 +21,7 @@ mod crash_matrix;
 mod damage;
 mod executors;
 mod fleet;
+mod full_disk;
 mod given;
 mod group_commit;
 mod host;

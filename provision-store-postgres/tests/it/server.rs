@@ -1,8 +1,9 @@
-//! A server of a test's own: killed, frozen, started again, read-only.
+//! A server of a test's own: killed, frozen, started again, read-only, without room.
 
 use std::{
     ffi::OsString,
     fs,
+    io::Write as _,
     net::TcpListener,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -13,9 +14,59 @@ use std::{
 /// How long a server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(30);
 
+/// What of a server lies where there is little room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Small {
+    /// Everything but the log of what is written.
+    Tables,
+    /// That log.
+    Log,
+}
+
+impl Small {
+    /// Its room: enough for hundreds of runs, as long as nobody else takes it.
+    const fn bytes(self) -> u64 {
+        match self {
+            Self::Tables => 64 << 20,
+            Self::Log => 96 << 20,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tables => "data",
+            Self::Log => "log-of-writes",
+        }
+    }
+}
+
+/// A file system of its own, in memory; it goes with this value.
+#[derive(Debug)]
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where this process may not do that.
+    fn at(path: PathBuf, bytes: u64, (user, group): (u32, u32)) -> Option<Self> {
+        fs::create_dir(&path).unwrap();
+        let options = format!("size={bytes},mode=0700,uid={user},gid={group}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path);
+        let mounted = mount.stdin(Stdio::null()).stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(path))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // What is still open there keeps it alive, and nothing else does.
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
 /// A private server on a port of its own, which ends with this value.
 #[derive(Debug)]
 pub(crate) struct Server {
+    small: Option<Mounted>,
     folder: tempfile::TempDir,
     binaries: PathBuf,
     port: u16,
@@ -29,6 +80,13 @@ fn binaries() -> Option<PathBuf> {
         let real = folder.join("postgres").canonicalize().ok()?;
         real.parent().map(Path::to_owned)
     })
+}
+
+/// A folder for a server: in memory where there is one, since what is tested is the death of
+/// processes, not of disks. `None`, said aloud, where servers are not wanted.
+fn folder() -> Option<tempfile::TempDir> {
+    crate::given::url()?;
+    Some(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
 }
 
 /// User and group of `postgres`, where this process is root: the server refuses that.
@@ -46,26 +104,43 @@ fn owner() -> Option<(u32, u32)> {
 impl Server {
     /// Starts a server; `None`, said aloud, where there is none to start.
     pub(crate) fn start() -> Option<Self> {
-        crate::given::url()?;
+        Self::start_in(folder()?, None, &[])
+    }
+
+    /// Starts a server part of which lies on a small file system; `None`, said aloud, where there is
+    /// none to start, or where this process may not mount one.
+    pub(crate) fn start_on_little_room(small: Small) -> Option<Self> {
+        let folder = folder()?;
+        let Some(mounted) = owner()
+            .and_then(|owner| Mounted::at(folder.path().join(small.name()), small.bytes(), owner))
+        else {
+            println!("SKIPPED: only root may mount a small file system");
+            return None;
+        };
+        let log = folder.path().join(Small::Log.name());
+        let log = format!("--waldir={}", log.display());
+        Self::start_in(folder, Some(mounted), &[&log, "--wal-segsize=1"])
+    }
+
+    fn start_in(folder: tempfile::TempDir, small: Option<Mounted>, more: &[&str]) -> Option<Self> {
         let Some(binaries) = binaries() else {
             provision_testkit::skips::refused_in_ci("no initdb on the path");
             println!("SKIPPED: no initdb on the path");
             return None;
         };
-        // In memory where there is one: what is tested is the death of processes, not of disks.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         if let Some((user, group)) = owner() {
             chown(folder.path(), Some(user), Some(group)).unwrap();
         }
         let made = command(&binaries.join("initdb"), folder.path())
             .args(["--pgdata=data", "--username=postgres", "--auth=trust", "--no-sync"])
             .args(["--encoding=UTF8", "--locale=C"])
+            .args(more)
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = run(&binaries, folder.path(), port);
-        let server = Self { folder, binaries, port, process };
+        let server = Self { small, folder, binaries, port, process };
         server.wait();
         Some(server)
     }
@@ -81,10 +156,39 @@ impl Server {
         assert!(sent.unwrap().success(), "{name} was not sent");
     }
 
+    /// Takes all room that is left on the small file system.
+    pub(crate) fn fill(&self) {
+        let mut ballast = fs::File::create(self.ballast()).unwrap();
+        // The last write takes what there is.
+        while ballast.write_all(&[0; 4_096]).is_ok() {}
+    }
+
+    /// Gives it back.
+    pub(crate) fn make_room(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.small.as_ref().expect("a small file system").0.join("ballast")
+    }
+
+    /// How often the server has said that there is no room.
+    pub(crate) fn out_of_room(&self) -> usize {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        log.matches("No space left on device").count()
+    }
+
+    /// Whether the process has not ended by itself.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
     /// Ends every process of it without a word of warning, and starts it again.
     pub(crate) fn restart(&mut self) {
-        self.signal("KILL");
-        self.process.wait().unwrap();
+        if self.lives() {
+            self.signal("KILL");
+            self.process.wait().unwrap();
+        }
         // The dead one cannot remove the file by which a second one would know of it.
         drop(fs::remove_file(self.folder.path().join("data/postmaster.pid")));
         let begun = Instant::now();
