@@ -19,5 +19,6 @@ pub mod idle;
 mod rng;
 pub mod simulation;
 pub mod skips;
+pub mod soak;
 pub mod solo;
 pub mod suite;

@@ -33,6 +33,7 @@ mod pools;
 mod retention;
 mod roles;
 mod server;
+mod soak;
 mod takeover;
 mod views;
 mod waking;

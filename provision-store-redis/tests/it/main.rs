@@ -31,6 +31,7 @@ mod outages;
 mod processes;
 mod server;
 mod sidecar;
+mod soak;
 mod steps;
 mod way;
 mod workers;

@@ -25,4 +25,5 @@ mod kill;
 mod opening;
 mod processes;
 mod retention;
+mod soak;
 mod views;

@@ -17,3 +17,4 @@ mod model;
 mod outages;
 mod planted;
 mod simulation;
+mod soak;
