@@ -13,7 +13,7 @@ use provision_testkit::fleet::{self, Crew, Site};
 use redis::aio::MultiplexedConnection;
 
 use crate::{
-    outages::{is_followed, pair},
+    outages::{follows, pair},
     processes::child,
     server::Server,
     way::Way,
@@ -179,7 +179,7 @@ async fn hundreds_of_runs_end_well_whatever_happens_to_server_and_workers() {
 fn comes_back_behind(server: &mut Server, other: &Server) {
     server.set(&format!("replicaof 127.0.0.1 {}", other.port()));
     server.again();
-    is_followed(other);
+    follows(server);
 }
 
 // covers: S1, S5, S18, S19, L1, L2

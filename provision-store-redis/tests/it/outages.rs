@@ -287,17 +287,17 @@ pub(crate) fn pair() -> Option<(Server, Server)> {
     let server = Server::start("repl-diskless-sync-delay 0")?;
     let more = format!("repl-diskless-sync-delay 0\nreplicaof 127.0.0.1 {}", server.port());
     let replica = Server::start(&more)?;
-    is_followed(&server);
+    follows(&replica);
     Some((server, replica))
 }
 
-/// Waits until a replica has all that the server holds.
-pub(crate) fn is_followed(server: &Server) {
+/// Waits until a replica has read all that its server held, and hears of what is written since.
+pub(crate) fn follows(replica: &Server) {
     let begun = Instant::now();
     while begun.elapsed() < BACK_MAX {
-        let answer = server.ask("INFO replication").unwrap();
+        let answer = replica.ask("INFO replication").unwrap();
         let text: String = redis::from_redis_value(answer).unwrap();
-        if text.contains("state=online") {
+        if text.contains("master_link_status:up") {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
