@@ -68,7 +68,7 @@ fn each_once(depot: &Depot, orders: usize) {
 /// waiting for its leases.
 pub async fn a_stopping_worker_hands_over<S: Site>(site: &S, folder: &Path) {
     let lease = Duration::from_secs(240);
-    Times { lease, poll: ms(200), grace: ms(8_000) }.write(folder);
+    Times { lease, poll: ms(200), grace: GRACE }.write(folder);
     let (depot, engine) = (Depot::at(folder), engine(site.store().await, folder).await);
     let mut worker = Process::start(site, folder);
     let (runs, idle) = busy(&engine, &depot).await;
@@ -104,13 +104,20 @@ async fn busy(engine: &Engine, depot: &Depot) -> ([RunHandle<String>; 2], Vec<Ru
 /// How soon a worker that stops lets go of what has no call open. Three times as long is allowed to
 /// a machine that is busy with other tests; the grace of its calls is longer.
 const RELEASE: Duration = Duration::from_secs(1);
+/// How long its open calls are waited for.
+const GRACE: Duration = Duration::from_secs(8);
 
-/// First of what has no call open, then of the call that ends in time.
+/// First of what has no call open, then of the call that ends in time, and of the one that would go
+/// on for long at the hard deadline.
 async fn lets_go_of(engine: &Engine, idle: &[RunHandle<String>], open: &[RunHandle<String>; 2]) {
+    let told = now();
     let is_free = async || held(engine, idle).await == 0;
     let free = until("what has no call is free", LONG, is_free).await;
     assert!(free < RELEASE * 3, "{free:?}");
     until("what ends in time is free", LONG, async || held(engine, &open[..1]).await == 0).await;
+    until("what is cut is free", LONG, async || held(engine, open).await == 0).await;
+    let cut = now().since(told);
+    assert!(cut < GRACE * 2, "{cut:?}");
 }
 
 /// S6, S11: a worker that stands still past its lease inside of two creates, one of which the
