@@ -35,7 +35,7 @@ const WARM_UP: usize = 2;
 /// Rounds between two measurements.
 const STRETCH: usize = 2;
 /// Stretches after which what has grown in each of them is a leak.
-const STRETCHES: usize = 6;
+const STRETCHES: usize = 4;
 /// Looks at what is held; the least counts, since what goes on beside the load comes and goes.
 const LOOKS: usize = 40;
 const PAUSE: Duration = Duration::from_millis(10);
