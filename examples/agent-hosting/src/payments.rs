@@ -1,15 +1,8 @@
 //! The payment provider's side: its events, signed as it signs them.
 
-use std::fmt::Write as _;
-
-use example_command::exit::Trouble;
-use hmac::{Hmac, KeyInit, Mac};
-use provision_core::{
-    Secret, Timestamp,
-    clock::{Clock, SystemClock},
-};
+use example_command::{exit::Trouble, payments::signature};
+use provision_core::{Secret, Timestamp};
 use serde_json::json;
-use sha2::Sha256;
 
 use crate::{
     input::Subscription,
@@ -46,22 +39,6 @@ fn told(event: &str, at: Timestamp, (kind, object): (&str, serde_json::Value)) -
     let data = json!({ "object": object });
     json!({ "id": event, "object": "event", "type": kind, "created": created, "data": data })
         .to_string()
-}
-
-/// The header that proves a body, signed now.
-#[must_use]
-pub fn signature(secret: &Secret, body: &str) -> String {
-    let at = SystemClock.wall().as_millis() / 1_000;
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
-        return String::new();
-    };
-    mac.update(format!("{at}.{body}").as_bytes());
-    let hex = mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, byte| {
-        // Writing into a text does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    format!("t={at},v1={hex}")
 }
 
 /// Delivers an event to the host at this address; answers the status.
