@@ -34,7 +34,7 @@ use crate::{
     mails::AGAIN,
     providers::{Providers, agents, token},
     runner::{self, Runner},
-    workflow::{STOPS_WITHIN, Workflows},
+    workflow::{REPORTS_WITHIN, STOPS_WITHIN, Workflows},
 };
 
 /// How often machines are looked after.
@@ -174,7 +174,7 @@ impl Cloud {
             repository: (runner::REPOSITORY.to_owned(), id),
             file: runner::FILE.to_owned(),
             callbacks: callbacks.clone(),
-            within: JOIN_WITHIN.mul_f64(self.speed).max(WORKS_WITHIN_MIN),
+            within: REPORTS_WITHIN.mul_f64(self.speed).max(WORKS_WITHIN_MIN),
             look_again: LOOK_AGAIN,
             stops_within: shorter(STOPS_WITHIN),
         };

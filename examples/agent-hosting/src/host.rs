@@ -18,7 +18,7 @@ use provision_core::{
     Engine, EngineBuilder, RunId, RunStatus, SagaError, Worker, WorkerConfig,
     error::ErrorKind,
     retention::Retention,
-    store::{RunFilter, RunHead},
+    store::{RunFilter, RunHead, StateStore},
     vault::LocalKeys,
 };
 
@@ -27,11 +27,11 @@ use crate::{
     cloud::Cloud,
     mails::{MAIL, sending},
     providers::Providers,
-    saga::{PURE, ending, hosting, stopping},
+    saga::{END, HOST, HOST_2, PURE, ending, hosting, stopping},
     table::{Desired, Row, State, Table},
     watch::{Beat, HEALTH, SWEEP, Watch, health, sweeping},
     web::{Receiver, Served, callbacks, router, secret},
-    workflow,
+    workflow::{self, HOST_BY_WORKFLOW, HOST_BY_WORKFLOW_1, Runs},
 };
 
 /// How often a worker looks for runs that were begun beside it, in the host's own transactions.
@@ -87,10 +87,12 @@ impl Host {
         let keys = LocalKeys::file(options.data_dir.join("keys"))?;
         let builder = || {
             let builder = store.engine().keys(keys.clone()).resolver(Cloud::tokens());
-            making(builder, (&providers, &table), &stage)
+            let runs: Runs = Arc::new(file.clone());
+            making(builder, &providers, (&table, &runs), &stage)
         };
         // What is swept is known to an engine that does not know the sweep: neither holds itself.
         let swept = builder()?.build().await?;
+        driven(file).await?;
         let builder = builder()?
             .register(ending(&table).map_err(|error| defined(&error))?)
             .register(health(&table, &providers).map_err(|error| defined(&error))?)
@@ -202,17 +204,52 @@ fn defined(error: &SagaError) -> Trouble {
     Trouble::bug("saga", error.to_string())
 }
 
-/// Registers the sagas that make something.
+/// Registers the sagas that make something, in all versions whose runs may be there.
 fn making(
-    builder: EngineBuilder,
-    (providers, table): (&Providers, &Table),
+    mut builder: EngineBuilder,
+    providers: &Providers,
+    (table, runs): (&Table, &Runs),
     stage: &Stage,
 ) -> Result<EngineBuilder, Trouble> {
-    let hosting = hosting(providers, table, stage).map_err(|error| defined(&error))?;
-    let by_workflow =
-        workflow::hosting(providers, table, stage).map_err(|error| defined(&error))?;
-    let builder = builder.register(hosting).register(by_workflow);
+    for version in [HOST, HOST_2] {
+        let hosting = hosting(version, providers, table, stage);
+        builder = builder.register(hosting.map_err(|error| defined(&error))?);
+    }
+    for version in [HOST_BY_WORKFLOW, HOST_BY_WORKFLOW_1] {
+        let hosting = workflow::hosting(version, providers, (table, runs), stage);
+        builder = builder.register(hosting.map_err(|error| defined(&error))?);
+    }
     Ok(builder.register(stopping(providers, stage).map_err(|error| defined(&error))?))
+}
+
+/// Sagas of earlier programs that this one does not drive, by name and version.
+const FORGOTTEN: [(&str, u32); 4] =
+    [(HOST.name(), 1), (END.name(), 1), (HEALTH.name(), 1), (SWEEP.name(), 1)];
+
+/// Nothing is opened over runs that nobody would drive: a machine of theirs would never be removed,
+/// and nobody would say so.
+async fn driven(store: &dyn StateStore) -> Result<(), Trouble> {
+    for (name, version) in FORGOTTEN {
+        // What was made stands until it is torn down; of the others, what has ended is over.
+        let stands = |status: &RunStatus| {
+            let made = matches!(status, RunStatus::Succeeded | RunStatus::PartlySucceeded);
+            !status.is_end() || (made && name == HOST.name())
+        };
+        let filter = RunFilter {
+            saga: Some(name.to_owned()),
+            version: Some(version),
+            status: RunStatus::ALL.into_iter().filter(stands).collect(),
+            limit: 1,
+            ..RunFilter::default()
+        };
+        if let Some(run) = store.list(&filter).await?.runs.first() {
+            let message =
+                format!("run {} of `{name}`, version {version}, is not driven any more", run.id);
+            let hint = "let the program that has begun it bring it to its end, or tear it down";
+            return Err(Trouble::usage("run_of_an_earlier_program", message, hint));
+        }
+    }
+    Ok(())
 }
 
 /// Lets workers begin what is looked at again and again.

@@ -12,7 +12,12 @@ use provision_core::{
     saga::{End, OnFailure},
 };
 
-use crate::{input::Subscription, providers::Providers, table::Table, watch::away};
+use crate::{
+    input::Subscription,
+    providers::Providers,
+    table::{Table, begins_anew},
+    watch::away,
+};
 
 /// Sends one mail.
 pub const MAIL: SagaId<Mail, MailSent> = SagaId::new("agent-mail", 1);
@@ -80,8 +85,14 @@ pub fn failure(to: &str, order: &Subscription, end: &End) -> Option<Mail> {
         RunStatus::RolledBack => "Nothing of it is left.",
         _ => "Some of it is left behind: see `sweep`.",
     };
-    let hint = failure.hint.as_deref().map(|hint| format!("\nHint: {hint}.")).unwrap_or_default();
-    let text = format!("{failure}.\n{left}{hint}\n");
+    let next = match failure.hint.as_deref() {
+        _ if begins_anew(end.status, Some(&failure.code)) => {
+            "\nIt begins anew with another key, unless it has for a day.".to_owned()
+        }
+        Some(hint) => format!("\nHint: {hint}."),
+        None => String::new(),
+    };
+    let text = format!("{failure}.\n{left}{next}\n");
     let subject = format!("No agent for subscription {}", order.id);
     Some(Mail::new(FROM, to, subject).with_text(text).with_tag("kind", "failure"))
 }

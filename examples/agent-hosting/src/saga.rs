@@ -12,6 +12,7 @@ use provision_adapters::{
         Server, ServerMade, ServerPower, ServerSpec, SshKey, SshKeyMade, SshKeySpec, UserData,
     },
     http::{Http, Request},
+    resend::NotifyByMail,
     tailscale::{DeviceSpec, Enrolled, KeyMade, KeySpec, TailscaleDevice, TailscaleKey},
 };
 use provision_core::{
@@ -31,6 +32,9 @@ use crate::{
 
 /// Hosts an agent until its run is torn down.
 pub const HOST: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 3);
+/// The same as earlier programs have begun it: their runs go on in the shape that they have, and
+/// mail by themselves.
+pub const HOST_2: SagaId<Subscription, Agent> = SagaId::new("agent-hosting", 2);
 /// Stops a machine; tearing it down starts the machine again.
 pub const STOP: SagaId<Machine, Powered> = SagaId::new("agent-stopping", 1);
 /// Ends a subscription when its time has come.
@@ -108,17 +112,21 @@ pub const NOTE: &str = "note";
 /// The steps that change nothing outside of the run.
 pub const PURE: [&str; 3] = ["prices", "agent", "finalize"];
 
-/// Wires the hosting saga over the given providers.
+/// Wires the hosting saga over the given providers, in the shape of one of its versions.
 ///
 /// # Errors
 /// Never for this graph; a changed one is checked here.
 pub fn hosting(
+    version: SagaId<Subscription, Agent>,
     providers: &Providers,
     table: &Table,
     stage: &Stage,
 ) -> Result<Saga<Subscription, Agent>, SagaError> {
-    Saga::define(HOST, |s| {
-        noted(s, providers, table);
+    Saga::define(version, |s| {
+        match version.version() == HOST_2.version() {
+            true => told(s, providers),
+            false => noted(s, providers, table),
+        }
         let prepared = prepared(s, providers, stage);
         let Prepared { prices, key, wall, join } = prepared;
         s.phase("vm_created");
@@ -161,6 +169,12 @@ pub(crate) struct Prepared<'s> {
 pub(crate) fn noted(s: &mut SagaBuilder<'_, Subscription>, providers: &Providers, table: &Table) {
     let (note, to) = (QueueMail(table.clone()), providers.alerts_to.clone());
     s.on_end(NOTE, note, move |order, end| mails::failure(&to, order, end));
+}
+
+/// Sends the mail about a failure at once, as runs of version 2 do.
+fn told(s: &mut SagaBuilder<'_, Subscription>, providers: &Providers) {
+    let (tell, to) = (NotifyByMail::new(&providers.resend), providers.alerts_to.clone());
+    s.on_end(mails::TELL, tell, move |order, end| mails::failure(&to, order, end));
 }
 
 /// The first phase.

@@ -11,10 +11,9 @@ mod schema;
 use async_trait::async_trait;
 use example_command::{drive::Pulse, exit::Trouble};
 use provision_core::{
-    LedgerQuery, LedgerRow, RunId, RunStatus, StoreError, Timestamp,
-    ledger::{LedgerOp, LedgerReply},
+    RunId, RunStatus, StoreError, Timestamp,
     run::journal::Record,
-    store::{Append, NewRun, StateStore as _, Submission, Submitted},
+    store::{Append, NewRun, Submission, Submitted},
 };
 use provision_store_sqlite::SqliteStore;
 use rusqlite::{Row as SqlRow, Transaction};
@@ -76,8 +75,9 @@ pub enum State {
 
 /// The changes of state that there are; all others are refused here and by the database. Some are an
 /// operator's alone, who moves a run beside the table: it may be redriven or torn down in any state.
-pub const LEGAL: [(State, State); 25] = [
+pub const LEGAL: [(State, State); 26] = [
     (State::Pending, State::Provisioning),
+    (State::Pending, State::Running),
     (State::Pending, State::Gone),
     (State::Provisioning, State::Running),
     (State::Provisioning, State::Failed),
@@ -158,7 +158,7 @@ pub struct Row {
     pub phase: Option<String>,
     /// Where the agent is, once it was made.
     pub agent: Option<Agent>,
-    /// How many payments were taken for it.
+    /// How many payments were taken for it, but for those that came after their own end.
     pub payments: u32,
     /// What was heard of its agent; none before it was asked for the first time.
     pub heard: Option<Heard>,
@@ -181,7 +181,8 @@ impl Row {
 const BEAT: &str = "insert into pulse (one, beat) values (1, 1)
     on conflict (one) do update set beat = beat + 1";
 const ALL: &str = "select s.subscription, s.desired, s.state, s.run, s.stop, s.phase, s.agent,
-    (select count(*) from payments p where p.subscription = s.id), h.seen_at, h.missed
+    (select count(*) from payments p where p.subscription = s.id and p.over < 2),
+    h.seen_at, h.missed
     from subscriptions s left join health h on h.subscription = s.id and h.run = s.run
     order by s.id";
 
@@ -301,19 +302,6 @@ impl Table {
         Ok(())
     }
 
-    /// What the ledger knows of a step of a run, in all its generations.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn ledger(&self, run: &RunId, path: &str) -> Result<Vec<LedgerRow>, Trouble> {
-        let query =
-            LedgerQuery { run: Some(*run), path: Some(path.to_owned()), ..LedgerQuery::default() };
-        match self.0.ledger(&[LedgerOp::Query(query)]).await?.pop() {
-            Some(LedgerReply::Rows(rows)) => Ok(rows),
-            _ => Err(Trouble::bug("ledger", "a query was answered with something else")),
-        }
-    }
-
     /// All subscriptions, by id.
     ///
     /// # Errors
@@ -348,10 +336,11 @@ impl Pulse for Table {
 /// lived its hour, unless clocks are wrong.
 const ANEW_MAX: u32 = 24;
 
-/// Whether a run has failed because its join key came to its end before the machine had joined:
-/// another run mints another one.
-fn has_run_out(code: &str) -> bool {
-    matches!(code, "secret_expired" | "enrolment_key_expired")
+/// Whether a run has failed because its join key came to its end before the machine had joined, and
+/// has left nothing: another run mints another key.
+pub(crate) fn begins_anew(end: RunStatus, failure: Option<&str>) -> bool {
+    let ran_out = matches!(failure, Some("secret_expired" | "enrolment_key_expired"));
+    ran_out && end == RunStatus::RolledBack
 }
 
 /// What the end of a run means for its subscription; a run of none changes no row.
@@ -363,7 +352,8 @@ fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
         RunStatus::Succeeded | RunStatus::PartlySucceeded => {
             "update subscriptions set state = iif(state = 'removing', state, 'running'),
                 agent = ?2, phase = 'running', anew = 0
-                where run = ?1 and state in ('provisioning', 'removing', 'failed', 'gone')"
+                where run = ?1
+                    and state in ('pending', 'provisioning', 'removing', 'failed', 'gone')"
         }
         _ => {
             "update subscriptions set state = iif(state = 'provisioning', 'failed', 'gone'),
@@ -372,7 +362,9 @@ fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
         }
     };
     tx.execute(own, (&run, made(append)))?;
-    if append.summary.failure.as_ref().is_some_and(|failure| has_run_out(&failure.code)) {
+    // What a person has left behind is in the way of another run until that one is redriven.
+    let failure = append.summary.failure.as_ref();
+    if begins_anew(append.status, failure.map(|failure| failure.code.as_str())) {
         let anew = "update subscriptions set state = 'pending', anew = anew + 1
             where run = ?1 and state = 'failed' and desired <> 'gone' and anew < ?2";
         tx.execute(anew, (&run, ANEW_MAX))?;

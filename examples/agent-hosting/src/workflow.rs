@@ -5,7 +5,7 @@
 //! intent is in the ledger before the workflow is dispatched, it is found by its owner mark, and an
 //! undo deletes it once the workflow has stopped.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use example_command::stage::Stage;
 use provision_adapters::{
@@ -14,9 +14,11 @@ use provision_adapters::{
     webhook::Callbacks,
 };
 use provision_core::{
-    ExternalId, Facts, Found, Identity, Intent, Listing, OwnerMark, Policy, Readiness, Resource,
-    ResourceState, RunId, Saga, SagaError, SagaId, Secret, SignalId, StepContext, StepError,
-    Timing,
+    ExternalId, Facts, Found, Identity, Intent, LedgerQuery, LedgerRow, Listing, OwnerMark, Policy,
+    Readiness, Resource, ResourceState, RunId, Saga, SagaError, SagaId, Secret, SignalId,
+    StepContext, StepError, Timing, Verdict,
+    ledger::{LedgerOp, LedgerReply},
+    store::StateStore,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,11 +28,13 @@ use crate::{
     providers::Providers,
     saga::{Agent, Prepared, machine, noted, prepared, set_up},
     table::Table,
-    watch::away,
 };
 
 /// Hosts an agent on a machine that a workflow makes.
 pub const HOST_BY_WORKFLOW: SagaId<Subscription, Agent> =
+    SagaId::new("agent-hosting-by-workflow", 2);
+/// The same as earlier programs have begun it: their runs go on in the shape that they have.
+pub const HOST_BY_WORKFLOW_1: SagaId<Subscription, Agent> =
     SagaId::new("agent-hosting-by-workflow", 1);
 
 /// Steps, in the order of the definition: those of [`crate::saga::STEPS`], and two of its own.
@@ -39,7 +43,9 @@ pub const HOST_BY_WORKFLOW: SagaId<Subscription, Agent> =
 /// |---|---|---|---|
 /// | `join-secret` | the join key as a secret of the repository: inputs can be read there | `join-key` | `terraform_init` |
 /// | `dispatch` | the run of the workflow | all before, and that `server` is in the ledger | `terraform_init` |
-/// | `server` | nothing: waits for the machine that the workflow makes | all before `dispatch` | `vm_created` |
+/// | `server` | nothing: waits for the machine that the workflow makes | all before `dispatch` | `terraform_init` |
+///
+/// The phase `vm_created` begins when the workflow reports it.
 pub const STEPS: [&str; 10] = [
     "prices",
     "ssh-key",
@@ -61,7 +67,15 @@ pub const BEGUN: SignalId<Told> = SignalId::new("terraform_init");
 pub const VM_CREATED: SignalId<Told> = SignalId::new("vm_created");
 
 /// How often a workflow is dispatched that does not succeed.
-const DISPATCHES_MAX: u32 = 2;
+pub const DISPATCHES_MAX: u32 = 2;
+/// How often in a row GitHub may not answer, and for how long: it works meanwhile, and so does the
+/// workflow.
+const TRIES_MAX: u32 = 60;
+const TRIED_FOR: Duration = Duration::from_secs(3_600);
+/// How long the reports of a workflow are waited for, from its dispatch, and how long the tokens are
+/// good with which it reports. Longer than all dispatches may take, of which each has six hours and
+/// may wait for a runner: that it has failed is told by its run, and sooner.
+pub const REPORTS_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 /// How often it is looked for a machine before the workflow is dispatched.
 const LOOKS_MAX: u32 = 1_000;
 /// How long a run that was cancelled may still work: a runner that does not end by itself is ended
@@ -87,7 +101,7 @@ pub struct Workflows {
     pub file: String,
     /// Makes the tokens of its reports.
     pub callbacks: Callbacks,
-    /// How long it may take.
+    /// How long it may take until it has reported, from its dispatch.
     pub within: Duration,
     /// How often it is looked at.
     pub look_again: Duration,
@@ -107,27 +121,26 @@ pub fn secret_name(order: &Subscription) -> String {
     format!("JOIN_{}", order.id.to_uppercase().replace('-', "_"))
 }
 
-/// Wires the hosting saga over a workflow.
+/// Where the runs of these sagas are, with what the ledger knows of them.
+pub type Runs = Arc<dyn StateStore>;
+
+/// Wires the hosting saga over a workflow, in the shape of one of its versions.
 ///
 /// # Errors
 /// Never for this graph; a changed one is checked here.
 pub fn hosting(
+    version: SagaId<Subscription, Agent>,
     providers: &Providers,
-    table: &Table,
+    (table, runs): (&Table, &Runs),
     stage: &Stage,
 ) -> Result<Saga<Subscription, Agent>, SagaError> {
-    let Workflows { github, repository, file, within, look_again, .. } =
-        providers.workflows.clone();
+    let Workflows { github, repository, file, within, .. } = providers.workflows.clone();
     let patience = Policy::attempts(LOOKS_MAX).fixed(providers.ask_every).with_total(within);
     let keep = RepoSecrets::new(&github);
-    let ordering =
-        Ordering { dispatch: dispatch(&providers.workflows), table: table.clone(), look_again };
-    let ordered = OrderedServer {
-        server: Server::new(&providers.hetzner),
-        table: table.clone(),
-        workflows: providers.workflows.clone(),
-    };
-    Saga::define(HOST_BY_WORKFLOW, |s| {
+    let ordering = Ordering::new(&providers.workflows, runs);
+    let ordered = OrderedServer::new(providers, runs);
+    let is_first = version.version() == HOST_BY_WORKFLOW_1.version();
+    Saga::define(version, |s| {
         noted(s, providers, table);
         let prepared = prepared(s, providers, stage);
         let Prepared { prices, key, wall, join } = prepared;
@@ -138,7 +151,7 @@ pub fn hosting(
         });
         let run = s
             .resource(DISPATCH, stage.on(ordering))
-            .retry(Policy::attempts(DISPATCHES_MAX))
+            .retry(Policy::attempts(TRIES_MAX).with_total(TRIED_FOR))
             .after(secret)
             .input((prices, key, wall, join), move |order, (prices, key, wall, join)| {
                 let wanted = machine(order, &prices, (&key, &wall), join);
@@ -148,9 +161,11 @@ pub fn hosting(
                     .with_input("join_secret", secret_name(order))
                     .until_succeeded()
             });
-        let begun = s.signal(BEGUN).input((), move |_, ()| within);
-
-        s.phase("vm_created");
+        // Its time begins when the workflow can be dispatched.
+        let begun = match is_first {
+            true => s.signal(BEGUN).input((), move |_, ()| within),
+            false => s.signal(BEGUN).after(secret).input((prices, key, wall), move |_, _| within),
+        };
         let server = s
             .resource(SERVER, stage.on(ordered))
             .retry(patience)
@@ -159,8 +174,16 @@ pub fn hosting(
                 machine(order, &prices, (&key, &wall), join)
             });
         let created = s.signal(VM_CREATED).after(begun).input((), move |_, ()| within);
+
+        // What waits begins early; the phase begins with what follows the report.
+        s.phase("vm_created");
+        let heard = if is_first {
+            created
+        } else {
+            s.value("reported").input(created, |_, created| created)
+        };
         // A machine of which nobody has reported is none that the workflow is done with.
-        let made = s.value("made").after(created).after(run).input(server, |_, server| server);
+        let made = s.value("made").after(heard).after(run).input(server, |_, server| server);
         set_up(s, (providers, stage), &prepared, made)
     })
 }
@@ -203,8 +226,27 @@ fn dispatch(workflows: &Workflows) -> Dispatch {
 /// Dispatches once the machine that it will make is in the ledger.
 struct Ordering {
     dispatch: Dispatch,
-    table: Table,
+    runs: Runs,
     look_again: Duration,
+}
+
+impl Ordering {
+    fn new(workflows: &Workflows, runs: &Runs) -> Self {
+        let (dispatch, look_again) = (dispatch(workflows), workflows.look_again);
+        Self { dispatch, runs: Arc::clone(runs), look_again }
+    }
+}
+
+/// What a workflow ends with that is not dispatched again.
+fn for_good(failed: &StepError) -> StepError {
+    let code = failed.code().to_owned();
+    let over = StepError::new(failed.effect(), Verdict::Permanent, failed.operation().to_owned())
+        .with_code(code)
+        .with_hint("read the run's log there; redriven, it is dispatched once more");
+    match failed.message() {
+        Some(message) => over.with_message(message.to_owned()),
+        None => over,
+    }
 }
 
 impl Resource for Ordering {
@@ -218,7 +260,7 @@ impl Resource for Ordering {
 
     async fn find(&self, cx: &StepContext, spec: &DispatchSpec) -> Result<Found, StepError> {
         let found = self.dispatch.find(cx, spec).await?;
-        if cx.memory().intent.is_some() || is_announced(&self.table, cx.run_id()).await? {
+        if cx.memory().intent.is_some() || is_announced(&self.runs, cx.run_id()).await? {
             return Ok(found);
         }
         Ok(Found::Going { again_in: self.look_again })
@@ -239,7 +281,12 @@ impl Resource for Ordering {
         spec: &DispatchSpec,
         id: &ExternalId,
     ) -> Result<Readiness<DispatchedRun>, StepError> {
-        self.dispatch.ready(cx, spec, id).await
+        let ready = self.dispatch.ready(cx, spec, id).await;
+        // A look that had no answer is no end of the workflow, and uses up no dispatch.
+        ready.map_err(|failed| match failed.is_broken() && cx.generation() >= DISPATCHES_MAX {
+            true => for_good(&failed),
+            false => failed,
+        })
     }
 
     async fn delete(
@@ -260,29 +307,76 @@ impl Resource for Ordering {
     }
 }
 
-/// Whether the machine of a run is in the ledger, and not gone.
-async fn is_announced(table: &Table, run: &RunId) -> Result<bool, StepError> {
-    let rows = table.ledger(run, SERVER).await.map_err(|trouble| away(&trouble))?;
-    Ok(rows.iter().any(|row| row.state != ResourceState::Gone))
+/// What the ledger knows of a step of a run, in all its generations.
+async fn ledger(runs: &Runs, run: &RunId, path: &str) -> Result<Vec<LedgerRow>, StepError> {
+    let unread = |code: &str| StepError::retry("read the ledger").with_code(code.to_owned());
+    let query =
+        LedgerQuery { run: Some(*run), path: Some(path.to_owned()), ..LedgerQuery::default() };
+    let read = runs.ledger(&[LedgerOp::Query(query)]).await;
+    match read.map_err(|error| unread(error.code()).with_source(error))?.pop() {
+        Some(LedgerReply::Rows(rows)) => Ok(rows),
+        _ => Err(unread("no_rows")),
+    }
+}
+
+/// Whether the machine of a run is in the ledger, and wanted: what a person has given up in an
+/// earlier generation announces nothing.
+async fn is_announced(runs: &Runs, run: &RunId) -> Result<bool, StepError> {
+    use ResourceState::{Alive, Unknown};
+    let rows = ledger(runs, run, SERVER).await?;
+    Ok(rows.iter().any(|row| row.index == 0 && matches!(row.state, Unknown | Alive)))
 }
 
 /// A machine that a workflow makes: never created here, and looked for as long as the workflow may
 /// make it.
 struct OrderedServer {
     server: Server,
-    table: Table,
+    dispatch: Dispatch,
+    runs: Runs,
     workflows: Workflows,
 }
 
 impl OrderedServer {
+    fn new(providers: &Providers, runs: &Runs) -> Self {
+        Self {
+            server: Server::new(&providers.hetzner),
+            dispatch: Dispatch::new(&providers.workflows.github),
+            runs: Arc::clone(runs),
+            workflows: providers.workflows.clone(),
+        }
+    }
+
     /// Whether a workflow of this run may still make a machine.
     async fn may_come(&self, cx: &StepContext) -> Result<bool, StepError> {
-        let rows = self.table.ledger(cx.run_id(), DISPATCH).await;
-        let rows = rows.map_err(|trouble| away(&trouble))?;
-        let stopping = |row: &provision_core::LedgerRow| {
-            row.until.is_some_and(|until| cx.now() < until.plus(self.workflows.stops_within))
-        };
-        Ok(rows.iter().any(|row| row.state != ResourceState::Gone || stopping(row)))
+        for row in ledger(&self.runs, cx.run_id(), DISPATCH).await? {
+            let may_come = match row.state {
+                // Its own step looks after it, and says when it is over.
+                ResourceState::Unknown | ResourceState::Alive => true,
+                // Nobody asks for it any more; what it still makes is found by a sweep.
+                ResourceState::LeftBehind => false,
+                ResourceState::Gone => self.works_on(cx, &row).await?,
+            };
+            if may_come {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a workflow that was cancelled, or is over, may still make something.
+    async fn works_on(&self, cx: &StepContext, row: &LedgerRow) -> Result<bool, StepError> {
+        // Surely never dispatched.
+        let Some(id) = &row.external_id else { return Ok(false) };
+        let (repository, _) = &self.workflows.repository;
+        let run = DispatchSpec::new(repository.as_str(), self.workflows.file.as_str(), "main");
+        // The last calls of one that was stopped, or has lost its runner, land a little later.
+        let lands = row.until.is_some_and(|at| cx.now() < at.plus(self.workflows.stops_within));
+        Ok(match self.dispatch.ready(cx, &run, id).await? {
+            Readiness::Ready(DispatchedRun { conclusion: None, .. }) => true,
+            Readiness::Ready(run) if run.conclusion.as_deref() == Some("success") => false,
+            // It is over, or nobody knows it any more.
+            _ => lands,
+        })
     }
 }
 

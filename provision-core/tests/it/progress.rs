@@ -105,6 +105,35 @@ async fn phases_follow_their_order_and_go_back_only_to_unwind() {
     }
 }
 
+// covers: R2-19
+#[tokio::test(start_paused = true)]
+async fn a_phase_does_not_go_back_when_something_earlier_is_tried_again_beside_it() {
+    let cloud = Cloud::default();
+    // Tried again when the other step is done, and succeeds then.
+    cloud.fault("do slow", &[Fault::Before, Fault::Before]);
+    let saga = Saga::define(SHOW, |s| {
+        s.phase(PHASES[0]);
+        let slow = s.step("slow", Do(cloud.clone()), UndoIt(cloud.clone()));
+        let again = Policy::attempts(5).fixed(Duration::from_secs(10));
+        let slow = slow.retry(again).input((), |_, ()| "slow".to_owned());
+        let pause = s.sleep("pause").input((), |_, ()| Duration::from_secs(5));
+        s.phase(PHASES[1]);
+        let quick = s.step("quick", Do(cloud.clone()), UndoIt(cloud.clone()));
+        let quick = quick.after(pause).input((), |_, ()| "quick".to_owned());
+        let end = s.sleep("end").after(quick).after(slow).input((), |_, ()| Duration::from_secs(5));
+        s.value("all").after(end).input(quick, |_, quick| quick)
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SHOW, &"x".into()).await.unwrap();
+    let mut seen: Vec<_> =
+        all(&engine, run.id(), 0).await.into_iter().filter_map(|p| p.summary.phase).collect();
+    assert_eq!(engine.snapshot(run.id()).await.unwrap().steps[0].attempts, 3, "it was tried again");
+    seen.dedup();
+    assert_eq!(seen, PHASES[..2]);
+    worker.stop().await;
+}
+
 // covers: R2-67
 #[tokio::test(start_paused = true)]
 async fn the_remaining_time_is_unknown_at_first_and_then_shrinks_to_nothing() {

@@ -88,10 +88,10 @@ impl Table {
                 return Ok(false);
             }
             // Of what has no id it is told by time, unless the end is that of something else.
-            let over = "update payments set over = 1 where provider = ?1
+            let over = "update payments set over = 1 where over = 0 and (provider = ?1
                 or (provider is null and subscription = ?2 and at <= ?3
                     and not exists (select 1 from payments other where other.provider = ?1)
-                    and not exists (select 1 from aside where aside.provider = ?1))";
+                    and not exists (select 1 from aside where aside.provider = ?1)))";
             tx.execute(over, (&provider, &named, at))?;
             let end = "update subscriptions set desired = 'gone' where desired <> 'gone'
                 and (id = ?2 or id in (select subscription from payments where provider = ?1))
@@ -161,7 +161,7 @@ impl Table {
     pub async fn end(&self, ending: &Ending) -> Result<bool, Trouble> {
         let (id, payments) = (ending.subscription.clone(), ending.payments);
         let end = "update subscriptions set desired = 'gone' where id = ?1
-            and (select count(*) from payments where subscription = ?1) = ?2";
+            and (select count(*) from payments where subscription = ?1 and over < 2) = ?2";
         let ended = self.0.execute_host(move |tx| {
             let ends = tx.execute(end, (&id, payments))? == 1;
             if ends {
@@ -227,8 +227,9 @@ fn taken(tx: &Transaction<'_>, payment: &Payment<'_>) -> rusqlite::Result<Option
         }
         return Ok(None);
     }
+    // What comes after its own end is known from now on, and counts as no payment.
     let new = "insert into payments (event, subscription, at, provider, over)
-        values (?1, ?2, ?3, ?4, ?5)";
+        values (?1, ?2, ?3, ?4, iif(?5, 2, 0))";
     tx.execute(new, (event, &order.id, at, provider, over))?;
     if over {
         return Ok(Some(false));
@@ -250,7 +251,7 @@ fn set_aside(tx: &Transaction<'_>, provider: &str) -> rusqlite::Result<()> {
 /// Closes what was paid for a subscription: whoever is to have it again pays again, also where the
 /// provider goes on with what it has.
 pub(super) fn close(tx: &Transaction<'_>, subscription: &str) -> rusqlite::Result<()> {
-    let over = "update payments set over = 1 where subscription = ?1";
+    let over = "update payments set over = 1 where subscription = ?1 and over = 0";
     tx.execute(over, [subscription]).map(drop)
 }
 

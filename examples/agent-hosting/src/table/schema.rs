@@ -4,6 +4,7 @@ use rusqlite::{Result, Transaction};
 
 use super::LEGAL;
 
+/// A payment that is `over` is 1 if it was paid for, and 2 if it came after its own end.
 const TABLES: &str = "create table if not exists legal (
     was text not null, becomes text not null, primary key (was, becomes)
 ) strict, without rowid;

@@ -10,7 +10,7 @@ use agent_hosting::{
     table::{Desired, Row, State},
 };
 use provision_adapters::sim::{Fault, FaultRule};
-use provision_core::{By, LedgerQuery, ResourceState, Worker, clock};
+use provision_core::{By, LedgerQuery, Resolution, ResourceState, RunStatus, Worker, clock};
 use tempfile::TempDir;
 
 use crate::place::Place;
@@ -90,8 +90,14 @@ pub(crate) async fn pay(host: &Host, id: &str, region: &str) {
 async fn five_phases_are_seen_in_the_table_while_a_payment_becomes_an_agent() {
     let (_dir, host, worker) = working().await;
     pay(&host, "a", "fsn1").await;
+    running_in_phases(&host, "a").await;
+    worker.stop().await;
+}
+
+/// Waits until an agent runs, and looks at the phases that its row shows meanwhile.
+pub(crate) async fn running_in_phases(host: &Host, id: &str) -> Row {
     let seen = std::sync::Mutex::new(Vec::<String>::new());
-    let row = until(&host, "a", |row| {
+    let row = until(host, id, |row| {
         let mut seen = seen.lock().unwrap();
         if let Some(phase) = &row.phase
             && seen.last() != Some(phase)
@@ -111,7 +117,7 @@ async fn five_phases_are_seen_in_the_table_while_a_payment_becomes_an_agent() {
     let mut phases: Vec<_> = snapshot.steps.into_iter().filter_map(|step| step.phase).collect();
     phases.dedup();
     assert_eq!(phases, order);
-    worker.stop().await;
+    row
 }
 
 // covers: R2-31
@@ -161,6 +167,68 @@ async fn a_join_key_that_ran_out_is_minted_anew() {
     until(&host, "a", |row| row.state == State::Running).await;
     let things = host.cloud().inventory().to_string();
     assert_eq!(things.matches("server").count(), 1, "{things}");
+    worker.stop().await;
+}
+
+/// Waits until a row is as it should be, and does nothing for it.
+async fn watched(host: &Host, id: &str, what: impl Fn(&Row) -> bool + Send + Sync) -> Row {
+    let looked = async {
+        loop {
+            let row = host.table.get(id).await.unwrap().unwrap();
+            if what(&row) {
+                return row;
+            }
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    clock::within(Duration::from_secs(120), looked).await.expect("two minutes are enough")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_redriven_before_it_begins_anew_stands_again() {
+    let (_dir, host, worker) = working().await;
+    host.cloud().tailscale().with(|sim| sim.set_key_seconds(Some(60)));
+    pay(&host, "a", "fsn1").await;
+    reconcile(&host).await.unwrap();
+    let failed = watched(&host, "a", |row| row.state == State::Pending).await;
+    host.cloud().tailscale().with(|sim| sim.set_key_seconds(None));
+    host.engine.redrive(&failed.run.unwrap(), By::new("operator", "no hurry")).await.unwrap();
+    let row = watched(&host, "a", |row| row.state == State::Running).await;
+    assert_eq!(row.run, failed.run);
+    // It is known, so it is removed when nobody pays any more.
+    brought(&host, "a", Desired::Gone).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_has_left_behind_is_not_begun_anew_beside_it() {
+    let (_dir, host, worker) = working().await;
+    host.cloud().tailscale().with(|sim| sim.set_key_seconds(Some(60)));
+    refused(&host, "DELETE", "/ssh_keys");
+    pay(&host, "a", "fsn1").await;
+    reconcile(&host).await.unwrap();
+    let run = host.table.get("a").await.unwrap().unwrap().run.unwrap();
+    let stands = async |status: RunStatus| {
+        let looked = async {
+            while host.engine.run(&run).await.unwrap().status != status {
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        clock::within(Duration::from_secs(120), looked).await.expect("two minutes are enough");
+    };
+    stands(RunStatus::Parked).await;
+    let (by, path) = (|| By::new("operator", "it may stay"), "ssh-key".to_owned());
+    host.engine.resolve(&run, Resolution::Abandon { path }, by()).await.unwrap();
+    stands(RunStatus::RolledBackKeeping).await;
+    let row = host.table.get("a").await.unwrap().unwrap();
+    assert_eq!((row.state, row.run), (State::Failed, Some(run)), "a person has to say what next");
+    host.cloud().hetzner().faults().clear();
+    host.cloud().tailscale().with(|sim| sim.set_key_seconds(None));
+    host.engine.redrive(&run, by()).await.unwrap();
+    until(&host, "a", |row| row.state == State::Running).await;
+    brought(&host, "a", Desired::Gone).await;
+    assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
     worker.stop().await;
 }
 

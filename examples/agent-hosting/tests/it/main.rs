@@ -15,6 +15,7 @@ mod life;
 mod place;
 mod points;
 mod table;
+mod versions;
 mod watch;
 mod webhooks;
 mod workflow;

@@ -11,7 +11,7 @@ use std::{
 use agent_hosting::{
     cloud::Cloud,
     input::{Preset, Subscription},
-    saga::{Agent, hosting},
+    saga::{Agent, HOST, hosting},
     table::Table,
     web::callbacks,
 };
@@ -115,7 +115,7 @@ impl Subject for Hosting {
         let mut providers = providers.unwrap();
         // Of the store's time, which leaps.
         providers.join_within = Duration::from_secs(24 * 3_600);
-        hosting(&providers, &world.table, &Stage::served(0.0)).unwrap()
+        hosting(HOST, &providers, &world.table, &Stage::served(0.0)).unwrap()
     }
 
     fn input(&self) -> Subscription {

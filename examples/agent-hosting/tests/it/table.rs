@@ -199,6 +199,35 @@ async fn what_is_paid_by_hand_is_ended_at_its_second_and_not_by_the_end_of_somet
     assert!(!is_wanted(&table).await);
 }
 
+// covers: R2-26
+#[tokio::test]
+async fn a_payment_that_comes_after_its_own_end_keeps_nothing_that_is_to_end() {
+    let (_dir, _store, table) = fresh().await;
+    table.heed(&paid("p1", 1, "sub_1")).await.unwrap();
+    let row = table.get("a").await.unwrap().unwrap();
+    let ending = Ending { subscription: "a".to_owned(), payments: row.payments };
+    assert!(!table.heed(&ended("e2", 5, "sub_2")).await.unwrap());
+    assert!(!table.heed(&paid("p2", 3, "sub_2")).await.unwrap(), "it is over");
+    assert!(!table.heed(&ended("e2-again", 5, "sub_2")).await.unwrap());
+    assert_eq!(table.get("a").await.unwrap().unwrap().payments, 1);
+    // What is paid for anew is another matter.
+    table.heed(&paid("p3", 4, "sub_3")).await.unwrap();
+    assert!(!table.end(&ending).await.unwrap());
+    assert!(table.end(&Ending { payments: 2, ..ending }).await.unwrap());
+    assert!(!is_wanted(&table).await);
+}
+
+#[tokio::test]
+async fn what_was_ordered_to_end_ends_although_a_payment_comes_after_its_own_end() {
+    let (_dir, _store, table) = fresh().await;
+    table.heed(&paid("p1", 1, "sub_1")).await.unwrap();
+    table.heed(&ended("e2", 5, "sub_2")).await.unwrap();
+    table.heed(&paid("p2", 3, "sub_2")).await.unwrap();
+    let ordered = Ending { subscription: "a".to_owned(), payments: 1 };
+    assert!(table.end(&ordered).await.unwrap());
+    assert!(!is_wanted(&table).await);
+}
+
 // covers: R2-05
 #[tokio::test]
 async fn the_end_of_what_was_refused_or_never_paid_ends_nothing_else() {

@@ -111,7 +111,7 @@ async fn what_cannot_be_used_is_refused_and_leaves_nothing() {
     let large = Subscription::new("a", "acme", Preset::Large, "nbg1").unwrap();
     assert_eq!(told(&host, &paid("evt_4", at(4), &large, "sub_3")).await, 422);
     let row = host.table.get("a").await.unwrap().unwrap();
-    assert_eq!((row.desired, row.payments, row.subscription), (Desired::Running, 2, order("a")));
+    assert_eq!((row.desired, row.payments, row.subscription), (Desired::Running, 1, order("a")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,21 +1,29 @@
 //! The other path: a workflow makes the machine and reports what it does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use agent_hosting::{
     cli::Checked,
+    cloud::Cloud,
     host::Host,
     input::{MadeBy, Preset, Subscription},
     reconcile::reconcile,
     runner::{Goes, REPOSITORY, Temper},
-    table::{Desired, Row, State},
-    workflow::STEPS,
+    table::{Desired, Row, State, Table},
+    web::{DEMO_SECRET, Receiver, Served, callbacks, router},
+    workflow::{self, DISPATCHES_MAX, HOST_BY_WORKFLOW, Runs, STEPS},
 };
-use provision_core::{LedgerQuery, LedgerRow, ResourceState, clock};
+use example_command::stage::Stage;
+use provision_adapters::sim::{Fault, FaultRule, RetryAfterForm};
+use provision_core::{
+    By, Engine, LedgerQuery, LedgerRow, ResourceState, RunId, RunStatus, Secret, WorkerConfig,
+    clock, engine::StepStatus, vault::LocalKeys,
+};
+use provision_store_sqlite::SqliteStore;
 use serde_json::Value;
 
 use crate::{
-    life::{open, options, until, working},
+    life::{open, options, running_in_phases, until, working},
     place::Place,
 };
 
@@ -64,13 +72,7 @@ async fn a_workflow_makes_the_machine_in_the_same_phases_and_it_is_removed_in_th
     // Each report comes three times, and the later one first.
     host.cloud().runner().set_temper(Temper { repeats: 2, backwards: true, ..Temper::default() });
     pay(&host, "a").await;
-    let row = until(&host, "a", |row| row.state == State::Running).await;
-    let run = row.run.unwrap();
-    let snapshot = host.engine.snapshot(&run).await.unwrap();
-    let mut phases: Vec<_> = snapshot.steps.into_iter().filter_map(|step| step.phase).collect();
-    phases.dedup();
-    let order = ["terraform_init", "vm_created", "network_joined", "ansible_configure", "running"];
-    assert_eq!(phases, order);
+    let row = running_in_phases(&host, "a").await;
     let servers = ledger(&host, "server").await;
     let id = row.agent.unwrap().server.to_string();
     assert_eq!(servers.len(), 1, "{servers:?}");
@@ -154,18 +156,109 @@ async fn a_machine_that_comes_after_its_workflow_was_cancelled_is_removed() {
     worker.stop().await;
 }
 
+/// Whether the run of a workflow was looked at.
+fn is_looked_at(host: &Host) -> bool {
+    let asked = host.cloud().github().requests();
+    asked.iter().any(|asked| asked.method == "GET" && asked.path.contains("/actions/runs/"))
+}
+
+/// Lets workflows do nothing for now.
+fn paused(host: &Host) {
+    host.cloud().runner().set_temper(Temper { goes: Goes::Nowhere, ..Temper::default() });
+}
+
 // covers: R2-20
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_that_fails_leaves_nothing_and_one_mail() {
+async fn a_workflow_that_fails_is_dispatched_once_more_and_leaves_nothing_and_one_mail() {
     let (_dir, host, worker) = working().await;
-    host.cloud().runner().set_temper(Temper { goes: Goes::Wrong, ..Temper::default() });
+    // It is seen at work before it fails.
+    paused(&host);
     pay(&host, "a").await;
+    so(&host, is_looked_at).await;
+    host.cloud().runner().set_temper(Temper { goes: Goes::Wrong, ..Temper::default() });
     until(&host, "a", |row| row.state == State::Failed).await;
+    assert_eq!(dispatched(&host).len(), usize::try_from(DISPATCHES_MAX).unwrap());
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
     let mails = || host.cloud().resend().with(|sim| sim.mails_to("ops@example.com"));
     so(&host, |_| !mails().is_empty()).await;
     let text = mails()[0].text.clone().unwrap();
-    assert!(text.contains("run_failure"), "{text}");
+    assert!(text.contains("run_failure") && text.contains("redriven"), "{text}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_at_a_workflow_that_have_no_answer_are_no_end_of_it() {
+    let (_dir, host, worker) = working().await;
+    paused(&host);
+    pay(&host, "a").await;
+    so(&host, is_looked_at).await;
+    let away = FaultRule::new(Fault::Status(503)).method("GET").path_contains("/actions/runs/");
+    host.cloud().github().faults().add(away.times(3));
+    so(&host, |host| host.cloud().github().faults().fired().len() >= 3).await;
+    host.cloud().runner().set_temper(Temper::default());
+    until(&host, "a", |row| row.state == State::Running).await;
+    assert_eq!(dispatched(&host).len(), 1);
+    worker.stop().await;
+}
+
+/// Where a step of a run stands.
+async fn stands(host: &Host, run: &RunId, path: &str) -> StepStatus {
+    let steps = host.engine.snapshot(run).await.unwrap().steps;
+    steps.into_iter().find(|step| step.path == path).unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_the_reports_begins_when_the_workflow_can_be_dispatched() {
+    let (_dir, host, worker) = working().await;
+    let busy = Fault::RateLimited { retry_after: RetryAfterForm::Seconds(1) };
+    let busy = FaultRule::new(busy).method("POST").path_contains("/ssh_keys");
+    let busy = host.cloud().hetzner().faults().add(busy);
+    pay(&host, "a").await;
+    so(&host, |host| host.cloud().hetzner().faults().fired().len() >= 2).await;
+    let run = host.table.get("a").await.unwrap().unwrap().run.unwrap();
+    assert_eq!(stands(&host, &run, "terraform_init").await, StepStatus::Pending);
+    host.cloud().hetzner().faults().remove(busy);
+    until(&host, "a", |row| row.state == State::Running).await;
+    assert_eq!(stands(&host, &run, "terraform_init").await, StepStatus::Succeeded);
+    worker.stop().await;
+}
+
+/// Waits until a run stands so.
+async fn ended(engine: &Engine, run: &RunId, status: RunStatus) {
+    let looked = async {
+        while engine.run(run).await.unwrap().status != status {
+            clock::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    clock::within(Duration::from_secs(120), looked).await.expect("two minutes are enough");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workflow_has_made_is_removed_without_a_wait_for_a_workflow_that_is_over() {
+    let (dir, speed) = (tempfile::tempdir().unwrap(), 0.004);
+    let cloud = Arc::new(Cloud::start(dir.path(), speed).await.unwrap());
+    let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
+    let (table, runs) = (Table::open(&store).await.unwrap(), Arc::new(store.clone()) as Runs);
+    let (callbacks, receiver) = (callbacks(dir.path()).await.unwrap(), Receiver::default());
+    let mut providers = cloud.providers("ops@example.com", &callbacks).unwrap();
+    // Longer than anybody waits here.
+    providers.workflows.stops_within = Duration::from_secs(3_600);
+    let routes = router(&table, Secret::new(DEMO_SECRET), (callbacks, Arc::clone(&receiver)));
+    let web = Served::start("127.0.0.1:0".parse().unwrap(), routes.unwrap()).await.unwrap();
+    cloud.runner().report_to(web.address());
+    let stage = Stage::simulated(&cloud, speed, None);
+    let saga = workflow::hosting(HOST_BY_WORKFLOW, &providers, (&table, &runs), &stage).unwrap();
+    let builder = Engine::builder(store).register(saga).resolver(Cloud::tokens());
+    let keys = LocalKeys::new("test", [7; 32]).unwrap();
+    let engine = builder.keys(keys).build().await.unwrap();
+    receiver.set(engine.clone()).unwrap();
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let order = Subscription::new("a", "acme", Preset::Small, "fsn1").unwrap();
+    let run = engine.start(HOST_BY_WORKFLOW, &order.made_by(MadeBy::Workflow)).await.unwrap();
+    ended(&engine, run.id(), RunStatus::Succeeded).await;
+    engine.tear_down(run.id(), By::new("ann", "it is over")).await.unwrap();
+    ended(&engine, run.id(), RunStatus::TornDown).await;
+    assert!(cloud.inventory().is_empty(), "{}", cloud.inventory());
     worker.stop().await;
 }
 

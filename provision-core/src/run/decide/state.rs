@@ -390,10 +390,12 @@ impl State {
                 self.starts += 1;
                 let order = self.starts;
                 let node = self.node_mut(number);
+                // A phase goes by what begins: a poll or a repetition of something earlier, beside
+                // what has begun since, takes nobody back.
                 if node.start_order == 0 {
                     node.start_order = order;
+                    self.phase = self.node(number).def().phase.or(self.phase);
                 }
-                self.phase = self.node(number).def().phase.or(self.phase);
             }
             Record::Kept { .. } => self.left_behind = true,
             Record::Succeeded { dir: Direction::Forward, .. } => {
