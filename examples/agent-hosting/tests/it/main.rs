@@ -19,3 +19,4 @@ mod versions;
 mod watch;
 mod webhooks;
 mod workflow;
+mod workflow_points;

@@ -36,31 +36,34 @@ const PARTS: usize = 32;
 /// Tests that share all of them.
 const SIDE_BY_SIDE: usize = 2;
 /// How long a leap takes: machines boot and join by themselves meanwhile.
-const REST: Duration = Duration::from_millis(25);
+pub(crate) const REST: Duration = Duration::from_millis(25);
 
 /// Where machines live: who asks for a world is inside a runtime of his own.
 static MACHINES: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
 #[derive(Debug, Clone)]
-struct Region {
-    cloud: Arc<Cloud>,
-    table: Table,
-    callbacks: Callbacks,
+pub(crate) struct Region {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) table: Table,
+    pub(crate) callbacks: Callbacks,
     _folder: Arc<TempDir>,
 }
 
+/// Opens what lives beside the harness, where the machines are.
+pub(crate) fn opened<T: Send + 'static>(open: impl Future<Output = T> + Send + 'static) -> T {
+    thread::spawn(move || MACHINES.block_on(open)).join().unwrap()
+}
+
 impl Region {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = folder.path().to_owned();
-        let opened = async move {
+        let (cloud, table, callbacks) = opened(async move {
             let cloud = Cloud::start(&path, 0.0).await.unwrap();
             let store = SqliteStore::open(path.join("provision.db")).await.unwrap();
             (cloud, Table::open(&store).await.unwrap(), callbacks(&path).await.unwrap())
-        };
-        let opened = thread::spawn(move || MACHINES.block_on(opened));
-        let (cloud, table, callbacks) = opened.join().unwrap();
+        });
         Self { cloud: Arc::new(cloud), table, callbacks, _folder: Arc::new(folder) }
     }
 }
