@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod cloud;
 pub mod commands;
+pub mod exchange;
 pub mod host;
 pub mod input;
 pub mod intake;

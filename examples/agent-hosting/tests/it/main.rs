@@ -10,6 +10,7 @@
 )]
 
 mod crashes;
+mod exchange;
 mod hosting;
 mod life;
 mod place;
