@@ -35,6 +35,7 @@ mod n8n_faults;
 mod n8n_upgrade;
 mod postgres;
 mod postgres_guard;
+mod postgres_heirs;
 mod postgres_late;
 mod postgres_rights;
 mod postgres_schema;

@@ -297,17 +297,49 @@ async fn what_a_tenant_made_under_the_names_of_the_library_is_neither_read_nor_c
     }
 }
 
+// covers: X11
+#[tokio::test]
+async fn an_owner_makes_temporary_tables_in_its_migrations_alone_and_none_stands_for_a_table() {
+    let Some(given) = given() else { return };
+    let (anonymous, owner) = (given.role("anonymous").await, given.role("owner").await);
+    let (database, close) = (given.template("").await, "revoke all on database \"{}\" from public");
+    let close = close.replace("{}", database.as_str());
+    given.sql("postgres", &close).await.unwrap();
+    let spec = SchemaSpec::new(database.clone(), anonymous.clone())
+        .with_owner(owner.clone())
+        .with_migration(
+            "1",
+            "create table notes (id int); create temporary table notes (id int);
+             create temporary table drafts (id int); insert into drafts values (1)",
+        )
+        .with_migration("2", "alter table notes add column body text");
+    apply(&given, &spec).await.unwrap();
+    let columns = "select attname::text from pg_attribute
+        where attrelid = 'public.notes'::regclass and attnum > 0 order by attnum";
+    assert_eq!(given.sql(database.as_str(), columns).await.unwrap(), ["id", "body"]);
+    let may = format!(
+        "select has_database_privilege('{owner}', '{database}', 'TEMPORARY')::text
+         union all select has_database_privilege('{owner}', '{database}', 'CREATE')::text"
+    );
+    assert_eq!(given.sql("postgres", &may).await.unwrap(), ["false", "true"]);
+    // What somebody else has granted stays.
+    let grant = format!("grant temporary on database \"{database}\" to \"{owner}\"");
+    given.sql("postgres", &grant).await.unwrap();
+    let spec = spec.with_migration("3", "create temporary table more (id int)");
+    apply(&given, &spec).await.unwrap();
+    assert_eq!(given.sql("postgres", &may).await.unwrap(), ["true", "true"]);
+    given.drop_database(&database).await;
+    for role in [&anonymous, &owner] {
+        given.drop_role(role).await;
+    }
+}
+
 // covers: X2
 #[tokio::test]
-async fn clients_that_do_not_know_the_roots_of_the_system_are_told_so() {
+async fn a_client_that_does_not_know_the_roots_of_the_system_is_told_so() {
     let Some(given) = given() else { return };
     let folder = tempdir().unwrap();
-    for client in ["pg_dump", "psql"] {
-        program(
-            &folder.path().join(client),
-            &format!("echo '{client} (PostgreSQL) 15.4 (Debian)'"),
-        );
-    }
+    program(&folder.path().join("pg_dump"), "echo 'pg_dump (PostgreSQL) 15.4 (Debian)'");
     let config = PostgresConfig::new("db.example.com", "admin", SecretRef::named("POSTGRES_ADMIN"))
         .with_programs(folder.path());
     let spec = SchemaSpec::new(name("database"), name("anonymous")).with_template(name("template"));

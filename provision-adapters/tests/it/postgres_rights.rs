@@ -179,3 +179,46 @@ async fn every_right_that_is_named_is_needed() {
     scene.given.drop_database(&database).await;
     scene.end(&[&anonymous, &owner]).await;
 }
+
+// covers: R4-02, R4-03, L1
+#[tokio::test]
+async fn what_a_tenants_login_has_made_stands_in_the_way_of_no_later_migration() {
+    let Some(scene) = Scene::set().await else { return };
+    let low = &scene.low;
+    let (anonymous, owner) = (scene.made("anonymous").await, scene.made("owner").await);
+    let (login, database) = (name("login"), name("later"));
+    low.sql("postgres", &format!("create role \"{login}\" login in role \"{owner}\""))
+        .await
+        .unwrap();
+    low.sql("postgres", &format!("create database \"{database}\"")).await.unwrap();
+    let spec = SchemaSpec::new(database.clone(), anonymous.clone())
+        .with_owner(owner.clone())
+        .with_schema(Identifier::new("tenant").unwrap())
+        .with_migration("1", "create table notes (id int)");
+    let server = Postgres::new(low.config.clone());
+    let apply = async |spec: &SchemaSpec| -> Result<(), StepError> {
+        let cx = low.context("schema");
+        Box::pin(ApplySchema::new(&server).run(&cx, spec.clone())).await.map(drop)
+    };
+    apply(&spec).await.unwrap();
+    // Its login makes a table, and one with a trigger that is put off, in a schema of its own, and a
+    // policy that asks who is there by a function which no reader may name.
+    let made = format!(
+        "set role \"{login}\";
+         create table tenant.mine (id int, body text);
+         create schema hidden;
+         create table hidden.later (id int unique deferrable initially deferred);
+         create function hidden.who() returns text language sql
+            as $$ select nullif(current_setting('app.user', true), '') $$;
+         create policy own on tenant.mine using (body = hidden.who());
+         grant select on tenant.mine to \"{anonymous}\";
+         grant usage on schema tenant to \"{anonymous}\""
+    );
+    scene.given.sql(database.as_str(), &made).await.unwrap();
+    apply(&spec.with_migration("2", "alter table notes add column body text")).await.unwrap();
+    let open = "select relname::text from pg_class join pg_namespace n on n.oid = relnamespace
+        where relkind = 'r' and not relrowsecurity and n.nspname in ('tenant', 'hidden', 'public')";
+    assert!(scene.given.sql(database.as_str(), open).await.unwrap().is_empty());
+    scene.given.drop_database(&database).await;
+    scene.end(&[&login, &anonymous, &owner]).await;
+}

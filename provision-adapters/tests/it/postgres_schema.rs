@@ -200,16 +200,6 @@ async fn a_clone_that_is_refused_or_cut_leaves_nothing() {
         let error = apply(&broken, &spec).await.unwrap_err();
         assert_eq!((error.code(), error.effect()), (code, Effect::None));
     }
-    // A client that dies when all is done but the last: the server sees no commit.
-    program(&folder.path().join("pg_dump"), "exec pg_dump \"$@\"");
-    program(&folder.path().join("psql"), "sed '/^commit;$/,$d' | psql \"$@\"; exit 0");
-    let path = std::env::var("PATH").unwrap();
-    assert!(!path.starts_with(folder.path().to_str().unwrap()));
-    let broken =
-        Given { config: given.config.clone().with_programs(folder.path()), ..given.clone() };
-    let error = apply(&broken, &spec).await.unwrap_err();
-    assert_eq!(error.effect(), Effect::Unknown, "{error:?}");
-    assert!(given.sql(target.as_str(), left).await.unwrap().is_empty());
     // And then it goes through.
     apply(&given, &spec).await.unwrap();
     for database in [&target, &template] {
@@ -227,20 +217,18 @@ pub(crate) fn program(file: &Path, script: &str) {
 
 // covers: R1-49, X8, X1
 #[tokio::test]
-async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
+async fn the_program_sees_no_shell_and_no_password_in_its_arguments() {
     let Some(given) = given() else { return };
     let (anonymous, owner) = (given.role("anonymous").await, given.role("owner").await);
     let template = given.template("create table t (x int)").await;
     let target = given.template("").await;
     let folder = tempdir().unwrap();
-    for name in ["pg_dump", "psql"] {
-        let at = folder.path().display();
-        let script = format!(
-            "tr '\\0' '\\n' < /proc/$$/cmdline > {at}/{name}.args
-             tr '\\0' '\\n' < /proc/$$/environ > {at}/{name}.env\nexec {name} \"$@\""
-        );
-        program(&folder.path().join(name), &script);
-    }
+    let at = folder.path().display();
+    let script = format!(
+        "tr '\\0' '\\n' < /proc/$$/cmdline > {at}/args
+         tr '\\0' '\\n' < /proc/$$/environ > {at}/env\nexec pg_dump \"$@\""
+    );
+    program(&folder.path().join("pg_dump"), &script);
     let watched =
         Given { config: given.config.clone().with_programs(folder.path()), ..given.clone() };
     let spec = SchemaSpec::new(target.clone(), anonymous.clone())
@@ -248,33 +236,25 @@ async fn the_programs_see_no_shell_and_no_password_in_their_arguments() {
         .with_template(template.clone());
     apply(&watched, &spec).await.unwrap();
     let password = &given.environment.iter().find(|(n, _)| *n == "PGPASSWORD").unwrap().1;
-    for name in ["pg_dump", "psql"] {
-        let read =
-            |kind: &str| fs::read_to_string(folder.path().join(format!("{name}.{kind}"))).unwrap();
-        let (arguments, environment) = (read("args"), read("env"));
-        assert!(
-            arguments.contains("--no-password") && !arguments.contains(password),
-            "{arguments}"
-        );
-        let names: BTreeSet<&str> =
-            environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-        let mut expected = BTreeSet::from([
-            "LC_ALL",
-            "PATH",
-            "PGAPPNAME",
-            "PGCLIENTENCODING",
-            "PGCONNECT_TIMEOUT",
-            "PGDATABASE",
-            "PGHOST",
-            "PGPASSWORD",
-            "PGPORT",
-            "PGSSLMODE",
-            "PGUSER",
-        ]);
-        // How long a statement and a wait for a lock may take.
-        expected.extend((name == "psql").then_some("PGOPTIONS"));
-        assert_eq!(names, expected);
-    }
+    let read = |kind: &str| fs::read_to_string(folder.path().join(kind)).unwrap();
+    let (arguments, environment) = (read("args"), read("env"));
+    assert!(arguments.contains("--no-password") && !arguments.contains(password), "{arguments}");
+    let names: BTreeSet<&str> =
+        environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let expected = BTreeSet::from([
+        "LC_ALL",
+        "PATH",
+        "PGAPPNAME",
+        "PGCLIENTENCODING",
+        "PGCONNECT_TIMEOUT",
+        "PGDATABASE",
+        "PGHOST",
+        "PGPASSWORD",
+        "PGPORT",
+        "PGSSLMODE",
+        "PGUSER",
+    ]);
+    assert_eq!(names, expected);
     // A name that a shell or a connection string would take apart is no name.
     assert!(Identifier::new("x;rm").is_err() && Identifier::new("host=evil").is_err());
     for database in [&target, &template] {

@@ -72,9 +72,9 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets the folder that has `pg_dump` and `psql`. Default: they are looked for on `PATH`.
+    /// Sets the folder that has `pg_dump`. Default: it is looked for on `PATH`.
     ///
-    /// `pg_dump` must not be older than the server.
+    /// It must not be older than the server.
     #[must_use]
     pub fn with_programs(mut self, folder: impl Into<PathBuf>) -> Self {
         self.programs = Some(folder.into());

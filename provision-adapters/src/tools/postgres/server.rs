@@ -182,7 +182,9 @@ impl Postgres {
     /// where they cannot be ended: they only hold on to what they hold.
     async fn end(&self, cx: &StepContext, question: &'static str, values: Vec<String>) {
         const END: &str = "end connection";
-        let call = self.counted(Call::read(END)).with_timeout(END_WITHIN);
+        // It takes no turn among the calls of this server: where these are many, what they left
+        // behind would hold up those that wait.
+        let call = Call::read(END).with_timeout(END_WITHIN);
         let Ok(password) = self.password(cx).await else { return };
         let Ok(options) = self.options(&self.config.database, &password, END) else { return };
         let options = options.options(PATH.iter().copied());

@@ -3,18 +3,22 @@
 //! A condition is read from its text (see [`super::condition`]); what is left are expressions about
 //! the reader alone. The database evaluates those, as the anonymous role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Answer, Budget, Database, Executor, Trouble,
     catalog::{Command, Policy, Seen, text},
-    condition::{Judgement, Known, Leaf, Must, Proof, proof},
+    condition::{Body, Judgement, Known, Leaf, Must, Proof, proof},
     finding::{Finding, Rule},
     names::{Openings, Relation, quote_literal},
     probe::NO_RIGHT,
     scope::{Asker, Filter, Question},
 };
 
+/// By what an expression reads a setting.
+const READS_SETTING: &str = "current_setting";
+/// Most settings of one expression that are tried in every mixture; one that reads more is unclear.
+const SETTINGS_MAX: usize = 4;
 /// The class of SQLSTATEs for values that cannot be read or computed with.
 const BAD_VALUE: &str = "22";
 
@@ -91,40 +95,124 @@ async fn ask<'l, E: Executor>(
     Ok(answers)
 }
 
-/// Asks again with every setting empty that a policy or a function reads: one that was set for an
-/// earlier transaction of the same connection is empty after it, and not missing.
-async fn ask_with_empty_settings<E: Executor>(
+/// Asks again with settings empty that a policy or a function reads: one that was set for an earlier
+/// transaction of the same connection is empty after it, and not missing. Which ones were is by chance,
+/// so what an expression reads is tried in every mixture.
+async fn ask_with_empty_settings<'l, E: Executor>(
     database: &Database<'_, E>,
     seen: &Seen,
-    answers: &mut BTreeMap<&Leaf, Judgement>,
+    answers: &mut BTreeMap<&'l Leaf, Judgement>,
     budget: &mut Budget,
 ) -> Result<(), Trouble<E::Error>> {
-    // A column that must be equal to it shows no row but one that is empty there itself.
-    let closed = answers
-        .iter()
-        .filter(|(leaf, judgement)| **judgement == Judgement::Closed && !leaf.is_matched);
-    let leaves: Vec<&Leaf> = closed.map(|(leaf, _)| *leaf).collect();
-    let expressions = leaves.iter().map(|leaf| leaf.expression.as_str());
-    let texts = expressions.chain(seen.bodies.iter().map(|body| body.source.as_str()));
-    let mut emptied: Vec<String> = texts.flat_map(settings).collect();
-    emptied.retain(|name| !database.scope.is_always_set(name));
-    emptied.sort_unstable();
-    emptied.dedup();
-    if !emptied.is_empty() {
-        answers.extend(ask(database, leaves, &emptied, budget).await?);
+    let closed: Vec<&'l Leaf> = closed(answers).collect();
+    let mut all = BTreeSet::new();
+    let mut mixtures: BTreeMap<Vec<String>, Vec<&'l Leaf>> = BTreeMap::new();
+    // What an operator or a cast calls is named nowhere: all that anybody reads is tried at once.
+    all.extend(seen.bodies.iter().filter_map(|body| settings(&body.source)).flatten());
+    for leaf in &closed {
+        let read = settings_read(leaf, seen).map(|mut names| {
+            names.retain(|name| !database.scope.is_always_set(name));
+            names
+        });
+        let Some(read) = read.filter(|names| names.len() <= SETTINGS_MAX) else {
+            answers.insert(leaf, Judgement::Unclear);
+            continue;
+        };
+        for emptied in mixtures_of(&read) {
+            mixtures.entry(emptied).or_default().push(leaf);
+        }
+        all.extend(read);
+    }
+    all.retain(|name| !database.scope.is_always_set(name));
+    if !all.is_empty() {
+        mixtures.insert(all.into_iter().collect(), closed);
+    }
+    for (emptied, leaves) in mixtures {
+        // What was found open, or unclear, stays so.
+        let leaves =
+            leaves.into_iter().filter(|leaf| answers.get(leaf) == Some(&Judgement::Closed));
+        let asked = ask(database, leaves.collect(), &emptied, budget).await?;
+        answers.extend(asked);
     }
     Ok(())
 }
 
-/// The names of the settings that an expression reads.
-fn settings(expression: &str) -> Vec<String> {
-    let named = |rest: &str| {
-        let name = rest.trim_start().strip_prefix('(')?.trim_start().strip_prefix('\'')?;
-        let (name, _) = name.split_once('\'')?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        (name.contains('.') && name.chars().all(plain)).then(|| name.to_owned())
-    };
-    expression.to_ascii_lowercase().split("current_setting").skip(1).filter_map(named).collect()
+fn closed<'a, 'l>(
+    answers: &'a BTreeMap<&'l Leaf, Judgement>,
+) -> impl Iterator<Item = &'l Leaf> + use<'a, 'l> {
+    answers.iter().filter(|(_, judgement)| **judgement == Judgement::Closed).map(|(leaf, _)| *leaf)
+}
+
+/// The settings that an expression reads, by itself and in the functions whose names stand in it;
+/// `None` where the name of one is put together.
+fn settings_read(leaf: &Leaf, seen: &Seen) -> Option<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let mut texts = vec![leaf.expression.as_str()];
+    let mut unread: Vec<&Body> = seen.bodies.iter().collect();
+    while let Some(text) = texts.pop() {
+        names.extend(settings(text)?);
+        let lower = text.to_lowercase();
+        unread.retain(|body| {
+            let called = calls(text, &body.name.name) || calls(&lower, &body.name.name);
+            if called {
+                texts.push(&body.source);
+            }
+            !called
+        });
+    }
+    Some(names)
+}
+
+/// Whether a function of this name is called, of whatever schema.
+fn calls(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let after = text.get(at + name.len()..).unwrap_or_default();
+        after.strip_prefix('"').unwrap_or(after).trim_start().starts_with('(')
+    })
+}
+
+/// Every selection of these names that has at least one.
+fn mixtures_of(names: &BTreeSet<String>) -> Vec<Vec<String>> {
+    let mut mixtures = vec![Vec::new()];
+    for name in names {
+        let with = mixtures.iter().map(|mixture: &Vec<String>| {
+            mixture.iter().chain([name]).cloned().collect::<Vec<String>>()
+        });
+        let with: Vec<Vec<String>> = with.collect();
+        mixtures.extend(with);
+    }
+    mixtures.split_off(1)
+}
+
+/// The names of the settings that an expression reads, but for the server's own; `None` where one is
+/// not a plain text.
+fn settings(expression: &str) -> Option<BTreeSet<String>> {
+    let text = expression.to_ascii_lowercase();
+    let mut names = BTreeSet::new();
+    for (at, found) in text.match_indices(READS_SETTING) {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text.get(at + found.len()..).unwrap_or_default();
+        let after = after.strip_prefix('"').unwrap_or(after).trim_start();
+        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+        // A longer name is another function.
+        if before.is_some_and(word) || after.starts_with(word) {
+            continue;
+        }
+        let name = setting_named(after)?;
+        if name.contains('.') {
+            names.insert(name.to_owned());
+        }
+    }
+    Some(names)
+}
+
+/// The name in `('app.user', ..)` or `('app.user'::text, ..)`.
+fn setting_named(arguments: &str) -> Option<&str> {
+    let name = arguments.strip_prefix('(')?.trim_start().strip_prefix('\'')?;
+    let (name, rest) = name.split_once('\'')?;
+    let rest = rest.strip_prefix("::text").unwrap_or(rest).trim_start();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    (rest.starts_with([',', ')']) && name.chars().all(plain)).then_some(name)
 }
 
 /// Judges an expression that was refused as the anonymous role. That role may not be allowed to
@@ -239,4 +327,49 @@ fn statement(place: usize, leaf: &Leaf) -> String {
         Must::NotBeTrue => "is not true",
     };
     format!("select {place}::text as place, (({}) {must})::text as holds", leaf.expression)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{mixtures_of, settings};
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    // covers: X11
+    #[test]
+    fn settings_are_read_by_plain_names_or_not_at_all() {
+        for (expression, read) in [
+            ("(current_setting('app.user'::text, true))::uuid", &["app.user"][..]),
+            ("pg_catalog.current_setting( 'App.User' ,true)", &["app.user"]),
+            ("\"current_setting\"('a.b') || current_setting('c.d')", &["a.b", "c.d"]),
+            ("current_setting('role') = 'x'", &[]),
+            ("private.current_settings(x) = my_current_setting(y)", &[]),
+            ("auth.uid()", &[]),
+        ] {
+            assert_eq!(settings(expression), Some(names(read)), "{expression}");
+        }
+        for expression in [
+            "current_setting(('app.'::text || 'user'::text), true)",
+            "current_setting('app.' || $1)",
+            "current_setting($1, true)",
+            "current_setting(E'app.user')",
+            "current_setting('app.user'::public.name)",
+            "current_setting /* here */ ('app.user')",
+            "current_setting('a''b.c')",
+        ] {
+            assert_eq!(settings(expression), None, "{expression}");
+        }
+    }
+
+    #[test]
+    fn every_mixture_is_tried_once() {
+        assert!(mixtures_of(&names(&[])).is_empty());
+        let all = mixtures_of(&names(&["a", "b", "c"]));
+        let different: BTreeSet<_> = all.iter().collect();
+        assert_eq!((all.len(), different.len()), (7, 7), "{all:?}");
+    }
 }

@@ -125,7 +125,11 @@ impl Scope {
         let columns: Vec<String> =
             question.columns.iter().map(|name| format!("{name} text")).collect();
         let body = GUARD.replace("{select}", &quote_literal(question.select));
-        let put = |sql: &str| sql.replace("{anonymous}", &quote_literal(&self.anonymous));
+        // X5: quoted as a whole, since a name may hold whatever would end its text.
+        let put = |sql: &str| {
+            let body = sql.replace("{anonymous}", &quote_literal(&self.anonymous));
+            format!("do {};\n", quote_literal(&body))
+        };
         let open = match question.asker {
             Asker::Anonymous => put(LEND),
             Asker::Author => format!("{}{}", put(OPEN), put(LEND)),

@@ -13,6 +13,6 @@ create table public.shares (id uuid primary key, token text not null, note uuid 
 alter table public.shares enable row level security;
 grant select on public.shares to anon;
 create policy "by token" on public.shares for select
-    using (token = current_setting('request.share_token', true));
+    using (token = nullif(current_setting('request.share_token', true), ''));
 insert into public.notes (owner, body) values (gen_random_uuid(), 'seed');
 insert into public.shares values (gen_random_uuid(), 'secret', gen_random_uuid());

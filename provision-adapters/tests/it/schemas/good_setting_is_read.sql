@@ -6,5 +6,5 @@ create policy own on public.notes for select
 create policy unread on public.notes for update
     using (id > (current_setting('app.after', true))::uuid);
 create policy of_tenant on public.notes for delete
-    using (tenant = current_setting('app.tenant', true));
+    using (tenant = nullif(current_setting('app.tenant', true), ''));
 grant select, update, delete on public.notes to anon;

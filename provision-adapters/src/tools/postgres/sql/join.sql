@@ -1,6 +1,5 @@
 -- Makes the administering role a member of a role, unless it is a superuser or a member already: it
 -- gives to that role what it makes, and takes it back.
-do $provision$
 declare
     wanted name := $role;
 begin
@@ -22,4 +21,3 @@ exception when unique_violation then
     -- It has become one in this very moment.
     null;
 end
-$provision$;

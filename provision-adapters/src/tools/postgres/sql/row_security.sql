@@ -5,6 +5,26 @@ do $provision$
 declare
     found record;
 begin
+    -- A role that is no superuser treats the tables of those alone whose member it is, and a member of
+    -- the schema's owner may have made some.
+    for found in
+        select distinct r.rolname as owner
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        join pg_catalog.pg_roles r on r.oid = c.relowner
+        where c.relkind in ('r', 'p')
+            and (c.relpersistence <> 't' or n.oid = pg_catalog.pg_my_temp_schema())
+            and n.nspname not in ('pg_catalog', 'pg_toast', 'information_schema')
+            and not r.rolsuper
+            and not pg_catalog.pg_has_role(current_user, r.oid, 'USAGE')
+    loop
+        begin
+            execute pg_catalog.format('grant %I to current_user', found.owner);
+        exception when unique_violation then
+            -- It has become one in this very moment.
+            null;
+        end;
+    end loop;
     for found in
         select n.nspname as schema, c.relname as name
         from pg_catalog.pg_class c

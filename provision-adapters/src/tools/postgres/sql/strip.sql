@@ -1,6 +1,5 @@
 -- Gives what a role owns in this database to the heir, and takes what it was granted. Who is no
 -- superuser gives a function only to a role that may make it.
-do $provision$
 declare
     lent name[] := '{}';
     place name;
@@ -21,4 +20,3 @@ begin
         execute format('revoke create on schema %I from %I', place, $heir);
     end loop;
 end
-$provision$;

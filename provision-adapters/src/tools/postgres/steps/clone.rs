@@ -1,33 +1,27 @@
-//! Copies the schema of a template with `pg_dump` and `psql`, which know what depends on what.
+//! Reads the schema of a template with `pg_dump`, which knows what depends on what.
 //!
-//! The dump is read whole before a byte of it is applied, and the script ends with its own
-//! `commit`: when either program, or this one, dies on the way, the server sees the end of the
-//! connection inside the transaction and keeps nothing. (`psql --single-transaction` commits
-//! whatever came before the end of its input.) Both programs get the password in their environment
-//! and no shell sees any name (X8): a password file would stay behind when this process is killed.
+//! The dump is read whole before a byte of it is applied, and it is applied over a connection of this
+//! process: a program in between would outlive a worker that is killed, and send the end of what it
+//! has read already. `pg_dump` gets the password in its environment and no shell sees any name (X8):
+//! a password file would stay behind when this process is killed.
 
 use std::path::PathBuf;
 
-use provision_core::{Call, Effect, Secret, StepContext, StepError, Verdict};
+use provision_core::{Call, Secret, StepContext, StepError};
 
 use crate::tools::{
     migrations::checksum,
-    postgres::{Identifier, LOCK_TIMEOUT, Postgres, error},
+    postgres::{Identifier, Postgres},
     process::{Ended, Program},
 };
 
 const DUMP: &str = "dump template";
-const APPLY: &str = "clone schema";
-/// What the script prints when its transaction is committed.
-const COMMITTED: &str = "provision_committed";
 /// What a dump begins with, after its comments.
 const NO_TIMES: &str = "SET statement_timeout = 0;\nSET lock_timeout = 0;\n";
 /// What the last lines of a whole dump say.
 const DUMP_END: &str = "-- PostgreSQL database dump complete";
 /// The first version of the clients that knows the roots that the system trusts.
 const KNOWS_SYSTEM_ROOTS: u32 = 16;
-/// Room for what `psql` prints besides.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// The schema of a template: what makes it, without owners, grants and rows.
 pub(super) struct Dump {
@@ -44,7 +38,7 @@ pub(super) async fn dump(
 ) -> Result<Dump, StepError> {
     let config = server.config();
     has_system_roots(server, cx).await?;
-    let program = program(server, "pg_dump", template, &server.password(cx).await?)
+    let program = program(server, template, &server.password(cx).await?)
         .arguments(["--schema-only", "--no-owner", "--no-privileges", "--no-password"])
         .arguments(["--no-tablespaces", "--no-publications", "--no-subscriptions"])
         .arguments(["--no-security-labels", "--encoding=UTF8", "--lock-wait-timeout=10000"])
@@ -73,14 +67,6 @@ pub(super) async fn dump(
     Ok(Dump { checksum: checksum(&lasting.join("\n")), sql: sql.to_owned() })
 }
 
-/// What applying a dump came to, when the server had something to say.
-pub(super) enum Applied {
-    /// It is committed.
-    Whole,
-    /// The server refused a statement, with this SQLSTATE, and kept nothing.
-    Refused(String),
-}
-
 impl Dump {
     /// What makes the schema, without the commands of the terminal client around it, and without
     /// the lines at its beginning that let its statements take as long as they will.
@@ -100,53 +86,21 @@ impl Dump {
     }
 }
 
-/// Runs a script in a database, as one transaction.
-pub(super) async fn apply(
-    server: &Postgres,
-    cx: &StepContext,
-    database: &Identifier,
-    script: &str,
-) -> Result<Applied, StepError> {
-    let config = server.config();
-    let (statement, lock) = (config.statement_timeout.as_millis(), LOCK_TIMEOUT.as_millis());
-    // Set for the connection: a piece of the script ends with what the connection began with.
-    let times = format!("-c statement_timeout={statement} -c lock_timeout={lock}");
-    let script = format!("begin;\n{script}commit;\n\\echo {COMMITTED}\n");
-    let program = program(server, "psql", database, &server.password(cx).await?)
-        .with_variable("PGOPTIONS", times)
-        .arguments(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password"])
-        .arguments(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=sqlstate", "--file=-"])
-        .with_input(script)
-        .with_output_max(OUTPUT_BYTES_MAX);
-    let call = server.counted(Call::mutate(APPLY)).with_timeout(config.statement_timeout * 2);
-    let ended = program.run(cx, &call).await?;
-    let committed = ended.output().split(|&b| b == b'\n').any(|l| l == COMMITTED.as_bytes());
-    if ended.is_success() && committed {
-        return Ok(Applied::Whole);
-    }
-    match refusal(&ended) {
-        Some(sqlstate) if error::is_refusal(&sqlstate) => Ok(Applied::Refused(sqlstate)),
-        _ => Err(unapplied(&ended)),
-    }
-}
-
-/// Whether the programs find the roots that the system trusts, where those are to be used: older
-/// ones would look for a file of that name.
+/// Whether the program finds the roots that the system trusts, where those are to be used: an older
+/// one would look for a file of that name.
 async fn has_system_roots(server: &Postgres, cx: &StepContext) -> Result<(), StepError> {
     let config = server.config();
     if !config.is_remote() || config.root_certificate.is_some() {
         return Ok(());
     }
-    for name in ["pg_dump", "psql"] {
-        let program = Program::new(executable(server, name)).arguments(["--version"]);
-        let ended = program.run(cx, &Call::read(DUMP)).await?;
-        let said = String::from_utf8_lossy(ended.output());
-        if major(&said).is_none_or(|major| major < KNOWS_SYSTEM_ROOTS) {
-            return Err(StepError::permanent(DUMP)
-                .with_code("program_too_old")
-                .with_message(format!("{name} is older than {KNOWS_SYSTEM_ROOTS}"))
-                .with_hint("name the file of the root certificate, or install newer clients"));
-        }
+    let program = Program::new(executable(server)).arguments(["--version"]);
+    let ended = program.run(cx, &Call::read(DUMP)).await?;
+    let said = String::from_utf8_lossy(ended.output());
+    if major(&said).is_none_or(|major| major < KNOWS_SYSTEM_ROOTS) {
+        return Err(StepError::permanent(DUMP)
+            .with_code("program_too_old")
+            .with_message(format!("pg_dump is older than {KNOWS_SYSTEM_ROOTS}"))
+            .with_hint("name the file of the root certificate, or install newer clients"));
     }
     Ok(())
 }
@@ -158,15 +112,16 @@ fn major(said: &str) -> Option<u32> {
     version.get(..digits)?.parse().ok()
 }
 
-/// Where a program is.
-fn executable(server: &Postgres, name: &str) -> PathBuf {
-    server.config().programs.as_ref().map_or_else(|| name.into(), |folder| folder.join(name))
+/// Where `pg_dump` is.
+fn executable(server: &Postgres) -> PathBuf {
+    const PROGRAM: &str = "pg_dump";
+    server.config().programs.as_ref().map_or_else(|| PROGRAM.into(), |folder| folder.join(PROGRAM))
 }
 
-/// A program of the server's, with the connection in its environment.
-fn program(server: &Postgres, name: &str, database: &Identifier, password: &Secret) -> Program {
+/// `pg_dump`, with the connection in its environment.
+fn program(server: &Postgres, database: &Identifier, password: &Secret) -> Program {
     let config = server.config();
-    let program = Program::new(executable(server, name))
+    let program = Program::new(executable(server))
         // A name is told apart from a connection string only here.
         .with_variable("PGDATABASE", database.as_str())
         .with_variable("PGHOST", &config.host)
@@ -175,7 +130,7 @@ fn program(server: &Postgres, name: &str, database: &Identifier, password: &Secr
         .with_variable("PGAPPNAME", "provision")
         .with_variable("PGCONNECT_TIMEOUT", "10")
         .with_variable("PGCLIENTENCODING", "UTF8")
-        // What they complain of is sorted by its words.
+        // What it complains of is sorted by its words.
         .with_variable("LC_ALL", "C")
         .with_secret("PGPASSWORD", password);
     if !config.is_remote() {
@@ -186,14 +141,6 @@ fn program(server: &Postgres, name: &str, database: &Identifier, password: &Secr
         Some(file) => program.with_variable("PGSSLROOTCERT", file),
         None => program.with_variable("PGSSLROOTCERT", "system"),
     }
-}
-
-/// The SQLSTATE in `psql:<stdin>:12: ERROR:  42P07`; 3 is the code for an error in a script.
-fn refusal(ended: &Ended) -> Option<String> {
-    let complaint = ended.complaint();
-    let (_, rest) = complaint.split_once("ERROR:")?;
-    let sqlstate: String = rest.trim_start().chars().take(5).collect();
-    (ended.code() == Some(3) && sqlstate.len() == 5).then_some(sqlstate)
 }
 
 /// Whether the server says that something of a kind is not there.
@@ -220,14 +167,4 @@ fn undumped(ended: &Ended) -> StepError {
     StepError::retry(DUMP)
         .with_code("dump_failed")
         .with_message(format!("pg_dump ended with {:?}", ended.code()))
-}
-
-fn unapplied(ended: &Ended) -> StepError {
-    // The script was not begun: no connection, which psql tells before it reads.
-    let complaint = ended.complaint();
-    let unconnected = ended.code() == Some(2) && complaint.contains("connection to server");
-    let effect = if unconnected { Effect::None } else { Effect::Unknown };
-    StepError::new(effect, Verdict::Retry { after: None }, APPLY)
-        .with_code(if unconnected { "connect" } else { "clone_cut" })
-        .with_message(format!("psql ended with {:?}", ended.code()))
 }

@@ -14,7 +14,13 @@ const JOIN: &str = include_str!("../sql/join.sql");
 
 /// Statements that see to it that the administering role can give what it makes to a role.
 fn join(role: &str) -> String {
-    JOIN.replace("$role", &quote_literal(role))
+    block(&JOIN.replace("$role", &quote_literal(role)))
+}
+
+/// A block of code as one statement. Its text may hold names that the server has told: quoted as a
+/// whole, nothing of it is taken for its end (X5).
+fn block(body: &str) -> String {
+    format!("do {};\n", quote_literal(body))
 }
 
 /// The value of a column; `None` where it is null.

@@ -3,24 +3,25 @@
 use std::time::Duration;
 
 use provision_core::{
-    Effect, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, Readiness, Resource,
+    Call, Effect, ExternalId, Facts, Found, Identity, Intent, Listing, Owned, Readiness, Resource,
     SecretRef, SecretSpec, StepContext, StepError, Timing, Verdict, resource::Foreign,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Shown, join, text};
+use super::{Shown, block, join, text};
 use crate::tools::{
-    postgres::{Identifier, Postgres, scram},
-    row_security::{quote_identifier, quote_literal},
+    postgres::{Identifier, Postgres, error::refused, scram},
+    row_security::{Answer, quote_identifier, quote_literal},
 };
 
-/// Who gets what a dropped role owned in databases that stay: a role without login and without any
-/// right, which is made when it is first needed and stays. Nobody who had more rights may own it: a
-/// `security definer` function runs with the rights of its owner.
+/// What the name begins with of who gets what a dropped role owned in databases that stay: a role
+/// without login and without any right, one for each role that was dropped, so that what one tenant has
+/// left reaches nothing of another's. It goes with the next role that is dropped once nothing is left
+/// of it. Nobody who had more rights may own it: a `security definer` function runs with the rights of
+/// its owner.
 ///
-/// In one database it has what all dropped roles had there, so their functions and views then reach
-/// each other's tables. Where that matters, give each role's work a database of its own.
-pub const HEIR: &str = "provision_heir";
+/// Names that begin so are kept for this.
+pub const HEIR: &str = "provision_heir_";
 
 /// Name of the sealed password.
 const PASSWORD: &str = "password";
@@ -28,8 +29,13 @@ const LOOK: &str = include_str!("../sql/role_by_name.sql");
 const LOOK_BY_ID: &str = include_str!("../sql/role_by_id.sql");
 const LIST: &str = include_str!("../sql/roles.sql");
 const USES: &str = include_str!("../sql/role_uses.sql");
-const POWERS: &str = include_str!("../sql/role_powers.sql");
+/// Makes an heir, or looks at the one that is there.
+const MAKE_HEIR: &str = include_str!("../sql/heir.sql");
+/// The SQLSTATE by which it says that a role of that name has rights.
+const POWERFUL_HEIR: &str = "PV005";
 const STRIP: &str = include_str!("../sql/strip.sql");
+/// Drops the heirs of whose inheritance nothing is left.
+const SWEEP: &str = include_str!("../sql/sweep_heirs.sql");
 
 /// A role to be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +90,7 @@ pub struct Role {
 /// The password is drawn and sealed with the intent; what the server is sent is the verifier of
 /// it, from which it cannot be found. A role of the same name without this run's mark is foreign
 /// and stays as it is. Before a role is dropped, its connections are ended, what it owns in
-/// databases that stay is given to [`HEIR`], and its grants are revoked.
+/// databases that stay is given to an heir of its own ([`HEIR`]), and its grants are revoked.
 #[derive(Debug, Clone)]
 pub struct PostgresRole {
     server: Postgres,
@@ -120,41 +126,41 @@ impl PostgresRole {
         sql
     }
 
-    /// Sees to it that [`HEIR`] is there and can do nothing.
-    async fn heir(&self, cx: &StepContext) -> Result<(), StepError> {
-        const MAKE: &str = "create heir";
-        let sql = format!(
-            "create role {HEIR} nosuperuser nocreatedb nocreaterole noinherit nologin \
-             noreplication nobypassrls"
-        );
-        match self.server.execute(cx, MAKE, self.maintenance(), sql).await {
-            Err(error) if error.code() == "name_taken" => {}
-            end => drop(end?),
-        }
-        match self.server.ask(cx, "look at heir", POWERS, &[HEIR]).await?.is_empty() {
-            true => Ok(()),
-            false => Err(StepError::new(Effect::Applied, Verdict::Operator, MAKE)
-                .with_code("heir_has_rights")
-                .with_message(format!("the role {HEIR} logs in or has rights"))),
-        }
-    }
-
     /// Takes from a role what it has in one database.
     async fn strip(&self, cx: &StepContext, name: &str, database: &str) -> Result<(), StepError> {
-        let strip =
-            STRIP.replace("$role", &quote_literal(name)).replace("$heir", &quote_literal(HEIR));
+        const TAKE: &str = "take rights of role";
+        let heir = format!("{HEIR}{}", cx.mark().token());
+        // The role's name comes from the server, and may hold anything: it is put in last.
+        let put = |sql: &str| {
+            let sql = sql.replace("$heir", &quote_literal(&heir));
+            block(&sql.replace("$role", &quote_literal(name)))
+        };
         // What one of its members makes at this moment is handed over too, and not dropped.
-        let (mine, theirs, role) = (join(name), join(HEIR), quote_identifier(name));
-        let sql = format!("{mine}{theirs}{strip}drop owned by {role}");
-        match self.server.transact(cx, "take rights of role", database, sql).await {
+        let (mine, theirs, role) = (join(name), join(&heir), quote_identifier(name));
+        let sql = format!("{}{mine}{theirs}{}drop owned by {role}", put(MAKE_HEIR), put(STRIP));
+        match self.server.transaction(cx, Call::mutate(TAKE), database, sql).await {
             // The database went away meanwhile, and with it what the role had there.
             Err(error) if error.code() == "no_database" => Ok(()),
-            end => end.map(drop),
+            Err(error) => Err(error),
+            Ok(Answer::Rows(_)) => Ok(()),
+            Ok(Answer::Refused { sqlstate }) => Err(untaken(TAKE, &sqlstate, &heir)),
         }
     }
 
     fn maintenance(&self) -> &str {
         &self.server.config().database
+    }
+}
+
+/// Why nothing could be taken from a role.
+fn untaken(operation: &'static str, sqlstate: &str, heir: &str) -> StepError {
+    match sqlstate {
+        POWERFUL_HEIR => StepError::new(Effect::None, Verdict::Operator, operation)
+            .with_code("heir_has_rights")
+            .with_message(format!("the role {heir} logs in or has rights")),
+        // The heir had nothing yet, and was dropped by who drops another role.
+        "42704" => StepError::retry(operation).with_code("busy"),
+        _ => refused(operation, sqlstate),
     }
 }
 
@@ -253,14 +259,12 @@ impl Resource for PostgresRole {
         );
         self.server.execute(cx, "end connections of role", self.maintenance(), stop).await?;
         let uses = self.server.ask(cx, "look for uses of role", USES, &[id.as_str()]).await?;
-        if !uses.is_empty() {
-            self.heir(cx).await?;
-        }
         for database in uses.iter().filter_map(|row| text(row, "name")) {
             let database = if database.is_empty() { self.maintenance() } else { database };
             self.strip(cx, &shown.name, database).await?;
         }
-        let sql = format!("drop role if exists {role}");
+        let sweep = block(&SWEEP.replace("$heir", &quote_literal(HEIR)));
+        let sql = format!("drop role if exists {role};\n{sweep}");
         self.server.execute(cx, DROP, self.maintenance(), sql).await.map(drop)
     }
 

@@ -5,7 +5,7 @@ use provision_core::{Call, Effect, Step, StepContext, StepError, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    clone::{self, Applied, Dump},
+    clone::{self, Dump},
     join, text,
 };
 use crate::tools::{
@@ -17,6 +17,8 @@ use crate::tools::{
 /// What was put off to the end of the transaction is done with the same rights.
 const SETTLE: &str = "set constraints all immediate";
 const OPERATION: &str = "apply schema";
+const CLONE: &str = "clone schema";
+const JOIN: &str = "join roles of schema";
 const READ: &str = "read applied migrations";
 const VERIFY: &str = "verify row-level security";
 /// Looks whose the record of migrations is.
@@ -34,8 +36,10 @@ const AFTER: &str = include_str!("../sql/after.sql");
 /// By what a piece of SQL is run with the rights of the owner; gone with the connection.
 const WORK: &str = "pg_temp.provision_work()";
 const ROW_SECURITY: &str = include_str!("../sql/row_security.sql");
+const LEND_TEMPORARY: &str = include_str!("../sql/lend_temporary.sql");
+const RETURN_TEMPORARY: &str = include_str!("../sql/return_temporary.sql");
 /// Codes of an attempt after which statements of this step may still run at the server.
-const STOPPED: [&str; 3] = ["timeout", "clone_cut", "busy"];
+const STOPPED: [&str; 2] = ["timeout", "busy"];
 
 /// A schema to be in a database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,18 +124,25 @@ impl SchemaSpec {
         self
     }
 
+    /// What makes the administering role a member of those that it gives something to.
+    fn memberships(&self) -> String {
+        let owner = self.owner.as_ref().map_or_else(String::new, |owner| {
+            format!("{}{}", put_owner(PLAIN_OWNER, owner), join(owner.as_str()))
+        });
+        format!("{owner}{}", join(self.anonymous.as_str()))
+    }
+
     /// What comes before anything of the tenant, in each transaction.
     fn first(&self) -> String {
         // What is there already is looked at last: nobody can put something there after it.
-        let mut sql = format!("{FIRST}{RECORDS}{}", join(self.anonymous.as_str()));
+        let mut sql = format!("{FIRST}{RECORDS}");
         let owner = self.owner.as_ref().map(Identifier::quoted);
-        if let Some(owner) = &owner {
-            let name = self.owner.as_ref().map_or("", Identifier::as_str);
-            sql.push_str(&PLAIN_OWNER.replace("$owner", &quote_literal(name)));
-            sql.push_str(&join(name));
+        if let (Some(name), Some(owner)) = (&self.owner, &owner) {
+            sql.push_str(&put_owner(PLAIN_OWNER, name));
+            sql.push_str(&put_owner(LEND_TEMPORARY, name));
             let database = self.database.quoted();
             sql.push_str(&format!(
-                "grant create, temporary on database {database} to {owner};\n\
+                "grant create on database {database} to {owner};\n\
                  grant create, usage on schema public to {owner};\n\
                  alter default privileges for role {owner} revoke execute on functions from public;\n"
             ));
@@ -143,6 +154,12 @@ impl SchemaSpec {
         sql
     }
 
+    /// What comes after everything of the tenant, in each transaction.
+    fn last(&self) -> String {
+        let lent = self.owner.as_ref().map(|owner| put_owner(RETURN_TEMPORARY, owner));
+        format!("{ROW_SECURITY}{}", lent.unwrap_or_default())
+    }
+
     /// A piece of the tenant's SQL, with the schema and the rights that it works with.
     ///
     /// Functions and triggers that others have made may run in it, so a `set role` would hold
@@ -150,8 +167,11 @@ impl SchemaSpec {
     /// change the role, nor can what it calls. The label is in the statement that calls them.
     fn piece(&self, sql: &str, label: &str) -> String {
         let path = match self.schemas.first() {
-            Some(schema) => format!("set local search_path = {}, public;\n", schema.quoted()),
-            None => "set local search_path = public;\n".to_owned(),
+            // What an earlier piece has left for this connection alone is found last.
+            Some(schema) => {
+                format!("set local search_path = {}, public, pg_temp;\n", schema.quoted())
+            }
+            None => "set local search_path = public, pg_temp;\n".to_owned(),
         };
         let work = match &self.owner {
             // A comment at its end must not swallow what comes after it.
@@ -243,8 +263,8 @@ impl ApplySchema {
         }
         let dump = clone::dump(&self.server, cx, template).await?;
         match self.apply_dump(cx, spec, &dump, &name).await? {
-            Applied::Whole => Ok(Some(dump.checksum)),
-            Applied::Refused(sqlstate) => {
+            Answer::Rows(_) => Ok(Some(dump.checksum)),
+            Answer::Refused { sqlstate } => {
                 // Another attempt's clone was faster: it is whole, or this one would not see it.
                 let now = self.recorded(cx, &spec.database).await?.unwrap_or_default();
                 found(&now).map(Some).ok_or_else(|| kept_nothing(&sqlstate))
@@ -258,11 +278,23 @@ impl ApplySchema {
         spec: &SchemaSpec,
         dump: &Dump,
         name: &str,
-    ) -> Result<Applied, StepError> {
-        let record = entry(name, &dump.checksum);
-        let (first, piece) = (spec.first(), spec.piece(&dump.statements(), &label(cx)));
-        let script = format!("{first}{record}{piece}{ROW_SECURITY}");
-        clone::apply(&self.server, cx, &spec.database, &script).await
+    ) -> Result<Answer, StepError> {
+        let (label, record) = (label(cx), entry(name, &dump.checksum));
+        let (first, last) = (spec.first(), spec.last());
+        let piece = spec.piece(&dump.statements(), &label);
+        // The server shows the beginning of a message.
+        let sql = format!("{label}\n{first}{record}{piece}{last}");
+        self.server.transaction(cx, Call::mutate(CLONE), spec.database.as_str(), sql).await
+    }
+
+    /// Joins the roles of the schema, before anything of the tenant runs: others want the same role,
+    /// and would wait for the end of this tenant's code.
+    async fn join_roles(&self, cx: &StepContext, spec: &SchemaSpec) -> Result<(), StepError> {
+        let (call, sql) = (Call::mutate(JOIN), spec.memberships());
+        match self.server.transaction(cx, call, spec.database.as_str(), sql).await? {
+            Answer::Rows(_) => Ok(()),
+            Answer::Refused { sqlstate } => Err(kept_nothing(&sqlstate)),
+        }
     }
 
     async fn migrate(
@@ -273,7 +305,7 @@ impl ApplySchema {
     ) -> Result<(), StepError> {
         // The server shows the beginning of a message.
         let (label, first) = (label(cx), format!("{}\n{}", label(cx), spec.first()));
-        let sql = batch(&first, missing, |sql| spec.piece(sql, &label), ROW_SECURITY);
+        let sql = batch(&first, missing, |sql| spec.piece(sql, &label), &spec.last());
         let call = Call::mutate(OPERATION);
         match self.server.transaction(cx, call, spec.database.as_str(), sql).await? {
             Answer::Rows(_) => Ok(()),
@@ -359,6 +391,11 @@ impl ApplySchema {
         let recorded = self.recorded(cx, &spec.database).await?;
         let known = recorded.as_deref().unwrap_or_default();
         let missing = pending(OPERATION, &spec.migrations, known)?;
+        let uncloned =
+            spec.template_entry().is_some_and(|entry| !known.iter().any(|r| r.0 == entry));
+        if recorded.is_none() || uncloned || !missing.is_empty() {
+            self.join_roles(cx, &spec).await?;
+        }
         let template = self.clone_template(cx, &spec, known).await?;
         let version = version(template.as_deref(), &spec.migrations);
         let untouched = recorded.is_none() && template.is_none();
@@ -386,6 +423,11 @@ impl Executor for Tenant<'_> {
     async fn run(&self, batch: String) -> Result<Answer, StepError> {
         self.server.batch(self.cx, Call::read(VERIFY), self.database.as_str(), batch).await
     }
+}
+
+/// Puts the name of the owner into statements.
+fn put_owner(sql: &str, owner: &Identifier) -> String {
+    sql.replace("$owner", &quote_literal(owner.as_str()))
 }
 
 /// Tells schemas apart by the template they came from and by all that was applied to them.

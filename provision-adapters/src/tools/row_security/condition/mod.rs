@@ -32,8 +32,6 @@ pub(super) struct Leaf {
     pub(super) expression: String,
     /// Its value depends on the role that evaluates it.
     pub(super) names_the_role: bool,
-    /// A column of the row is compared with it, so that it shows no row that does not hold it.
-    pub(super) is_matched: bool,
 }
 
 /// What would prove that a condition cannot hold.
@@ -214,26 +212,8 @@ impl<'r> Reader<'r> {
         }
         match call(tokens) {
             Some(called) => self.called(&called, tokens, Must::NotBeTrue),
-            None => self.matched(tokens).unwrap_or_else(|| self.null(tokens)),
+            None => self.null(tokens),
         }
-    }
-
-    /// The same, where a column must be equal to what the reader is.
-    fn matched(self, tokens: Tokens<'_, 'r>) -> Option<Proof> {
-        let sides = split(tokens, |token| token.is_sign("="));
-        let [left, right] = sides.as_slice() else { return None };
-        let sides = [(bare(left), bare(right)), (bare(right), bare(left))];
-        let of_reader = |tokens| self.is_free(tokens) && asks_who(tokens);
-        let (_, reader) = sides.into_iter().find(|(column, reader)| {
-            let plain = !reader.first().is_some_and(|first| first.is("select"));
-            // A name alone may be an argument where a function is read.
-            let named = self.calls == 0 || column.iter().any(|token| token.is_sign("."));
-            parts::is_column(column) && named && plain && of_reader(reader)
-        })?;
-        Some(match self.ask(reader, Must::BeNull) {
-            Proof::Ask(leaf) => Proof::Ask(Leaf { is_matched: true, ..leaf }),
-            other => other,
-        })
     }
 
     /// What would prove that an expression is always null.
@@ -300,7 +280,6 @@ impl<'r> Reader<'r> {
             must,
             expression: written(self.source, tokens).to_owned(),
             names_the_role: names_the_role(tokens),
-            is_matched: false,
         })
     }
 

@@ -158,19 +158,6 @@ pub(super) fn strict_operands<'s, 't>(tokens: Tokens<'s, 't>) -> Option<Vec<Toke
     (parts.len() > 1 && parts.iter().all(|part| !part.is_empty())).then_some(parts)
 }
 
-/// Whether it is a column of the row, perhaps as another type.
-pub(super) fn is_column(tokens: Tokens<'_, '_>) -> bool {
-    let tokens = bare(tokens);
-    match position(tokens, |token| token.is_sign("::")) {
-        Some(at) => is_type(tokens, at) && is_column(cut(tokens, at).0),
-        None => match tokens {
-            [first, ..] if !first.is_name() || first.is_one_of(&KEYWORDS) => false,
-            [] => false,
-            tokens => after_name(tokens, 0) == tokens.len(),
-        },
-    }
-}
-
 /// Whether the rest from a `::` on is the name of a type.
 pub(super) fn is_type(tokens: Tokens<'_, '_>, at: usize) -> bool {
     after_type(tokens, at + 1) == tokens.len()

@@ -1,6 +1,5 @@
 -- A function is given only to a role that may make it, where the executor is no superuser. It is over
 -- with the transaction, which is rolled back.
-do $provision$
 begin
     if not (select rolsuper from pg_roles where rolname = current_user)
         and not has_database_privilege({anonymous}, current_database(), 'TEMPORARY')
@@ -8,4 +7,3 @@ begin
         execute format('grant temporary on database %I to %I', current_database(), {anonymous});
     end if;
 end
-$provision$;
