@@ -209,7 +209,7 @@ impl Cloud {
 }
 
 impl Simulators for Cloud {
-    fn last_call(&self, path: &str, id: &str) -> LastCall<'_> {
+    fn last_call(&self, path: &str, id: &str) -> Option<LastCall<'_>> {
         let Parts { hetzner, tailscale, github, .. } = &*self.parts;
         let (faults, part): (&FaultPlan, String) = match path {
             "join-secret" => (github.faults(), "/actions/secrets".to_owned()),
@@ -220,7 +220,7 @@ impl Simulators for Cloud {
             "join-key" => (tailscale.faults(), "/keys".to_owned()),
             _ => (tailscale.faults(), "/devices".to_owned()),
         };
-        LastCall { faults, method: "GET", part }
+        Some(LastCall { faults, method: "GET", part })
     }
 }
 

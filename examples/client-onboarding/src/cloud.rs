@@ -165,7 +165,7 @@ impl Cloud {
 }
 
 impl Simulators for Cloud {
-    fn last_call(&self, path: &str, id: &str) -> LastCall<'_> {
+    fn last_call(&self, path: &str, id: &str) -> Option<LastCall<'_>> {
         let (provider, method, part) = match path {
             "supabase" => (Provider::Supabase, "GET", format!("/projects/{id}/api-keys")),
             "repo" => (Provider::GitHub, "PUT", "/topics".to_owned()),
@@ -179,7 +179,7 @@ impl Simulators for Cloud {
             "workflow" => (Provider::N8n, "GET", format!("/workflows/{id}")),
             _ => (Provider::N8n, "GET", "/webhook/".to_owned()),
         };
-        LastCall { faults: self.faults(provider), method, part }
+        Some(LastCall { faults: self.faults(provider), method, part })
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 /// The simulators of a cloud, as far as one of them is to refuse something.
 pub trait Simulators: fmt::Debug + Send + Sync + 'static {
     /// The last call of the step at `path`: what `ready` of its adapter ends with. `id` is that of
-    /// the resource.
-    fn last_call(&self, path: &str, id: &str) -> LastCall<'_>;
+    /// the resource. `None` where no simulator is called: the stage refuses what comes after it.
+    fn last_call(&self, path: &str, id: &str) -> Option<LastCall<'_>>;
 }
 
 /// A call of a simulator.
@@ -234,10 +234,10 @@ struct Refusal<'a> {
 }
 
 impl<'a> Refusal<'a> {
-    fn arm(cloud: &'a dyn Simulators, path: &str, id: &ExternalId) -> Self {
-        let LastCall { faults, method, part } = cloud.last_call(path, id.as_str());
+    fn arm(cloud: &'a dyn Simulators, path: &str, id: &ExternalId) -> Option<Self> {
+        let LastCall { faults, method, part } = cloud.last_call(path, id.as_str())?;
         let rule = FaultRule::new(Fault::Status(403)).method(method).path_contains(part);
-        Self { faults, rule: faults.add(rule) }
+        Some(Self { faults, rule: faults.add(rule) })
     }
 }
 

@@ -17,6 +17,7 @@ use provision_core::{
 
 use crate::{
     delivery::Delivery,
+    folder::Folder,
     host::{Host, Look, Places, Wanted},
     input::{Project, Request},
     keys::Hashing,
@@ -124,6 +125,12 @@ pub async fn work(cli: Cli) -> Result<Exit, Trouble> {
 async fn look(cli: &Cli, other: &Other, retry: Retry) -> Result<Exit, Trouble> {
     let (data_dir, json) = (&cli.place.data_dir, cli.place.json);
     let Some(database) = Database::existing(data_dir).await? else {
+        // What there is was begun beside a database that nobody names now.
+        if Folder::is_begun(data_dir) || TenantServer::is_named().await? {
+            let message = "the database with the host's tables is not named";
+            let hint = "set DATABASE_URL to the one that was set when the projects were begun";
+            return Err(Trouble::unavailable("no_database", message, hint));
+        }
         return report::nothing(json);
     };
     let look = Look::open(&places(cli, &database, retry).await?).await?;

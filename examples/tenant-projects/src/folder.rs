@@ -50,6 +50,12 @@ impl Folder {
         Ok(Self { path, queue: format!("projects/{}", token.simple()) })
     }
 
+    /// Whether commands have worked in a folder: it has a token.
+    #[must_use]
+    pub fn is_begun(path: &Path) -> bool {
+        path.join(TOKEN).is_file()
+    }
+
     /// The queue of the runs whose keys and services are here.
     #[must_use]
     pub fn queue(&self) -> &str {

@@ -80,12 +80,13 @@ impl Host {
     /// # Errors
     /// Something cannot be reached, or will not do.
     pub async fn open(places: &Places) -> Result<Self, Trouble> {
-        places.tenants.reach().await?;
+        let reached = places.tenants.reach().await?;
         place::prepare(&places.data_dir)?;
         let pool = pool(options(&places.database)?, CONNECTIONS_MAX);
         // First the store: it tells what is wrong with a server in words of its own.
         let store = PostgresConfig::with_pool(pool.clone()).open().await?;
-        tables::migrate(&pool, places.tenants.is_that_of(&places.database)?).await?;
+        let beside = reached.may_have(&pool).await.then(|| places.tenants.user());
+        tables::migrate(&pool, beside).await?;
         tables::write_ends(&store);
         let cloud = Arc::new(Cloud::start(&places.data_dir, places.speed).await?);
         let folder = Folder::open(&places.data_dir)?;

@@ -13,8 +13,9 @@ use provision_core::{
     resolver::{EnvResolver, SecretResolver},
 };
 use sqlx::{
-    Connection as _, PgConnection,
+    Connection as _, PgConnection, PgExecutor, PgPool,
     postgres::{PgConnectOptions, PgSslMode},
+    query_scalar,
 };
 
 /// Name of the password of whoever administers the server.
@@ -32,6 +33,8 @@ const LOCALHOST: (&str, &str) = ("localhost", "127.0.0.1");
 const REACH_WITHIN: Duration = Duration::from_secs(5);
 /// On the same machine the end of a connection is seen at once.
 const LATE_WINDOW_LOCAL: Duration = Duration::from_secs(2);
+/// What the data of a server are known by since they were made, whatever stands before it.
+const IDENTITY: &str = "SELECT system_identifier::text FROM pg_control_system()";
 const MAKE_ANONYMOUS: &str = "DO $$ BEGIN CREATE ROLE tenant_anonymous NOLOGIN;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
 
@@ -67,12 +70,6 @@ impl Place {
         Self { host: host.to_owned(), port, user: user.to_owned() }
     }
 
-    /// Whether it may be one server: its names on one machine are many.
-    fn is_one_with(&self, other: &Self) -> bool {
-        let same_host = self.host == other.host || self.is_here() && other.is_here();
-        same_host && self.port == other.port
-    }
-
     /// On this machine, by its address or a folder of sockets.
     fn is_here(&self) -> bool {
         ["127.0.0.1", "::1"].contains(&&*self.host) || self.is_socket()
@@ -96,17 +93,20 @@ impl TenantServer {
     /// # Errors
     /// Code `missing_settings`: some of the variables are set; names all that are missing.
     pub async fn find(host_url: &str) -> Result<Self, Trouble> {
-        let resolver = EnvResolver::new().only(VARIABLES);
-        let mut values = Vec::new();
-        for name in VARIABLES {
-            let value = resolver.resolve(name).await?;
-            values.push(value.filter(|value| !value.expose().trim().is_empty()));
-        }
+        let values = variables().await?;
         if values.iter().all(Option::is_none) {
             let fallback = EnvResolver::new().only([FALLBACK]).resolve(FALLBACK).await?;
             return Self::of(host_url, fallback);
         }
         Self::named(values)
+    }
+
+    /// Whether the variables name a server, or a part of one.
+    ///
+    /// # Errors
+    /// The environment cannot be read.
+    pub async fn is_named() -> Result<bool, Trouble> {
+        Ok(variables().await?.iter().any(Option::is_some))
     }
 
     /// The server with these values of [`VARIABLES`].
@@ -140,13 +140,10 @@ impl TenantServer {
         Ok(Self::at(Place::of(&options(url)?), password))
     }
 
-    /// Whether the database of an address is on this server, as far as that can be told: one of
-    /// another name counts where both are on this machine.
-    ///
-    /// # Errors
-    /// It is no address of a PostgreSQL database.
-    pub fn is_that_of(&self, host_url: &str) -> Result<bool, Trouble> {
-        Ok(self.place.is_one_with(&Place::of(&options(host_url)?)))
+    /// Who administers it.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.place.user
     }
 
     fn at(place: Place, password: Secret) -> Self {
@@ -162,10 +159,10 @@ impl TenantServer {
     ///
     /// # Errors
     /// Code `tenants_server`: it cannot be reached, or refuses us.
-    pub async fn reach(&self) -> Result<(), Trouble> {
+    pub async fn reach(&self) -> Result<Reached, Trouble> {
         let Place { host, port, user } = &self.place;
         if !self.place.is_here() {
-            return Ok(());
+            return Ok(Reached(None));
         }
         let options = PgConnectOptions::new_without_pgpass().port(*port).username(user);
         let options = options.password(self.password.expose()).database("postgres");
@@ -174,10 +171,13 @@ impl TenantServer {
             false => options.host(host).ssl_mode(PgSslMode::Disable),
         };
         let reached = clock::within(REACH_WITHIN, async {
-            PgConnection::connect_with(&options).await?.close().await
+            let mut conn = PgConnection::connect_with(&options).await?;
+            let identity = identity(&mut conn).await;
+            conn.close().await?;
+            Ok(Reached(identity))
         });
         let why = match reached.await {
-            Some(Ok(())) => return Ok(()),
+            Some(Ok(reached)) => return Ok(reached),
             Some(Err(sqlx::Error::Database(said))) => said.message().to_owned(),
             Some(Err(_)) | None => "it does not answer".to_owned(),
         };
@@ -206,6 +206,34 @@ impl TenantServer {
             }
         }
     }
+}
+
+/// A server that was reached, by what it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached(Option<String>);
+
+impl Reached {
+    /// Whether a database may be on this server: one that says of itself what it says, under whatever
+    /// name and through whatever pooler; and any, where one of them says nothing.
+    pub async fn may_have(&self, pool: &PgPool) -> bool {
+        let Some(mine) = &self.0 else { return true };
+        identity(pool).await.is_none_or(|theirs| theirs == *mine)
+    }
+}
+
+async fn identity(server: impl PgExecutor<'_>) -> Option<String> {
+    query_scalar(IDENTITY).fetch_one(server).await.ok()
+}
+
+/// What [`VARIABLES`] are set to, where that is more than nothing.
+async fn variables() -> Result<Vec<Option<Secret>>, Trouble> {
+    let resolver = EnvResolver::new().only(VARIABLES);
+    let mut values = Vec::new();
+    for name in VARIABLES {
+        let value = resolver.resolve(name).await?;
+        values.push(value.filter(|value| !value.expose().trim().is_empty()));
+    }
+    Ok(values)
 }
 
 fn is_or_are(names: &[&str]) -> String {
@@ -277,22 +305,6 @@ mod tests {
         ] {
             assert_eq!(password_of(url).as_deref(), password, "{url}");
         }
-    }
-
-    #[test]
-    fn one_server_is_known_under_the_names_of_this_machine() {
-        let server = |url| TenantServer::of(url, None).unwrap();
-        let here = server("postgres://me@localhost:5433/x");
-        for (url, one) in [
-            ("postgres://other@127.0.0.1:5433/y", true),
-            ("postgres:///y?host=/run/postgresql&port=5433", true),
-            ("postgres://me@127.0.0.1:5432/x", false),
-            ("postgres://me@db.example:5433/x", false),
-        ] {
-            assert_eq!(here.is_that_of(url).unwrap(), one, "{url}");
-        }
-        let away = server("postgres://me@db.example/x");
-        assert!(away.is_that_of("postgres://you@db.example/y").unwrap());
     }
 
     // covers: R4-19

@@ -18,32 +18,45 @@ use uuid::Uuid;
 use crate::{input::Project, services::Registered};
 
 const SCHEMA: &str = include_str!("../sql/schema.sql");
-/// Logins of tenants are roles of the server, and a new database lets every role in.
-const CLOSE: &str = "DO $$ BEGIN
+/// Logins of tenants are roles of the server, and a new database lets every role in. Who administers
+/// their server may have come in by this right alone, and goes on.
+const CLOSE: &str = "DO $$ DECLARE
+        admin text := current_setting('tenants.admin');
+        enters boolean := coalesce((
+            SELECT has_database_privilege(oid, current_database(), 'CONNECT')
+            FROM pg_roles WHERE rolname = admin
+        ), false);
+    BEGIN
         IF has_database_privilege('public', current_database(), 'CONNECT')
             OR has_database_privilege('public', current_database(), 'TEMPORARY') THEN
             EXECUTE format(
                 'REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+            IF enters AND NOT has_database_privilege(admin, current_database(), 'CONNECT') THEN
+                EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), admin);
+            END IF;
         END IF;
     END $$";
+const NAME_ADMIN: &str = "SELECT set_config('tenants.admin', $1, true)";
 const IS_CLOSED: &str =
     "SELECT NOT has_database_privilege('public', current_database(), 'CONNECT')";
 const BYTES_OF_A_MIB: i64 = 1 << 20;
 /// Database, two roles, three registrations.
 const RESOURCES_MAX: i64 = 6;
 
-/// Makes the tables, all or none. Where logins of tenants are on the same server, it first takes
-/// everybody's right to connect to the host's database; who is granted it by name keeps it.
+/// Makes the tables, all or none. Where logins of tenants are on the same server, which is administered
+/// by the user `beside`, it first takes everybody's right to connect to the host's database; that user
+/// and who is granted it by name keep it.
 ///
 /// # Errors
 /// Code `open_database`: everybody may connect, and only its owner can change that. Or the server
 /// refuses, or does not answer.
-pub async fn migrate(pool: &PgPool, beside_tenants: bool) -> Result<(), Trouble> {
+pub async fn migrate(pool: &PgPool, beside: Option<&str>) -> Result<(), Trouble> {
     let script = async {
         let mut tx = pool.begin().await?;
         alone(&mut tx, "tenant-projects").await?;
         let mut closed = true;
-        if beside_tenants {
+        if let Some(admin) = beside {
+            query(NAME_ADMIN).bind(admin).execute(&mut *tx).await?;
             tx.execute(CLOSE).await?;
             // Who may not do it is warned, and not refused.
             closed = query_scalar(IS_CLOSED).fetch_one(&mut *tx).await?;

@@ -14,6 +14,7 @@ use crate::place::{Place, Ran};
 #[tokio::test]
 async fn a_crash_at_any_step_is_taken_up_and_no_stage_is_shown_twice() {
     let Some(place) = Place::new().await else { return };
+    let mut registrations = 0;
     for step in STEPS {
         let fast = ["--key-hash", "argon2id"];
         let crashed = place.run(&[&fast[..], &["--crash-at", step]].concat()).await;
@@ -22,6 +23,8 @@ async fn a_crash_at_any_step_is_taken_up_and_no_stage_is_shown_twice() {
         assert_eq!(ran.code, Some(0), "{step}: {ran:?}");
         stages_are_told_once(&crashed, &ran, step);
         registered_once(&place, &ran);
+        registrations += 1;
+        assert_eq!(sent(&place, "POST"), [registrations; 3], "{step}: calls that register");
         assert_eq!(ran.keys().len(), 2, "{step}: both keys are shown");
         let valid = "SELECT count(*) FROM tenants.api_keys WHERE revoked_at IS NULL";
         assert_eq!(place.number(valid).await, 2, "{step}: one valid key of each purpose");
@@ -30,7 +33,17 @@ async fn a_crash_at_any_step_is_taken_up_and_no_stage_is_shown_twice() {
         let gone = place.run(&["--tear-down"]).await;
         assert_eq!(gone.code, Some(0), "{step}: {gone:?}");
         assert!(place.catalog().await.is_empty(), "{step}: {:?}", place.catalog().await);
+        assert_eq!(sent(&place, "DELETE"), [registrations; 3], "{step}: calls that remove");
     }
+}
+
+/// How many calls of this method each of the services was ever sent.
+fn sent(place: &Place, method: &str) -> [u64; 3] {
+    ["auth", "realtime", "storage"].map(|service| {
+        let kept = std::fs::read(place.path().join(format!("cloud/{service}.json"))).unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        kept["state"]["sent"][method].as_u64().unwrap_or_default()
+    })
 }
 
 /// What people read: no stage is told by both commands, and each tells its own one after the other.

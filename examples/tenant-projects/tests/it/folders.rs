@@ -85,3 +85,28 @@ async fn a_look_where_nothing_was_begun_says_so_and_makes_nothing() {
     }
     assert!(!folder.exists());
 }
+
+#[tokio::test]
+async fn a_look_that_is_not_told_the_database_does_not_say_that_there_is_nothing() {
+    let Some(place) = Place::new().await else { return };
+    let up = place.run(&["--key-hash", "argon2id"]).await;
+    assert_eq!(up.code, Some(0), "{up:?}");
+    let unnamed = |folder: &std::path::Path, look: &str| {
+        let mut command = place.command_in(folder, &[look, "--json"]);
+        command.env_remove("DATABASE_URL");
+        command
+    };
+    for look in ["inventory", "usage"] {
+        let ran = ran(unnamed(place.path(), look)).await;
+        assert_eq!(ran.code, Some(69), "{look}: {ran:?}");
+        assert_eq!(ran.json()["error"]["code"], "no_database", "{look}: {ran:?}");
+    }
+    // A server of tenants alone may have something, too.
+    let none = place.path().join("none");
+    let mut command = unnamed(&none, "inventory");
+    command.env("TENANTS_PGHOST", "127.0.0.1");
+    let ran = ran(command).await;
+    assert_eq!((ran.code, none.exists()), (Some(69), false), "{ran:?}");
+    let down = place.run(&["--tear-down"]).await;
+    assert_eq!(down.code, Some(0), "{down:?}");
+}

@@ -35,7 +35,7 @@ impl Alone {
     async fn new() -> Option<Self> {
         let place = Place::new().await?;
         let pool = PgPoolOptions::new().connect(&place.url).await.unwrap();
-        migrate(&pool, true).await.unwrap();
+        migrate(&pool, Some("nobody")).await.unwrap();
         let request = Request { slug: place.slug.clone(), ..Request::default() };
         let run = RunId::from_uuid(Uuid::now_v7());
         Some(Self { project: request.project().unwrap(), place, pool, run })

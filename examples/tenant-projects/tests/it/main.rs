@@ -16,6 +16,7 @@ mod folders;
 mod kills;
 mod late;
 mod place;
+mod points;
 mod retrying;
 mod rights;
 mod whole;

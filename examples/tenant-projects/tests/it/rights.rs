@@ -2,6 +2,11 @@
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions,
+    query_scalar,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
 };
 
 use crate::place::{Place, ran};
@@ -113,4 +118,52 @@ async fn a_host_that_cannot_close_its_database_makes_nothing() {
     assert_eq!(down.code, Some(0), "{down:?}");
     host.execute(&format!("REVOKE SET ON PARAMETER {SETTINGS} FROM {{}}")).await;
     host.drop().await;
+}
+
+/// Passes on what comes to a port of its own, as a pooler before a server does.
+async fn passed_on(server: &PgConnectOptions) -> u16 {
+    let (host, port) = (server.get_host().to_owned(), server.get_port());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let Ok(mut server) = TcpStream::connect((&*host, port)).await else { continue };
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    own
+}
+
+// covers: R4-02
+#[tokio::test]
+async fn a_server_is_known_through_a_pooler_and_who_administers_it_is_not_locked_out() {
+    let Some(place) = Place::new().await else { return };
+    let mut admin = Login::new(&place, "CREATEDB CREATEROLE").await;
+    admin.execute(&format!("GRANT SET ON PARAMETER {SETTINGS} TO {{}}")).await;
+    let server: PgConnectOptions = place.url.parse().unwrap();
+    let (host, port) = (server.get_host().to_owned(), server.get_port().to_string());
+    let pooler = passed_on(&server).await;
+    let url = place.url.replace(&format!(":{port}/"), &format!(":{pooler}/"));
+    assert_ne!(url, place.url);
+    let typed = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("DATABASE_URL", &url);
+        command.env("TENANTS_PGHOST", &host).env("TENANTS_PGPORT", &port);
+        command.env("TENANTS_PGUSER", &admin.name).env("TENANTS_PGPASSWORD", "of_this_test");
+        ran(command)
+    };
+    let up = typed(&[]).await;
+    assert_eq!((up.code, up.keys().len()), (Some(0), 2), "{up:?}");
+    let open =
+        "SELECT has_database_privilege('public', current_database(), 'CONNECT')::int::bigint";
+    assert_eq!(place.number(open).await, 0);
+    let enters =
+        format!("SELECT has_database_privilege('{}', current_database(), 'CONNECT')", admin.name);
+    let enters: bool =
+        query_scalar(AssertSqlSafe(enters)).fetch_one(&mut admin.conn).await.unwrap();
+    assert!(enters);
+    let down = typed(&["--tear-down"]).await;
+    assert_eq!(down.code, Some(0), "{down:?}");
+    admin.execute(&format!("REVOKE SET ON PARAMETER {SETTINGS} FROM {{}}")).await;
+    admin.drop().await;
 }
