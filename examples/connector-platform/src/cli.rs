@@ -81,6 +81,9 @@ enum Command {
     /// Draw a new key into the file of --key-file, and seal everything anew that is under an older
     /// one; older keys stay in the file and go on opening.
     RotateKeys {
+        /// Only draw, and seal nothing anew: before the file is copied to other machines.
+        #[arg(long, conflicts_with = "only_reseal")]
+        only_draw: bool,
         /// Draw none: only seal anew, after a kill or once all workers have met the new key.
         #[arg(long)]
         only_reseal: bool,
@@ -139,7 +142,9 @@ impl Cli {
                 Ok(Exit::Done)
             }
             Command::Check { report } => Ok(self.check(&url, report.as_deref()).await?),
-            Command::RotateKeys { only_reseal } => Ok(self.rotate(&url, !only_reseal).await?),
+            Command::RotateKeys { only_draw, only_reseal } => {
+                Ok(self.rotate(&url, (!only_reseal, !only_draw)).await?)
+            }
             Command::Workers { lease_ms, tend_ms, outlook } => {
                 let times = (Duration::from_millis(*lease_ms), Duration::from_millis(*tend_ms));
                 Ok(self.drive(&url, times, outlook).await?)
@@ -240,12 +245,17 @@ impl Cli {
         Ok(if well { Exit::Done } else { Exit::Unavailable })
     }
 
-    async fn rotate(&self, url: &str, draw: bool) -> Result<Exit, Trouble> {
+    /// Draws a key, and seals anew, where each of them is wanted.
+    async fn rotate(&self, url: &str, (draw, reseal): (bool, bool)) -> Result<Exit, Trouble> {
         let Some(file) = self.key_file.as_ref().filter(|file| file.is_file()) else {
             let hint = "name the file that the workers use: what it sealed opens by no other";
             return Err(Trouble::new("no_key_file", "there is no file of keys", hint));
         };
-        let rotated = rotation::rotate(&Database::new(url)?, &LocalKeys::file(file)?, draw).await?;
+        let keys = LocalKeys::file(file)?;
+        let rotated = match reseal {
+            true => rotation::rotate(&Database::new(url)?, &keys, draw).await?,
+            false => rotation::draw(&keys)?,
+        };
         let key = rotated.drawn.as_ref().map_or_else(String::new, |key| format!("drew {key}; "));
         let line = format!("{key}sealed {} values anew", rotated.resealed);
         self.told(&line, &serde_json::json!(rotated));

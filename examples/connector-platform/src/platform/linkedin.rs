@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    listing::{Page, all, turn},
+    listing::{Page, all_by_offset, turn},
 };
 
 const VERSION: &str = "202510";
@@ -142,7 +142,7 @@ impl Platform for LinkedIn {
                 |role: Role| Account { id: role.organization, name: role.organization_name };
             Ok((listed.elements.into_iter().map(account).collect(), next))
         };
-        all(read).await
+        all_by_offset(read).await
     }
 
     async fn publish(

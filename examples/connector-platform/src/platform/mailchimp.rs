@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     Access, Account, Figures, Grant, Link, NewPost, Platform, PlatformName, Tokens,
-    listing::{Page, all, turn},
+    listing::{Page, all_by_offset, turn},
     unsupported,
 };
 
@@ -127,7 +127,7 @@ impl Platform for Mailchimp {
             let found: Lists = self.0.ask(cx, access.read("list audiences"), request).await?;
             Ok((found.lists, next(from, found.total_items)))
         };
-        all(read).await
+        all_by_offset(read).await
     }
 
     async fn publish(

@@ -22,6 +22,12 @@ async fn rotated(place: &Place, file: &Path, more: &[&str]) -> (Option<i32>, Val
     (ran.status.code(), serde_json::from_str(last).unwrap_or_else(|_| panic!("{said}")))
 }
 
+/// A copy of a key file, which its owner alone may read.
+fn copied(file: &Path, to: &Path) {
+    std::fs::copy(file, to).unwrap();
+    std::fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 const SEALED_UNDER: &str = "SELECT string_agg(DISTINCT key_id, ',') FROM (
     SELECT key_id FROM connectors.encrypted_secrets
     UNION ALL SELECT body_key FROM connectors.webhook_events WHERE id = delivery) AS sealed";
@@ -83,5 +89,41 @@ async fn keys_are_rotated_while_the_service_works_and_the_new_one_alone_opens_ev
     let (code, told) = rotated(&place, &none, &[]).await;
     assert_eq!((code, &told["error"]["code"]), (Some(69), &"no_key_file".into()), "{told}");
     assert!(!none.exists());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+// covers: R5-20, X9
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_goes_to_other_machines_before_anything_is_sealed_under_it() {
+    let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::create_dir(&folder).unwrap();
+    let (file, elsewhere) = (folder.join("keys"), folder.join("elsewhere"));
+    let old = LocalKeys::file(&file).unwrap().ids().remove(0);
+    copied(&file, &elsewhere);
+    // Its workers have a copy of the file.
+    let keys = Arc::new(LocalKeys::file(&elsewhere).unwrap());
+    let place = Place::sealed(Settings::simulated(), Pace::default(), keys).await;
+    let Some(place) = place else { return };
+    let worker = place.worker();
+    let connection = place.connect("acme", PlatformName::Meta).await;
+    let at = Timestamp::from_millis(u64::try_from(now().as_millis()).unwrap());
+    let headers = signed(BODY, "simulated-secret");
+    let taken = place.service.take_in(PlatformName::Meta, &headers, BODY, at).await.unwrap();
+
+    let (code, told) = rotated(&place, &file, &["--only-draw"]).await;
+    assert_eq!((code, &told["resealed"]), (Some(0), &0.into()), "{told}");
+    let new = told["drawn"].as_str().unwrap().to_owned();
+    assert_eq!(place.text(SEALED_UNDER).await, old);
+    // They go on with what they have, and with the new file without being begun anew.
+    place.connect("globex", PlatformName::TikTok).await;
+    assert_eq!(place.text(SEALED_UNDER).await, old);
+    copied(&file, &elsewhere);
+    let (code, told) = rotated(&place, &file, &["--only-reseal"]).await;
+    assert_eq!((code, &told["resealed"], &told["drawn"]), (Some(0), &3.into(), &Value::Null));
+    assert_eq!(place.text(SEALED_UNDER).await, new);
+    assert_eq!(place.service.raw_body(taken.delivery).await.unwrap(), BODY);
+    let tokens = &place.service.shared().tokens;
+    assert!(tokens.read("acme", connection).await.unwrap().is_some());
+    worker.stop().await;
     std::fs::remove_dir_all(folder).unwrap();
 }
