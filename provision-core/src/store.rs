@@ -224,7 +224,10 @@ impl Submission {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Run(run) => run.head.input.as_str().len(),
+            Self::Run(run) => {
+                let first = run.first().map_or(0, |first| first.body.len());
+                run.head.input.as_str().len().saturating_add(first)
+            }
             Self::Request { body, .. } | Self::Reopen { body, .. } => body.as_str().len(),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct LeaseView {
     inner: Mutex<View>,
-    margin: Duration,
+    ttl: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ impl LeaseView {
     pub(crate) fn new(ttl: Duration) -> Self {
         let now = clock::moment();
         let view = View { until: None, store_now: Timestamp::ZERO, asked_at: now, read_at: now };
-        Self { inner: Mutex::new(view), margin: ttl / 10 }
+        Self { inner: Mutex::new(view), ttl }
     }
 
     /// A claim or renewal that was sent at `sent` was granted.
@@ -49,13 +49,18 @@ impl LeaseView {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).until = None;
     }
 
+    /// How long a lease lasts that is not renewed.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     /// How long calls may still last (S6).
     pub(crate) fn left(&self) -> Duration {
         let view = *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let left = view
             .until
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(clock::moment()));
-        left.saturating_sub(self.margin)
+        left.saturating_sub(self.ttl / 10)
     }
 
     /// The store's clock, carried on by the local monotonic one; behind it by at most the time its

@@ -132,8 +132,8 @@ impl Drive {
     ) -> Driven<()> {
         let head = &leased.record.head;
         let (seq, consumed, requests) = (head.seq, head.consumed, head.requests);
-        let (state, decision) = match begun {
-            Some(begun) => (begun.state, Some(begun.decision)),
+        let (state, decision) = match begun.and_then(|begun| begun.in_time(&shared)) {
+            Some((state, decision)) => (state, Some(decision)),
             None => (fold(head, &leased.record.frames, &shared.plans)?, None),
         };
         let (sender, inbox) = mpsc::unbounded_channel();

@@ -72,6 +72,27 @@ async fn a_start_that_is_dropped_while_it_is_answered_stops_no_worker() {
     worker.stop().await;
 }
 
+// covers: S5, S6
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_answered_when_others_have_had_its_run_begins_nothing() {
+    for late in [2, 4, 6, 11, 16, 20, 31] {
+        let (store, takes) = (Counting::default(), Takes::default());
+        let step = takes.clone();
+        let saga =
+            Saga::define(TAKES, |s| s.step("take", step, NothingToUndo).input((), |n, ()| *n));
+        let builder = Engine::builder(store.clone()).register(saga.unwrap());
+        let engine = builder.build().await.unwrap();
+        let worker = engine.spawn_worker(WorkerConfig::default());
+        sleep(Duration::from_secs(2)).await;
+        store.set("submit", Road::Slow(Duration::from_secs(late)));
+        let run = engine.start(TAKES, &1).await.unwrap();
+        assert_eq!(run.output().await.unwrap(), 1, "answered after {late} s");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(takes.0.load(Ordering::SeqCst), 1, "called once, answered after {late} s");
+        worker.stop().await;
+    }
+}
+
 // covers: S6, L1
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_that_a_claim_overtakes_tells_nobody_that_a_lease_is_lost() {
