@@ -40,6 +40,9 @@ local function refuse(a, row)
   if a.frame ~= '' and tonumber(a.seq) <= tonumber(row[SEQ]) then return repeated(a, row) end
   if not is_fenced(a, row) or row[SEQ] ~= a.before then return { 'stale' } end
   for _, entry in ipairs(a.ledger) do
+    -- S3: a row that is damaged fails the append before anything of it is written.
+    local stored = call('HGET', LEDGER, entry[1])
+    if stored and not ledger_parts(stored) then error('a row of the ledger is damaged') end
     local holder = ledger_conflict(entry[1], entry[2])
     if holder then return { 'conflict', call('HGET', LEDGER, holder) } end
   end
@@ -49,7 +52,13 @@ end
 local function consume(a, row)
   local first, last = tonumber(row[CONSUMED]) + 1, tonumber(a.consumed)
   if last < first then return end
-  for number = first, last do call('HDEL', REQUESTS, a.run .. '.' .. text(number)) end
+  for from = first, last, 500 do
+    local names = {}
+    for number = from, math.min(last, from + 499) do
+      names[#names + 1] = a.run .. '.' .. text(number)
+    end
+    call('HDEL', REQUESTS, unpack(names))
+  end
   row[CONSUMED] = a.consumed
 end
 

@@ -40,15 +40,14 @@ local function count_lease(run, row)
   counted = counted + 1
 end
 
--- After the leases of a script were counted and written: looks at some members, and removes those
--- that count no more.
-local function sweep_counted()
-  if counted == 0 or call('ZCARD', CAPPED) <= 2 * call('ZCARD', HELD) + IDLE_MAX then return end
-  local looked, held, runs = call('ZRANDMEMBER', CAPPED, LOOKED_AT * counted), {}, {}
+-- Looks at so many members, and removes those that count no more.
+local function look_at(count)
+  local looked, held, runs = call('ZRANDMEMBER', CAPPED, count), {}, {}
   for n, member in ipairs(looked) do
     held[n], runs[n] = string.match(member, ' (%S+ (%S*) %d+)$')
     runs[n] = runs[n] or ''
   end
+  if #looked == 0 then return end
   local idle, rows = {}, call('HMGET', ROWS, unpack(runs))
   for n, member in ipairs(looked) do
     -- The lease alone: what else there is of a row need not be whole.
@@ -58,4 +57,11 @@ local function sweep_counted()
     end
   end
   if #idle > 0 then call('ZREM', CAPPED, unpack(idle)) end
+end
+
+-- After the leases of a script were counted and written: looks at some members for each of them, in
+-- slices, since a call takes only so many arguments.
+local function sweep_counted()
+  if counted == 0 or call('ZCARD', CAPPED) <= 2 * call('ZCARD', HELD) + IDLE_MAX then return end
+  for left = LOOKED_AT * counted, 1, -500 do look_at(math.min(left, 500)) end
 end

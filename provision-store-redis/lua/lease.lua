@@ -146,7 +146,8 @@ if wanted ~= 'none' and not retire then
   end
   due = next_due(lanes)
 end
-sweep_counted()
+-- Everything is written: nothing may fail the answer.
+pcall(sweep_counted)
 if retire then bury(worker, '') end
 local peers = {}
 for _, who in ipairs(call('ZRANGE', ALIVE, 0, -1)) do

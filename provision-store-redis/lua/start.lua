@@ -1,7 +1,8 @@
 -- The start of a run: as a submission of its own, or with an append of another run.
 
--- What is known of a run, without its journal.
+-- What is known of a run, without its journal. It may be one of this call, and not written yet.
 local function head_of(run)
+  write_kept()
   return { run, call('HGET', FIXED, run), call('HGET', INPUTS, run), row_text(run) }
 end
 
@@ -59,19 +60,12 @@ local function start()
   local owner, ttl, nonce, first, first_summary = arg(), arg(), arg(), arg(), arg()
   -- S2: a submission that is repeated because its answer was lost finds its own run by id.
   local known = has_key == '1' and call('HGET', STARTS, key) or run
-  if row_text(known) then
-    -- It may be one of this call.
-    write_kept()
-    return { 'known', head_of(known) }
-  end
+  if row_text(known) then return { 'known', head_of(known) } end
   local left = call('HGET', TOMBSTONES, known)
   if left then return { 'pruned', left } end
   if guard ~= '' then
     local holder = call('HGET', GUARDS, guard_key)
-    if holder then
-      write_kept()
-      return { 'guarded', head_of(holder) }
-    end
+    if holder then return { 'guarded', head_of(holder) } end
     call('HSET', GUARDS, guard_key, run)
   end
   if has_key == '1' then call('HSET', STARTS, key, run) end

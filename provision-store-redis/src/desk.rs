@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use provision_core::error::StoreError;
+use provision_core::error::{StoreError, StoreErrorKind};
 use redis::Value;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -132,7 +132,16 @@ async fn serve(writer: Writer, mut pending: mpsc::Receiver<Job>) {
                 break;
             }
         }
-        writer.write(take(&mut waiting)).await;
+        let taken = take(&mut waiting);
+        let Some(trouble) = writer.write(taken).await else { continue };
+        // The server is not there: nobody waits for as many times its silence as there are scripts
+        // before his own. Nothing of these was sent.
+        while let Ok(job) = pending.try_recv() {
+            waiting.push_back(job);
+        }
+        for Job { call, reply } in waiting.drain(..) {
+            drop(reply.send(Err(again(&trouble, call.operation))));
+        }
     }
 }
 
@@ -140,6 +149,11 @@ async fn serve(writer: Writer, mut pending: mpsc::Receiver<Job>) {
 fn take(waiting: &mut VecDeque<Job>) -> Vec<Job> {
     let (mut taken, mut weight, mut bytes) = (Vec::new(), 0_usize, 0_usize);
     while let Some(job) = waiting.front() {
+        // Whose caller has gone away before it was sent is not sent.
+        if job.reply.is_closed() {
+            waiting.pop_front();
+            continue;
+        }
         weight = weight.saturating_add(job.call.weight);
         bytes = bytes.saturating_add(job.call.bytes());
         if !taken.is_empty() && (weight > WEIGHT_MAX || bytes > BYTES_MAX) {
@@ -157,7 +171,11 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&self, jobs: Vec<Job>) {
+    /// Writes these and answers their callers; the trouble, where the server could not be asked.
+    async fn write(&self, jobs: Vec<Job>) -> Option<StoreError> {
+        if jobs.is_empty() {
+            return None;
+        }
         match self.sent(&jobs).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
@@ -165,18 +183,22 @@ impl Writer {
                     // A caller that has gone away does not want to know.
                     drop(reply.send(Ok(answers.by_ref().take(call.runs.len()).collect())));
                 }
+                None
             }
             // Nothing was written; those that are of no new lane are no part of it.
             Err(error) if jobs.len() > 1 && error.code() == "redis_too_many_lanes" => {
                 for job in jobs {
                     let answers = self.sent(std::slice::from_ref(&job)).await;
+                    let answers = answers.map_err(|error| again(&error, job.call.operation));
                     drop(job.reply.send(answers));
                 }
+                None
             }
             Err(error) => {
                 for job in jobs {
                     drop(job.reply.send(Err(again(&error, job.call.operation))));
                 }
+                (error.kind() == StoreErrorKind::Unavailable).then_some(error)
             }
         }
     }

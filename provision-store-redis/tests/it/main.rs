@@ -19,6 +19,7 @@ mod conformance;
 mod crash;
 mod crash_matrix;
 mod damage;
+mod desk;
 mod everything;
 mod executors;
 mod fleet;
