@@ -1,7 +1,7 @@
 //! Workloads of the engine, measured beside the raw limit of the same run.
 //!
 //! `cargo run --release -p benches -- [--runs N] [--in-flight N]
-//! [memory|sqlite|postgres|redis|steno|recovery|load]..`
+//! [memory|sqlite|postgres|redis|steno|recovery|jobs|growth|load]..`
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +15,8 @@
     reason = "a measuring program: it reads real clocks and prints"
 )]
 
+mod growth;
+mod jobs;
 mod load;
 mod measure;
 mod peer;
@@ -74,6 +76,12 @@ fn main() {
             recovery::killed(true).await;
             recovery::killed(false).await;
             recovery::waiting(runs).await;
+        }
+        if chosen("jobs") {
+            jobs::all().await;
+        }
+        if chosen("growth") {
+            growth::on_postgres(runs).await;
         }
         if chosen("load") {
             load::sustained(runs * 25).await;
