@@ -76,6 +76,7 @@ impl Host {
         let Opened::Sqlite(file) = &store else {
             return Err(Trouble::bug("store", "a SQLite file was opened as another store"));
         };
+        driven(file).await?;
         let table = Table::open(file).await?;
         let (callbacks, receiver) = (callbacks(&options.data_dir).await?, Receiver::default());
         let reports = (callbacks.clone(), Arc::clone(&receiver));
@@ -92,7 +93,6 @@ impl Host {
         };
         // What is swept is known to an engine that does not know the sweep: neither holds itself.
         let swept = builder()?.build().await?;
-        driven(file).await?;
         let builder = builder()?
             .register(ending(&table).map_err(|error| defined(&error))?)
             .register(health(&table, &providers).map_err(|error| defined(&error))?)
@@ -227,7 +227,7 @@ const FORGOTTEN: [(&str, u32); 4] =
     [(HOST.name(), 1), (END.name(), 1), (HEALTH.name(), 1), (SWEEP.name(), 1)];
 
 /// Nothing is opened over runs that nobody would drive: a machine of theirs would never be removed,
-/// and nobody would say so.
+/// and nobody would say so. Told before the host's tables are touched or a payment is taken.
 async fn driven(store: &dyn StateStore) -> Result<(), Trouble> {
     for (name, version) in FORGOTTEN {
         // What was made stands until it is torn down; of the others, what has ended is over.

@@ -87,7 +87,7 @@ pub fn failure(to: &str, order: &Subscription, end: &End) -> Option<Mail> {
     };
     let next = match failure.hint.as_deref() {
         _ if begins_anew(end.status, Some(&failure.code)) => {
-            "\nIt begins anew with another key, unless it has for a day.".to_owned()
+            "\nIt begins anew with another key, unless it has for a day or is to go.".to_owned()
         }
         Some(hint) => format!("\nHint: {hint}."),
         None => String::new(),

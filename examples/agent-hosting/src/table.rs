@@ -16,7 +16,7 @@ use provision_core::{
     store::{Append, NewRun, Submission, Submitted},
 };
 use provision_store_sqlite::SqliteStore;
-use rusqlite::{Row as SqlRow, Transaction};
+use rusqlite::{OptionalExtension as _, Row as SqlRow, Transaction};
 
 pub use self::{
     health::{Asked, Heard, MISSED_MAX},
@@ -75,9 +75,10 @@ pub enum State {
 
 /// The changes of state that there are; all others are refused here and by the database. Some are an
 /// operator's alone, who moves a run beside the table: it may be redriven or torn down in any state.
-pub const LEGAL: [(State, State); 26] = [
+pub const LEGAL: [(State, State); 28] = [
     (State::Pending, State::Provisioning),
     (State::Pending, State::Running),
+    (State::Pending, State::Removing),
     (State::Pending, State::Gone),
     (State::Provisioning, State::Running),
     (State::Provisioning, State::Failed),
@@ -102,6 +103,7 @@ pub const LEGAL: [(State, State); 26] = [
     (State::Removing, State::Gone),
     (State::Gone, State::Pending),
     (State::Gone, State::Running),
+    (State::Gone, State::Removing),
 ];
 
 impl State {
@@ -158,7 +160,8 @@ pub struct Row {
     pub phase: Option<String>,
     /// Where the agent is, once it was made.
     pub agent: Option<Agent>,
-    /// How many payments were taken for it, but for those that came after their own end.
+    /// How many payments were taken for it, but for those that came after their own end. One whose end
+    /// comes later goes on to count: an end that was ordered before it is void all the same.
     pub payments: u32,
     /// What was heard of its agent; none before it was asked for the first time.
     pub heard: Option<Heard>,
@@ -343,25 +346,35 @@ pub(crate) fn begins_anew(end: RunStatus, failure: Option<&str>) -> bool {
     ran_out && end == RunStatus::RolledBack
 }
 
+/// What the end of the run that makes a subscription's machine means for it.
+fn own(tx: &Transaction<'_>, run: &str, append: &Append) -> rusqlite::Result<()> {
+    let agent = made(append);
+    let text = agent.as_ref().and_then(|agent| serde_json::to_string(agent).ok());
+    if !matches!(append.status, RunStatus::Succeeded | RunStatus::PartlySucceeded) {
+        let over = "update subscriptions set state = iif(state = 'provisioning', 'failed', 'gone'),
+            agent = ?2, phase = null
+            where run = ?1 and state not in ('pending', 'failed', 'gone')";
+        return tx.execute(over, (run, text)).map(drop);
+    }
+    // What was ordered since with other options is not what stands now: that is removed, and what
+    // is wanted begins anew.
+    let is_another = match &agent {
+        Some(agent) => is_made_for_another(tx, run, agent)?,
+        None => false,
+    };
+    // One that is to be removed and still came to its end is torn down next; one that an operator
+    // has redriven stands again, whatever its row had come to.
+    let stands = "update subscriptions set
+        state = iif(state = 'removing' or ?3, 'removing', 'running'),
+        agent = ?2, phase = 'running', anew = 0
+        where run = ?1 and state in ('pending', 'provisioning', 'removing', 'failed', 'gone')";
+    tx.execute(stands, (run, text, is_another)).map(drop)
+}
+
 /// What the end of a run means for its subscription; a run of none changes no row.
 fn ended(tx: &Transaction<'_>, append: &Append) -> rusqlite::Result<()> {
     let run = append.run.to_string();
-    // One that is to be removed and still came to its end is torn down next; one that an operator
-    // has redriven stands again, whatever its row had come to.
-    let own = match append.status {
-        RunStatus::Succeeded | RunStatus::PartlySucceeded => {
-            "update subscriptions set state = iif(state = 'removing', state, 'running'),
-                agent = ?2, phase = 'running', anew = 0
-                where run = ?1
-                    and state in ('pending', 'provisioning', 'removing', 'failed', 'gone')"
-        }
-        _ => {
-            "update subscriptions set state = iif(state = 'provisioning', 'failed', 'gone'),
-                agent = ?2, phase = null
-                where run = ?1 and state not in ('pending', 'failed', 'gone')"
-        }
-    };
-    tx.execute(own, (&run, made(append)))?;
+    own(tx, &run, append)?;
     // What a person has left behind is in the way of another run until that one is redriven.
     let failure = append.summary.failure.as_ref();
     if begins_anew(append.status, failure.map(|failure| failure.code.as_str())) {
@@ -409,15 +422,22 @@ fn moment(millis: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
-/// What the run has made, as text, if this write is the end of one that did.
-fn made(append: &Append) -> Option<String> {
+/// Whether the row of a run names another order than the one that its agent was made for.
+fn is_made_for_another(tx: &Transaction<'_>, run: &str, agent: &Agent) -> rusqlite::Result<bool> {
+    let ordered = "select subscription from subscriptions where run = ?1";
+    let ordered = tx.query_row(ordered, [run], |row| row.get::<_, String>(0)).optional()?;
+    let ordered = ordered.and_then(|text| serde_json::from_str::<Subscription>(&text).ok());
+    Ok(ordered.is_some_and(|ordered| ordered != agent.subscription))
+}
+
+/// What the run has made, if this write is the end of one that did.
+fn made(append: &Append) -> Option<Agent> {
     let records = Record::decode(append.frame.as_deref()?).ok()?;
     let output = records.into_iter().find_map(|record| match record {
         Record::Ended { output, .. } => output,
         _ => None,
     })?;
-    let agent: Agent = output.decode().ok()?;
-    serde_json::to_string(&agent).ok()
+    output.decode().ok()
 }
 
 fn json(order: &Subscription) -> Result<String, Trouble> {

@@ -18,6 +18,7 @@ use provision_core::{
     Readiness, Resource, ResourceState, RunId, Saga, SagaError, SagaId, Secret, SignalId,
     StepContext, StepError, Timing, Verdict,
     ledger::{LedgerOp, LedgerReply},
+    retry::Jitter,
     store::StateStore,
 };
 use serde::{Deserialize, Serialize};
@@ -67,16 +68,18 @@ pub const BEGUN: SignalId<Told> = SignalId::new("terraform_init");
 pub const VM_CREATED: SignalId<Told> = SignalId::new("vm_created");
 
 /// How often a workflow is dispatched that does not succeed.
-pub const DISPATCHES_MAX: u32 = 2;
-/// How often in a row GitHub may not answer, and for how long: it works meanwhile, and so does the
-/// workflow.
-const TRIES_MAX: u32 = 60;
-const TRIED_FOR: Duration = Duration::from_secs(3_600);
+pub const DISPATCHES_MAX: usize = 2;
+/// For how long GitHub may not answer: the workflow works meanwhile. What ends the patience is the
+/// time, and never the number of looks.
+const TRIED_FOR: Duration = Duration::from_secs(2 * 3_600);
+/// More than fit into that time.
+const TRIES_MAX: u32 = 1_000;
 /// How long the reports of a workflow are waited for, from its dispatch, and how long the tokens are
 /// good with which it reports. Longer than all dispatches may take, of which each has six hours and
 /// may wait for a runner: that it has failed is told by its run, and sooner.
 pub const REPORTS_WITHIN: Duration = Duration::from_secs(24 * 3_600);
-/// How often it is looked for a machine before the workflow is dispatched.
+/// How often it is looked for a machine before the workflow is dispatched: for eight hours and more
+/// in a program that is not hurried.
 const LOOKS_MAX: u32 = 1_000;
 /// How long a run that was cancelled may still work: a runner that does not end by itself is ended
 /// after five minutes (docs.github.com, canceling a workflow run, read 2026-11-22), and its last
@@ -115,6 +118,14 @@ pub fn accepted(callbacks: Callbacks) -> Callbacks {
     callbacks.accept(BEGUN).accept(VM_CREATED)
 }
 
+/// How a GitHub that does not answer is asked again: soon, then at least every minute.
+fn unanswered() -> Policy {
+    Policy::attempts(TRIES_MAX)
+        .with_jitter(Jitter::Equal)
+        .with_total(TRIED_FOR)
+        .with_max_throttled(TRIED_FOR)
+}
+
 /// Name of the Actions secret that holds the join key of a subscription.
 #[must_use]
 pub fn secret_name(order: &Subscription) -> String {
@@ -135,7 +146,10 @@ pub fn hosting(
     stage: &Stage,
 ) -> Result<Saga<Subscription, Agent>, SagaError> {
     let Workflows { github, repository, file, within, .. } = providers.workflows.clone();
-    let patience = Policy::attempts(LOOKS_MAX).fixed(providers.ask_every).with_total(within);
+    let patience = Policy::attempts(LOOKS_MAX)
+        .exponential(providers.ask_every, 2, 12 * providers.ask_every)
+        .with_jitter(Jitter::Equal)
+        .with_total(within);
     let keep = RepoSecrets::new(&github);
     let ordering = Ordering::new(&providers.workflows, runs);
     let ordered = OrderedServer::new(providers, runs);
@@ -149,18 +163,17 @@ pub fn hosting(
             let (name, id) = &secret_in;
             SecretsSpec::new(*id, name.as_str()).with(secret_name(order), join.key)
         });
-        let run = s
-            .resource(DISPATCH, stage.on(ordering))
-            .retry(Policy::attempts(TRIES_MAX).with_total(TRIED_FOR))
-            .after(secret)
-            .input((prices, key, wall, join), move |order, (prices, key, wall, join)| {
+        let run = s.resource(DISPATCH, stage.on(ordering)).retry(unanswered()).after(secret).input(
+            (prices, key, wall, join),
+            move |order, (prices, key, wall, join)| {
                 let wanted = machine(order, &prices, (&key, &wall), join);
                 DispatchSpec::new(repository.0.as_str(), file.as_str(), "main")
                     .with_key_input("provision_key")
                     .with_input("machine", told(&wanted))
                     .with_input("join_secret", secret_name(order))
                     .until_succeeded()
-            });
+            },
+        );
         // Its time begins when the workflow can be dispatched.
         let begun = match is_first {
             true => s.signal(BEGUN).input((), move |_, ()| within),
@@ -235,6 +248,13 @@ impl Ordering {
         let (dispatch, look_again) = (dispatch(workflows), workflows.look_again);
         Self { dispatch, runs: Arc::clone(runs), look_again }
     }
+
+    /// How many workflows were dispatched for this run: a generation whose dispatch never arrived
+    /// had none.
+    async fn dispatched(&self, cx: &StepContext) -> Result<usize, StepError> {
+        let rows = ledger(&self.runs, cx.run_id(), DISPATCH).await?;
+        Ok(rows.iter().filter(|row| row.external_id.is_some()).count())
+    }
 }
 
 /// What a workflow ends with that is not dispatched again.
@@ -281,12 +301,14 @@ impl Resource for Ordering {
         spec: &DispatchSpec,
         id: &ExternalId,
     ) -> Result<Readiness<DispatchedRun>, StepError> {
-        let ready = self.dispatch.ready(cx, spec, id).await;
-        // A look that had no answer is no end of the workflow, and uses up no dispatch.
-        ready.map_err(|failed| match failed.is_broken() && cx.generation() >= DISPATCHES_MAX {
-            true => for_good(&failed),
-            false => failed,
-        })
+        match self.dispatch.ready(cx, spec, id).await {
+            Err(failed) if failed.is_broken() => {
+                let used_up = self.dispatched(cx).await? >= DISPATCHES_MAX;
+                Err(if used_up { for_good(&failed) } else { failed })
+            }
+            // A look that had no answer is no end of the workflow, and uses up no dispatch.
+            ready => ready,
+        }
     }
 
     async fn delete(
@@ -436,5 +458,32 @@ impl Resource for OrderedServer {
 
     fn facts(&self, spec: &ServerSpec) -> Facts {
         self.server.facts(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use provision_core::{
+        Timestamp,
+        retry::{Next, Series, Why},
+    };
+
+    use super::{Duration, TRIED_FOR, unanswered};
+
+    #[test]
+    fn a_github_that_does_not_answer_is_asked_until_the_time_is_over() {
+        let (policy, begun) = (unanswered(), Timestamp::from_millis(1_000));
+        for draw in [0, u64::MAX / 3, u64::MAX] {
+            let (mut now, mut attempts) = (begun, 1);
+            let why = loop {
+                match policy.next(&Series::new(attempts, begun, now, draw)) {
+                    Next::After(wait) => (now, attempts) = (now.plus(wait), attempts + 1),
+                    Next::Exhausted(why) => break why,
+                }
+            };
+            assert_eq!(why, Why::Total);
+            assert!(now.since(begun) + Duration::from_secs(60) > TRIED_FOR, "{attempts}");
+            assert!(attempts < 300, "{attempts}");
+        }
     }
 }

@@ -327,6 +327,32 @@ async fn what_an_operator_does_to_runs_reaches_the_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_redriven_after_another_order_is_removed_and_the_order_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = Checked { fail_at: Some("finalize".to_owned()), ..options(dir.path()) };
+    let (host, worker) = open(&refused).await;
+    pay(&host, "a", "fsn1").await;
+    let run = until(&host, "a", |row| row.state == State::Failed).await.run.unwrap();
+    worker.stop().await;
+    drop(host);
+
+    let (host, worker) = open(&options(dir.path())).await;
+    let large = Subscription::new("a", "acme", Preset::Large, "nbg1").unwrap();
+    assert!(host.table.pay("a/2", &large).await.unwrap());
+    host.engine.redrive(&run, By::new("operator", "beside the table")).await.unwrap();
+    // The small machine stands for a moment, under an order for a large one.
+    let row = watched(&host, "a", |row| row.state != State::Pending).await;
+    assert_eq!((row.state, row.run, row.subscription), (State::Removing, Some(run), large.clone()));
+    let row = until(&host, "a", |row| row.state == State::Running).await;
+    let agent = row.agent.unwrap();
+    assert!(row.run != Some(run) && agent.subscription == large, "{agent:?}");
+    assert_eq!(agent.location, "nbg1");
+    let things = host.cloud().inventory().to_string();
+    assert_eq!(things.matches("server").count(), 1, "{things}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_is_parked_ends_the_wait_and_goes_on_with_the_next_process() {
     let (dir, host, worker) = working().await;
     running(&host, "a").await;

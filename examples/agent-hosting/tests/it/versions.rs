@@ -69,12 +69,16 @@ async fn runs_that_nobody_would_drive_are_told_before_anything_is_opened_over_th
     let store = SqliteStore::open(dir.path().join("provision.db")).await.unwrap();
     let saga =
         Saga::define(FIRST, |s| s.value("made").input((), |order: &String, ()| order.clone()));
-    let engine = Engine::builder(store).register(saga.unwrap()).build().await.unwrap();
+    let engine = Engine::builder(store.clone()).register(saga.unwrap()).build().await.unwrap();
     let run = engine.start(FIRST, &"a".to_owned()).await.unwrap();
     HostDriven.drive(&engine, run.id()).await.unwrap();
     let refused = Host::open(&options(dir.path())).await.unwrap_err();
     assert_eq!(refused.code(), "run_of_an_earlier_program");
     assert!(refused.message().contains(&run.id().to_string()), "{}", refused.message());
+    let tables = "select count(*) from sqlite_master where name = 'subscriptions'";
+    let tables =
+        store.query_host(move |conn| conn.query_row(tables, [], |row| row.get::<_, u32>(0)));
+    assert_eq!(tables.await.unwrap(), 0, "the host's tables are not there yet");
     // The program that has begun it removes it.
     engine.tear_down(run.id(), By::new("ann", "an upgrade")).await.unwrap();
     HostDriven.drive(&engine, run.id()).await.unwrap();

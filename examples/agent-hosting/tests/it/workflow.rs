@@ -177,7 +177,7 @@ async fn a_workflow_that_fails_is_dispatched_once_more_and_leaves_nothing_and_on
     so(&host, is_looked_at).await;
     host.cloud().runner().set_temper(Temper { goes: Goes::Wrong, ..Temper::default() });
     until(&host, "a", |row| row.state == State::Failed).await;
-    assert_eq!(dispatched(&host).len(), usize::try_from(DISPATCHES_MAX).unwrap());
+    assert_eq!(dispatched(&host).len(), DISPATCHES_MAX);
     assert!(host.cloud().inventory().is_empty(), "{}", host.cloud().inventory());
     let mails = || host.cloud().resend().with(|sim| sim.mails_to("ops@example.com"));
     so(&host, |_| !mails().is_empty()).await;

@@ -15,7 +15,7 @@ use agent_hosting::{
     runner::{self, Goes, REPOSITORY, Runner, Temper},
     saga::Agent,
     web::Served,
-    workflow::{HOST_BY_WORKFLOW, REPORTS_WITHIN, Runs, hosting},
+    workflow::{DISPATCHES_MAX, HOST_BY_WORKFLOW, REPORTS_WITHIN, Runs, hosting},
 };
 use axum::{
     Router,
@@ -27,11 +27,11 @@ use axum::{
 use example_command::stage::Stage;
 use futures_util::FutureExt as _;
 use provision_adapters::{
-    sim::Provider as _,
+    sim::{Fault, FaultRule, Provider as _, RequestLine},
     webhook::{Answer, Report as Told},
 };
 use provision_core::{
-    Engine, EngineBuilder, Owned, RunStatus, Saga,
+    Engine, EngineBuilder, Owned, RunId, RunStatus, Saga,
     clock::{Clock as _, SystemClock},
     store::RunHead,
     vault::LocalKeys,
@@ -97,7 +97,9 @@ impl World {
         let ids = runs.map(|run| run["id"].to_string());
         let stands = |id: &String| {
             let cancel = format!("/actions/runs/{id}/cancel");
-            !asked.iter().any(|asked| asked.status != 0 && asked.path.ends_with(&cancel))
+            // Accepted, or over already: nothing else stops a run.
+            let stopped = |status: u16| matches!(status, 202 | 409);
+            !asked.iter().any(|asked| stopped(asked.status) && asked.path.ends_with(&cancel))
         };
         ids.filter(stands).map(Owned::new).collect()
     }
@@ -180,6 +182,84 @@ async fn an_agent_by_a_workflow_survives_crashes() {
     report.assert_flawless_but_for(2);
     assert!(report.scenarios > 60, "only {} scenarios", report.scenarios);
     assert!(report.ended(RunStatus::RolledBack) > 0 && report.ended(RunStatus::TornDown) > 0);
+}
+
+/// A run of this saga in a world of its own, whose time passes in steps.
+struct Life {
+    subject: ByWorkflow,
+    world: World,
+    engine: Engine,
+    run: RunId,
+}
+
+impl Life {
+    async fn begun() -> Self {
+        let subject = ByWorkflow::default();
+        let world = subject.world();
+        let builder = Engine::builder(world.place.open().await).register(subject.saga(&world));
+        let engine = subject.equip(builder, &world).build().await.unwrap();
+        let run = *engine.start(HOST_BY_WORKFLOW, &subject.input()).await.unwrap().id();
+        Self { subject, world, engine, run }
+    }
+
+    /// Does what is due, lets workflows work, and lets this time pass.
+    async fn step(&self, by: Duration) -> RunStatus {
+        self.engine.run_one().await.unwrap();
+        let head = self.engine.run(&self.run).await.unwrap();
+        self.subject.nudge(&self.engine, &self.world, &head).await;
+        self.world.place.pass(by).await;
+        head.status
+    }
+
+    /// Lets time pass until something is so.
+    async fn until(&self, what: impl Fn(&Self, RunStatus) -> bool + Send + Sync) {
+        for _ in 0..4_000 {
+            let status = self.step(Duration::from_secs(5)).await;
+            if what(self, status) {
+                return;
+            }
+            assert!(!status.is_end() && status != RunStatus::Parked, "it ends as {status:?}");
+        }
+        panic!("five hours are enough");
+    }
+
+    /// How many workflows were dispatched.
+    fn dispatched(&self) -> usize {
+        self.world.region.cloud.github().with(|sim| sim.run_inputs(REPOSITORY).len())
+    }
+}
+
+#[tokio::test]
+async fn a_github_that_does_not_answer_for_an_hour_ends_nothing() {
+    let life = Life::begun().await;
+    let github = life.world.region.cloud.github();
+    let is_look =
+        |asked: &RequestLine| asked.method == "GET" && asked.path.contains("/actions/runs/");
+    life.until(|_, _| github.requests().iter().any(is_look)).await;
+    let away = FaultRule::new(Fault::Status(503)).path_contains("/repos/");
+    let away = github.faults().add(away);
+    for _ in 0..(61 * 3) {
+        let status = life.step(Duration::from_secs(20)).await;
+        assert!(matches!(status, RunStatus::Running | RunStatus::Waiting), "{status:?}");
+    }
+    let asked = github.faults().fired().len();
+    assert!(asked > 20, "asked {asked} times in an hour");
+    github.faults().remove(away);
+    life.until(|_, status| status == RunStatus::Succeeded).await;
+    assert_eq!(life.dispatched(), 1);
+}
+
+#[tokio::test]
+async fn a_dispatch_that_never_arrived_is_none_of_those_that_there_are() {
+    let life = Life::begun().await;
+    let lost = FaultRule::new(Fault::RefuseBefore).method("POST").path_contains("/dispatches");
+    life.world.region.cloud.github().faults().add(lost.times(1));
+    life.world.runner.set_temper(Temper { goes: Goes::Wrong, ..Temper::default() });
+    // Whoever runs workflows works in the same step.
+    life.until(|life, _| life.dispatched() == 1).await;
+    life.world.runner.set_temper(Temper::default());
+    life.until(|_, status| status == RunStatus::Succeeded).await;
+    assert_eq!(life.dispatched(), DISPATCHES_MAX);
 }
 
 /// The place of one world's store.
