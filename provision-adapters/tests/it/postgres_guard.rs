@@ -322,10 +322,16 @@ async fn an_owner_makes_temporary_tables_in_its_migrations_alone_and_none_stands
          union all select has_database_privilege('{owner}', '{database}', 'CREATE')::text"
     );
     assert_eq!(given.sql("postgres", &may).await.unwrap(), ["false", "true"]);
+    // It is taken back also where a migration throws away all that is temporary.
+    let spec = spec.with_migration("3", "create temporary table drafts (id int); discard temp");
+    apply(&given, &spec).await.unwrap();
+    assert_eq!(given.sql("postgres", &may).await.unwrap(), ["false", "true"]);
+    let left = "select typname::text from pg_type where typname = 'temporary_lent'";
+    assert!(given.sql(database.as_str(), left).await.unwrap().is_empty());
     // What somebody else has granted stays.
     let grant = format!("grant temporary on database \"{database}\" to \"{owner}\"");
     given.sql("postgres", &grant).await.unwrap();
-    let spec = spec.with_migration("3", "create temporary table more (id int)");
+    let spec = spec.with_migration("4", "create temporary table more (id int)");
     apply(&given, &spec).await.unwrap();
     assert_eq!(given.sql("postgres", &may).await.unwrap(), ["true", "true"]);
     given.drop_database(&database).await;

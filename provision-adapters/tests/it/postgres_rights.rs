@@ -201,6 +201,14 @@ async fn what_a_tenants_login_has_made_stands_in_the_way_of_no_later_migration()
         Box::pin(ApplySchema::new(&server).run(&cx, spec.clone())).await.map(drop)
     };
     apply(&spec).await.unwrap();
+    // Somebody else's table asks for nothing: whoever it is, this role does not become a member of him.
+    let stranger = scene.given.role("stranger").await;
+    let theirs = format!(
+        "create table tenant.theirs (id int primary key);
+         alter table tenant.theirs enable row level security;
+         alter table tenant.theirs owner to \"{stranger}\""
+    );
+    scene.given.sql(database.as_str(), &theirs).await.unwrap();
     // Its login makes a table, and one with a trigger that is put off, in a schema of its own, and a
     // policy that asks who is there by a function which no reader may name.
     let made = format!(
@@ -219,6 +227,11 @@ async fn what_a_tenants_login_has_made_stands_in_the_way_of_no_later_migration()
     let open = "select relname::text from pg_class join pg_namespace n on n.oid = relnamespace
         where relkind = 'r' and not relrowsecurity and n.nspname in ('tenant', 'hidden', 'public')";
     assert!(scene.given.sql(database.as_str(), open).await.unwrap().is_empty());
+    let joined = [&login, &stranger].map(|role| {
+        format!("select pg_has_role('{}', '{role}', 'MEMBER')::text as joined", scene.admin)
+    });
+    let joined = scene.given.sql("postgres", &joined.join(" union all ")).await.unwrap();
+    assert_eq!(joined, ["true", "false"]);
     scene.given.drop_database(&database).await;
-    scene.end(&[&login, &anonymous, &owner]).await;
+    scene.end(&[&login, &anonymous, &owner, &stranger]).await;
 }

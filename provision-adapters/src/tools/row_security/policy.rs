@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Answer, Budget, Database, Executor, Trouble,
     catalog::{Command, Policy, Seen, text},
-    condition::{Body, Judgement, Known, Leaf, Must, Proof, proof},
+    condition::{Body, Judgement, Known, Leaf, Must, Proof, proof, without_comments},
     finding::{Finding, Rule},
     names::{Openings, Relation, quote_literal},
     probe::NO_RIGHT,
@@ -108,7 +108,7 @@ async fn ask_with_empty_settings<'l, E: Executor>(
     let mut all = BTreeSet::new();
     let mut mixtures: BTreeMap<Vec<String>, Vec<&'l Leaf>> = BTreeMap::new();
     // What an operator or a cast calls is named nowhere: all that anybody reads is tried at once.
-    all.extend(seen.bodies.iter().filter_map(|body| settings(&body.source)).flatten());
+    all.extend(seen.bodies.iter().flat_map(|body| settings(&body.source).named));
     for leaf in &closed {
         let read = settings_read(leaf, seen).map(|mut names| {
             names.retain(|name| !database.scope.is_always_set(name));
@@ -150,7 +150,11 @@ fn settings_read(leaf: &Leaf, seen: &Seen) -> Option<BTreeSet<String>> {
     let mut texts = vec![leaf.expression.as_str()];
     let mut unread: Vec<&Body> = seen.bodies.iter().collect();
     while let Some(text) = texts.pop() {
-        names.extend(settings(text)?);
+        let read = settings(text);
+        if read.others {
+            return None;
+        }
+        names.extend(read.named);
         let lower = text.to_lowercase();
         unread.retain(|body| {
             let called = calls(text, &body.name.name) || calls(&lower, &body.name.name);
@@ -184,26 +188,37 @@ fn mixtures_of(names: &BTreeSet<String>) -> Vec<Vec<String>> {
     mixtures.split_off(1)
 }
 
-/// The names of the settings that an expression reads, but for the server's own; `None` where one is
-/// not a plain text.
-fn settings(expression: &str) -> Option<BTreeSet<String>> {
-    let text = expression.to_ascii_lowercase();
-    let mut names = BTreeSet::new();
+/// The settings that an expression reads, but for the server's own.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Settings {
+    /// Those whose names stand in it.
+    named: BTreeSet<String>,
+    /// Whether it reads one whose name is not a plain text.
+    others: bool,
+}
+
+/// Finds where an expression reads settings. A comment reads none.
+fn settings(expression: &str) -> Settings {
+    let text = without_comments(expression).unwrap_or_else(|| expression.to_owned());
+    let text = text.to_ascii_lowercase();
+    let mut read = Settings::default();
     for (at, found) in text.match_indices(READS_SETTING) {
         let before = text.get(..at).and_then(|before| before.chars().next_back());
         let after = text.get(at + found.len()..).unwrap_or_default();
         let after = after.strip_prefix('"').unwrap_or(after).trim_start();
         let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-        // A longer name is another function.
-        if before.is_some_and(word) || after.starts_with(word) {
+        // A longer name is another function, and a column of this name is no call.
+        let column = after.is_empty() || after.starts_with([',', ';', ')']);
+        if before.is_some_and(word) || after.starts_with(word) || column {
             continue;
         }
-        let name = setting_named(after)?;
-        if name.contains('.') {
-            names.insert(name.to_owned());
+        match setting_named(after) {
+            Some(name) if name.contains('.') => drop(read.named.insert(name.to_owned())),
+            Some(_) => {}
+            None => read.others = true,
         }
     }
-    Some(names)
+    read
 }
 
 /// The name in `('app.user', ..)` or `('app.user'::text, ..)`.
@@ -333,7 +348,7 @@ fn statement(place: usize, leaf: &Leaf) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{mixtures_of, settings};
+    use super::{Settings, mixtures_of, settings};
 
     fn names(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -349,8 +364,12 @@ mod tests {
             ("current_setting('role') = 'x'", &[]),
             ("private.current_settings(x) = my_current_setting(y)", &[]),
             ("auth.uid()", &[]),
+            ("current_setting /* here */ ('app.user')", &["app.user"]),
+            ("-- current_setting() is read\nselect current_setting('a.b') -- it's text", &["a.b"]),
+            ("select current_setting('a.b'::text, true) as current_setting;", &["a.b"]),
         ] {
-            assert_eq!(settings(expression), Some(names(read)), "{expression}");
+            let read = Settings { named: names(read), others: false };
+            assert_eq!(settings(expression), read, "{expression}");
         }
         for expression in [
             "current_setting(('app.'::text || 'user'::text), true)",
@@ -358,11 +377,15 @@ mod tests {
             "current_setting($1, true)",
             "current_setting(E'app.user')",
             "current_setting('app.user'::public.name)",
-            "current_setting /* here */ ('app.user')",
             "current_setting('a''b.c')",
+            "begin execute $a$ select current_setting /* here */ ('app.user') $a$; end",
         ] {
-            assert_eq!(settings(expression), None, "{expression}");
+            let read = Settings { named: names(&[]), others: true };
+            assert_eq!(settings(expression), read, "{expression}");
         }
+        // One whose name is not known hides none of the others.
+        let read = settings("current_setting($1) || current_setting('app.user')");
+        assert_eq!(read, Settings { named: names(&["app.user"]), others: true });
     }
 
     #[test]

@@ -5,7 +5,8 @@ begin
         return;
     end if;
     execute format('grant temporary on database %I to %I', current_database(), $owner);
-    -- Remembers that it was not so before. Code of the owner's cannot make one that is of this role.
-    create type pg_temp.provision_lent as ();
+    -- Remembers that it was not so before, where code of the owner's can neither make it nor drop it:
+    -- what is temporary goes with a `discard temp`.
+    create type provision.temporary_lent as ();
 end
 $provision$;

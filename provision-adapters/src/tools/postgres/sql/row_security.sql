@@ -6,7 +6,8 @@ declare
     found record;
 begin
     -- A role that is no superuser treats the tables of those alone whose member it is, and a member of
-    -- the schema's owner may have made some.
+    -- the schema's owner may have made some. Nobody is joined of whose tables none is altered below:
+    -- he may be somebody whose member it must not become.
     for found in
         select distinct r.rolname as owner
         from pg_catalog.pg_class c
@@ -15,6 +16,12 @@ begin
         where c.relkind in ('r', 'p')
             and (c.relpersistence <> 't' or n.oid = pg_catalog.pg_my_temp_schema())
             and n.nspname not in ('pg_catalog', 'pg_toast', 'information_schema')
+            and (
+                not c.relrowsecurity and c.relpersistence <> 't'
+                or exists (
+                    select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgdeferrable
+                )
+            )
             and not r.rolsuper
             and not pg_catalog.pg_has_role(current_user, r.oid, 'USAGE')
     loop

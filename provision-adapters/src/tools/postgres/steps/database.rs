@@ -11,7 +11,7 @@ use provision_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Shown;
+use super::{Shown, role::sweep_heirs};
 use crate::tools::{
     postgres::{Identifier, Postgres},
     row_security::{quote_identifier, quote_literal},
@@ -277,7 +277,10 @@ impl Resource for PostgresDatabase {
         }
         let sql = format!("drop database if exists {} with (force)", quote_identifier(&shown.name));
         let dropped = self.server.execute(cx, "drop database", self.maintenance(), sql).await;
-        dropped.map(drop).map_err(passing)
+        dropped.map_err(passing)?;
+        // What roles had left in it is gone.
+        sweep_heirs(&self.server, cx).await;
+        Ok(())
     }
 
     async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {

@@ -16,11 +16,11 @@ use crate::tools::{
 
 /// What the name begins with of who gets what a dropped role owned in databases that stay: a role
 /// without login and without any right, one for each role that was dropped, so that what one tenant has
-/// left reaches nothing of another's. It goes with the next role that is dropped once nothing is left
-/// of it. Nobody who had more rights may own it: a `security definer` function runs with the rights of
-/// its owner.
+/// left reaches nothing of another's. It goes with the next role or database that is dropped once
+/// nothing is left of it. Nobody who had more rights may own it: a `security definer` function runs with
+/// the rights of its owner.
 ///
-/// Names that begin so are kept for this.
+/// Names that begin so are kept for this: a role that is to have one is refused (`bad_name`).
 pub const HEIR: &str = "provision_heir_";
 
 /// Name of the sealed password.
@@ -34,7 +34,7 @@ const MAKE_HEIR: &str = include_str!("../sql/heir.sql");
 /// The SQLSTATE by which it says that a role of that name has rights.
 const POWERFUL_HEIR: &str = "PV005";
 const STRIP: &str = include_str!("../sql/strip.sql");
-/// Drops the heirs of whose inheritance nothing is left.
+/// Drops the heirs of whose inheritance nothing is left, and waits for nobody who works with one.
 const SWEEP: &str = include_str!("../sql/sweep_heirs.sql");
 
 /// A role to be there.
@@ -171,6 +171,23 @@ fn foreign(operation: &'static str) -> StepError {
         .with_message("the role of this id does not carry the mark of this run")
 }
 
+fn check(spec: &RoleSpec) -> Result<(), StepError> {
+    if spec.name.as_str().starts_with(HEIR) {
+        return Err(StepError::permanent("check role").with_code("bad_name").with_message(
+            format!("names that begin with `{HEIR}` are of what dropped roles left"),
+        ));
+    }
+    Ok(())
+}
+
+/// Drops the heirs that have nothing any more. What comes of it is nobody's failure: it is done by
+/// itself, after what was asked for, and again with whatever is dropped next.
+pub(super) async fn sweep_heirs(server: &Postgres, cx: &StepContext) {
+    let sql = block(&SWEEP.replace("$heir", &quote_literal(HEIR)));
+    let sql = format!("set local lock_timeout = '200ms';\n{sql}");
+    drop(server.transact(cx, "drop heirs", &server.config().database, sql).await);
+}
+
 impl Resource for PostgresRole {
     const KIND: &'static str = "postgres.role";
     type Spec = RoleSpec;
@@ -181,6 +198,7 @@ impl Resource for PostgresRole {
     }
 
     async fn find(&self, cx: &StepContext, spec: &RoleSpec) -> Result<Found, StepError> {
+        check(spec)?;
         let rows = self.server.ask(cx, "look for role", LOOK, &[spec.name.as_str()]).await?;
         let Some(shown) = rows.first().and_then(Shown::of) else { return Ok(Found::Absent) };
         Ok(match shown.mark {
@@ -263,9 +281,10 @@ impl Resource for PostgresRole {
             let database = if database.is_empty() { self.maintenance() } else { database };
             self.strip(cx, &shown.name, database).await?;
         }
-        let sweep = block(&SWEEP.replace("$heir", &quote_literal(HEIR)));
-        let sql = format!("drop role if exists {role};\n{sweep}");
-        self.server.execute(cx, DROP, self.maintenance(), sql).await.map(drop)
+        let sql = format!("drop role if exists {role}");
+        self.server.execute(cx, DROP, self.maintenance(), sql).await?;
+        sweep_heirs(&self.server, cx).await;
+        Ok(())
     }
 
     async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {

@@ -18,6 +18,8 @@ use parts::{
 };
 use tokens::{Kind, read, written};
 
+pub(super) use tokens::without_comments;
+
 /// What one leaf must be for an anonymous request, so that its condition cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Must {

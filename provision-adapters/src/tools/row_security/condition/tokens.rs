@@ -73,6 +73,17 @@ pub(super) fn read(source: &str) -> Option<Vec<Token<'_>>> {
     (depth == 0).then_some(tokens)
 }
 
+/// The text with a space for each comment. None where it holds what is not understood here.
+pub(in crate::tools::row_security) fn without_comments(source: &str) -> Option<String> {
+    let (mut text, mut at) = (String::new(), 0);
+    while let Some(rest) = source.get(at..).filter(|rest| !rest.is_empty()) {
+        let (kind, length) = piece(rest)?;
+        text.push_str(if kind.is_some() { rest.get(..length)? } else { " " });
+        at += length;
+    }
+    Some(text)
+}
+
 /// The kind and length of what a text begins with; no kind for what is only space.
 fn piece(rest: &str) -> Option<(Option<Kind>, usize)> {
     const SIGNS: &str = "+-*/<>=~!@#%^&|`?";

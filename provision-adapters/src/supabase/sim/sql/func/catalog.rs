@@ -3,7 +3,8 @@
 use super::super::error::SqlError;
 use super::super::run::Env;
 use super::super::state::acl::Acl;
-use super::super::state::{Function, GrantObject, Shape};
+use super::super::state::lookup::quote_ident;
+use super::super::state::{Function, GrantObject, Shape, Volatility};
 use super::super::sys;
 use super::super::value::Value;
 use super::super::value::sql_type::{self, Type};
@@ -49,6 +50,10 @@ pub(super) static LIST: &[Builtin] = &[
     }),
     strict("pg_get_function_result", &[Is(Type::Oid)], TEXT, |env, a, _| match function(env, a) {
         Some(function) => result(env, function).map(Value::Text),
+        None => Ok(Value::Null),
+    }),
+    strict("pg_get_functiondef", &[Is(Type::Oid)], TEXT, |env, a, _| match function(env, a) {
+        Some(function) => definition(env, function).map(Value::Text),
         None => Ok(Value::Null),
     }),
     strict("obj_description", &[Is(Type::Oid), Is(Type::Name)], TEXT, |env, a, _| {
@@ -105,13 +110,19 @@ fn function<'e>(env: &Env<'e>, args: &[Value]) -> Option<&'e Function> {
 /// Prints the arguments of a function, with defaults where a definition would need them.
 pub(crate) fn arguments(function: &Function, defaults: bool) -> String {
     let print = |argument: &super::super::state::Argument| {
-        let mut printed = argument.name.as_deref().map_or_else(String::new, |name| {
-            format!("{} ", super::super::state::lookup::quote_ident(name))
-        });
+        let mut printed = argument
+            .name
+            .as_deref()
+            .map_or_else(String::new, |name| format!("{} ", quote_ident(name)));
         printed.push_str(&argument.ty.base().label());
         if let Some(default) = argument.default.as_ref().filter(|_| defaults) {
             printed.push_str(" DEFAULT ");
             printed.push_str(&default.text);
+            // The server prints the type that a bare text was read as.
+            if default.text.starts_with('\'') && default.text.ends_with('\'') {
+                printed.push_str("::");
+                printed.push_str(&argument.ty.base().label());
+            }
         }
         printed
     };
@@ -132,6 +143,39 @@ fn result(env: &Env<'_>, function: &Function) -> Result<String, SqlError> {
         }
     };
     Ok(if function.returns.set { format!("SETOF {shape}") } else { shape })
+}
+
+/// Prints the statement that would make a function again.
+fn definition(env: &Env<'_>, function: &Function) -> Result<String, SqlError> {
+    if !function.config.is_empty() {
+        return Err(SqlError::unsupported("definitions of functions with settings"));
+    }
+    let schema = env.db.schemas.values().find(|schema| schema.oid == function.schema);
+    let schema = schema.ok_or_else(|| SqlError::internal("a schema is missing"))?;
+    let mut options = match function.volatility {
+        Volatility::Immutable => " IMMUTABLE",
+        Volatility::Stable => " STABLE",
+        Volatility::Volatile => "",
+    }
+    .to_owned();
+    for (holds, word) in [(function.strict, " STRICT"), (function.definer, " SECURITY DEFINER")] {
+        options.push_str(if holds { word } else { "" });
+    }
+    if !options.is_empty() {
+        options.push('\n');
+    }
+    let mut quote = "$function".to_owned();
+    while function.body.contains(&quote) {
+        quote.push('x');
+    }
+    Ok(format!(
+        "CREATE OR REPLACE FUNCTION {}.{}({})\n RETURNS {}\n LANGUAGE sql\n{options}AS {quote}${}{quote}$\n",
+        quote_ident(&schema.name),
+        quote_ident(&function.name),
+        arguments(function, true),
+        result(env, function)?,
+        function.body,
+    ))
 }
 
 fn comment(env: &Env<'_>, object: u32, column: usize) -> Value {
