@@ -38,13 +38,22 @@ pub enum Unreadable {
 }
 
 /// Which way an attempt goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// The step's action.
+    #[default]
     Forward,
     /// Its compensation.
     Undo,
+}
+
+impl Direction {
+    /// Whether it is the one that a record means when it names none.
+    #[must_use]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Why a step waits.
@@ -201,6 +210,18 @@ fn written<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Payload>,
     Payload::deserialize(from).map(Some)
 }
 
+const fn first() -> u32 {
+    1
+}
+
+const fn is_first(attempt: &u32) -> bool {
+    *attempt == first()
+}
+
+const fn is_zero(generation: &u32) -> bool {
+    *generation == 0
+}
+
 /// One item of a fan-out, as it was journaled when the list was known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemRecord {
@@ -218,7 +239,8 @@ pub enum Record {
     Waiting {
         /// The step.
         path: Arc<str>,
-        /// Which way.
+        /// Which way; not written forward.
+        #[serde(default, skip_serializing_if = "Direction::is_default")]
         dir: Direction,
         /// For what.
         reason: WaitReason,
@@ -229,11 +251,14 @@ pub enum Record {
     Started {
         /// The step.
         path: Arc<str>,
-        /// Which way.
+        /// Which way; not written forward.
+        #[serde(default, skip_serializing_if = "Direction::is_default")]
         dir: Direction,
-        /// Generation of the step's effect.
+        /// Generation of the step's effect; the first, 0, is not written.
+        #[serde(default, skip_serializing_if = "is_zero")]
         generation: u32,
-        /// Number of the attempt in this direction, from 1.
+        /// Number of the attempt in this direction, from 1, which is not written.
+        #[serde(default = "first", skip_serializing_if = "is_first")]
         attempt: u32,
         /// Its input, with the first forward attempt of a generation.
         #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
@@ -259,7 +284,8 @@ pub enum Record {
     Failed {
         /// The step.
         path: Arc<str>,
-        /// Which way.
+        /// Which way; not written forward.
+        #[serde(default, skip_serializing_if = "Direction::is_default")]
         dir: Direction,
         /// What happened.
         failure: Failure,
@@ -286,7 +312,8 @@ pub enum Record {
     Succeeded {
         /// The step.
         path: Arc<str>,
-        /// Which way.
+        /// Which way; not written forward.
+        #[serde(default, skip_serializing_if = "Direction::is_default")]
         dir: Direction,
         /// The step's output, forward.
         #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
@@ -306,7 +333,8 @@ pub enum Record {
     GaveUp {
         /// The step.
         path: Arc<str>,
-        /// Which way.
+        /// Which way; not written forward.
+        #[serde(default, skip_serializing_if = "Direction::is_default")]
         dir: Direction,
         /// The last failure.
         failure: Failure,
@@ -423,7 +451,30 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::Record;
+    use super::{Direction, Record};
+
+    // What every step writes is kept short, and can be read as it was written before.
+    // covers: S22
+    #[test]
+    fn what_goes_without_saying_is_not_written() {
+        let path: std::sync::Arc<str> = "s1".into();
+        let started = |dir, generation, attempt| Record::Started {
+            path: path.clone(),
+            dir,
+            generation,
+            attempt,
+            input: None,
+        };
+        let plain = started(Direction::Forward, 0, 1);
+        let other = started(Direction::Undo, 2, 3);
+        let text = Record::encode(&[plain.clone(), other.clone()]).unwrap();
+        let said = r#"{"path":"s1","dir":"undo","generation":2,"attempt":3}"#;
+        assert_eq!(*text, *format!(r#"[{{"started":{{"path":"s1"}}}},{{"started":{said}}}]"#));
+        assert_eq!(Record::decode(&text).unwrap(), [plain.clone(), other]);
+
+        let long = r#"[{"started":{"path":"s1","dir":"forward","generation":0,"attempt":1}}]"#;
+        assert_eq!(Record::decode(long).unwrap(), [plain]);
+    }
 
     // covers: S22
     #[test]

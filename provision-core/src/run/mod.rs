@@ -111,7 +111,7 @@ pub struct RunSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// Whether a person has looked at the dead letter and said so.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolved: bool,
     /// The newest request that was stored and could not be taken when its turn came. One that came
     /// when the run was over stands here until the run is written again.
