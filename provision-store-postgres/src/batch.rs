@@ -83,9 +83,15 @@ impl Changes {
     }
 }
 
-/// The statement that writes all of these: `locked` waits for nobody at all, and costs more.
+/// The statement that writes all of these: `locked` waits for nobody at all, and costs more. Most
+/// runs are never asked anything, and do not pay for a look at what was asked.
 pub(crate) fn appending(db: &Db, jobs: &[&Job], locked: bool) -> Result<Statement, Fault> {
-    let text = if locked { &db.sql.append_locked } else { &db.sql.append };
+    let consuming = jobs.iter().any(|job| job.append.consumed > 0);
+    let text = match (locked, consuming) {
+        (true, _) => &db.sql.append_locked,
+        (false, true) => &db.sql.append_consuming,
+        (false, false) => &db.sql.append,
+    };
     let mut changes = Changes::default();
     for job in jobs {
         changes.push(&job.append)?;

@@ -84,8 +84,9 @@ statements! {
     // Most workers have no caps, and pay for none.
     acquire_capped = acquire_worker acquire_code_capped acquire_turns acquire_picked_capped
         acquire_held leased acquire_signs leased_rows,
-    append = append_given append_found append_write,
-    append_locked = append_given append_held append_write,
+    append = append_given append_found append_write append_answer,
+    append_consuming = append_given append_found append_write append_consumed append_answer,
+    append_locked = append_given append_held append_write append_consumed append_answer,
     append_why,
     bucket_drop,
     bucket_keep,

@@ -6,7 +6,7 @@ use provision_core::{
     id::Timestamp,
     queue::{Claim, Queue as _},
     run::RunStatus,
-    store::{Appended, Leased, Release, StateStore as _},
+    store::{Appended, Leased, NewRun, Release, StateStore as _, Submission},
 };
 use provision_store_postgres::{PostgresConfig, PostgresStore};
 use provision_testkit::conformance::{
@@ -51,6 +51,12 @@ async fn read(server: &Server) -> BTreeMap<String, (i64, i64)> {
     let rows = sqlx::query(sql).fetch_all(&mut conn).await.unwrap();
     conn.close().await.unwrap();
     rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+}
+
+/// So many new runs.
+fn many(count: usize) -> Vec<Submission> {
+    let new = || NewRun { head: run_head(), lease_to: None };
+    (0..count).map(|_| Submission::Run(Box::new(new()))).collect()
 }
 
 async fn leased(store: &PostgresStore, count: usize) -> Vec<Leased> {
@@ -206,6 +212,34 @@ async fn a_step_reads_its_own_row_also_before_the_server_has_statistics() {
     println!("{walked} rows walked, {fetched} by index for {RUNS} steps");
     // Opening the store looks at few; all that are leased, at each step, would be 90,000.
     assert!(walked + fetched < 2_000, "{walked} walked, {fetched} by index");
+}
+
+// covers: R2-14
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_does_not_walk_what_is_ready_for_each_run_that_it_takes() {
+    const READY: usize = 4_000;
+    const CLAIMS: usize = 20;
+    let Some(server) = Server::start() else { return };
+    execute(&server, "ALTER SYSTEM SET autovacuum = off").await;
+    execute(&server, "SELECT pg_reload_conf()").await;
+    let store = open(&server).await;
+    assert_eq!(store.submit(&many(READY)).await.unwrap().len(), READY);
+    closed(&server, store).await;
+    // Pages, since rows that an index passes over are not counted.
+    let pages = "SELECT sum(idx_blks_hit + idx_blks_read)::bigint \
+                 FROM pg_statio_user_indexes WHERE relname = 'heads'";
+    let before = number(&server, pages).await;
+    let store = open(&server).await;
+    let mut request = acquire_any(new_worker(), TTL);
+    request.acquire.as_mut().unwrap().limit = 10;
+    for _ in 0..CLAIMS {
+        assert_eq!(store.lease(&request).await.unwrap().leased.len(), 10);
+    }
+    closed(&server, store).await;
+    let read = number(&server, pages).await - before;
+    println!("{read} pages of indexes for {CLAIMS} claims of 10 of {READY} runs");
+    // Walked for each run that is taken, the index of ready runs would be 10,000 pages more.
+    assert!(read < 6_000, "{read} pages");
 }
 
 // covers: R2-14

@@ -1,0 +1,1 @@
+SELECT n, requests, place FROM kept
