@@ -18,12 +18,18 @@ use provision_store_redis::RedisConfig;
 use provision_store_sqlite::SqliteStore;
 use tokio::sync::mpsc;
 
-use crate::servers::server;
+use crate::{
+    measure::{Goal, check_journals},
+    servers::server,
+};
 
 const JOB: SagaId<u64, u64> = SagaId::new("job", 1);
 /// Jobs of one measurement of W2.
 const JOBS: usize = 20_000;
-const SLOTS: usize = 32;
+/// Who puts jobs in at the same time.
+const HANDS: usize = 64;
+/// Jobs under way at the same time.
+const SLOTS: usize = 512;
 /// Lone starts, and how far apart they are.
 const LONE: usize = 400;
 const APART: Duration = Duration::from_millis(15);
@@ -71,10 +77,10 @@ impl Place {
 
     async fn put_in(&self, jobs: usize) {
         let mut tasks = tokio::task::JoinSet::new();
-        for lane in 0..SLOTS {
+        for lane in 0..HANDS {
             let host = self.host.clone();
             tasks.spawn(async move {
-                for n in (lane..jobs).step_by(SLOTS) {
+                for n in (lane..jobs).step_by(HANDS) {
                     drop(host.start(JOB, &(n as u64)).await.expect("a start"));
                 }
             });
@@ -126,7 +132,7 @@ pub(crate) async fn worked_off<B: Backend + Clone>(store: B, jobs: usize) -> f64
 }
 
 async fn measure<B: Backend + Clone>(name: &str, store: B) {
-    let mut place = Place::of(store).await;
+    let mut place = Place::of(store.clone()).await;
     let (put_in, worked) = place.work_off(JOBS).await;
     println!(
         "| {name} W2: {JOBS} jobs put in at {:.0}/s, worked off at {:.0}/s, {:.0}/s in all | {SLOTS} | | | | | |",
@@ -141,6 +147,14 @@ async fn measure<B: Backend + Clone>(name: &str, store: B) {
         at(50),
         at(99)
     );
+    // A file has no way to wake another worker.
+    if name != "sqlite" {
+        let rate = JOBS as f64 / worked.as_secs_f64();
+        Goal::AtLeast(20_000.0).judge(&format!("{name}, jobs that do nothing per second"), rate);
+        let what = format!("{name}, ms from a lone start to its first step, p99");
+        Goal::AtMost(10.0).judge(&what, at(99));
+    }
+    check_journals(&store, JOBS + LONE).await;
 }
 
 pub(crate) async fn all() {

@@ -109,7 +109,7 @@ async fn drive<B: Backend + Clone>(name: &str, store: B, runs: usize, workers: u
     while let Some(ended) = tasks.join_next().await {
         ended.expect("all runs succeed");
     }
-    let done = watch.stop(
+    let mut done = watch.stop(
         &format!("{name}, {runs} runs started elsewhere (ms from start to first step)"),
         workers,
         runs as u64 * STEPS,

@@ -49,16 +49,17 @@ fn main() {
         named.is_empty() || named.iter().any(|arg| *arg == name)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    if let [program, path] = args.as_slice()
+    if let [program, place, locks] = args.as_slice()
         && program == recovery::CHILD
     {
-        return runtime.block_on(recovery::until_killed(path.as_ref()));
+        return runtime.block_on(recovery::until_killed(place, locks.as_ref()));
     }
     println!("{}", measure::machine());
     measure::heading();
     runtime.block_on(async {
+        let mut memory = None;
         if chosen("memory") {
-            workloads::memory(runs).await;
+            memory = Some(workloads::memory(runs).await);
         }
         if chosen("sqlite") {
             workloads::sqlite(runs).await;
@@ -70,11 +71,14 @@ fn main() {
             servers::redis(runs, only).await;
         }
         if chosen("steno") {
-            peer::steno_in_memory(runs).await;
+            let steno = peer::steno_in_memory(runs).await;
+            if let Some(memory) = memory {
+                let what = "memory W1 / steno in memory, 32 in flight";
+                measure::Goal::AtLeast(2.0).judge(what, memory / steno);
+            }
         }
         if chosen("recovery") {
-            recovery::killed(true).await;
-            recovery::killed(false).await;
+            recovery::all().await;
             recovery::waiting(runs).await;
         }
         if chosen("jobs") {
@@ -87,4 +91,5 @@ fn main() {
             load::sustained(runs * 25).await;
         }
     });
+    measure::goals();
 }

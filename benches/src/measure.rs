@@ -1,8 +1,71 @@
-//! Clocks, counters and the table.
+//! Clocks, counters, the table, and the goals.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
+use provision_core::{
+    engine::Backend,
+    run::journal::Record,
+    store::{RunFilter, StateStore},
+};
 use stats_alloc::Region;
+
+/// Lines about goals, printed at the end.
+static GOALS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What a figure has to be.
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Goal {
+    /// Judges what came out; all goals are printed below the table.
+    pub(crate) fn judge(self, what: &str, here: f64) {
+        let (met, wanted) = match self {
+            Self::AtLeast(floor) => (here >= floor, format!("at least {floor}")),
+            Self::AtMost(most) => (here <= most, format!("at most {most}")),
+        };
+        let met = if met { "met" } else { "**not met**" };
+        let places = if here < 1.0 { 3 } else { 2 };
+        let line = format!("| {what} | {wanted} | {here:.places$} | {met} |");
+        GOALS.lock().expect("nobody panics with it").push(line);
+    }
+}
+
+/// All goals of the workloads that were measured.
+pub(crate) fn goals() {
+    let lines = GOALS.lock().expect("nobody panics with it");
+    if !lines.is_empty() {
+        println!("\n| goal | wanted | here | |\n|---|---|---|---|\n{}", lines.join("\n"));
+    }
+}
+
+/// Compares the journals of all runs with the actions that were done: a store that is fast because
+/// it leaves something out is no store.
+pub(crate) async fn check_journals(store: &impl Backend, actions: usize) {
+    let mut filter = RunFilter { limit: 500, ..RunFilter::default() };
+    let mut succeeded = 0;
+    loop {
+        let page = StateStore::list(store, &filter).await.expect("a listing");
+        let runs: Vec<_> = page.runs.iter().map(|head| head.id).collect();
+        for run in store.load(&runs).await.expect("journals") {
+            for frame in run.expect("a run that was listed").frames {
+                let records = Record::decode(&frame.body).expect("a frame");
+                let done = records.iter().filter(|r| matches!(r, Record::Succeeded { .. }));
+                succeeded += done.count();
+            }
+        }
+        filter.after = page.next;
+        if filter.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(succeeded, actions, "actions in the journals");
+}
 
 /// One measured workload.
 pub(crate) struct Measured {
@@ -60,7 +123,17 @@ impl Measured {
             .unwrap_or_default()
     }
 
-    pub(crate) fn print(mut self) -> f64 {
+    /// Processor time for each step, in microseconds.
+    pub(crate) fn cpu_per_step(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.steps as f64
+    }
+
+    /// The time of one run, half of all are quicker, in milliseconds.
+    pub(crate) fn median(&mut self) -> f64 {
+        self.percentile(0.5).as_secs_f64() * 1e3
+    }
+
+    pub(crate) fn print(&mut self) -> f64 {
         let (p50, p99) = (self.percentile(0.5), self.percentile(0.99));
         let rate = self.per_second();
         println!(
@@ -70,7 +143,7 @@ impl Measured {
             rate,
             p50.as_secs_f64() * 1e3,
             p99.as_secs_f64() * 1e3,
-            self.cpu.as_secs_f64() * 1e6 / self.steps as f64,
+            self.cpu_per_step(),
             self.allocations as f64 / self.steps as f64,
         );
         rate

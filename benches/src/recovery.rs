@@ -11,16 +11,27 @@ use std::{
 use provision_core::{
     Engine, NothingToUndo, RunStatus, Saga, SagaId, Step, StepContext, StepError, WorkerConfig,
     clock::sleep,
-    engine::EngineBuilder,
+    engine::Backend,
     saga::Handle,
     store::{RunFilter, StateStore as _},
 };
+use provision_store_postgres::{PostgresConfig, PostgresStore};
+use provision_store_redis::{RedisConfig, RedisStore};
 use provision_store_sqlite::SqliteStore;
 use stats_alloc::Region;
+
+use crate::{
+    measure::{Goal, check_journals},
+    servers::server,
+};
 
 const SLOW: SagaId<u64, u64> = SagaId::new("slow", 1);
 const WAITING: SagaId<u64, ()> = SagaId::new("waiting", 1);
 const RUNS: usize = 500;
+/// How long each step takes.
+const PAUSE: Duration = Duration::from_millis(100);
+const POSTGRES: &str = "PROVISION_TEST_POSTGRES_URL";
+const REDIS: &str = "PROVISION_TEST_REDIS_URL";
 /// The program of the child that is killed.
 pub(crate) const CHILD: &str = "until-killed";
 
@@ -34,7 +45,7 @@ impl Step for Pause {
     type Output = u64;
 
     async fn run(&self, _: &StepContext, n: u64) -> Result<u64, StepError> {
-        sleep(Duration::from_millis(100)).await;
+        sleep(PAUSE).await;
         Ok(n + 1)
     }
 }
@@ -55,20 +66,46 @@ fn slow() -> Saga<u64, u64> {
 }
 
 /// The lock files lie where the child has put its own: then its death is known at once.
-fn config(path: &Path) -> WorkerConfig {
-    let locks = path.with_extension("workers");
+fn config(locks: &Path) -> WorkerConfig {
     WorkerConfig::default().with_slots(RUNS).with_lock_dir(locks)
 }
 
-fn builder(store: SqliteStore) -> EngineBuilder {
-    Engine::builder(store).register(slow())
+async fn engine(store: impl Backend) -> Engine {
+    Engine::builder(store).register(slow()).build().await.expect("an engine")
+}
+
+/// What a child was told about its store: the file of SQLite, the schema of PostgreSQL or the
+/// namespace of Redis, behind the store's name.
+fn place(told: &str) -> (&str, &str) {
+    told.split_once(':').expect("a store and a place")
+}
+
+async fn sqlite(path: &str) -> SqliteStore {
+    SqliteStore::open(path).await.expect("a store")
+}
+
+async fn postgres(url: &str, schema: &str) -> PostgresStore {
+    PostgresConfig::new(url).with_schema(schema).open().await.expect("a store")
+}
+
+async fn redis(url: &str, namespace: &str) -> RedisStore {
+    RedisConfig::new(url).with_namespace(namespace).open().await.expect("a store")
 }
 
 /// Starts all runs, says so, and works until it is killed.
-pub(crate) async fn until_killed(path: &Path) {
-    let store = SqliteStore::open(path).await.expect("a store");
-    let engine = builder(store).build().await.expect("an engine");
-    let worker = engine.spawn_worker(config(path));
+pub(crate) async fn until_killed(told: &str, locks: &Path) {
+    let url = |variable: &str| std::env::var(variable).expect("the address of a server");
+    match place(told) {
+        ("sqlite", path) => work(sqlite(path).await, locks).await,
+        ("postgres", schema) => work(postgres(&url(POSTGRES), schema).await, locks).await,
+        ("redis", namespace) => work(redis(&url(REDIS), namespace).await, locks).await,
+        (other, _) => panic!("no store is named {other}"),
+    }
+}
+
+async fn work(store: impl Backend, locks: &Path) {
+    let engine = engine(store).await;
+    let worker = engine.spawn_worker(config(locks));
     let starts = (0..RUNS as u64).map(|n| {
         let engine = engine.clone();
         tokio::spawn(async move { engine.start(SLOW, &n).await.expect("a start") })
@@ -83,18 +120,37 @@ pub(crate) async fn until_killed(path: &Path) {
 }
 
 /// Runs that have not ended.
-async fn open(store: &SqliteStore) -> usize {
+async fn open(store: &impl Backend) -> usize {
     let open = [RunStatus::Running, RunStatus::Waiting, RunStatus::Unwinding];
     let filter = RunFilter { status: open.to_vec(), limit: RUNS, ..RunFilter::default() };
     store.list(&filter).await.expect("a list").runs.len()
 }
 
-pub(crate) async fn killed(same_machine: bool) {
+pub(crate) async fn all() {
     let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("w3.db");
+    for same_machine in [true, false] {
+        let name = format!("w3-{same_machine}-{}", std::process::id());
+        let locks = dir.path().join(format!("{name}-workers"));
+        let path = dir.path().join(format!("{name}.db")).display().to_string();
+        let told = format!("sqlite:{path}");
+        killed(&told, sqlite(&path).await, &locks, same_machine).await;
+        if let Some(url) = server(POSTGRES, "postgres") {
+            let schema = name.replace('-', "_");
+            let told = format!("postgres:{schema}");
+            killed(&told, postgres(&url, &schema).await, &locks, same_machine).await;
+        }
+        if let Some(url) = server(REDIS, "redis") {
+            let told = format!("redis:{name}");
+            killed(&told, redis(&url, &name).await, &locks, same_machine).await;
+        }
+    }
+}
+
+async fn killed<B: Backend + Clone>(told: &str, store: B, locks: &Path, same_machine: bool) {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
-        .args([CHILD, &path.display().to_string()])
+        .args([CHILD, told])
+        .arg(locks)
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child");
@@ -104,11 +160,12 @@ pub(crate) async fn killed(same_machine: bool) {
     child.wait().expect("its end");
 
     let began = Instant::now();
-    let store = SqliteStore::open(&path).await.expect("a store");
     let left = open(&store).await;
-    let engine = builder(store.clone()).build().await.expect("an engine");
+    let engine = engine(store.clone()).await;
     let by_lease = WorkerConfig::default().with_slots(RUNS);
-    let worker = engine.spawn_worker(if same_machine { config(&path) } else { by_lease });
+    let lease = Duration::from_secs(15);
+    let worker =
+        engine.spawn_worker(if same_machine { config(locks) } else { by_lease.with_lease(lease) });
     let mut first = None;
     let mut now = left;
     while now > 0 {
@@ -119,12 +176,21 @@ pub(crate) async fn killed(same_machine: bool) {
     }
     let all = began.elapsed();
     worker.stop().await;
+    let (name, _) = place(told);
+    let how = if same_machine { "same machine" } else { "by lease" };
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
-        "| sqlite W3, {}: {left} open at SIGKILL; the first ended after {:.0} ms, all after {:.0} ms | {RUNS} | | | | | |",
-        if same_machine { "same machine" } else { "by lease" },
-        first.unwrap_or_default().as_secs_f64() * 1e3,
-        all.as_secs_f64() * 1e3,
+        "| {name} W3, {how}: {left} open at SIGKILL; the first ended after {:.0} ms, all after {:.0} ms | {RUNS} | | | | | |",
+        milliseconds(first.unwrap_or_default()),
+        milliseconds(all),
     );
+    // What was left to do takes the time of seven steps at most.
+    let ideal = 7 * PAUSE + if same_machine { Duration::ZERO } else { lease };
+    Goal::AtMost(500.0).judge(
+        &format!("{name} W3, {how}, ms until all are done, beyond lease and work left"),
+        milliseconds(all) - milliseconds(ideal),
+    );
+    check_journals(&store, RUNS * 7).await;
 }
 
 /// Bytes that stay allocated per run that waits for a day.
@@ -154,5 +220,6 @@ pub(crate) async fn waiting(runs: usize) {
         "| sqlite, {runs} runs that wait: {:.1} bytes resident per run | {runs} | | | | | |",
         kept / runs as f64
     );
+    Goal::AtMost(64.0).judge("bytes resident per run that waits", kept / runs as f64);
     worker.stop().await;
 }

@@ -10,7 +10,10 @@ use provision_store_redis::{RedisConfig, RedisStore};
 use redis::Script;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::workloads::{engine, w1, w4};
+use crate::{
+    measure::{Goal, Measured},
+    workloads::{ROUNDS, check, compare, engine, middle, w1, w4, with_warm_up},
+};
 
 /// How long a raw limit is taken.
 const RAW_SECONDS: u64 = 3;
@@ -108,28 +111,68 @@ impl Books {
     }
 
     /// What it paid for each of so many steps since then.
-    fn print_since(&self, before: &Self, name: &str, in_flight: usize, steps: f64) {
+    fn print_since(&self, before: &Self, name: &str, in_flight: usize, steps: f64) -> Paid {
         let (now, then) = (&self.counters, &before.counters);
         let cpu = self.cpu.zip(before.cpu).map(|(now, then)| now.saturating_sub(then));
-        let cpu = cpu
-            .map_or("unknown".to_owned(), |cpu| format!("{:.1}", cpu.as_secs_f64() * 1e6 / steps));
+        let paid = Paid {
+            commits: (now.commits - then.commits) as f64 / steps,
+            wal: (self.wal - before.wal) as f64 / steps,
+            cpu: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / steps),
+        };
         println!(
-            "| postgres {name}: {:.3} commits, {:.3} statements, {:.2} appends, {:.0} B of WAL, {cpu} us of the server's CPU per step | {in_flight} | | | | | |",
-            (now.commits - then.commits) as f64 / steps,
+            "| postgres {name}: {:.3} commits, {:.3} statements, {:.2} appends, {:.0} B of WAL, {} us of the server's CPU per step | {in_flight} | | | | | |",
+            paid.commits,
             (now.statements - then.statements) as f64 / steps,
             (now.appends - then.appends) as f64 / steps,
-            (self.wal - before.wal) as f64 / steps,
+            paid.wal,
+            paid.cpu.map_or("unknown".to_owned(), |cpu| format!("{cpu:.1}")),
         );
+        paid
+    }
+}
+
+/// What a step cost the server.
+struct Paid {
+    commits: f64,
+    wal: f64,
+    /// In microseconds, where the server's processes can be seen.
+    cpu: Option<f64>,
+}
+
+/// The goals of PostgreSQL at one size. `alone` is what `pgbench` does with one client.
+fn judge(in_flight: usize, ratio: f64, alone: f64, done: &mut Measured, paid: &Paid) {
+    let what = |figure: &str| format!("postgres {figure}, {in_flight} in flight");
+    let (speed, commits) = match in_flight {
+        1 => {
+            // Eight commits and a quarter more.
+            let most = 8.0 * 1.25 * 1e3 / alone;
+            Goal::AtMost(most).judge(&what("ms per run of seven steps, p50"), done.median());
+            // One for each step, and one for the start of its run.
+            (None, 1.16)
+        }
+        32 => (Some(1.2), 0.1),
+        _ => (Some(3.0), 0.03),
+    };
+    if let Some(floor) = speed {
+        Goal::AtLeast(floor).judge(&what("W1 / pgbench with 32 clients"), ratio);
+    }
+    Goal::AtMost(commits).judge(&what("write transactions per step"), paid.commits);
+    if in_flight == 32 {
+        Goal::AtMost(500.0).judge(&what("bytes of log per step"), paid.wal);
+        if let Some(server) = paid.cpu {
+            let sum = server + done.cpu_per_step();
+            Goal::AtMost(60.0).judge(&what("us of processor per step, engine and server"), sum);
+        }
     }
 }
 
 /// Prints and answers what `pgbench` does.
-fn raw_steps(url: &str, clients: u32, when: &str) -> f64 {
+fn raw_steps(url: &str, clients: u32) -> f64 {
     let Some(rate) = pgbench(url, clients) else {
         println!("| postgres: pgbench is not there | {clients} | | | | | |");
         return 0.0;
     };
-    println!("| postgres, one statement per step, pgbench{when} | {clients} | {rate:.0} | | | | |");
+    println!("| postgres, one statement per step, pgbench | {clients} | {rate:.0} | | | | |");
     rate
 }
 
@@ -137,30 +180,41 @@ pub(crate) async fn postgres(runs: usize, only: Option<usize>) {
     let Some(url) = server("PROVISION_TEST_POSTGRES_URL", "postgres") else { return };
     let mut conn = PgConnection::connect(&url).await.expect("a connection");
     conn.execute(sqlx::raw_sql(RAW_TABLES)).await.expect("tables");
-    for clients in [1, 8] {
-        raw_steps(&url, clients, "");
-    }
+    let alone = raw_steps(&url, 1);
+    raw_steps(&url, 8);
     let wanted = |(in_flight, _): &(usize, usize)| only.is_none_or(|only| only == *in_flight);
     for (in_flight, runs) in sizes(runs).into_iter().filter(wanted) {
         let schema = format!("bench_{in_flight}_{}", std::process::id());
         let store = PostgresConfig::new(&url).with_schema(&schema).open().await.expect("a store");
         let engine = engine(store.clone()).await;
-        // A disk that is shared is not the same from minute to minute.
-        let before = raw_steps(&url, 32, ", just before");
-        let books = Books::read(&mut conn, &store).await;
-        let rate = w1("postgres", &engine, runs, in_flight).await;
-        let steps = (runs + runs / 10) as f64;
-        let done = Books::read(&mut conn, &store).await;
-        done.print_since(&books, "W1", in_flight, steps * 7.0);
-        let limit = 2.0 / (before.recip() + raw_steps(&url, 32, ", just after").recip());
+        // What a shared machine does changes from minute to minute.
+        let (mut before, mut ratios, mut rates) = (raw_steps(&url, 32), Vec::new(), Vec::new());
+        let all = with_warm_up(runs) as f64;
+        let rounds = if in_flight == 1 { 1 } else { ROUNDS };
+        let mut last = None;
+        for _ in 0..rounds {
+            let books = Books::read(&mut conn, &store).await;
+            let done = w1("postgres", &engine, runs, in_flight).await;
+            let paid = Books::read(&mut conn, &store).await;
+            let paid = paid.print_since(&books, "W1", in_flight, all * 7.0);
+            let after = raw_steps(&url, 32);
+            ratios.push(done.per_second() * f64::midpoint(before.recip(), after.recip()));
+            rates.push(done.per_second());
+            before = after;
+            last = Some((done, paid));
+        }
+        let (mut done, paid) = last.expect("one round at least");
+        let ratio = middle(ratios);
         println!(
-            "| postgres W1 / pgbench with 32 clients | {in_flight} | {:.2} x | | | | |",
-            rate / limit
+            "| postgres W1 / pgbench with 32 clients, middle of {rounds} | {in_flight} | {ratio:.2} x | | | | |"
         );
+        judge(in_flight, ratio, alone, &mut done, &paid);
         let books = Books::read(&mut conn, &store).await;
         let undone = w4("postgres", &engine, runs, in_flight).await;
-        Books::read(&mut conn, &store).await.print_since(&books, "W4", in_flight, steps * 13.0);
-        println!("| postgres W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
+        let _ =
+            Books::read(&mut conn, &store).await.print_since(&books, "W4", in_flight, all * 13.0);
+        compare("postgres", in_flight, middle(rates), &undone);
+        check(&store, runs, rounds).await;
     }
 }
 
@@ -238,35 +292,44 @@ impl Work {
     }
 }
 
-async fn raw_scripts(url: &str, clients: usize, when: &str) -> f64 {
+async fn raw_scripts(url: &str, clients: usize) -> f64 {
     let rate = evalsha(url, clients).await;
-    println!("| redis, one script per step{when} | {clients} | {rate:.0} | | | | |");
+    println!("| redis, one script per step | {clients} | {rate:.0} | | | | |");
     rate
 }
 
 pub(crate) async fn redis(runs: usize, only: Option<usize>) {
     let Some(url) = server("PROVISION_TEST_REDIS_URL", "redis") else { return };
-    raw_scripts(&url, 1, "").await;
+    raw_scripts(&url, 1).await;
     let wanted = |(in_flight, _): &(usize, usize)| only.is_none_or(|only| only == *in_flight);
     for (in_flight, runs) in sizes(runs).into_iter().filter(wanted) {
         let namespace = format!("bench-{in_flight}-{}", std::process::id());
         let store = RedisConfig::new(&url).with_namespace(namespace).open().await.expect("a store");
         let engine = engine(store.clone()).await;
-        // A disk that is shared is not the same from minute to minute.
-        let before = raw_scripts(&url, 32, ", just before").await;
-        let work = Work::read(&url, &store).await;
-        let rate = w1("redis", &engine, runs, in_flight).await;
-        let steps = (runs + runs / 10) as f64;
-        let done = Work::read(&url, &store).await;
-        done.print_since(&work, "W1", in_flight, steps * 7.0);
-        let limit = 2.0 / (before.recip() + raw_scripts(&url, 32, ", just after").await.recip());
+        let (mut before, mut ratios, mut rates) =
+            (raw_scripts(&url, 32).await, Vec::new(), Vec::new());
+        let all = with_warm_up(runs) as f64;
+        let rounds = if in_flight == 1 { 1 } else { ROUNDS };
+        for _ in 0..rounds {
+            let work = Work::read(&url, &store).await;
+            let rate = w1("redis", &engine, runs, in_flight).await.per_second();
+            Work::read(&url, &store).await.print_since(&work, "W1", in_flight, all * 7.0);
+            let after = raw_scripts(&url, 32).await;
+            ratios.push(rate * f64::midpoint(before.recip(), after.recip()));
+            rates.push(rate);
+            before = after;
+        }
+        let ratio = middle(ratios);
         println!(
-            "| redis W1 / one script per step, 32 clients | {in_flight} | {:.2} x | | | | |",
-            rate / limit
+            "| redis W1 / one script per step, 32 clients, middle of {rounds} | {in_flight} | {ratio:.2} x | | | | |"
         );
+        if in_flight == 32 {
+            Goal::AtLeast(0.5).judge("redis W1 / one script per step, 32 in flight", ratio);
+        }
         let work = Work::read(&url, &store).await;
         let undone = w4("redis", &engine, runs, in_flight).await;
-        Work::read(&url, &store).await.print_since(&work, "W4", in_flight, steps * 13.0);
-        println!("| redis W4 / W1 | {in_flight} | {:.2} x | | | | |", undone / rate);
+        Work::read(&url, &store).await.print_since(&work, "W4", in_flight, all * 13.0);
+        compare("redis", in_flight, middle(rates), &undone);
+        check(&store, runs, rounds).await;
     }
 }
