@@ -17,6 +17,7 @@ use super::{
 };
 use crate::http::{
     AnswerSink, ConfigError, Credential, Http, HttpConfig, Request, Response, classify,
+    not_the_provider,
 };
 
 /// The provider's own header; it is in no list of sensitive ones but ours.
@@ -103,9 +104,7 @@ impl ElevenLabs {
 
     fn refused(call: &Call, response: &Response, bucket: &str) -> StepError {
         if response.status == 404 && !is_definite_404(response) {
-            return StepError::retry(call.operation)
-                .with_code("not_the_provider")
-                .with_message("HTTP 404 that is not the provider's own");
+            return not_the_provider(call);
         }
         classify(call, response, bucket, opinion)
     }
@@ -143,7 +142,8 @@ impl ElevenLabs {
         request: Request,
     ) -> Result<Response, StepError> {
         let call = Call::read(operation);
-        let http = &self.inner.http;
+        let within = call.timeout.min(self.inner.config.call_within);
+        let (call, http) = (call.with_timeout(within), &self.inner.http);
         let answer = http.send_as(cx, call.clone(), request, self.credential()).await?;
         if answer.is_success() {
             Ok(answer)

@@ -101,6 +101,7 @@ impl ElevenLabsConfig {
     }
 
     /// Sets the longest time for one call. Default 5 min; a call that is cut may have been paid.
+    /// One that only looks has 30 s at most.
     ///
     /// The step's attempt time-out has to be longer; it is 15 min unless set.
     #[must_use]

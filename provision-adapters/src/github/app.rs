@@ -20,12 +20,18 @@ use serde_json::json;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{API_VERSION, error::opinion, model::InstallationToken};
+use super::{
+    API_VERSION,
+    error::{is_own_404, opinion},
+    model::{Installation, InstallationToken},
+};
 use crate::http::{
-    Http, Minted, MintedTokens, Request, Response, classify, parse_rfc3339, server_time,
+    Http, Minted, MintedTokens, Request, Response, classify, not_the_provider, parse_rfc3339,
+    server_time,
 };
 
 const GET_TOKEN: &str = "get an installation token";
+const LOOK: &str = "look at the installation";
 /// How far back a JWT says it was made.
 const MADE_BEFORE: Duration = Duration::from_secs(60);
 /// How long a JWT is good from now: with what it is dated back it is GitHub's 10 min.
@@ -34,6 +40,13 @@ const GOOD_FOR: Duration = Duration::from_secs(540);
 const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// Longest life of a token that is believed; GitHub says an hour.
 const LIFE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Where GitHub is asked, and how long for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) http: &'a Http,
+    pub(super) timeout: Duration,
+}
 
 /// One installation of a GitHub App, and the key the app signs with.
 #[derive(Debug, Clone)]
@@ -58,36 +71,64 @@ impl AppInstallation {
     /// A token that is good for a while; never the one that was refused.
     pub(super) async fn token(
         &self,
-        (http, tokens): (&Http, &MintedTokens),
+        (from, tokens): (Asked<'_>, &MintedTokens),
         cx: &StepContext,
         refused: Option<&Secret>,
     ) -> Result<Secret, StepError> {
         let key = cx.reveal(&self.key).await?;
-        let minted = self.mint(http, cx, key.clone());
+        let minted = self.mint(from, cx, key.clone());
         tokens.get(GET_TOKEN, (&key, refused), minted).await
     }
 
     /// Mints a token; a key that was replaced meanwhile is tried once.
-    async fn mint(&self, http: &Http, cx: &StepContext, key: Secret) -> Result<Minted, StepError> {
+    async fn mint(
+        &self,
+        from: Asked<'_>,
+        cx: &StepContext,
+        key: Secret,
+    ) -> Result<Minted, StepError> {
         let asked = Instant::now();
-        let answer = self.ask(http, cx, &key).await?;
+        let answer = self.ask(from, cx, &key).await?;
         if answer.status != 401 {
-            return read(http, &answer, key, asked);
+            return read(from, &answer, key, asked);
         }
         let fresh = cx.reveal(&self.key).await?;
         if fresh.expose() == key.expose() {
-            return read(http, &answer, key, asked);
+            return read(from, &answer, key, asked);
         }
         let asked = Instant::now();
-        let answer = self.ask(http, cx, &fresh).await?;
-        read(http, &answer, fresh, asked)
+        let answer = self.ask(from, cx, &fresh).await?;
+        read(from, &answer, fresh, asked)
+    }
+
+    /// Where it is installed, and on what. GET `/app/installations/{id}`
+    /// (apps#get-an-installation-for-the-authenticated-app).
+    pub(super) async fn installation(
+        &self,
+        from: Asked<'_>,
+        cx: &StepContext,
+    ) -> Result<Installation, StepError> {
+        let key = cx.reveal(&self.key).await?;
+        let token = jwt(&self.client_id, &key, cx.now())?;
+        let installation = self.installation.to_string();
+        let request = Request::get(&["app", "installations", &installation])
+            .header("accept", "application/vnd.github+json")
+            .header("x-github-api-version", API_VERSION)
+            .bearer(&token);
+        let call = Call::read(LOOK).with_timeout(from.timeout);
+        let answer = from.http.send(cx, call.clone(), request).await?;
+        match answer.status {
+            200 => answer.json(LOOK),
+            404 if !is_own_404(&answer) => Err(not_the_provider(&call)),
+            _ => Err(classify(&call, &answer, from.http.bucket(), |_, _| opinion(&answer))),
+        }
     }
 
     /// POST `/app/installations/{id}/access_tokens`
     /// (apps#create-an-installation-access-token-for-an-app).
     async fn ask(
         &self,
-        http: &Http,
+        from: Asked<'_>,
         cx: &StepContext,
         key: &Secret,
     ) -> Result<Response, StepError> {
@@ -97,18 +138,24 @@ impl AppInstallation {
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", API_VERSION)
             .bearer(&token);
-        http.send(cx, call(), request).await
+        from.http.send(cx, call(from), request).await
     }
 }
 
 // A token that nobody uses changes nothing and ends by itself: the call only reads.
-fn call() -> Call {
-    Call::read(GET_TOKEN)
+fn call(from: Asked<'_>) -> Call {
+    Call::read(GET_TOKEN).with_timeout(from.timeout)
 }
 
-fn read(http: &Http, answer: &Response, with: Secret, asked: Instant) -> Result<Minted, StepError> {
+fn read(
+    from: Asked<'_>,
+    answer: &Response,
+    with: Secret,
+    asked: Instant,
+) -> Result<Minted, StepError> {
     if answer.status != 201 {
-        let error = classify(&call(), answer, http.bucket(), |_, _| opinion(answer));
+        let bucket = from.http.bucket();
+        let error = classify(&call(from), answer, bucket, |_, _| opinion(answer));
         return Err(match answer.status {
             401 => error.with_hint("check the app's client id and key, and the host's clock"),
             404 => error.with_hint("check the id of the installation: it may have been removed"),

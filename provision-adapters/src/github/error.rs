@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::LISTING_LAG;
@@ -48,6 +49,21 @@ pub(super) fn opinion(response: &Response) -> Option<Opinion> {
         }
         _ => None,
     }
+}
+
+/// What GitHub's own refusals all have. A gateway may answer JSON with a message, too; where to read
+/// about GitHub's API it does not say.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "being there is what counts")]
+struct ErrorBody {
+    message: String,
+    documentation_url: String,
+}
+
+/// Whether a 404 is GitHub's own, and not the page of something in between. It still says no more
+/// than "not there, or not for you to see".
+pub(super) fn is_own_404(response: &Response) -> bool {
+    response.status == 404 && serde_json::from_slice::<ErrorBody>(&response.body).is_ok()
 }
 
 /// All texts of an error body in lower case; `errors` holds objects or bare strings.

@@ -44,6 +44,33 @@ pub(crate) struct Login {
     pub(crate) login: String,
 }
 
+/// What the token's user is in an organization; both are open sets.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Membership {
+    pub(crate) state: String,
+    pub(crate) role: String,
+    pub(crate) organization: Login,
+}
+
+/// An installation of an App, as the App sees it.
+#[cfg(feature = "github-app")]
+#[derive(Debug, Deserialize)]
+pub(crate) struct Installation {
+    /// Where it is installed; an enterprise has no login.
+    pub(crate) account: Option<InstalledAt>,
+    /// `all`, or `selected`.
+    pub(crate) repository_selection: String,
+    #[serde(default)]
+    pub(crate) suspended_at: Option<String>,
+}
+
+#[cfg(feature = "github-app")]
+#[derive(Debug, Deserialize)]
+pub(crate) struct InstalledAt {
+    #[serde(default)]
+    pub(crate) login: Option<String>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Topics {
     pub(crate) names: Vec<String>,
@@ -104,6 +131,8 @@ pub(crate) struct EventBody<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct RunsPage {
+    /// How many there are in all; a search shows the newest thousand of them.
+    pub(crate) total_count: u64,
     pub(crate) workflow_runs: Vec<RunBody>,
 }
 

@@ -19,7 +19,9 @@ use super::{
     error::{correlation, is_definite_404, opinion},
     model::{Action, One, Page, PricingShown, Taken, Thing},
 };
-use crate::http::{ConfigError, Credential, Http, HttpConfig, Request, Response, classify};
+use crate::http::{
+    ConfigError, Credential, Http, HttpConfig, Request, Response, classify, not_the_provider,
+};
 
 /// Selects everything that carries a mark of ours.
 pub(crate) const ANY_MARK: &str = provision_core::mark::RUN_LABEL;
@@ -51,7 +53,9 @@ impl Hetzner {
             rate: Some(rate),
             concurrency: Some(CONCURRENCY.into()),
         };
-        let http = HttpConfig::new("hetzner", config.base.clone(), profile).with_refill(REFILL);
+        let http = HttpConfig::new("hetzner", config.base.clone(), profile)
+            .with_call_timeout(config.call_timeout)
+            .with_refill(REFILL);
         let http = Http::new(http)?;
         Ok(Self { inner: Arc::new(Inner { http, config }) })
     }
@@ -103,9 +107,7 @@ impl Hetzner {
 
     fn refused(&self, call: &Call, response: &Response) -> StepError {
         if response.status == 404 && !is_definite_404(response) {
-            return StepError::retry(call.operation)
-                .with_code("not_the_provider")
-                .with_message("HTTP 404 that is not the provider's own");
+            return not_the_provider(call);
         }
         let error = classify(call, response, self.inner.http.bucket(), |status, body| {
             opinion(call.kind, status, body)

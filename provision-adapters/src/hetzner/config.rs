@@ -1,5 +1,7 @@
 //! Options of the Hetzner adapter. Values come in as arguments; nothing here reads the environment.
 
+use std::time::Duration;
+
 use provision_core::SecretRef;
 
 use crate::http::{BaseUrl, ConfigError};
@@ -10,6 +12,7 @@ pub struct HetznerConfig {
     pub(crate) base: BaseUrl,
     pub(crate) token: SecretRef,
     pub(crate) project: Option<String>,
+    pub(crate) call_timeout: Option<Duration>,
 }
 
 impl HetznerConfig {
@@ -26,7 +29,7 @@ impl HetznerConfig {
     /// Describes a provider at another address, such as a simulator on loopback, without `/v1`.
     #[must_use]
     pub fn at(base: BaseUrl, token: SecretRef) -> Self {
-        Self { base, token, project: None }
+        Self { base, token, project: None, call_timeout: None }
     }
 
     /// Names the project in the ledger and in limits. Default `"default"`.
@@ -36,6 +39,15 @@ impl HetznerConfig {
     #[must_use]
     pub fn with_project(mut self, project: impl Into<String>) -> Self {
         self.project = Some(project.into());
+        self
+    }
+
+    /// Sets the longest time of one call, for every call. Default: 30 s.
+    ///
+    /// A call that is cut there may have landed, and is looked up.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
         self
     }
 }

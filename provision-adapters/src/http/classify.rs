@@ -144,6 +144,22 @@ pub fn classify(
     }
 }
 
+/// A 404 that is not the provider's own: the page of something in between. It says nothing of what
+/// is there, nor of what became of the request.
+#[cfg(any(
+    feature = "elevenlabs",
+    feature = "github",
+    feature = "hetzner",
+    feature = "supabase-storage",
+    feature = "tailscale",
+    feature = "vercel"
+))]
+pub(crate) fn not_the_provider(call: &Call) -> StepError {
+    StepError::new(effect_if_sent(call.kind), Verdict::Retry { after: None }, call.operation)
+        .with_code("not_the_provider")
+        .with_message("HTTP 404 that is not the provider's own")
+}
+
 /// The wait asked for is never shortened.
 fn wait(response: &Response, own: Option<Duration>, asked: Option<Duration>) -> Duration {
     let reset = (remaining(&response.headers) == Some(0))

@@ -20,6 +20,8 @@ pub struct HttpConfig {
     pub connect_timeout: Duration,
     /// Longest time between two pieces of an answer. Default 30 s.
     pub idle_timeout: Duration,
+    /// Longest time of one call, whatever the call itself says. Default none: what the call says.
+    pub call_timeout: Option<Duration>,
     /// Largest body of an answer that is read, in bytes. Default 8 MiB.
     pub body_bytes_max: usize,
     /// Time in which the provider gives back one call of an allowance that is refilled call by
@@ -41,6 +43,7 @@ impl HttpConfig {
             bucket,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
+            call_timeout: None,
             body_bytes_max: 8 << 20,
             refill: None,
             unasked_pause: super::RETRY_AFTER_DEFAULT,
@@ -59,6 +62,13 @@ impl HttpConfig {
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
+        self
+    }
+
+    /// Sets the longest time of one call, in place of what each call says; `None` leaves it to them.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.call_timeout = timeout;
         self
     }
 

@@ -21,6 +21,15 @@ mod send;
 mod stream;
 
 pub use base::{BaseUrl, BaseUrlError};
+#[cfg(any(
+    feature = "elevenlabs",
+    feature = "github",
+    feature = "hetzner",
+    feature = "supabase-storage",
+    feature = "tailscale",
+    feature = "vercel"
+))]
+pub(crate) use classify::not_the_provider;
 pub use classify::{Opinion, classify};
 pub use config::{ConfigError, HttpConfig};
 pub use credential::Credential;

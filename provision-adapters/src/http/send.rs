@@ -26,6 +26,7 @@ pub struct Http {
     provider: &'static str,
     bucket: Profile,
     body_bytes_max: usize,
+    call_timeout: Option<Duration>,
     refill: Option<Duration>,
     unasked_pause: Duration,
 }
@@ -69,6 +70,7 @@ impl Http {
             provider: config.provider,
             bucket: config.bucket,
             body_bytes_max: config.body_bytes_max,
+            call_timeout: config.call_timeout,
             refill: config.refill,
             unasked_pause: config.unasked_pause,
         })
@@ -121,6 +123,8 @@ impl Http {
             Some(_) => call,
             None => call.with_limit(self.bucket.clone()),
         };
+        let timeout = self.call_timeout.unwrap_or(call.timeout);
+        let call = call.with_timeout(timeout);
         let bucket = call.limit.as_ref().map_or(self.bucket(), |limit| &limit.bucket).to_owned();
         let request = request.build(&self.base, cx, call.operation)?;
         let mut sent = false;

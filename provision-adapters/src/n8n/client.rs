@@ -42,10 +42,14 @@ impl N8n {
             rate: None,
             concurrency: Some(CONCURRENCY.into()),
         };
-        let http = Http::new(HttpConfig::new("n8n", config.base.clone(), bucket("api")))?;
+        let http = Http::new(
+            HttpConfig::new("n8n", config.base.clone(), bucket("api"))
+                .with_call_timeout(config.call_timeout),
+        )?;
         // Webhooks are asked by a client of its own, which never holds the key.
         let hooks = HttpConfig::new("n8n", config.webhooks.clone(), bucket("webhooks"))
-            .with_body_bytes_max(1 << 20);
+            .with_body_bytes_max(1 << 20)
+            .with_call_timeout(config.call_timeout);
         let webhooks = Http::new(hooks)?;
         Ok(Self { inner: Arc::new(Inner { http, webhooks, config }) })
     }

@@ -47,7 +47,10 @@ impl Resend {
             rate: Some(rate),
             concurrency: Some(CONCURRENCY.into()),
         };
-        let http = Http::new(HttpConfig::new("resend", config.base.clone(), bucket))?;
+        let http = Http::new(
+            HttpConfig::new("resend", config.base.clone(), bucket)
+                .with_call_timeout(config.call_timeout),
+        )?;
         Ok(Self { inner: Arc::new(Inner { http, config }) })
     }
 

@@ -1,5 +1,7 @@
 //! Options of the Resend adapter. Values come in as arguments; nothing here reads the environment.
 
+use std::time::Duration;
+
 use provision_core::SecretRef;
 
 use super::CALLS_PER_SECOND;
@@ -12,6 +14,7 @@ pub struct ResendConfig {
     pub(crate) key: SecretRef,
     pub(crate) account: Option<String>,
     pub(crate) calls_per_second: u32,
+    pub(crate) call_timeout: Option<Duration>,
 }
 
 impl ResendConfig {
@@ -27,7 +30,7 @@ impl ResendConfig {
     /// Describes a provider at another address, such as a simulator on loopback.
     #[must_use]
     pub fn at(base: BaseUrl, key: SecretRef) -> Self {
-        Self { base, key, account: None, calls_per_second: CALLS_PER_SECOND }
+        Self { base, key, account: None, calls_per_second: CALLS_PER_SECOND, call_timeout: None }
     }
 
     /// Names the account in limits. Default `"default"`.
@@ -44,6 +47,15 @@ impl ResendConfig {
     #[must_use]
     pub fn with_calls_per_second(mut self, calls: u32) -> Self {
         self.calls_per_second = calls.max(1);
+        self
+    }
+
+    /// Sets the longest time of one call, for every call. Default: 30 s.
+    ///
+    /// A call that is cut there may have landed, and is looked up.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
         self
     }
 }

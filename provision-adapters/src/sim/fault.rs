@@ -1,7 +1,7 @@
 //! What can happen to a request on its way, by plan.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +16,10 @@ pub enum RetryAfterForm {
     Date(u64),
     /// It does not say.
     Absent,
+    /// The window's headers say it: no call is left, and all are back so many seconds from now.
+    Reset(u64),
+    /// A page for people, by something in between, with `Retry-After: <seconds>`.
+    Page(u64),
 }
 
 /// One thing that goes wrong with one request.
@@ -25,8 +29,15 @@ pub enum Fault {
     RefuseBefore,
     /// Carried out; the connection closes without a byte.
     DropAfter,
+    /// Not carried out; the connection, which may have been kept from the last request, is reset
+    /// under it.
+    ResetBefore,
     /// Carried out; the connection is reset.
     ResetAfter,
+    /// Not carried out; the connection stays open, and nothing comes any more.
+    HalfOpen,
+    /// Not carried out; answered with bytes of TLS, as by an endpoint that refuses a handshake.
+    TlsAlert,
     /// Not carried out; answered with this status, in the provider's words.
     Status(u16),
     /// Carried out; answered with this status, in the provider's words.
@@ -35,6 +46,24 @@ pub enum Fault {
     CutBody,
     /// Carried out; the announced length is larger than what comes before the end.
     LyingLength,
+    /// Carried out; the announced length is smaller than what comes.
+    ShortLength,
+    /// Carried out; the answer is compressed, unasked, and so many bytes (about) when it is unpacked.
+    GzipBomb {
+        /// How many bytes it is unpacked to.
+        bytes: u64,
+    },
+    /// Carried out; of the answer's body a byte comes each such time, and it never ends.
+    Trickle(Duration),
+    /// Not carried out; answered with this page, as by something in between.
+    Page {
+        /// Its status.
+        status: u16,
+        /// Its content type.
+        content_type: String,
+        /// Its body.
+        body: String,
+    },
     /// Carried out; the answer's body never seems to end: so many bytes are sent.
     EndlessBody {
         /// How many bytes are sent at most.
@@ -68,6 +97,8 @@ pub enum Fault {
     TokenRevoked,
     /// Not carried out; answered 307 to this address.
     Redirect(String),
+    /// Not carried out; answered 302 to the very address that was asked.
+    RedirectLoop,
     /// Not carried out; answered with this status, and with the request's own headers and body in
     /// the message, as a careless gateway does.
     Echo(u16),
@@ -80,11 +111,18 @@ impl Fault {
         match self {
             Self::RefuseBefore => "refuse_before",
             Self::DropAfter => "drop_after",
+            Self::ResetBefore => "reset_before",
             Self::ResetAfter => "reset_after",
+            Self::HalfOpen => "half_open",
+            Self::TlsAlert => "tls_alert",
             Self::Status(_) => "status",
             Self::StatusAfter(_) => "status_after",
             Self::CutBody => "cut_body",
             Self::LyingLength => "lying_length",
+            Self::ShortLength => "short_length",
+            Self::GzipBomb { .. } => "gzip_bomb",
+            Self::Trickle(_) => "trickle",
+            Self::Page { .. } => "page",
             Self::EndlessBody { .. } => "endless_body",
             Self::SlowHeaders(_) => "slow_headers",
             Self::Slow(_) => "slow",
@@ -98,6 +136,7 @@ impl Fault {
             Self::LostAndLateVisible(_) => "lost_and_late_visible",
             Self::TokenRevoked => "token_revoked",
             Self::Redirect(_) => "redirect",
+            Self::RedirectLoop => "redirect_loop",
             Self::Echo(_) => "echo",
         }
     }
@@ -214,10 +253,11 @@ impl FaultRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleId(u64);
 
-/// The rules of one server, tried in their order; the first that takes a request wins.
-#[derive(Debug)]
+/// The rules of one server, tried in their order; the first that takes a request wins. Clones are
+/// the same plan.
+#[derive(Debug, Clone)]
 pub struct FaultPlan {
-    inner: Mutex<Plan>,
+    inner: Arc<Mutex<Plan>>,
 }
 
 #[derive(Debug)]
@@ -233,12 +273,12 @@ impl FaultPlan {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
-            inner: Mutex::new(Plan {
+            inner: Arc::new(Mutex::new(Plan {
                 rules: Vec::new(),
                 added: 0,
                 random: seed,
                 fired: Vec::new(),
-            }),
+            })),
         }
     }
 

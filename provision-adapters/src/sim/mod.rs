@@ -10,6 +10,7 @@ mod fault;
 mod inventory;
 mod message;
 mod persist;
+mod routes;
 mod server;
 mod state;
 mod wire;
@@ -34,6 +35,16 @@ pub trait Provider: Send + 'static {
     ///
     /// A create honours [`SimRequest::hidden_for`]: what it makes stays out of listings so long.
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse;
+
+    /// The routes that change something, as method and path, such as `"DELETE /repos/*/*"`: `*` is
+    /// any one segment (or method), `**` any number of them at the end.
+    ///
+    /// What may change something and takes none of them is answered as a route that is not known, and
+    /// never gets to [`Self::handle`]: so the list is whole, and a test can say which route no call of
+    /// an adapter has taken. Default: one route that all take.
+    fn changing_routes(&self) -> &'static [&'static str] {
+        routes::ALL
+    }
 
     /// What runs could have created and is there now; never the account's fixtures.
     fn inventory(&self) -> Vec<InventoryItem>;

@@ -288,27 +288,18 @@ async fn exchange<P: Provider>(
         clock::sleep(by).await;
     }
     let answer = shared.cloud().answer(request, fault.as_ref())?;
-    let Some(mut answer) = answer else { return Ok(false) };
+    let Some(mut answer) = answer else {
+        unanswered(wire, fault.as_ref()).await?;
+        return Ok(false);
+    };
     let date = httpdate::fmt_http_date(shared.options.clock.wall().to_system());
     answer.headers.push(("date".to_owned(), date));
+    if let Some(fault) = &fault
+        && is_broken(wire, &answer, fault).await?
+    {
+        return Ok(false);
+    }
     match fault {
-        Some(Fault::DropAfter | Fault::LostAndLateVisible(_)) => return Ok(false),
-        Some(Fault::ResetAfter) => {
-            wire.reset()?;
-            return Ok(false);
-        }
-        Some(Fault::CutBody) => {
-            wire.write_cut(&answer).await?;
-            return Ok(false);
-        }
-        Some(Fault::LyingLength) => {
-            wire.write_lying(&answer).await?;
-            return Ok(false);
-        }
-        Some(Fault::EndlessBody { bytes }) => {
-            wire.write_endless(&answer, bytes).await?;
-            return Ok(false);
-        }
         Some(Fault::StatusAfter(status)) => answer = shared.cloud().provider.refuse(status),
         Some(Fault::Garbage200) => {
             answer = SimResponse::text(200, "application/json", &b"\x00{]not json"[..]);
@@ -320,5 +311,31 @@ async fn exchange<P: Provider>(
         _ => {}
     }
     wire.write(&answer, head_only).await?;
+    Ok(true)
+}
+
+/// What happens to a connection over which no answer comes; it is closed afterwards.
+async fn unanswered(wire: &mut Wire, fault: Option<&Fault>) -> io::Result<()> {
+    match fault {
+        Some(Fault::ResetBefore) => wire.reset(),
+        Some(Fault::HalfOpen) => wire.wait_for_the_end().await,
+        Some(Fault::TlsAlert) => wire.write_alert().await,
+        _ => Ok(()),
+    }
+}
+
+/// Sends what a fault leaves of an answer, if it leaves no whole one; whether that was so.
+async fn is_broken(wire: &mut Wire, answer: &SimResponse, fault: &Fault) -> io::Result<bool> {
+    match fault {
+        Fault::DropAfter | Fault::LostAndLateVisible(_) => {}
+        Fault::ResetAfter => wire.reset()?,
+        Fault::CutBody => wire.write_cut(answer).await?,
+        Fault::LyingLength => wire.write_lying(answer).await?,
+        Fault::ShortLength => wire.write_short(answer).await?,
+        Fault::GzipBomb { bytes } => wire.write_bomb(answer, *bytes).await?,
+        Fault::Trickle(every) => wire.write_trickle(answer, *every).await?,
+        Fault::EndlessBody { bytes } => wire.write_endless(answer, *bytes).await?,
+        _ => return Ok(false),
+    }
     Ok(true)
 }

@@ -9,6 +9,7 @@ use super::{
     fault::{Fault, RetryAfterForm},
     message::{SimRequest, SimResponse},
     persist::{Disk, Late, Saved},
+    routes::{may_change, route_of},
     server::SimOptions,
 };
 
@@ -25,6 +26,9 @@ pub struct RequestLine {
     pub status: u16,
     /// What went wrong on the way, by plan.
     pub fault: Option<&'static str>,
+    /// The route it takes, of [`Provider::changing_routes`]; none for a request that only looks, and
+    /// for one that the provider does not know.
+    pub route: Option<&'static str>,
 }
 
 /// One request and what the provider answered, before anything went wrong with the answer.
@@ -110,9 +114,11 @@ impl<P: Provider> Cloud<P> {
         fault: Option<&Fault>,
     ) -> io::Result<Option<SimResponse>> {
         self.settle();
-        let line = log_line(&request, fault);
+        let line = RequestLine { route: self.route(&request), ..log_line(&request, fault) };
         let response = match fault {
-            Some(Fault::RefuseBefore) => None,
+            Some(Fault::RefuseBefore | Fault::ResetBefore | Fault::HalfOpen | Fault::TlsAlert) => {
+                None
+            }
             Some(Fault::LateLanding(by)) => {
                 self.late.push(Late { due: self.wall().saturating_add(*by), request });
                 None
@@ -121,6 +127,13 @@ impl<P: Provider> Cloud<P> {
             Some(Fault::TokenRevoked) => Some(self.provider.refuse(401)),
             Some(Fault::RateLimited { retry_after }) => Some(self.rate_limited(*retry_after)),
             Some(Fault::Redirect(to)) => Some(SimResponse::empty(307).header("location", to)),
+            Some(Fault::RedirectLoop) => {
+                let here = format!("http://{}/{}", request.host, request.path.join("/"));
+                Some(SimResponse::empty(302).header("location", &here))
+            }
+            Some(Fault::Page { status, content_type, body }) => {
+                Some(SimResponse::text(*status, content_type, body.as_str()))
+            }
             Some(Fault::Echo(status)) => Some(echo(*status, &request)),
             Some(Fault::Ghost) => {
                 let before = self.provider.snapshot();
@@ -146,7 +159,11 @@ impl<P: Provider> Cloud<P> {
 
     fn handle(&mut self, request: &SimRequest) -> SimResponse {
         let now = self.wall();
-        let response = self.provider.handle(request, now);
+        let known = !may_change(request) || self.route(request).is_some();
+        let response = match known {
+            true => self.provider.handle(request, now),
+            false => SimResponse::unhandled(request),
+        };
         if self.record && self.exchanges.len() < self.log_max {
             let exchange = Exchange { request: request.clone(), response: response.clone() };
             self.exchanges.push(exchange);
@@ -154,9 +171,25 @@ impl<P: Provider> Cloud<P> {
         response
     }
 
+    fn route(&self, request: &SimRequest) -> Option<&'static str> {
+        may_change(request).then(|| route_of(self.provider.changing_routes(), request)).flatten()
+    }
+
     fn rate_limited(&self, form: RetryAfterForm) -> SimResponse {
         let response = self.provider.refuse(429);
         match form {
+            RetryAfterForm::Reset(s) => {
+                let until = self.clock.wall().as_millis() / 1_000 + s;
+                response
+                    .header("x-ratelimit-remaining", "0")
+                    .header("ratelimit-remaining", "0")
+                    .header("x-ratelimit-reset", &until.to_string())
+                    .header("ratelimit-reset", &until.to_string())
+            }
+            RetryAfterForm::Page(s) => {
+                let page = "<html><body>Too many requests</body></html>";
+                SimResponse::text(429, "text/html", page).header("retry-after", &s.to_string())
+            }
             RetryAfterForm::Absent => response,
             RetryAfterForm::Seconds(s) => response.header("retry-after", &s.to_string()),
             RetryAfterForm::Date(s) => {
@@ -193,5 +226,6 @@ fn log_line(request: &SimRequest, fault: Option<&Fault>) -> RequestLine {
         query: query.join("&"),
         status: 0,
         fault: fault.map(Fault::name),
+        route: None,
     }
 }

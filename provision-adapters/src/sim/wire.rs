@@ -1,8 +1,9 @@
 //! HTTP/1.1 as far as a simulator needs it, read with limits and written byte by byte, so that
 //! every way an answer can be broken can be produced.
 
-use std::io;
+use std::{io, time::Duration};
 
+use provision_core::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -204,6 +205,51 @@ impl Wire {
         Ok(())
     }
 
+    /// Sends an answer that announces less than comes.
+    pub(super) async fn write_short(&mut self, answer: &SimResponse) -> io::Result<()> {
+        let mut bytes = head(answer, Some(answer.body.len() / 2));
+        bytes.extend_from_slice(&answer.body);
+        self.stream.write_all(&bytes).await
+    }
+
+    /// Sends an answer that is small on the wire, and not when it is unpacked.
+    pub(super) async fn write_bomb(&mut self, answer: &SimResponse, size: u64) -> io::Result<()> {
+        let status = if answer.body.is_empty() { 200 } else { answer.status };
+        let bomb = SimResponse { status, headers: answer.headers.clone(), body: gzip_zeros(size) };
+        let bomb = bomb.header("content-encoding", "gzip");
+        let mut bytes = head(&bomb, Some(bomb.body.len()));
+        bytes.extend_from_slice(&bomb.body);
+        self.stream.write_all(&bytes).await
+    }
+
+    /// Sends an answer whose body comes byte by byte, until the other side has had enough.
+    pub(super) async fn write_trickle(
+        &mut self,
+        answer: &SimResponse,
+        every: Duration,
+    ) -> io::Result<()> {
+        let status = if answer.body.is_empty() { 200 } else { answer.status };
+        let endless = SimResponse { status, ..answer.clone() };
+        self.stream.write_all(&head(&endless, None)).await?;
+        loop {
+            self.stream.write_all(b"1\r\n \r\n").await?;
+            clock::sleep(every).await;
+        }
+    }
+
+    /// Says nothing until the other side closes; what it sends meanwhile is not read as a request.
+    pub(super) async fn wait_for_the_end(&mut self) -> io::Result<()> {
+        while self.stream.read_buf(&mut self.buffer).await? > 0 {
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends the record by which TLS refuses a handshake (RFC 8446, 6.2: `handshake_failure`).
+    pub(super) async fn write_alert(&mut self) -> io::Result<()> {
+        self.stream.write_all(&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28]).await
+    }
+
     /// Makes the close of this connection a reset.
     pub(super) fn reset(&self) -> io::Result<()> {
         self.stream.set_zero_linger()
@@ -232,6 +278,8 @@ fn reason(status: u16) -> &'static str {
         202 => "Accepted",
         204 => "No Content",
         301 => "Moved Permanently",
+        302 => "Found",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -244,6 +292,34 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         _ => "Status",
     }
+}
+
+/// About so many zeros, packed by gzip (RFC 1952) into one block of fixed codes (RFC 1951): one zero,
+/// then "258 bytes from one back" over and over. It has no trailer; who limits what is unpacked never
+/// gets there.
+fn gzip_zeros(size: u64) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    let mut put = |code: u32, length: u32, out: &mut Vec<u8>| {
+        bits |= code << held;
+        held += length;
+        while held >= 8 {
+            out.push(bits.to_le_bytes()[0]);
+            bits >>= 8;
+            held -= 8;
+        }
+    };
+    // The last block, of fixed codes; the literal 0 (0b00110000, sent from its highest bit).
+    put(0b011, 3, &mut out);
+    put(0b0000_1100, 8, &mut out);
+    for _ in 0..size / 258 {
+        // Length 258 (code 285: 0b11000101, from its highest bit), distance 1 (five zeros).
+        put(0b1010_0011, 8, &mut out);
+        put(0, 5, &mut out);
+    }
+    // The end of the block (seven zeros), and what is left of the last byte.
+    put(0, 14, &mut out);
+    out
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {

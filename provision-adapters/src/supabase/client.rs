@@ -61,7 +61,10 @@ impl Supabase {
             rate: None,
             concurrency: Some(CONCURRENCY.into()),
         };
-        let http = Http::new(HttpConfig::new("supabase", config.base.clone(), bucket))?;
+        let http = Http::new(
+            HttpConfig::new("supabase", config.base.clone(), bucket)
+                .with_call_timeout(config.call_timeout),
+        )?;
         Ok(Self { inner: Arc::new(Inner { http, config }) })
     }
 

@@ -18,6 +18,7 @@ pub struct SupabaseConfig {
     pub(crate) regions: Vec<String>,
     pub(crate) ready_within: Duration,
     pub(crate) cost: Option<Cost>,
+    pub(crate) call_timeout: Option<Duration>,
 }
 
 impl SupabaseConfig {
@@ -48,6 +49,7 @@ impl SupabaseConfig {
             regions: REGIONS.iter().map(|&region| region.to_owned()).collect(),
             ready_within: READY_WITHIN,
             cost: None,
+            call_timeout: None,
         }
     }
 
@@ -78,6 +80,16 @@ impl SupabaseConfig {
     #[must_use]
     pub fn with_cost(mut self, cost: Cost) -> Self {
         self.cost = Some(cost);
+        self
+    }
+
+    /// Sets the longest time of one call, for every call. Default: 30 s, but
+    /// [`super::CREATE_TIMEOUT`] to make a project and [`super::QUERY_TIMEOUT`] for SQL.
+    ///
+    /// A call that is cut there may have landed, and is looked up.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
         self
     }
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::http::{
     AnswerSink, ConfigError, Credential, Http, HttpConfig, Request, Response, classify,
+    not_the_provider,
 };
 
 /// The gateway before the server looks for the key in a header of its own.
@@ -99,6 +100,14 @@ impl SupabaseStorage {
         self.inner.config.object_bytes_max
     }
 
+    fn read(&self, operation: &'static str) -> Call {
+        Call::read(operation).with_timeout(self.inner.config.call_timeout)
+    }
+
+    fn mutate(&self, operation: &'static str) -> Call {
+        Call::mutate(operation).with_timeout(self.inner.config.call_timeout)
+    }
+
     fn credential(&self) -> Credential<'_> {
         Credential::bearer(&self.inner.config.key).and_as(KEY_HEADER)
     }
@@ -106,9 +115,7 @@ impl SupabaseStorage {
     fn refused(&self, call: &Call, answer: &Response) -> StepError {
         if answer.status == 404 {
             // The server's own answer would have another status and a body.
-            return StepError::retry(call.operation)
-                .with_code("not_the_provider")
-                .with_message("HTTP 404 that is not the provider's own");
+            return not_the_provider(call);
         }
         classify(call, answer, self.inner.http.bucket(), opinion)
     }
@@ -156,7 +163,7 @@ impl SupabaseStorage {
         cx: &StepContext,
         id: &str,
     ) -> Result<Option<BucketShown>, StepError> {
-        self.look(cx, Call::read("look at bucket"), Request::get(&["bucket", id])).await
+        self.look(cx, self.read("look at bucket"), Request::get(&["bucket", id])).await
     }
 
     /// GET /bucket, all pages.
@@ -168,7 +175,7 @@ impl SupabaseStorage {
                 .query("limit", PAGE_ITEMS.to_string())
                 .query("offset", all.len().to_string())
                 .query("sortColumn", "id");
-            let page: Vec<BucketShown> = self.call(cx, Call::read(OPERATION), request).await?;
+            let page: Vec<BucketShown> = self.call(cx, self.read(OPERATION), request).await?;
             let more = page.len() == PAGE_ITEMS;
             all.extend(page);
             if !more {
@@ -185,13 +192,13 @@ impl SupabaseStorage {
         bucket: &NewBucket<'_>,
     ) -> Result<(), StepError> {
         let request = Request::post(&["bucket"]).json(bucket);
-        self.call::<IgnoredAny>(cx, Call::mutate("create bucket"), request).await.map(drop)
+        self.call::<IgnoredAny>(cx, self.mutate("create bucket"), request).await.map(drop)
     }
 
     /// DELETE `/bucket/{id}`: refused while anything is in it; not there is done.
     pub(crate) async fn delete_bucket(&self, cx: &StepContext, id: &str) -> Result<(), StepError> {
         let request = Request::delete(&["bucket", id]);
-        self.look::<IgnoredAny>(cx, Call::mutate("delete bucket"), request).await.map(drop)
+        self.look::<IgnoredAny>(cx, self.mutate("delete bucket"), request).await.map(drop)
     }
 
     /// Removes everything in a bucket, page by page.
@@ -216,7 +223,7 @@ impl SupabaseStorage {
             for some in names.chunks(REMOVED_AT_ONCE) {
                 let request =
                     Request::delete(&["object", id]).json(&serde_json::json!({ "prefixes": some }));
-                self.call::<IgnoredAny>(cx, Call::mutate(OPERATION), request).await?;
+                self.call::<IgnoredAny>(cx, self.mutate(OPERATION), request).await?;
             }
             removed = names;
         }
@@ -232,7 +239,7 @@ impl SupabaseStorage {
         bucket: &str,
         path: &str,
     ) -> Result<Option<ObjectShown>, StepError> {
-        let call = Call::read("look at object");
+        let call = self.read("look at object");
         let request = Request::get(&at(&["object", "info"], bucket, path));
         let answer = self.send(cx, &call, request).await?;
         if answer.is_success() {
@@ -271,7 +278,7 @@ impl SupabaseStorage {
         path: &str,
     ) -> Result<(), StepError> {
         let request = Request::delete(&at(&["object"], bucket, path));
-        self.look::<IgnoredAny>(cx, Call::mutate("remove object"), request).await.map(drop)
+        self.look::<IgnoredAny>(cx, self.mutate("remove object"), request).await.map(drop)
     }
 
     /// Paths of the objects of a bucket that begin with `prefix`, sorted: POST
@@ -313,7 +320,7 @@ impl SupabaseStorage {
             "prefix": prefix, "limit": PAGE_ITEMS, "with_delimiter": false, "cursor": cursor,
         });
         let request = Request::post(&["object", "list-v2", bucket]).json(&body);
-        self.call(cx, Call::read(LIST_OBJECTS), request).await
+        self.call(cx, self.read(LIST_OBJECTS), request).await
     }
 
     /// Signs an address from which an object can be downloaded without a key, for so long: POST
@@ -344,7 +351,7 @@ impl SupabaseStorage {
         let body = serde_json::json!({ "expiresIn": lifetime.as_secs() });
         let request = Request::post(&at(&["object", "sign"], bucket, path)).json(&body);
         // It signs, and changes nothing.
-        let signed: Signed = self.call(cx, Call::read(OPERATION), request).await?;
+        let signed: Signed = self.call(cx, self.read(OPERATION), request).await?;
         let base = self.inner.http.base().as_str();
         Ok(SignedUrl(Secret::new(format!("{base}{}", signed.signed_url))))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use provision_core::SecretRef;
 
-use super::{OBJECT_BYTES_MAX, UPLOAD_WITHIN};
+use super::{CALL_TIMEOUT, OBJECT_BYTES_MAX, UPLOAD_WITHIN};
 use crate::http::{BaseUrl, BaseUrlError};
 
 /// Where a project's storage is, and with which key it is asked.
@@ -14,6 +14,7 @@ pub struct SupabaseStorageConfig {
     pub(crate) key: SecretRef,
     pub(crate) account: Option<String>,
     pub(crate) upload_within: Duration,
+    pub(crate) call_timeout: Duration,
     pub(crate) object_bytes_max: u64,
 }
 
@@ -39,6 +40,7 @@ impl SupabaseStorageConfig {
             key,
             account: None,
             upload_within: UPLOAD_WITHIN,
+            call_timeout: CALL_TIMEOUT,
             object_bytes_max: OBJECT_BYTES_MAX,
         }
     }
@@ -65,6 +67,16 @@ impl SupabaseStorageConfig {
     #[must_use]
     pub fn with_object_bytes_max(mut self, bytes: u64) -> Self {
         self.object_bytes_max = bytes;
+        self
+    }
+
+    /// Sets the longest time of one call that carries no object. Default [`super::CALL_TIMEOUT`];
+    /// one that carries an object has [`Self::with_upload_within`].
+    ///
+    /// A call that is cut there may have landed, and is looked up.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
         self
     }
 }

@@ -33,6 +33,8 @@ pub const BUCKET_MAX: usize = 80;
 pub const PATH_MAX: usize = 900;
 /// Default size of the largest object that is sent, in bytes: what a new project allows.
 pub const OBJECT_BYTES_MAX: u64 = 50 << 20;
+/// Longest time of one call that carries no object.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default time for one upload.
 pub const UPLOAD_WITHIN: Duration = Duration::from_secs(300);
 /// Shortest lifetime of a signed address.

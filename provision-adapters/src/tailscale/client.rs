@@ -17,7 +17,9 @@ use super::{
     model::{CreatedKey, Device, Devices, Keys, ListedKey, NewKey, NewName},
     token::token,
 };
-use crate::http::{ConfigError, Http, HttpConfig, MintedTokens, Request, Response, classify};
+use crate::http::{
+    ConfigError, Http, HttpConfig, MintedTokens, Request, Response, classify, not_the_provider,
+};
 
 /// A tailnet, asked by one OAuth client. Cheap to clone; clones share connections and token.
 #[derive(Debug, Clone)]
@@ -48,7 +50,10 @@ impl Tailscale {
             }),
             concurrency: Some(CONCURRENCY.into()),
         };
-        let http = Http::new(HttpConfig::new("tailscale", config.base.clone(), bucket))?;
+        let http = Http::new(
+            HttpConfig::new("tailscale", config.base.clone(), bucket)
+                .with_call_timeout(config.call_timeout),
+        )?;
         Ok(Self { inner: Arc::new(Inner { http, config, tokens: MintedTokens::default() }) })
     }
 
@@ -80,9 +85,7 @@ impl Tailscale {
 
     fn refused(&self, call: &Call, response: &Response) -> StepError {
         if response.status == 404 && !is_definite_404(response) {
-            return StepError::retry(call.operation)
-                .with_code("not_the_provider")
-                .with_message("HTTP 404 that is not the provider's own");
+            return not_the_provider(call);
         }
         classify(call, response, self.inner.http.bucket(), |status, body| {
             opinion(call.operation, status, body)

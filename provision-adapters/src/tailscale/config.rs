@@ -1,6 +1,8 @@
 //! Options of the Tailscale adapter. Values come in as arguments; nothing here reads the
 //! environment.
 
+use std::time::Duration;
+
 use provision_core::SecretRef;
 
 use crate::http::{BaseUrl, ConfigError};
@@ -12,6 +14,7 @@ pub struct TailscaleConfig {
     pub(crate) client_id: String,
     pub(crate) client_secret: SecretRef,
     pub(crate) tailnet: String,
+    pub(crate) call_timeout: Option<Duration>,
     account: Option<String>,
 }
 
@@ -40,6 +43,7 @@ impl TailscaleConfig {
             client_secret,
             tailnet: super::OWN_TAILNET.to_owned(),
             account: None,
+            call_timeout: None,
         }
     }
 
@@ -63,5 +67,14 @@ impl TailscaleConfig {
     pub(crate) fn account(&self) -> Option<&str> {
         let named = (self.tailnet != super::OWN_TAILNET).then_some(self.tailnet.as_str());
         self.account.as_deref().or(named)
+    }
+
+    /// Sets the longest time of one call, for every call. Default: 30 s.
+    ///
+    /// A call that is cut there may have landed, and is looked up.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
+        self
     }
 }

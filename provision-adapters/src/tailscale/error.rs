@@ -42,9 +42,10 @@ pub(crate) fn opinion(operation: &'static str, status: u16, body: &[u8]) -> Opti
     }
 }
 
-/// Whether a 404 is the provider's own, and not the page of something in between.
+/// Whether a 404 is the provider's own, and not the page of something in between, which may well be
+/// empty: the provider's has a message, as its document says of every endpoint.
 pub(crate) fn is_definite_404(response: &Response) -> bool {
-    response.status == 404 && (response.body.is_empty() || message(&response.body).is_some())
+    response.status == 404 && message(&response.body).is_some()
 }
 
 fn message(body: &[u8]) -> Option<String> {

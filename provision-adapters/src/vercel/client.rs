@@ -22,6 +22,7 @@ use super::{
 };
 use crate::http::{
     BaseUrl, ConfigError, Credential, Http, HttpConfig, Request, Response, classify,
+    not_the_provider,
 };
 
 /// Longest time for one mutating call; a create with a linked repository is slow.
@@ -47,12 +48,11 @@ impl Vercel {
     /// An address needs TLS and the feature `live` is off, or the HTTP client cannot be set up.
     pub fn new(config: VercelConfig) -> Result<Self, ConfigError> {
         let account = config.account().unwrap_or("default").to_owned();
-        let http = Http::new(HttpConfig::new(
-            "vercel",
-            config.base.clone(),
-            profile(&format!("vercel/{account}")),
-        ))?;
-        let edge = config.edge.clone().map(edge_http).transpose()?;
+        let timeout = config.call_timeout;
+        let bucket = profile(&format!("vercel/{account}"));
+        let http = HttpConfig::new("vercel", config.base.clone(), bucket);
+        let http = Http::new(http.with_call_timeout(timeout))?;
+        let edge = config.edge.clone().map(|edge| edge_http(edge, timeout)).transpose()?;
         Ok(Self { inner: Arc::new(Inner { http, edge, config }) })
     }
 
@@ -128,9 +128,7 @@ impl Vercel {
 
     fn refused(&self, call: &Call, response: &Response) -> StepError {
         if response.status == 404 && !is_definite_404(response) {
-            return StepError::retry(call.operation)
-                .with_code("not_the_provider")
-                .with_message("HTTP 404 that is not the provider's own");
+            return not_the_provider(call);
         }
         let bucket = format!("{}/{}", self.inner.http.bucket(), call.operation);
         classify(call, response, &bucket, |status, body| {
@@ -379,7 +377,10 @@ impl Vercel {
                 let unusable = |_| StepError::permanent("probe deployment").with_code("no_tls");
                 let base = BaseUrl::parse(&format!("https://{host}"))
                     .map_err(|_| StepError::permanent(call.operation).with_code("bad_host"))?;
-                edge_http(base).map_err(unusable)?.send(cx, call, request).await?
+                edge_http(base, self.inner.config.call_timeout)
+                    .map_err(unusable)?
+                    .send(cx, call, request)
+                    .await?
             }
         };
         Ok(response.status)
@@ -387,9 +388,11 @@ impl Vercel {
 }
 
 /// Apps are asked by a client of its own, which holds no credential.
-fn edge_http(base: BaseUrl) -> Result<Http, ConfigError> {
-    let small = 1 << 20;
-    Http::new(HttpConfig::new("vercel-app", base, profile("vercel-app")).with_body_bytes_max(small))
+fn edge_http(base: BaseUrl, timeout: Option<Duration>) -> Result<Http, ConfigError> {
+    let small = HttpConfig::new("vercel-app", base, profile("vercel-app"))
+        .with_body_bytes_max(1 << 20)
+        .with_call_timeout(timeout);
+    Http::new(small)
 }
 
 fn profile(bucket: &str) -> Profile {

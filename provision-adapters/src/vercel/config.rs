@@ -15,6 +15,7 @@ pub struct VercelConfig {
     account: Option<String>,
     pub(crate) edge: Option<BaseUrl>,
     pub(crate) probe_grace: Duration,
+    pub(crate) call_timeout: Option<Duration>,
 }
 
 impl VercelConfig {
@@ -29,7 +30,15 @@ impl VercelConfig {
     /// Describes a provider at another address, such as a simulator on loopback.
     #[must_use]
     pub fn at(base: BaseUrl, token: SecretRef) -> Self {
-        Self { base, token, team: None, account: None, edge: None, probe_grace: super::PROBE_GRACE }
+        Self {
+            base,
+            token,
+            team: None,
+            account: None,
+            edge: None,
+            probe_grace: super::PROBE_GRACE,
+            call_timeout: None,
+        }
     }
 
     /// Works in a team (`team_..`). Default: the token's own scope.
@@ -68,6 +77,16 @@ impl VercelConfig {
     #[must_use]
     pub fn with_probe_grace(mut self, grace: Duration) -> Self {
         self.probe_grace = grace;
+        self
+    }
+
+    /// Sets the longest time of one call, for every call. Default: 30 s for one that looks,
+    /// 60 s for one that changes something.
+    ///
+    /// A call that is cut there may have landed, and is looked up.
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
         self
     }
 }

@@ -71,9 +71,11 @@ pub(crate) fn refused_variables(failed: &[VariableFailed]) -> Opinion {
     opinion.with_effect(Effect::Unknown)
 }
 
-/// Whether a 404 is the provider's own, and not the page of something in between.
+/// Whether a 404 is the provider's own, and not the page of something in between, which may well be
+/// empty: the provider's says so in its code, such as `not_found`.
 pub(crate) fn is_definite_404(response: &Response) -> bool {
-    response.status == 404 && (response.body.is_empty() || detail(&response.body).is_some())
+    let says_so = |error: ErrorDetail| error.code.to_ascii_lowercase().ends_with("not_found");
+    response.status == 404 && detail(&response.body).is_some_and(says_so)
 }
 
 fn detail(body: &[u8]) -> Option<ErrorDetail> {

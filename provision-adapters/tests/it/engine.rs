@@ -5,10 +5,11 @@
 //! declare (quiet times, listing lags, polls) are the real ones here, and the cloud's stages too.
 
 use std::{
+    cell::Cell,
     collections::{BTreeSet, HashMap},
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -16,9 +17,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use provision_adapters::sim::{InventoryItem, Provider, RequestLine, SimOptions, SimServer};
+use provision_adapters::sim::{
+    FaultPlan, InventoryItem, Provider, RequestLine, SimOptions, SimServer,
+};
 use provision_core::{
-    Call, Engine, LedgerQuery, LedgerRow, MemoryStore, NothingToUndo, Outcome, Policy,
+    Call, CallKind, Engine, LedgerQuery, LedgerRow, MemoryStore, NothingToUndo, Outcome, Policy,
     ResourceState, RunId, Saga, SagaId, Step, StepContext, StepError, Timestamp, Worker,
     WorkerConfig, clock::Clock, context::Seam, engine::RunHandle, probe::Probe,
     resolver::MapResolver, vault::LocalKeys,
@@ -34,6 +37,32 @@ const BEGIN: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// How long an unanswered request may hold the clock, in real time, before a case is given up.
 const STUCK: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether a call is one to which nothing comes any more.
+const LOOK: Duration = Duration::from_millis(20);
+/// Faults after which nothing comes, or never enough: only the call's own time ends it.
+const SILENT: [&str; 4] = ["half_open", "slow", "slow_headers", "trickle"];
+
+/// Longest time of a call where it is set short, as an option of every adapter.
+pub(crate) const CALL_WITHIN: Duration = Duration::from_millis(200);
+
+std::thread_local! {
+    static HASTY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Longest time of a call of the scenes that this thread sets. What the engine's maintenance asks
+/// does not hold the clock, and needs its time.
+pub(crate) fn call_within() -> Duration {
+    if HASTY.get() { CALL_WITHIN } else { Duration::from_secs(30) }
+}
+
+/// Does work in which calls end after [`CALL_WITHIN`].
+pub(crate) fn hastily<T>(work: impl FnOnce() -> T) -> T {
+    HASTY.set(true);
+    let out = work();
+    HASTY.set(false);
+    out
+}
 
 /// How a scene's saga is built.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +144,30 @@ pub(crate) struct Timekeeper {
     cloud: CloudClock,
     start: Instant,
     // A plain mutex: held for single reads and writes, never across an `.await`.
-    open: Mutex<HashMap<(RunId, String), mpsc::Sender<()>>>,
+    open: Mutex<HashMap<(RunId, String), Open>>,
+    plan: OnceLock<FaultPlan>,
+    over: Mutex<Vec<Over>>,
+}
+
+/// A call under way.
+struct Open {
+    /// Dropped at its end.
+    _hold: mpsc::Sender<()>,
+    began: Instant,
+    fired: usize,
+}
+
+/// A call that is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Over {
+    pub(crate) operation: &'static str,
+    pub(crate) kind: CallKind,
+    /// How long it took, by the engine's clock.
+    pub(crate) took: Duration,
+    /// When it was over, by the store's clock.
+    pub(crate) at: Timestamp,
+    /// Whether a fault happened meanwhile.
+    pub(crate) disturbed: bool,
 }
 
 impl fmt::Debug for Timekeeper {
@@ -125,9 +177,28 @@ impl fmt::Debug for Timekeeper {
 }
 
 impl Timekeeper {
+    fn now(&self) -> Timestamp {
+        BEGIN.plus(self.start.elapsed())
+    }
+
     fn tick(&self) {
-        let now = BEGIN.plus(self.start.elapsed()).as_millis();
-        self.cloud.0.store(now, Ordering::Release);
+        self.cloud.0.store(self.now().as_millis(), Ordering::Release);
+    }
+
+    fn fired(&self) -> Vec<&'static str> {
+        self.plan.get().map(FaultPlan::fired).unwrap_or_default()
+    }
+}
+
+/// Keeps a blocking task busy until a call is over, or until nothing comes to it any more.
+fn hold(held: &mpsc::Receiver<()>, plan: Option<&FaultPlan>, before: usize) {
+    let silent = |fired: Vec<&'static str>| fired.iter().filter(|f| SILENT.contains(f)).count();
+    for _ in 0..STUCK.as_millis() / LOOK.as_millis() {
+        let waits = held.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout);
+        let new = plan.map_or(0, |plan| silent(plan.fired().split_off(before)));
+        if !waits || new > 0 {
+            return;
+        }
     }
 }
 
@@ -137,18 +208,30 @@ struct Seams(Arc<Timekeeper>);
 
 #[async_trait]
 impl Probe for Seams {
-    async fn call(&self, run: &RunId, path: &str, _: &Call, seam: Seam) {
+    async fn call(&self, run: &RunId, path: &str, call: &Call, seam: Seam) {
         let place = (*run, path.to_owned());
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let fired = self.0.fired().len();
         match seam {
             Seam::Sending => {
                 self.0.tick();
-                let (hold, held) = mpsc::channel::<()>();
+                let (sender, held) = mpsc::channel::<()>();
+                let plan = self.0.plan.get().cloned();
                 // Tokio does not move a paused clock while a blocking task runs.
-                drop(tokio::task::spawn_blocking(move || held.recv_timeout(STUCK)));
-                open.insert(place, hold);
+                drop(tokio::task::spawn_blocking(move || hold(&held, plan.as_ref(), fired)));
+                open.insert(place, Open { _hold: sender, began: Instant::now(), fired });
             }
-            Seam::Answered => drop(open.remove(&place)),
+            Seam::Answered => {
+                let Some(begun) = open.remove(&place) else { return };
+                let over = Over {
+                    operation: call.operation,
+                    kind: call.kind,
+                    took: begun.began.elapsed(),
+                    at: self.0.now(),
+                    disturbed: fired > begun.fired,
+                };
+                self.0.over.lock().unwrap_or_else(PoisonError::into_inner).push(over);
+            }
         }
     }
 }
@@ -169,10 +252,17 @@ impl<S: Scene> Stage<S> {
     pub(crate) async fn set(scene: S, build: Build) -> Self {
         let cloud = CloudClock::default();
         let start = Instant::now();
-        let keeper = Arc::new(Timekeeper { cloud: cloud.clone(), start, open: Mutex::default() });
+        let keeper = Arc::new(Timekeeper {
+            cloud: cloud.clone(),
+            start,
+            open: Mutex::default(),
+            plan: OnceLock::new(),
+            over: Mutex::default(),
+        });
         keeper.tick();
         let options = SimOptions::default().with_clock(Arc::new(cloud)).with_recorded_exchanges();
         let server = SimServer::start(scene.sim(), options).unwrap();
+        keeper.plan.get_or_init(|| server.faults().clone());
         let store = MemoryStore::with_clock(Arc::new(move || BEGIN.plus(start.elapsed())));
         let engine = Engine::builder(store.clone())
             .register(scene.saga(&server.url(), build))
@@ -198,6 +288,11 @@ impl<S: Scene> Stage<S> {
     pub(crate) async fn pass(&self, time: Duration) {
         provision_core::clock::sleep(time).await;
         self.keeper.tick();
+    }
+
+    /// The calls that are over, in their order.
+    pub(crate) fn calls(&self) -> Vec<Over> {
+        self.keeper.over.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is there that was not there before.

@@ -23,7 +23,7 @@ fn http(url: &str) -> Http {
     let base = BaseUrl::parse(url).unwrap();
     let config = HttpConfig::new("test", base, profile())
         .with_body_bytes_max(BODY_MAX)
-        .with_idle_timeout(Duration::from_secs(2))
+        .with_idle_timeout(Duration::from_millis(500))
         .with_connect_timeout(Duration::from_secs(2));
     Http::new(config).unwrap()
 }

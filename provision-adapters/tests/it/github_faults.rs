@@ -123,6 +123,7 @@ async fn a_lost_answer_of_a_create_is_unknown_and_the_repository_is_found_again(
         let Err(error) = repos.create(&cx, &spec(), &intent).await else {
             panic!("{fault:?}: {:?}", world.server.requests())
         };
+        world.recovers();
         check_unknown(&error, &fault, "generate");
         let Found::Ours(id) = repos.find(&cx, &spec()).await.unwrap() else {
             panic!("{fault:?}: not found again")
@@ -147,6 +148,7 @@ async fn a_lost_answer_of_any_other_change_is_unknown_and_a_repetition_is_harmle
             let rule = FaultRule::new(fault.clone()).method(case.method).path_contains(case.path);
             world.suffers(&fault, rule.once());
             let error = (case.call)(&world, &id).await.unwrap_err();
+            world.recovers();
             check_unknown(&error, &fault, case.name);
             assert_eq!(world.kinds(), case.done, "{} {fault:?}", case.name);
             if case.name != "dispatch a workflow" {
@@ -199,8 +201,9 @@ async fn a_cut_topic_change_leaves_the_repository_ours_and_the_next_look_finishe
         let (cx, repos) = (world.cx("repo"), world.repos());
         let intent = world.host.intend(&cx, &repos, &spec());
         let id = repos.create(&cx, &spec(), &intent).await.unwrap();
-        world.server.faults().add(FaultRule::new(fault.clone()).method("PUT").once());
+        world.suffers(&fault, FaultRule::new(fault.clone()).method("PUT").once());
         let error = repos.ready(&cx, &spec(), &id).await.unwrap_err();
+        world.recovers();
         check_unknown(&error, &fault, "topics");
         ready(&repos, &cx, &spec(), &id).await;
         assert_eq!(world.server.with(|sim| sim.topics("acme/site")).len(), 3);
@@ -217,8 +220,9 @@ async fn a_run_whose_answer_was_lost_is_found_by_its_key() {
         let cx = world.cx("deploy");
         let intent = world.host.intend(&cx, &dispatch, &deploy());
         let rule = FaultRule::new(fault.clone()).method("POST").path_contains("/dispatches").once();
-        world.server.faults().add(rule);
+        world.suffers(&fault, rule);
         assert!(dispatch.create(&cx, &deploy(), &intent).await.is_err());
+        world.recovers();
         let memory = Memory { intent: Some(intent.record().clone()), ..Memory::default() };
         let later = world.host.attempt(run(1), "deploy", 2, memory.clone());
         let found = dispatch.find(&later, &deploy()).await.unwrap();

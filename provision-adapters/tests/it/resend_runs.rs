@@ -23,7 +23,7 @@ use provision_store_sqlite::SqliteStore;
 use serde_json::Value;
 
 use crate::{
-    engine::{Build, End, NOTHING, SAGA, Scene, Stage, each_alone, ended, paused},
+    engine::{Build, End, NOTHING, SAGA, Scene, Stage, call_within, each_alone, ended, paused},
     scenes::{TOKEN, at, resolver, token, without},
 };
 
@@ -48,7 +48,8 @@ impl Scene for OnResend {
     }
 
     fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
-        let resend = Resend::new(ResendConfig::at(at(url), token())).unwrap();
+        let config = ResendConfig::at(at(url), token()).with_call_timeout(call_within());
+        let resend = Resend::new(config).unwrap();
         Saga::define(SAGA, |s| {
             let mail = s
                 .step("mail", SendMail::new(&resend), SENT)

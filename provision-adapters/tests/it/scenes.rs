@@ -26,7 +26,7 @@ use provision_core::{OwnerMark, RunId, Saga, SecretRef, resolver::MapResolver};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::engine::{Build, End, NOTHING, SAGA, Scene};
+use crate::engine::{Build, End, NOTHING, SAGA, Scene, call_within};
 
 /// Stands in every token of a scene.
 pub(crate) const TOKEN: &str = "canary-token-9b1f7c";
@@ -68,7 +68,8 @@ pub(crate) struct OnGitHub;
 
 pub(crate) fn github(url: &str) -> GitHub {
     let account = Account::Organization("acme".to_owned());
-    GitHub::new(GitHubConfig::new(account, token()).with_base(at(url))).unwrap()
+    let config = GitHubConfig::new(account, token()).with_base(at(url));
+    GitHub::new(config.with_call_timeout(call_within())).unwrap()
 }
 
 impl Scene for OnGitHub {
@@ -202,7 +203,8 @@ impl Scene for OnGitHubEvents {
 pub(crate) struct OnSupabase;
 
 pub(crate) fn supabase(url: &str) -> Supabase {
-    Supabase::new(SupabaseConfig::at(at(url), token(), sim::ORGANIZATION)).unwrap()
+    let config = SupabaseConfig::at(at(url), token(), sim::ORGANIZATION);
+    Supabase::new(config.with_call_timeout(call_within())).unwrap()
 }
 
 const SCHEMA: &str = "create table public.notes (id bigint primary key, owner uuid, body text);
@@ -265,7 +267,8 @@ impl Scene for OnSupabase {
 pub(crate) struct OnVercel;
 
 pub(crate) fn vercel(url: &str) -> Vercel {
-    Vercel::new(VercelConfig::at(at(url), token()).with_edge(at(url))).unwrap()
+    let config = VercelConfig::at(at(url), token()).with_edge(at(url));
+    Vercel::new(config.with_call_timeout(call_within())).unwrap()
 }
 
 impl Scene for OnVercel {
@@ -340,7 +343,7 @@ pub(crate) struct OnN8n {
 }
 
 pub(crate) fn n8n(url: &str) -> N8n {
-    N8n::new(N8nConfig::new(at(url), token())).unwrap()
+    N8n::new(N8nConfig::new(at(url), token()).with_call_timeout(call_within())).unwrap()
 }
 
 /// The workflow of the scene in one version of its template.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    engine::{Build, End, NOTHING, SAGA, Scene},
+    engine::{Build, End, NOTHING, SAGA, Scene, call_within},
     scenes::{TOKEN, at, resolver, token, without},
 };
 
@@ -137,6 +137,7 @@ impl OnElevenLabs {
     fn saga_in<S: AudioSink>(&self, sink: &S, url: &str, build: Build) -> Saga<String, String> {
         let prices = Prices::new("EUR").music_minute(600).speech_thousand(100).sound(50);
         let config = ElevenLabsConfig::at(at(url), token()).with_prices(prices);
+        let config = config.with_call_within(call_within());
         let elevenlabs = ElevenLabs::new(config).unwrap();
         Saga::define(SAGA, |s| {
             let voice = s

@@ -15,13 +15,14 @@ use provision_core::{Saga, SecretRef, resolver::MapResolver};
 use serde_json::Value;
 
 use crate::{
-    engine::{Build, End, NOTHING, SAGA, Scene},
+    engine::{Build, End, NOTHING, SAGA, Scene, call_within},
     scenes::{TOKEN, VALUE, other},
 };
 
 fn hetzner(url: &str) -> Hetzner {
     let base = BaseUrl::parse(url).unwrap();
-    Hetzner::new(HetznerConfig::at(base, SecretRef::named("TOKEN"))).unwrap()
+    let config = HetznerConfig::at(base, SecretRef::named("TOKEN"));
+    Hetzner::new(config.with_call_timeout(call_within())).unwrap()
 }
 
 fn resolver() -> MapResolver {

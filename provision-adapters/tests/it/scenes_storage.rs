@@ -24,7 +24,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    engine::{Build, End, NOTHING, SAGA, Scene},
+    engine::{Build, End, NOTHING, SAGA, Scene, call_within},
     scenes::{TOKEN, at, resolver, token, without},
 };
 
@@ -88,9 +88,12 @@ impl Scene for OnStorage {
     }
 
     fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
-        let storage = SupabaseStorageConfig::at(at(&base(url)), token());
+        let storage = SupabaseStorageConfig::at(at(&base(url)), token())
+            .with_call_timeout(call_within())
+            .with_upload_within(call_within());
         let storage = SupabaseStorage::new(storage).unwrap();
         let studio = ElevenLabsConfig::at(at(&self.studio.url()), token());
+        let studio = studio.with_call_within(call_within());
         let elevenlabs = ElevenLabs::new(studio).unwrap();
         let number = self.engines.fetch_add(1, Ordering::Relaxed);
         let spool = FileSink::new(self.spool.path().join(number.to_string()));

@@ -16,7 +16,7 @@ use provision_core::{
 use serde_json::Value;
 
 use crate::{
-    engine::{Build, End, NOTHING, SAGA, Scene},
+    engine::{Build, End, NOTHING, SAGA, Scene, call_within},
     scenes::{TOKEN, at, other, resolver, token, without},
 };
 
@@ -27,7 +27,8 @@ pub(crate) struct Machine(Http);
 impl Machine {
     pub(crate) fn new(url: &str) -> Self {
         let bucket = Profile { bucket: "machines".to_owned(), rate: None, concurrency: None };
-        Self(Http::new(HttpConfig::new("machines", at(url), bucket)).unwrap())
+        let config = HttpConfig::new("machines", at(url), bucket);
+        Self(Http::new(config.with_call_timeout(Some(call_within()))).unwrap())
     }
 
     async fn send(
@@ -88,7 +89,8 @@ impl Scene for OnTailscale {
     }
 
     fn saga(&self, url: &str, build: Build) -> Saga<String, String> {
-        let tailscale = Tailscale::new(TailscaleConfig::at(at(url), CLIENT_ID, token())).unwrap();
+        let config = TailscaleConfig::at(at(url), CLIENT_ID, token());
+        let tailscale = Tailscale::new(config.with_call_timeout(call_within())).unwrap();
         let machine = Machine::new(url);
         Saga::define(SAGA, |s| {
             let key = s

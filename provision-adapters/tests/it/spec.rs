@@ -1,7 +1,7 @@
 //! Checks recorded exchanges against a provider's OpenAPI document: every request an adapter
 //! sent, and every answer its simulator gave.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use provision_adapters::sim::{Exchange, SimRequest, SimResponse};
 use serde_json::{Map, Value};
@@ -44,8 +44,10 @@ impl SpecSet {
     }
 }
 
-/// Panics with every violation found; there must be exchanges to look at.
-pub(crate) fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
+/// Panics with every violation found; there must be exchanges to look at. Tells the operations that
+/// were seen, as method and path of the document.
+pub(crate) fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
     assert!(!exchanges.is_empty(), "no exchange was recorded");
     let mut wrong = Vec::new();
     let mut checked = 0;
@@ -55,6 +57,7 @@ pub(crate) fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
             continue;
         }
         checked += 1;
+        seen.extend(operation(spec, &exchange.request));
         for problem in violations(spec, exchange) {
             wrong.push(format!("{what}: {problem}"));
         }
@@ -63,6 +66,16 @@ pub(crate) fn check_exchanges(spec: &SpecSet, exchanges: &[Exchange]) {
     wrong.sort();
     wrong.dedup();
     assert!(wrong.is_empty(), "{} violations:\n{}", wrong.len(), wrong.join("\n"));
+    seen
+}
+
+/// Method and path of the document that a request goes to.
+fn operation(spec: &SpecSet, request: &SimRequest) -> Option<String> {
+    let method = request.method.to_ascii_lowercase();
+    let (item, _) = route(&spec.document, &request.path, &method)?;
+    let paths = spec.document["paths"].as_object()?;
+    let (template, _) = paths.iter().find(|(_, known)| std::ptr::eq(*known, item))?;
+    Some(format!("{} {template}", request.method))
 }
 
 /// What is wrong with one exchange.
@@ -202,7 +215,8 @@ fn request_body(spec: &SpecSet, operation: &Value, request: &SimRequest) -> Vec<
 
 fn response(spec: &SpecSet, operation: &Value, answer: &SimResponse) -> Vec<String> {
     let declared = &operation["responses"];
-    let found = [answer.status.to_string(), "default".to_owned()]
+    let class = format!("{}XX", answer.status / 100);
+    let found = [answer.status.to_string(), class, "default".to_owned()]
         .iter()
         .map(|key| resolve(&spec.document, &declared[key.as_str()]))
         .find(|found| !found.is_null());

@@ -21,6 +21,10 @@ use provision_testkit::solo::SoloHost;
 
 use crate::{
     elevenlabs::{World as Studio, run, song},
+    engine::CALL_WITHIN,
+    network::plays_alone,
+    scenes::TOKEN,
+    spec::{SpecSet, check_exchanges},
     vercel::build,
 };
 
@@ -503,4 +507,55 @@ async fn audio_of_others_under_the_same_name_stays() {
     music.delete(&cx, &spec, &ExternalId::new("order-7/variant-1.mp3")).await.unwrap();
     assert_eq!(world.content("order-7/variant-1.mp3").unwrap(), b"theirs");
     assert_eq!(studio.paid(), 0);
+}
+
+// covers: R1-12
+#[tokio::test]
+async fn every_exchange_about_buckets_fits_the_providers_specification() {
+    let world = World::with(SimOptions::default().with_recorded_exchanges(), |config| config);
+    let (cx, bucket) = (world.cx("bucket"), Bucket::new(&world.storage));
+    let spec = BucketSpec::new("client-a").public().with_content_type("text/*");
+    assert_eq!(bucket.find(&cx, &spec).await.unwrap(), Found::Absent);
+    let spec = spec.with_object_bytes_max(9).deleted_with_contents();
+    let (id, _) = build(&world.host, &cx, &bucket, &spec).await;
+    let intent = world.host.intend(&cx, &bucket, &spec);
+    let taken = bucket.create(&cx, &spec, &intent).await.unwrap_err();
+    assert_eq!(taken.code(), "name_taken");
+    let inside = ObjectSpec::text("client-a", "a.txt", ("text/plain", "x"));
+    build(&world.host, &world.cx("object"), &world.object(), &inside).await;
+    let mut full = spec.clone();
+    full.deleted_with_contents = false;
+    assert!(bucket.delete(&cx, &full, &id).await.is_err(), "something is in it");
+    bucket.list_owned(&cx).await.unwrap();
+    bucket.delete(&cx, &spec, &id).await.unwrap();
+    bucket.delete(&cx, &spec, &id).await.unwrap();
+    assert_eq!(world.server.inventory(), []);
+    // The document that the provider publishes describes buckets alone.
+    let Some(document) = SpecSet::load("supabase-storage") else { return };
+    let document = document.exempt("/storage/v1/object/");
+    let seen = check_exchanges(&document, &world.server.exchanges());
+    let called =
+        ["DELETE /bucket/{bucketId}", "GET /bucket", "GET /bucket/{bucketId}", "POST /bucket"];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), called, "all that the adapter calls of it");
+}
+
+// covers: S9, X1, X2
+#[tokio::test]
+async fn no_network_misleads_the_emptying_of_a_bucket() {
+    let world = World::with(SimOptions::default(), |config| {
+        config.with_call_timeout(CALL_WITHIN).with_upload_within(CALL_WITHIN)
+    });
+    world.server.with(|sim| sim.accept_key(TOKEN));
+    world.host.set_secret(NAME, TOKEN);
+    let (cx, bucket) = (world.cx("bucket"), Bucket::new(&world.storage));
+    let spec = BucketSpec::new("client-a").deleted_with_contents();
+    let inside = ObjectSpec::text("client-a", "a.txt", ("text/plain", "x"));
+    plays_alone(&world.server, ("DELETE", "/object/client-a"), async || {
+        // What an earlier round has left is taken as it is.
+        let intent = world.host.intend(&cx, &bucket, &spec);
+        let _ = bucket.create(&cx, &spec, &intent).await;
+        let _ = world.object().create(&world.cx("object"), &inside, &intent).await;
+        bucket.delete(&cx, &spec, &ExternalId::new("client-a")).await
+    })
+    .await;
 }

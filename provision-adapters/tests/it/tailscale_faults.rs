@@ -364,3 +364,29 @@ fn a_run_that_stood_still_for_91_days_uses_another_key() {
         stage.close().await;
     });
 }
+
+// covers: S7, S14
+#[tokio::test]
+async fn an_empty_404_is_no_proof_that_something_is_gone() {
+    let world = World::start();
+    let cx = world.cx("key");
+    let (id, _) = build(&world.host, &cx, &world.keys(), &wanted()).await;
+    let device = DeviceSpec::of(world.key("other").await);
+    for body in ["", "{}", "<html>404</html>"] {
+        let page = Fault::Page {
+            status: 404,
+            content_type: "application/json".to_owned(),
+            body: body.to_owned(),
+        };
+        world.server.faults().add(FaultRule::new(page.clone()).method("DELETE").once());
+        let error = world.keys().delete(&cx, &wanted(), &id).await.unwrap_err();
+        assert_eq!((error.code(), error.effect()), ("not_the_provider", Effect::Unknown));
+        assert!(matches!(error.verdict(), Verdict::Retry { .. }), "{body}");
+        assert_eq!(world.of("auth_key").len(), 2, "{body}");
+        world.server.faults().add(FaultRule::new(page).path_contains("/devices"));
+        let error = world.devices().find(&cx, &device).await.unwrap_err();
+        assert_eq!((error.code(), error.effect()), ("not_the_provider", Effect::None), "{body}");
+        world.server.faults().clear();
+    }
+    world.keys().delete(&cx, &wanted(), &id).await.unwrap();
+}

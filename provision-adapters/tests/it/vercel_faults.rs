@@ -322,3 +322,55 @@ async fn nothing_is_sent_when_nobody_listens() {
     assert_eq!((error.code(), error.effect()), ("connect", Effect::None));
     assert!(matches!(error.verdict(), Verdict::Retry { .. }));
 }
+
+fn page(status: u16, body: &str) -> Fault {
+    let (content_type, body) = ("application/json".to_owned(), body.to_owned());
+    Fault::Page { status, content_type, body }
+}
+
+// covers: S7, S14
+#[tokio::test]
+async fn an_empty_404_is_no_proof_that_something_is_gone() {
+    let world = World::start();
+    let (cx, projects) = (world.cx("site"), VercelProject::new(&world.vercel));
+    let spec = SiteSpec::linked("client-9", "acme/site");
+    let intent = world.host.intend(&cx, &projects, &spec);
+    let id = projects.create(&cx, &spec, &intent).await.unwrap();
+    for body in ["", "{}", "<html>404</html>", r#"{"error":{"code":"bad_gateway"}}"#] {
+        world.server.faults().add(FaultRule::new(page(404, body)));
+        let deleted = projects.delete(&cx, &spec, &id).await.unwrap_err();
+        let found = projects.find(&cx, &spec).await.unwrap_err();
+        for (error, effect) in [(deleted, Effect::Unknown), (found, Effect::None)] {
+            assert_eq!((error.code(), error.effect()), ("not_the_provider", effect), "{body}");
+            assert!(matches!(error.verdict(), Verdict::Retry { .. }), "{body}");
+        }
+        world.server.faults().clear();
+        assert_eq!(world.of("project").len(), 1, "{body}");
+    }
+    projects.delete(&cx, &spec, &id).await.unwrap();
+    projects.delete(&cx, &spec, &id).await.unwrap();
+}
+
+// covers: S9, S12
+#[tokio::test]
+async fn a_deployment_that_comes_back_without_its_mark_may_be_ours() {
+    let world = World::start();
+    let env = world.env().await;
+    let (cx, live) = (world.cx("live"), VercelDeployment::new(&world.vercel));
+    let spec = DeploymentSpec::production(env, source());
+    let intent = world.host.intend(&cx, &live, &spec);
+    let id = live.create(&cx, &spec, &intent).await.unwrap();
+    let sent = |e: &provision_adapters::sim::Exchange| {
+        e.request.method == "POST"
+            && e.request.path.last().is_some_and(|last| last == "deployments")
+    };
+    let made = world.server.exchanges().into_iter().find(sent).unwrap().response.body;
+    let mut made: serde_json::Value = serde_json::from_slice(&made).unwrap();
+    made["meta"] = serde_json::json!({});
+    let unmarked = page(200, &made.to_string());
+    world.server.faults().add(FaultRule::new(unmarked).method("POST").once());
+    let error = live.create(&cx, &spec, &intent).await.unwrap_err();
+    assert_eq!((error.code(), error.effect()), ("foreign_deployment", Effect::Unknown));
+    assert_eq!(error.verdict(), &Verdict::Permanent);
+    assert_eq!(live.find(&cx, &spec).await.unwrap(), Found::Ours(id));
+}

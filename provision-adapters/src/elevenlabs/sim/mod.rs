@@ -158,6 +158,10 @@ impl Provider for ElevenLabsSim {
         "elevenlabs"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &["POST /v1/music", "POST /v1/sound-generation", "POST /v1/text-to-speech/*"]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let known = |key: &str| self.setup.keys.iter().any(|known| known == key);

@@ -78,17 +78,19 @@ impl GitHub {
         })
     }
 
-    /// Deletes a secret; already gone is success. DELETE `…/actions/secrets/{name}`
+    /// Deletes a secret; whether it was there to be seen. DELETE `…/actions/secrets/{name}`
     /// (actions/secrets#delete-a-repository-secret). Repeatable.
     pub(crate) async fn delete_secret(
         &self,
         cx: &StepContext,
         full_name: &str,
         secret: &str,
-    ) -> Result<(), StepError> {
+    ) -> Result<bool, StepError> {
         let (owner, name) = split(full_name);
         let request = Request::delete(&["repos", owner, name, "actions", "secrets", secret]);
-        self.call(cx, self.mutate("delete the secret"), request, &[204, 404]).await.map(drop)
+        let call = self.mutate("delete the secret");
+        let response = self.call(cx, call, request, &[204, 404]).await?;
+        Ok(response.status == 204)
     }
 
     /// One page of variables. GET `…/actions/variables`
@@ -133,17 +135,19 @@ impl GitHub {
         })
     }
 
-    /// Deletes a variable; already gone is success. DELETE `…/actions/variables/{name}`
+    /// Deletes a variable; whether it was there to be seen. DELETE `…/actions/variables/{name}`
     /// (actions/variables#delete-a-repository-variable). Repeatable.
     pub(crate) async fn delete_variable(
         &self,
         cx: &StepContext,
         full_name: &str,
         variable: &str,
-    ) -> Result<(), StepError> {
+    ) -> Result<bool, StepError> {
         let (owner, name) = split(full_name);
         let request = Request::delete(&["repos", owner, name, "actions", "variables", variable]);
-        self.call(cx, self.mutate("delete the variable"), request, &[204, 404]).await.map(drop)
+        let call = self.mutate("delete the variable");
+        let response = self.call(cx, call, request, &[204, 404]).await?;
+        Ok(response.status == 204)
     }
 
     /// Starts a workflow. POST `…/actions/workflows/{id}/dispatches`
@@ -203,7 +207,7 @@ impl GitHub {
         full_name: &str,
         (event, since): (&str, &str),
         page: u32,
-    ) -> Result<Page<RunBody>, StepError> {
+    ) -> Result<Option<(RunsPage, bool)>, StepError> {
         const OPERATION: &str = "list the runs";
         let (owner, name) = split(full_name);
         let request = Request::get(&["repos", owner, name, "actions", "runs"])
@@ -215,8 +219,25 @@ impl GitHub {
         if response.status == 404 {
             return Ok(None);
         }
-        let listed: RunsPage = response.json(OPERATION)?;
-        Ok(Some((listed.workflow_runs, has_next(&response))))
+        Ok(Some((response.json(OPERATION)?, has_next(&response))))
+    }
+
+    /// Whether the runs of a repository can be listed at all. GET `…/actions/runs`
+    /// (actions/workflow-runs#list-workflow-runs-for-a-repository).
+    pub(crate) async fn can_list_runs(
+        &self,
+        cx: &StepContext,
+        full_name: &str,
+    ) -> Result<bool, StepError> {
+        const OPERATION: &str = "list the runs";
+        let (owner, name) = split(full_name);
+        let request = Request::get(&["repos", owner, name, "actions", "runs"]);
+        let request = request.query("per_page", "1");
+        let response = self.call(cx, self.read(OPERATION), request, &[200, 404]).await?;
+        if response.status == 200 {
+            response.json::<RunsPage>(OPERATION)?;
+        }
+        Ok(response.status == 200)
     }
 
     /// Looks at a run. GET `…/actions/runs/{run_id}` (actions/workflow-runs#get-a-workflow-run).
@@ -236,17 +257,22 @@ impl GitHub {
         response.json(OPERATION).map(Some)
     }
 
-    /// Cancels a run; one that is over or gone is success. POST `…/actions/runs/{run_id}/cancel`
-    /// (actions/workflow-runs#cancel-a-workflow-run). Repeatable.
+    /// Asks for the end of a run; one that is over or gone is no error. POST
+    /// `…/actions/runs/{run_id}/cancel` (actions/workflow-runs#cancel-a-workflow-run), or, for one
+    /// that does not respond to that, `…/force-cancel`
+    /// (actions/workflow-runs#force-cancel-a-workflow-run). Repeatable; the run ends later.
     pub(crate) async fn cancel_run(
         &self,
         cx: &StepContext,
-        full_name: &str,
-        id: &str,
+        (full_name, id): (&str, &str),
+        by_force: bool,
     ) -> Result<(), StepError> {
         let (owner, name) = split(full_name);
-        let request = Request::post(&["repos", owner, name, "actions", "runs", id, "cancel"]);
-        let call = self.mutate("cancel the run");
-        self.call(cx, call, request, &[202, 404, 409]).await.map(drop)
+        let (operation, how) = match by_force {
+            false => ("cancel the run", "cancel"),
+            true => ("force the run to end", "force-cancel"),
+        };
+        let request = Request::post(&["repos", owner, name, "actions", "runs", id, how]);
+        self.call(cx, self.mutate(operation), request, &[202, 404, 409]).await.map(drop)
     }
 }

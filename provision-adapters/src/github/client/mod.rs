@@ -3,6 +3,7 @@
 
 mod actions;
 mod repos;
+mod sight;
 
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use provision_core::{Call, StepContext, StepError, limit::Profile};
 use super::{
     API_VERSION, LISTING_LAG,
     config::{Access, Account, GitHubConfig},
-    error::opinion,
+    error::{is_own_404, opinion},
 };
-use crate::http::{ConfigError, Credential, Http, Request, Response, classify};
+use crate::http::{ConfigError, Credential, Http, Request, Response, classify, not_the_provider};
 
 pub(super) use repos::Look;
+pub(super) use sight::still_there;
 
 /// A connection to GitHub as one account. Cheap to clone; build resources and steps from it.
 #[derive(Debug, Clone)]
@@ -56,6 +58,11 @@ impl GitHub {
         self.account.login()
     }
 
+    #[cfg(feature = "github-app")]
+    fn asked(&self) -> super::app::Asked<'_> {
+        super::app::Asked { http: &self.http, timeout: self.timeout }
+    }
+
     fn read(&self, operation: &'static str) -> Call {
         Call::read(operation).with_timeout(self.timeout)
     }
@@ -78,7 +85,7 @@ impl GitHub {
             }
             #[cfg(feature = "github-app")]
             Access::App(app) => {
-                let from = (&self.http, &*self.tokens);
+                let from = (self.asked(), &*self.tokens);
                 let token = app.token(from, cx, None).await?;
                 let signed = request.clone().bearer(&token);
                 let answer = self.http.send(cx, call.clone(), signed).await?;
@@ -103,6 +110,10 @@ impl GitHub {
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", API_VERSION);
         let response = self.authorized(cx, &call, request).await?;
+        // S14: the page of something in between says nothing of what is there.
+        if response.status == 404 && !is_own_404(&response) {
+            return Err(not_the_provider(&call));
+        }
         if expected.contains(&response.status) {
             return Ok(response);
         }

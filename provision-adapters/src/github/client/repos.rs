@@ -14,7 +14,7 @@ use crate::{
 /// What a look at a repository's name shows.
 #[derive(Debug, Clone)]
 pub(crate) enum Look {
-    /// 404: not there, or not visible.
+    /// GitHub's own 404: not there, or not visible; see [`GitHub::sees_all_of`].
     Absent,
     /// There under this very name.
     Here(RepoBody),
@@ -152,17 +152,18 @@ impl GitHub {
         response.json::<Topics>(OPERATION).map(drop)
     }
 
-    /// Deletes a repository; already gone is success. DELETE `/repos/{owner}/{repo}`
+    /// Deletes a repository; whether it was there to be seen. DELETE `/repos/{owner}/{repo}`
     /// (repos#delete-a-repository). Repeatable; the name is free afterwards.
     pub(crate) async fn delete_repo(
         &self,
         cx: &StepContext,
         full_name: &str,
-    ) -> Result<(), StepError> {
+    ) -> Result<bool, StepError> {
         let (owner, name) = split(full_name);
         let request = Request::delete(&["repos", owner, name]);
         let call = self.mutate("delete the repository");
-        self.call(cx, call, request, &[204, 404]).await.map(drop)
+        let response = self.call(cx, call, request, &[204, 404]).await?;
+        Ok(response.status == 204)
     }
 
     /// One page of the account's repositories, oldest first, and whether another follows.

@@ -72,11 +72,19 @@ pub(super) struct Apps {
     tokens: BTreeMap<String, (SimTime, String)>,
     life: SimTime,
     given: usize,
+    /// The repositories that the installations were given, where not all.
+    selected: Option<Vec<String>>,
 }
 
 impl Default for Apps {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), tokens: BTreeMap::new(), life: TOKEN_LIFE, given: 0 }
+        Self {
+            known: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            life: TOKEN_LIFE,
+            given: 0,
+            selected: None,
+        }
     }
 }
 
@@ -87,11 +95,16 @@ struct App {
 }
 
 impl Apps {
+    fn selection(&self) -> &'static str {
+        if self.selected.is_none() { "all" } else { "selected" }
+    }
+
     /// Who a token belongs to, while it is good.
     pub(super) fn token(&self, value: &str, now: SimTime) -> Option<Token> {
         let (end, client_id) = self.tokens.get(value)?;
         let login = format!("{client_id}[bot]");
-        (now < *end).then_some(Token { login, scopes: None, member: true })
+        let selected = self.selected.clone();
+        (now < *end).then_some(Token { login, scopes: None, member: true, owner: false, selected })
     }
 }
 
@@ -112,6 +125,12 @@ impl GitHubSim {
     /// Takes all tokens of installations back, as when an app is suspended and let in again.
     pub fn revoke_app_tokens(&mut self) {
         self.apps.tokens.clear();
+    }
+
+    /// Gives the installations these repositories (`owner/name`) alone, as a person would.
+    pub fn select_for_apps(&mut self, repositories: &[&str]) {
+        let names = repositories.iter().map(|name| (*name).to_owned()).collect();
+        self.apps.selected = Some(names);
     }
 
     /// How many tokens of installations were given out.
@@ -136,9 +155,27 @@ impl GitHubSim {
         let body = json!({
             "token": token, "expires_at": printed(end),
             "permissions": { "administration": "write", "contents": "write", "actions": "write" },
-            "repository_selection": "all",
+            "repository_selection": self.apps.selection(),
         });
         Ok(SimResponse::json(201, &body))
+    }
+
+    /// GET `/app/installations/{id}`: where it is installed, which here is the first organization.
+    pub(super) fn installation(&mut self, request: &SimRequest, id: &str, now: SimTime) -> Answer {
+        let client_id = self.proven(request, now)?;
+        let known = self.apps.known.get(&client_id);
+        if known.is_none_or(|app| app.installation.to_string() != id) {
+            return Err(not_found());
+        }
+        let account =
+            self.orgs.iter().next().map(|(login, id)| json!({ "login": login, "id": id }));
+        let body = json!({
+            "id": id.parse::<u64>().unwrap_or_default(), "account": account,
+            "repository_selection": self.apps.selection(), "target_type": "Organization",
+            "permissions": { "administration": "write", "contents": "write", "actions": "write" },
+            "suspended_at": null, "suspended_by": null,
+        });
+        Ok(SimResponse::json(200, &body))
     }
 
     /// The app that a JWT is of.

@@ -33,6 +33,9 @@ const WORKFLOWS_MS: f64 = 4_000.0;
 /// Milliseconds a run waits before it begins, and works before it ends.
 const RUN_MS: (f64, f64) = (1_000.0, 3_000.0);
 
+/// Runs that a search of runs shows at most.
+const SEARCH_MAX: usize = 1_000;
+
 /// One simulated GitHub.
 #[derive(Debug)]
 pub struct GitHubSim {
@@ -44,6 +47,7 @@ pub struct GitHubSim {
     windows: BTreeMap<String, Window>,
     members_delete: bool,
     run_details: bool,
+    search_max: usize,
     #[cfg(feature = "github-app")]
     apps: app::Apps,
     speed: f64,
@@ -84,6 +88,7 @@ impl GitHubSim {
             windows: BTreeMap::new(),
             members_delete: true,
             run_details: true,
+            search_max: SEARCH_MAX,
             #[cfg(feature = "github-app")]
             apps: app::Apps::default(),
             speed: 1.0,
@@ -160,6 +165,18 @@ impl GitHubSim {
         self.run_details = told;
     }
 
+    /// Lets searches of runs show so many at most. Default 1,000.
+    pub fn set_search_max(&mut self, most: usize) {
+        self.search_max = most;
+    }
+
+    /// Dates the runs of a repository back, as if they had been started so much earlier.
+    pub fn set_back_runs(&mut self, full_name: &str, by: SimTime) {
+        for run in self.world.by_name_mut(full_name).into_iter().flat_map(|repo| &mut repo.runs) {
+            run.created = run.created.saturating_sub(by);
+        }
+    }
+
     /// Title of one run of a repository.
     #[must_use]
     pub fn run_title(&self, full_name: &str, id: &str) -> Option<String> {
@@ -185,7 +202,7 @@ impl GitHubSim {
     #[must_use]
     pub fn open_runs(&self, full_name: &str, now: SimTime) -> Vec<(u64, BTreeMap<String, String>)> {
         let runs = self.world.by_name(full_name).map(|repo| repo.runs.as_slice());
-        let open = |run: &&state::Run| !run.cancelled && run.begins <= now && now < run.ends;
+        let open = |run: &&state::Run| run.begins <= now && run.ended(now).is_none();
         let runs = runs.unwrap_or_default().iter().filter(open);
         runs.map(|run| (run.id, run.inputs.clone())).collect()
     }
@@ -194,7 +211,7 @@ impl GitHubSim {
     pub fn end_run(&mut self, full_name: &str, id: u64, conclusion: &str, now: SimTime) {
         let repo = self.world.by_name_mut(full_name);
         let run = repo.and_then(|repo| repo.runs.iter_mut().find(|run| run.id == id));
-        if let Some(run) = run.filter(|run| !run.cancelled && now < run.ends) {
+        if let Some(run) = run.filter(|run| run.ended(now).is_none()) {
             run.ends = now;
             conclusion.clone_into(&mut run.conclusion);
         }
@@ -247,7 +264,8 @@ impl GitHubSim {
     pub fn runs(&self, full_name: &str) -> Vec<(String, Option<String>)> {
         let runs = self.world.by_name(full_name).map(|repo| repo.runs.as_slice());
         let runs = runs.unwrap_or_default().iter();
-        runs.map(|run| (run.title.clone(), run.cancelled.then(|| "cancelled".to_owned()))).collect()
+        runs.map(|run| (run.title.clone(), run.cancelled_at.map(|_| "cancelled".to_owned())))
+            .collect()
     }
 
     fn route(&mut self, ask: &Ask<'_>) -> Answer {
@@ -257,6 +275,7 @@ impl GitHubSim {
             ("GET", ["user"]) => self.user(ask),
             ("GET", ["orgs", org]) => self.org(ask, org),
             ("GET", ["orgs", org, "repos"]) => self.list_repos(ask, Some(org)),
+            ("GET", ["user", "memberships", "orgs", org]) => self.membership(ask, org),
             ("GET", ["user", "repos"]) => self.list_repos(ask, None),
             ("POST", ["orgs", org, "repos"]) => self.create_repo(ask, org),
             ("POST", ["user", "repos"]) => self.create_repo(ask, &ask.token.login.clone()),
@@ -298,12 +317,16 @@ impl GitHubSim {
         let Some(value) = request.bearer() else {
             return Err(trouble(401, "Requires authentication"));
         };
+        // A JWT is no token: what it opens is answered here, one way or the other.
         #[cfg(feature = "github-app")]
-        if let ("POST", ["app", "installations", id, "access_tokens"]) =
-            (request.method.as_str(), request.segments().as_slice())
-        {
-            // A JWT is no token: what it opens is answered here, one way or the other.
-            return Err(self.give_token(request, id, now).unwrap_or_else(|refusal| refusal));
+        match (request.method.as_str(), request.segments().as_slice()) {
+            ("POST", ["app", "installations", id, "access_tokens"]) => {
+                return Err(self.give_token(request, id, now).unwrap_or_else(|refusal| refusal));
+            }
+            ("GET", ["app", "installations", id]) => {
+                return Err(self.installation(request, id, now).unwrap_or_else(|refusal| refusal));
+            }
+            _ => {}
         }
         let token = self.tokens.get(value).cloned();
         #[cfg(feature = "github-app")]
@@ -359,6 +382,28 @@ impl Provider for GitHubSim {
 
     fn configure(&mut self, options: &SimOptions) {
         self.speed = options.speed;
+    }
+
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /orgs/*/repos",
+            "POST /user/repos",
+            "POST /repos/*/*/generate",
+            "PATCH /repos/*/*",
+            "DELETE /repos/*/*",
+            "PUT /repos/*/*/topics",
+            "PUT /repos/*/*/contents/**",
+            "POST /repos/*/*/dispatches",
+            "PUT /repos/*/*/actions/secrets/*",
+            "DELETE /repos/*/*/actions/secrets/*",
+            "POST /repos/*/*/actions/variables",
+            "PATCH /repos/*/*/actions/variables/*",
+            "DELETE /repos/*/*/actions/variables/*",
+            "POST /repos/*/*/actions/workflows/*/dispatches",
+            "POST /repos/*/*/actions/runs/*/cancel",
+            "POST /repos/*/*/actions/runs/*/force-cancel",
+            "POST /app/installations/*/access_tokens",
+        ]
     }
 
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {

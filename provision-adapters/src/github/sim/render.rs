@@ -120,6 +120,21 @@ pub(super) fn organization(api: &str, login: &str, id: u64) -> Value {
     merged(urls(&ACCOUNT_URLS, &url), own)
 }
 
+/// What a user is in an organization.
+pub(super) fn membership(
+    api: &str,
+    (org, org_id): (&str, u64),
+    who: (&str, u64),
+    role: &str,
+) -> Value {
+    let url = format!("{api}/orgs/{org}");
+    json!({
+        "url": format!("{url}/memberships/{}", who.0), "state": "active", "role": role,
+        "organization_url": url, "organization": organization(api, org, org_id),
+        "user": account(api, who.0, "User", who.1),
+    })
+}
+
 pub(super) fn full_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
     let (api, full_name) = (ask.api(), repo.full_name());
     let url = format!("{api}/repos/{full_name}");
@@ -188,8 +203,7 @@ pub(super) fn commit(ask: &Ask<'_>, repo: &Repo) -> Value {
 pub(super) fn run(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
     let url = format!("{}/repos/{}/actions/runs/{}", ask.api(), repo.full_name(), run.id);
     let (status, conclusion) = match () {
-        () if run.cancelled => ("completed", Some("cancelled")),
-        () if ask.now >= run.ends => ("completed", Some(run.conclusion.as_str())),
+        () if run.ended(ask.now).is_some() => ("completed", run.ended(ask.now)),
         () if ask.now >= run.begins => ("in_progress", None),
         () => ("queued", None),
     };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, Ask, COMMIT_MS, FILES_MS, GitHubSim, WORKFLOWS_MS, invalid, not_found, page,
-    render::{full_repo, organization, user},
+    render::{full_repo, membership, organization, user},
     state::{Repo, printed},
     trouble, with_link,
 };
@@ -68,6 +68,23 @@ impl GitHubSim {
         Ok(SimResponse::json(200, &organization(&ask.api(), login, *id)))
     }
 
+    /// What the token's user is in an organization.
+    pub(super) fn membership(&self, ask: &Ask<'_>, login: &str) -> Answer {
+        let token = &ask.token;
+        let Some(id) = self.users.get(&token.login).copied() else {
+            return Err(trouble(403, "Resource not accessible by integration"));
+        };
+        let may = ["repo", "read:org", "write:org", "admin:org", "user"];
+        if !may.iter().any(|scope| token.has(scope)) {
+            return Err(trouble(403, "You need at least read:org scope"));
+        }
+        let found = self.orgs.iter().find(|(org, _)| org.eq_ignore_ascii_case(login));
+        let (org, org_id) = found.filter(|_| token.member).ok_or_else(not_found)?;
+        let role = if token.owner { "admin" } else { "member" };
+        let body = membership(&ask.api(), (org, *org_id), (&token.login, id), role);
+        Ok(SimResponse::json(200, &body))
+    }
+
     pub(super) fn list_repos(&self, ask: &Ask<'_>, org: Option<&str>) -> Answer {
         if let Some(org) = org {
             self.org(ask, org)?;
@@ -77,8 +94,8 @@ impl GitHubSim {
             .world
             .repos
             .values()
-            .filter(|repo| repo.owner.eq_ignore_ascii_case(owner) && ask.now >= repo.visible)
-            .filter(|repo| !repo.private || ask.token.member)
+            .filter(|repo| repo.owner.eq_ignore_ascii_case(owner))
+            .filter(|repo| self.sees(ask, repo))
             .map(|repo| full_repo(ask, repo))
             .collect();
         let (items, link) = page(ask, &listed, 30, 100);
@@ -103,7 +120,7 @@ impl GitHubSim {
 
     // What is private answers 404 to those who may not see it, as if it were not there.
     fn sees(&self, ask: &Ask<'_>, repo: &Repo) -> bool {
-        ask.now >= repo.visible && (!repo.private || (ask.token.member && ask.token.has("repo")))
+        ask.now >= repo.visible && (!repo.private || ask.token.sees(&repo.full_name()))
     }
 
     pub(super) fn repo_by_id(&self, ask: &Ask<'_>, id: &str) -> Answer {

@@ -11,7 +11,7 @@ use super::{
     state::{Run, Workflow, printed},
     trouble, with_link,
 };
-use crate::sim::SimResponse;
+use crate::sim::{SimResponse, SimTime};
 
 #[derive(Debug, Deserialize)]
 struct Dispatch {
@@ -120,7 +120,7 @@ impl GitHubSim {
                 visible: ask.now.saturating_add(ask.request.hidden_for),
                 begins,
                 ends,
-                cancelled: false,
+                cancelled_at: None,
                 conclusion: workflow.conclusion.clone().unwrap_or_else(|| "success".to_owned()),
                 inputs: BTreeMap::new(),
             };
@@ -130,6 +130,7 @@ impl GitHubSim {
     }
 
     pub(super) fn on_runs(&mut self, ask: &Ask<'_>, id: u64, rest: &[&str]) -> Answer {
+        let most = self.search_max;
         let repo = self.world.repos.get_mut(&id).ok_or_else(not_found)?;
         let place = |id: &str| repo.runs.iter().position(|run| run.id.to_string() == id);
         match (ask.request.method.as_str(), rest) {
@@ -144,7 +145,8 @@ impl GitHubSim {
                     .filter(|run| since.is_none_or(|since| printed(run.created).as_str() >= since))
                     .map(|one| run(ask, repo, one))
                     .collect();
-                let (items, link) = page(ask, &all, 30, 100);
+                let shown = all.get(..most).unwrap_or(&all);
+                let (items, link) = page(ask, shown, 30, 100);
                 let body = json!({ "total_count": all.len(), "workflow_runs": items });
                 Ok(with_link(SimResponse::json(200, &body), &link))
             }
@@ -153,13 +155,21 @@ impl GitHubSim {
                 let found = found.filter(|run| ask.now >= run.visible).ok_or_else(not_found)?;
                 Ok(SimResponse::json(200, &run(ask, repo, found)))
             }
-            ("POST", [run_id, "cancel" | "force-cancel"]) => {
+            ("POST", [run_id, how @ ("cancel" | "force-cancel")]) => {
                 let place = place(run_id).ok_or_else(not_found)?;
                 let found = repo.runs.get_mut(place).ok_or_else(not_found)?;
-                if found.cancelled || ask.now >= found.ends {
+                if found.ended(ask.now).is_some() {
                     return Err(trouble(409, "Cannot cancel a workflow run that is completed."));
                 }
-                found.cancelled = true;
+                let file = repo.workflows.iter().find(|workflow| workflow.file == found.file);
+                let (deaf, winds) = file.map_or((false, SimTime::ZERO), |w| (w.deaf, w.winds_down));
+                match *how {
+                    "force-cancel" => found.cancelled_at = Some(ask.now),
+                    _ if deaf => {}
+                    _ => {
+                        found.cancelled_at.get_or_insert(ask.now.saturating_add(winds));
+                    }
+                }
                 Ok(SimResponse::json(202, &json!({})))
             }
             _ => Err(SimResponse::unhandled(ask.request)),

@@ -53,6 +53,10 @@ pub struct Token {
     pub scopes: Option<Vec<String>>,
     /// Whether it sees and changes what is private.
     pub member: bool,
+    /// Whether its user owns the organizations, and is not a plain member of them.
+    pub owner: bool,
+    /// The private repositories (`owner/name`) that it was given, where not all.
+    pub selected: Option<Vec<String>>,
 }
 
 impl Token {
@@ -60,19 +64,40 @@ impl Token {
     #[must_use]
     pub fn classic(login: &str, scopes: &[&str]) -> Self {
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        Self { login: login.to_owned(), scopes: Some(scopes), member: true }
+        Self { scopes: Some(scopes), ..Self::fine_grained(login) }
     }
 
     /// A fine-grained token that may do everything.
     #[must_use]
     pub fn fine_grained(login: &str) -> Self {
-        Self { login: login.to_owned(), scopes: None, member: true }
+        let login = login.to_owned();
+        Self { login, scopes: None, member: true, owner: true, selected: None }
     }
 
     /// A token that sees only what is public.
     #[must_use]
     pub fn outsider(login: &str) -> Self {
-        Self { login: login.to_owned(), scopes: Some(Vec::new()), member: false }
+        Self { member: false, owner: false, ..Self::classic(login, &[]) }
+    }
+
+    /// Its user is a plain member of the organizations.
+    #[must_use]
+    pub fn of_member(mut self) -> Self {
+        self.owner = false;
+        self
+    }
+
+    /// It was given these private repositories (`owner/name`) alone.
+    #[must_use]
+    pub fn given(mut self, repositories: &[&str]) -> Self {
+        self.selected = Some(repositories.iter().map(|name| (*name).to_owned()).collect());
+        self
+    }
+
+    /// Whether it sees a private repository of this name.
+    pub(super) fn sees(&self, full_name: &str) -> bool {
+        let given = |all: &Vec<String>| all.iter().any(|one| one.eq_ignore_ascii_case(full_name));
+        self.member && self.has("repo") && self.selected.as_ref().is_none_or(given)
     }
 
     pub(super) fn has(&self, scope: &str) -> bool {
@@ -140,6 +165,12 @@ pub struct Workflow {
     pub(super) conclusion: Option<String>,
     /// How long its runs work.
     pub(super) works: Option<SimTime>,
+    /// How long its runs work on when they are cancelled.
+    #[serde(default)]
+    pub(super) winds_down: SimTime,
+    /// Whether its runs end when they are cancelled; else only by force.
+    #[serde(default)]
+    pub(super) deaf: bool,
 }
 
 impl Workflow {
@@ -160,6 +191,21 @@ impl Workflow {
     #[must_use]
     pub fn working_for(mut self, time: SimTime) -> Self {
         self.works = Some(time);
+        self
+    }
+
+    /// Lets its runs work on for so long when they are cancelled, as while a step winds up. Default
+    /// not at all.
+    #[must_use]
+    pub fn winding_down_for(mut self, time: SimTime) -> Self {
+        self.winds_down = time;
+        self
+    }
+
+    /// Lets its runs go on when they are cancelled; they end by force alone.
+    #[must_use]
+    pub fn deaf(mut self) -> Self {
+        self.deaf = true;
         self
     }
 
@@ -327,9 +373,22 @@ pub(super) struct Run {
     pub(super) visible: SimTime,
     pub(super) begins: SimTime,
     pub(super) ends: SimTime,
-    pub(super) cancelled: bool,
+    /// When it ends because it was cancelled.
+    #[serde(default)]
+    pub(super) cancelled_at: Option<SimTime>,
     pub(super) conclusion: String,
     pub(super) inputs: BTreeMap<String, String>,
+}
+
+impl Run {
+    /// How it ended, once it has.
+    pub(super) fn ended(&self, now: SimTime) -> Option<&str> {
+        match self.cancelled_at {
+            Some(at) if now >= at && at <= self.ends => Some("cancelled"),
+            _ if now >= self.ends => Some(&self.conclusion),
+            _ => None,
+        }
+    }
 }
 
 /// A moment as GitHub prints it.

@@ -18,9 +18,12 @@ use crate::{
 };
 
 /// How soon to look again at a run that is not over.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// How far back of an intent runs are listed: clocks differ.
-const CLOCK_SLACK: Duration = Duration::from_secs(300);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How far back of an intent or of a first attempt runs are listed: clocks differ.
+pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(300);
+/// From this attempt of the undo on, a run that was asked to end and goes on is forced to: with the
+/// default time between looks after five minutes, by when a runner that responds has ended it.
+const FORCED_FROM: u32 = 30;
 
 /// What a dispatched run is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -103,7 +106,8 @@ pub struct DispatchedRun {
     pub conclusion: Option<String>,
 }
 
-/// A run of a workflow. Undo cancels it; what it did is not undone.
+/// A run of a workflow. Undo cancels it, by force if need be, and is done once it is over; what it
+/// did is not undone.
 #[derive(Clone)]
 pub struct Dispatch {
     github: GitHub,
@@ -131,7 +135,8 @@ impl Dispatch {
         Self { github: github.clone(), look_again: LOOK_AGAIN, at_sending: BTreeMap::new() }
     }
 
-    /// Sets how soon a run that is not over is looked at again. Default 10 s.
+    /// Sets how soon a run that is not over is looked at again, also while it is being undone.
+    /// Default 10 s.
     #[must_use]
     pub fn with_look_again(mut self, after: Duration) -> Self {
         self.look_again = after;
@@ -169,8 +174,11 @@ impl Resource for Dispatch {
 
     async fn find(&self, cx: &StepContext, spec: &DispatchSpec) -> Result<Found, StepError> {
         if let Some(id) = cx.noted().last() {
-            let run = self.github.run(cx, &spec.repository, id.as_str()).await?;
-            return Ok(run.map_or(Found::Absent, |run| Found::Ours(run.id.to_string().into())));
+            if let Some(run) = self.github.run(cx, &spec.repository, id.as_str()).await? {
+                return Ok(Found::Ours(run.id.to_string().into()));
+            }
+            let gone = self.github.run_is_gone(cx, &spec.repository, id.as_str()).await;
+            return gone.map(|()| Found::Absent);
         }
         // Before an intent nothing of this generation can be there.
         let Some(intent) = &cx.memory().intent else { return Ok(Found::Absent) };
@@ -232,7 +240,7 @@ impl Resource for Dispatch {
             return Ok(not_yet);
         };
         // Both fields are open sets: what is not known is not finished, and not a success.
-        let over = run.status.as_deref() == Some("completed");
+        let over = is_over(&run);
         let succeeded = over && run.conclusion.as_deref() == Some("success");
         if spec.wait == Wait::Succeeded && !succeeded {
             return if over { Err(failed(&run)) } else { Ok(not_yet) };
@@ -247,7 +255,7 @@ impl Resource for Dispatch {
         spec: &DispatchSpec,
         id: &ExternalId,
     ) -> Result<(), StepError> {
-        self.github.cancel_run(cx, &spec.repository, id.as_str()).await
+        stop(&self.github, cx, (&spec.repository, id.as_str()), self.look_again).await
     }
 
     /// Runs are listed for a repository, which a sweep does not know. The key that a run was sent
@@ -268,6 +276,42 @@ impl Resource for Dispatch {
 
     fn account(&self) -> &str {
         self.github.account().login()
+    }
+}
+
+// The status is an open set: what is not known is not over.
+fn is_over(run: &RunBody) -> bool {
+    run.status.as_deref() == Some("completed")
+}
+
+/// Ends a run; `Ok` only once it is over, or proven gone.
+///
+/// That a cancel was taken (202) means only that it was asked for: the run works on until its
+/// runner has stopped, and may make things meanwhile. Until then the undo is not done, which its
+/// next attempt looks at again, from any worker.
+pub(super) async fn stop(
+    github: &GitHub,
+    cx: &StepContext,
+    (repository, id): (&str, &str),
+    look_again: Duration,
+) -> Result<(), StepError> {
+    let ways: &[bool] = if cx.attempt() < FORCED_FROM { &[false] } else { &[false, true] };
+    for by_force in ways.iter().copied() {
+        match github.run(cx, repository, id).await? {
+            None => return github.run_is_gone(cx, repository, id).await,
+            Some(run) if is_over(&run) => return Ok(()),
+            Some(_) => github.cancel_run(cx, (repository, id), by_force).await?,
+        }
+    }
+    match github.run(cx, repository, id).await? {
+        None => github.run_is_gone(cx, repository, id).await,
+        Some(run) if is_over(&run) => Ok(()),
+        Some(_) => {
+            let again = Verdict::Retry { after: Some(look_again) };
+            Err(StepError::new(Effect::Unknown, again, "end the run")
+                .with_code("run_goes_on")
+                .with_message("the run was asked to end, and is not over yet"))
+        }
     }
 }
 
@@ -314,13 +358,22 @@ pub(super) async fn runs_with_key(
     (key, since): (&str, Timestamp),
 ) -> Result<Vec<RunBody>, StepError> {
     let since = format_rfc3339(since);
-    let mut runs = Vec::new();
+    let (mut runs, mut shown) = (Vec::new(), 0);
     for page in 1..=PAGES_MAX {
         let listed = github.runs_page(cx, repository, (event, &since), page).await?;
-        let Some((listed, more)) = listed else { return Ok(runs) };
-        runs.extend(listed.into_iter().filter(|run| run.display_title.contains(key)));
-        if !more {
+        let Some((listed, more)) = listed else {
+            // Without its repository a run is gone; out of sight it is not.
+            return github.name_is_free(cx, repository).await.map(|()| runs);
+        };
+        shown += u64::try_from(listed.workflow_runs.len()).unwrap_or(u64::MAX);
+        let with_key = |run: &RunBody| run.display_title.contains(key);
+        runs.extend(listed.workflow_runs.into_iter().filter(with_key));
+        if !more && shown >= listed.total_count {
             return Ok(runs);
+        }
+        if !more {
+            // A search ends after a thousand runs, whatever is left.
+            return Err(StepError::retry("list the runs").with_code("listing_cut"));
         }
     }
     Err(StepError::permanent("list the runs").with_code("listing_too_long"))

@@ -1,17 +1,15 @@
 //! A repository event, for workflows that listen for one. It differs from a dispatch in that no
 //! run id comes back, and in that several workflows may start.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use provision_core::{Compensator, Step, StepContext, StepError, Undo};
+use provision_core::{Compensator, Step, StepContext, StepError, Timestamp, Undo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::dispatch::{earlier, runs_with_key};
+use super::dispatch::{CLOCK_SLACK, LOOK_AGAIN, earlier, runs_with_key, stop};
 use crate::github::{PAYLOAD_KEYS_MAX, client::GitHub};
 
-/// How far back runs of an event are looked for: further than any attempt of a step lasts.
-const LOOK_BACK: Duration = Duration::from_secs(24 * 3_600);
 /// Key of the payload that holds this step's key; show it in `run-name` as
 /// `${{ github.event.client_payload.provision.key }}`.
 const PAYLOAD_KEY: &str = "provision";
@@ -89,7 +87,7 @@ impl Step for SendEvent {
     }
 }
 
-/// Cancels the runs that an event started, as far as they show its key.
+/// Ends the runs that an event started, as far as they show its key: done once all of them are over.
 #[derive(Debug, Clone)]
 pub struct StopRuns {
     github: GitHub,
@@ -110,15 +108,20 @@ impl Compensator<SendEvent> for StopRuns {
         event: Event,
         _: Undo<EventSent>,
     ) -> Result<(), StepError> {
+        let mut ended = Ok(());
         for id in runs(&self.github, cx, &event.repository).await? {
-            self.github.cancel_run(cx, &event.repository, &id.to_string()).await?;
+            // All of them are asked to end before one is waited for.
+            let run = (event.repository.as_str(), &*id.to_string());
+            ended = ended.and(stop(&self.github, cx, run, LOOK_AGAIN).await);
         }
-        Ok(())
+        ended
     }
 }
 
 async fn runs(github: &GitHub, cx: &StepContext, repository: &str) -> Result<Vec<u64>, StepError> {
-    let since = earlier(cx.now(), LOOK_BACK);
+    // No event under this key is older than the step's first attempt, however long ago that was.
+    let begun = cx.memory().begun_at;
+    let since = begun.map_or(Timestamp::ZERO, |begun| earlier(begun, CLOCK_SLACK));
     let key = cx.idempotency_key();
     let listed =
         runs_with_key(github, cx, (repository, "repository_dispatch"), (key, since)).await?;

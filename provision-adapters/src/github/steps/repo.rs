@@ -188,10 +188,14 @@ impl Resource for RepoFromTemplate {
             Look::Moved(None) => Err(StepError::permanent("look at the repository")
                 .with_code("name_redirects")
                 .with_hint("the name leads to a repository that was renamed")),
+            // Nothing of ours can be there yet, and a name that is taken out of our sight is refused
+            // to the create.
+            Look::Absent if !cx.memory().may_exist => {
+                self.github.owner(cx).await.map(|_| Found::Absent)
+            }
             Look::Absent => {
-                // 404 also means "not visible": it counts only from a token that sees the owner.
-                self.github.owner(cx).await?;
-                Ok(Found::Absent)
+                let name = format!("{}/{}", self.github.login(), spec.name);
+                self.github.name_is_free(cx, &name).await.map(|()| Found::Absent)
             }
         }
     }
@@ -266,14 +270,22 @@ impl Resource for RepoFromTemplate {
         id: &ExternalId,
     ) -> Result<(), StepError> {
         // By id: under the name there may be another repository by now.
-        match self.locate(cx, &spec.name, id).await? {
-            Some(repo) => self.github.delete_repo(cx, &repo.full_name).await,
-            // Gone, if the token still sees the owner at all.
-            None => self.github.owner(cx).await.map(drop),
+        if let Some(repo) = self.locate(cx, &spec.name, id).await?
+            && self.github.delete_repo(cx, &repo.full_name).await?
+        {
+            return Ok(());
         }
+        self.github.repo_is_gone(cx, self.github.login(), id.as_str()).await
     }
 
+    /// Complete only from a token that is proven to see everything of the account. From another one
+    /// nothing is listed: each step then looks for its own, and nothing is taken for gone that is
+    /// merely out of sight.
     async fn list_owned(&self, cx: &StepContext) -> Result<Listing, StepError> {
+        match self.github.sees_all_of(cx, self.github.login()).await {
+            Err(error) if error.code() == "absence_unproven" => return Ok(Listing::Unlisted),
+            proven => proven?,
+        }
         let mut owned = Vec::new();
         for page in 1..=PAGES_MAX {
             let (repos, more) = self.github.repos_page(cx, page).await?;

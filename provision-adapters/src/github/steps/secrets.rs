@@ -11,8 +11,8 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    Values, check_names, check_value, found, id_of, is_gone, listing_not_visible, name_of,
-    name_to_write,
+    Values, absent_without, check_names, check_value, found, id_of, is_gone, listing_not_visible,
+    name_of, name_to_write, none_left,
 };
 use crate::{
     adopted::adopted_incomplete,
@@ -114,7 +114,8 @@ impl Resource for RepoSecrets {
         check_names(spec.secrets.keys(), SECRETS_MAX)?;
         let id = id_of(&spec.repository, spec.secrets.keys());
         let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
-            return is_gone(&self.github, cx, &spec.repository).await.map(|()| Found::Absent);
+            let repository = (spec.repository_id, spec.repository.as_str());
+            return absent_without(&self.github, cx, repository).await;
         };
         let there = self.names(cx, &repository).await?.ok_or_else(listing_not_visible)?;
         let wanted: BTreeSet<&String> = spec.secrets.keys().collect();
@@ -170,12 +171,18 @@ impl Resource for RepoSecrets {
         _: &ExternalId,
     ) -> Result<(), StepError> {
         let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
-            return is_gone(&self.github, cx, &spec.repository).await;
+            return is_gone(&self.github, cx, (spec.repository_id, &spec.repository)).await;
         };
+        let mut all = true;
         for name in spec.secrets.keys() {
-            self.github.delete_secret(cx, &repository, name).await?;
+            all &= self.github.delete_secret(cx, &repository, name).await?;
         }
-        Ok(())
+        if all {
+            return Ok(());
+        }
+        // A 404 is no proof: it also means "not for you".
+        let there = self.names(cx, &repository).await?.ok_or_else(listing_not_visible)?;
+        none_left(spec.secrets.keys(), &there)
     }
 
     /// Secrets carry no mark, and go with their repository, which does.

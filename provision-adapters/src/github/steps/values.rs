@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::github::{
     VALUE_BYTES_MAX,
-    client::{GitHub, not_visible_yet, split},
+    client::{GitHub, not_visible_yet, split, still_there},
 };
 
 /// The names that are set in a repository.
@@ -75,18 +75,42 @@ pub(super) async fn name_to_write(
     name.ok_or_else(gone).map_err(|error| not_visible_yet(cx, error))
 }
 
-/// What `find` and `delete` do without the repository: absent counts only from a token that sees
-/// the owner.
+/// What `delete` does without the repository: it has to be proven gone.
 pub(super) async fn is_gone(
     github: &GitHub,
     cx: &StepContext,
-    full_name: &str,
+    (id, full_name): (u64, &str),
 ) -> Result<(), StepError> {
     let (owner, _) = split(full_name);
-    if owner.eq_ignore_ascii_case(github.account().login()) {
+    github.repo_is_gone(cx, owner, &id.to_string()).await
+}
+
+/// What `find` does without the repository: nothing of ours is in it before a call that may have
+/// had an effect; after one it has to be proven gone.
+pub(super) async fn absent_without(
+    github: &GitHub,
+    cx: &StepContext,
+    (id, full_name): (u64, &str),
+) -> Result<Found, StepError> {
+    let (owner, _) = split(full_name);
+    if cx.memory().may_exist {
+        is_gone(github, cx, (id, full_name)).await?;
+    } else if owner.eq_ignore_ascii_case(github.account().login()) {
         github.owner(cx).await?;
     }
-    Ok(())
+    Ok(Found::Absent)
+}
+
+/// What was answered with 404 when it was deleted is gone if the list, which has to show what is
+/// there, does not show it.
+pub(super) fn none_left<'a>(
+    mut names: impl Iterator<Item = &'a String>,
+    there: &[String],
+) -> Result<(), StepError> {
+    match names.any(|name| there.contains(name)) {
+        true => Err(still_there("delete the values")),
+        false => Ok(()),
+    }
 }
 
 /// The listing of a repository that is there was answered with 404.

@@ -9,8 +9,8 @@ use provision_core::{
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    Values, check_names, check_value, found, id_of, is_gone, listing_not_visible, name_of,
-    name_to_write,
+    Values, absent_without, check_names, check_value, found, id_of, is_gone, listing_not_visible,
+    name_of, name_to_write, none_left,
 };
 use crate::{
     adopted::adopted_incomplete,
@@ -109,7 +109,8 @@ impl Resource for RepoVariables {
         check_names(spec.variables.keys(), VARIABLES_MAX)?;
         let id = id_of(&spec.repository, spec.variables.keys());
         let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
-            return is_gone(&self.github, cx, &spec.repository).await.map(|()| Found::Absent);
+            let repository = (spec.repository_id, spec.repository.as_str());
+            return absent_without(&self.github, cx, repository).await;
         };
         let there = self.values(cx, &repository).await?.ok_or_else(listing_not_visible)?;
         let wanted: BTreeSet<&String> = spec.variables.keys().collect();
@@ -164,12 +165,19 @@ impl Resource for RepoVariables {
         _: &ExternalId,
     ) -> Result<(), StepError> {
         let Some(repository) = name_of(&self.github, cx, spec.repository_id).await? else {
-            return is_gone(&self.github, cx, &spec.repository).await;
+            return is_gone(&self.github, cx, (spec.repository_id, &spec.repository)).await;
         };
+        let mut all = true;
         for name in spec.variables.keys() {
-            self.github.delete_variable(cx, &repository, name).await?;
+            all &= self.github.delete_variable(cx, &repository, name).await?;
         }
-        Ok(())
+        if all {
+            return Ok(());
+        }
+        // A 404 is no proof: it also means "not for you".
+        let there = self.values(cx, &repository).await?.ok_or_else(listing_not_visible)?;
+        let there: Vec<String> = there.into_iter().map(|one| one.name).collect();
+        none_left(spec.variables.keys(), &there)
     }
 
     /// Variables carry no mark, and go with their repository, which does.

@@ -392,6 +392,33 @@ impl Provider for HetznerSim {
         "hetzner"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /v1/servers",
+            "DELETE /v1/servers/*",
+            "POST /v1/servers/*/actions/poweron",
+            "POST /v1/servers/*/actions/poweroff",
+            "POST /v1/servers/*/actions/shutdown",
+            "POST /v1/servers/*/actions/rebuild",
+            "POST /v1/servers/*/actions/change_type",
+            "POST /v1/servers/*/actions/attach_to_network",
+            "POST /v1/servers/*/actions/detach_from_network",
+            "POST /v1/ssh_keys",
+            "DELETE /v1/ssh_keys/*",
+            "POST /v1/firewalls",
+            "DELETE /v1/firewalls/*",
+            "POST /v1/firewalls/*/actions/set_rules",
+            "POST /v1/firewalls/*/actions/apply_to_resources",
+            "POST /v1/firewalls/*/actions/remove_from_resources",
+            "POST /v1/networks",
+            "DELETE /v1/networks/*",
+            "POST /v1/volumes",
+            "DELETE /v1/volumes/*",
+            "POST /v1/volumes/*/actions/attach",
+            "POST /v1/volumes/*/actions/detach",
+        ]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.hiding = u64::try_from(request.hidden_for.as_millis()).unwrap_or(u64::MAX);

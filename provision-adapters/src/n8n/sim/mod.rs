@@ -168,6 +168,28 @@ impl Provider for N8nSim {
         "n8n"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /api/v1/workflows",
+            "PUT /api/v1/workflows/*",
+            "DELETE /api/v1/workflows/*",
+            "POST /api/v1/workflows/*/activate",
+            "POST /api/v1/workflows/*/deactivate",
+            "POST /api/v1/workflows/*/publish",
+            "PUT /api/v1/workflows/*/tags",
+            "POST /api/v1/credentials",
+            "DELETE /api/v1/credentials/*",
+            "POST /api/v1/tags",
+            "DELETE /api/v1/tags/*",
+            "DELETE /api/v1/executions/*",
+            "POST /api/v1/audit",
+            "* /api/v1/variables/**",
+            "* /api/v1/projects/**",
+            "* /webhook/**",
+            "* /webhook-test/**",
+        ]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let path = request.segments();

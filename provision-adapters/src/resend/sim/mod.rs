@@ -146,6 +146,10 @@ impl Provider for ResendSim {
         "resend"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &["POST /emails"]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let answer = match self.admit(request, now) {

@@ -202,6 +202,15 @@ impl Provider for SupabaseSim {
         "supabase"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /v1/projects",
+            "DELETE /v1/projects/*",
+            "POST /v1/projects/*/database/query",
+            "POST /p/*/rest/v1/rpc/*",
+        ]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         match request.path.first().map(String::as_str) {
             Some("p") => self.data_api(request, now),

@@ -142,6 +142,18 @@ impl Provider for SupabaseStorageSim {
         "supabase_storage"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /storage/v1/bucket",
+            "DELETE /storage/v1/bucket/*",
+            "POST /storage/v1/object/list-v2/*",
+            "POST /storage/v1/object/sign/**",
+            "DELETE /storage/v1/object/*",
+            "POST /storage/v1/object/**",
+            "DELETE /storage/v1/object/**",
+        ]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let path = request.segments();
         let Some(["storage", "v1"]) = path.get(..2) else { return SimResponse::unhandled(request) };

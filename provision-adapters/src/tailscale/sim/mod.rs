@@ -209,6 +209,20 @@ impl Provider for TailscaleSim {
         "tailscale"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /api/v2/oauth/token",
+            "POST /api/v2/tailnet/*/keys",
+            "DELETE /api/v2/tailnet/*/keys/*",
+            "DELETE /api/v2/device/*",
+            "POST /api/v2/device/*/authorized",
+            "POST /api/v2/device/*/tags",
+            "POST /api/v2/device/*/name",
+            "POST /sim/machines",
+            "DELETE /sim/machines/*",
+        ]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let path = request.segments();

@@ -290,6 +290,22 @@ impl Provider for VercelSim {
         "vercel"
     }
 
+    fn changing_routes(&self) -> &'static [&'static str] {
+        &[
+            "POST /*/projects",
+            "DELETE /*/projects/*",
+            "POST /*/projects/*/env",
+            "DELETE /*/projects/*/env/*",
+            "POST /*/projects/*/domains",
+            "DELETE /*/projects/*/domains/*",
+            "POST /*/projects/*/domains/*/verify",
+            "POST /*/files",
+            "POST /*/deployments",
+            "DELETE /*/deployments/*",
+            "PATCH /*/deployments/*/cancel",
+        ]
+    }
+
     fn handle(&mut self, request: &SimRequest, now: SimTime) -> SimResponse {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         if let Some(answer) = self.serve_app(request, now) {

@@ -248,8 +248,10 @@ impl Resource for VercelDeployment {
         let made = self.vercel.create_deployment(cx, &wanted).await?;
         let mark = OwnerMark::from_labels(pairs(&made.meta));
         if mark.as_ref() != Some(intent.mark()) {
-            // Asked for a new one and got an existing one: its variables may be older than ours.
+            // Asked for a new one and got one without our mark: an existing one, whose variables may
+            // be older than ours, or ours with its mark lost. A look tells, if it does.
             return Err(StepError::permanent("create deployment")
+                .with_effect(Effect::Unknown)
                 .with_code("foreign_deployment")
                 .with_message("the provider answered with a deployment that is not ours"));
         }
