@@ -19,6 +19,7 @@
 //! | `terraform`, `ansible` | these tools as steps, and `process` |
 //! | `postgres-admin` | databases, roles and schemas on a server of one's own, and `process` |
 //! | `sim` | a simulator of every enabled provider, over real HTTP on loopback |
+//! | `sim-postgres` | databases of simulated Supabase projects on a real PostgreSQL server, and `sim` |
 //! | `live` | TLS: without it no real provider can be reached |
 
 #[cfg(any(

@@ -17,10 +17,21 @@ pub struct Cli {
     pub(crate) mode: ModeArgs,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) cloud: CloudArgs,
+}
+
+/// How the simulated cloud behaves.
+#[derive(Debug, Clone, Args)]
+pub struct CloudArgs {
     /// How long the simulated cloud takes: 1 is as long as the real ones. Below 0.01 it also
     /// leaves out the refusal that every other command can be seen to wait for.
     #[arg(long, value_name = "FACTOR", default_value_t = 0.04, global = true)]
     pub(crate) speed: f64,
+    /// PostgreSQL server on this machine that holds the databases of new simulated projects, as
+    /// `postgres://..` of a superuser; without it a model of the catalog answers their SQL.
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) simulated_sql: Option<String>,
 }
 
 /// Other things to do.

@@ -8,6 +8,7 @@ use std::{path::Path, time::Duration};
 use example_command::{
     exit::Trouble,
     folder::{CloudFolder, Lock, Taken},
+    place::Server,
     stage::{LastCall, Simulators},
 };
 use provision_adapters::{
@@ -20,7 +21,7 @@ use provision_adapters::{
     sim::{Fault, FaultPlan, FaultRule, Inventory, RetryAfterForm, SimServer},
     supabase::{
         Supabase, SupabaseConfig,
-        sim::{ORGANIZATION, SupabaseSim, TOKEN as SUPABASE_TOKEN},
+        sim::{ORGANIZATION, PostgresServer, SupabaseSim, TOKEN as SUPABASE_TOKEN},
     },
     vercel::{
         Vercel, VercelConfig,
@@ -57,6 +58,23 @@ pub enum Provider {
     N8n,
 }
 
+/// How a simulated cloud behaves.
+#[derive(Debug, Clone)]
+pub struct CloudOptions {
+    /// Factor of its times: 1 is as slow as the real providers.
+    pub speed: f64,
+    /// PostgreSQL server for the databases of new Supabase projects; without it they are models.
+    pub sql: Option<Server>,
+}
+
+impl CloudOptions {
+    /// A cloud without a server.
+    #[must_use]
+    pub fn at(speed: f64) -> Self {
+        Self { speed, sql: None }
+    }
+}
+
 /// The running cloud. It goes down when dropped; what is in it stays in the data folder.
 #[derive(Debug)]
 pub struct Cloud {
@@ -74,9 +92,9 @@ impl Cloud {
     ///
     /// # Errors
     /// Another process runs it, or the folder cannot be used.
-    pub async fn start(data_dir: &Path, speed: f64) -> Result<Self, Trouble> {
+    pub async fn start(data_dir: &Path, options: &CloudOptions) -> Result<Self, Trouble> {
         let folder = CloudFolder::of(data_dir);
-        Self::begun(&folder, folder.take_alone::<Addresses>().await?, speed)
+        Self::begun(&folder, folder.take_alone::<Addresses>().await?, options)
     }
 
     /// Starts the cloud of a data folder, or finds the one that another process serves: also one
@@ -84,23 +102,31 @@ impl Cloud {
     ///
     /// # Errors
     /// Another process runs it for itself alone, or the folder cannot be used.
-    pub async fn reach(data_dir: &Path, speed: f64) -> Result<Reached, Trouble> {
+    pub async fn reach(data_dir: &Path, options: &CloudOptions) -> Result<Reached, Trouble> {
         let folder = CloudFolder::of(data_dir);
         Ok(match folder.take().await? {
-            Taken::Own(lock) => Reached::Own(Box::new(Self::begun(&folder, lock, speed)?)),
+            Taken::Own(lock) => Reached::Own(Box::new(Self::begun(&folder, lock, options)?)),
             Taken::Served(addresses) => Reached::Served(addresses),
         })
     }
 
-    fn begun(folder: &CloudFolder, lock: Lock, speed: f64) -> Result<Self, Trouble> {
+    fn begun(folder: &CloudFolder, lock: Lock, options: &CloudOptions) -> Result<Self, Trouble> {
+        let speed = options.speed;
         let cloud = Self {
-            supabase: folder.start(SupabaseSim::new(), speed)?,
+            supabase: folder.start(supabase(options.sql.as_ref())?, speed)?,
             github: folder.start(GitHubSim::acme(GITHUB_TOKEN), speed)?,
             vercel: folder.start(VercelSim::new(), speed)?,
             n8n: folder.start(N8nSim::new(), speed)?,
             speed,
             _lock: lock,
         };
+        if cloud.supabase.with(|supabase| supabase.lacks_server()) {
+            return Err(Trouble::usage(
+                "simulated_sql",
+                "projects of this cloud have databases on a PostgreSQL server",
+                "say --simulated-sql with its URL, as when they were made",
+            ));
+        }
         // Every client's domain is below the zone, and its DNS is right.
         cloud.vercel.with(|vercel| vercel.set_dns(&format!("*.{ZONE}")));
         if speed >= SPEED_TO_WATCH {
@@ -162,6 +188,19 @@ impl Cloud {
             .with(token::VERCEL, VERCEL_TOKEN)
             .with(token::N8N, KEY)
     }
+}
+
+/// The simulator of Supabase, with its server where there is one.
+fn supabase(sql: Option<&Server>) -> Result<SupabaseSim, Trouble> {
+    let mut supabase = SupabaseSim::new();
+    if let Some(Server(url)) = sql {
+        let server = PostgresServer::connect(url).map_err(|why| {
+            let hint = "start PostgreSQL there, or leave --simulated-sql out";
+            Trouble::unavailable("simulated_sql", why, hint)
+        })?;
+        supabase.set_postgres(server);
+    }
+    Ok(supabase)
 }
 
 impl Simulators for Cloud {

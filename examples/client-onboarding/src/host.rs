@@ -140,15 +140,16 @@ type Defined = Result<Saga<Client, Site>, SagaError>;
 
 /// The saga over the simulated cloud: the one that another process serves, or else this one's own.
 async fn simulated(options: &Options) -> Result<(Defined, Option<Arc<Cloud>>), Trouble> {
+    let speed = options.cloud.speed;
     if options.mode == Mode::Submit {
-        let nowhere = Addresses::nowhere(options.speed);
-        return Ok((onboarding(&nowhere.providers()?, &Stage::served(options.speed)), None));
+        let nowhere = Addresses::nowhere(speed);
+        return Ok((onboarding(&nowhere.providers()?, &Stage::served(speed)), None));
     }
-    let served = match Cloud::reach(&options.data_dir, options.speed).await? {
+    let served = match Cloud::reach(&options.data_dir, &options.cloud).await? {
         Reached::Served(served) => served,
         Reached::Own(cloud) => {
             let cloud = Arc::new(*cloud);
-            let stage = Stage::simulated(&cloud, options.speed, options.fail_at.clone());
+            let stage = Stage::simulated(&cloud, speed, options.fail_at.clone());
             return Ok((onboarding(&cloud.addresses().providers()?, &stage), Some(cloud)));
         }
     };
@@ -157,6 +158,13 @@ async fn simulated(options: &Options) -> Result<(Defined, Option<Arc<Cloud>>), T
             "fail_at_elsewhere",
             "--fail-at is for the cloud of this very process, and another one serves it",
             "end `client-onboarding cloud`, or leave --fail-at out",
+        ));
+    }
+    if options.cloud.sql.is_some() {
+        return Err(Trouble::usage(
+            "simulated_sql",
+            "--simulated-sql is for the cloud of this very process, and another one serves it",
+            "say it where `client-onboarding cloud` is started, and leave it out here",
         ));
     }
     Ok((onboarding(&served.providers()?, &Stage::served(served.speed)), None))

@@ -22,7 +22,7 @@ use provision_core::{
 use serde::Serialize;
 
 use crate::{
-    cloud::{self, Cloud},
+    cloud::{self, Cloud, CloudOptions},
     host::{Host, client_of},
     input::Client,
     options::{Command, Mode, Options, Wanted},
@@ -44,14 +44,14 @@ pub async fn carry_out(command: Command) -> Result<Exit, Trouble> {
         Command::Inventory { data_dir, json } => {
             show_inventory(&cloud::stored_inventory(&data_dir)?, json)
         }
-        Command::Cloud { data_dir, speed, json } => serve(&data_dir, speed, json).await,
+        Command::Cloud { data_dir, cloud, json } => serve(&data_dir, &cloud, json).await,
         Command::Run(options) => runs(&options).await,
     }
 }
 
 /// Serves the simulated cloud until it is told to stop.
-async fn serve(data_dir: &Path, speed: f64, json: bool) -> Result<Exit, Trouble> {
-    let cloud = Cloud::start(data_dir, speed).await?;
+async fn serve(data_dir: &Path, options: &CloudOptions, json: bool) -> Result<Exit, Trouble> {
+    let cloud = Cloud::start(data_dir, options).await?;
     let (_stopped, mut stop) = interrupted();
     let addresses = cloud.announce(data_dir)?;
     let screen = Screen::new(json, true);

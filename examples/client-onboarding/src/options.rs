@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use example_command::{
     exit::Trouble,
-    place::{PlaceArgs, StoreAt},
+    place::{PlaceArgs, Server, StoreAt},
 };
 
 use crate::{
-    cli::{Cli, ClientArgs, ModeArgs, Other},
+    cli::{Cli, ClientArgs, CloudArgs, ModeArgs, Other},
+    cloud::CloudOptions,
     input::{Client, REGION_DEFAULT, Tier, check_id},
     saga,
 };
@@ -32,8 +33,8 @@ pub enum Command {
     Cloud {
         /// Folder it is kept in.
         data_dir: PathBuf,
-        /// Factor of its times.
-        speed: f64,
+        /// How it behaves.
+        cloud: CloudOptions,
         /// Addresses as JSON.
         json: bool,
     },
@@ -127,8 +128,8 @@ pub struct Options {
     pub store: StoreAt,
     /// One JSON object on the last line of stdout.
     pub json: bool,
-    /// Factor of the simulated cloud's times.
-    pub speed: f64,
+    /// How the simulated cloud behaves.
+    pub cloud: CloudOptions,
 }
 
 /// Checks a command line.
@@ -136,8 +137,9 @@ pub struct Options {
 /// # Errors
 /// What cannot be used, with what would do.
 pub fn command(cli: Cli) -> Result<Command, Trouble> {
-    let Cli { command, client, mode, place, speed } = cli;
-    check_combination(&client, &mode, speed)?;
+    let Cli { command, client, mode, place, cloud } = cli;
+    check_combination(&client, &mode)?;
+    let cloud = cloud_options(cloud, &mode)?;
     let shared = matches!(command, Some(Other::Worker(_) | Other::Submit(_)));
     if shared {
         check_before_command(&client, &mode)?;
@@ -148,7 +150,7 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
         }
         Some(Other::Cloud) => {
             let PlaceArgs { data_dir, json, .. } = place;
-            return Ok(Command::Cloud { data_dir, speed, json });
+            return Ok(Command::Cloud { data_dir, cloud, json });
         }
         Some(Other::Worker(worker)) => {
             (Vec::new(), true, Mode::Work { until_idle: worker.until_idle })
@@ -180,7 +182,7 @@ pub fn command(cli: Cli) -> Result<Command, Trouble> {
         data_dir: place.data_dir,
         store,
         json: place.json,
-        speed,
+        cloud,
     })))
 }
 
@@ -207,7 +209,7 @@ fn what_to_do(mode: &ModeArgs) -> Mode {
     }
 }
 
-fn check_combination(client: &ClientArgs, mode: &ModeArgs, speed: f64) -> Result<(), Trouble> {
+fn check_combination(client: &ClientArgs, mode: &ModeArgs) -> Result<(), Trouble> {
     let refuse = |what: &str, hint: &str| Err(Trouble::usage("usage", what, hint));
     if mode.plan && mode.tear_down {
         return refuse("--plan and --tear-down do not go together", "choose one of them");
@@ -221,10 +223,24 @@ fn check_combination(client: &ClientArgs, mode: &ModeArgs, speed: f64) -> Result
             "leave out --live: real things would be made to fail",
         );
     }
+    Ok(())
+}
+
+fn cloud_options(args: CloudArgs, mode: &ModeArgs) -> Result<CloudOptions, Trouble> {
+    let CloudArgs { speed, simulated_sql } = args;
+    let refuse = |what: &str, hint: &str| Err(Trouble::usage("usage", what, hint));
     if !(speed.is_finite() && (0.0..=10.0).contains(&speed)) {
         return refuse("--speed is a factor from 0 to 10", "1 is as slow as the real providers");
     }
-    Ok(())
+    if let Some(url) = &simulated_sql {
+        if mode.live {
+            return refuse("--simulated-sql is for the simulated cloud", "leave out --live");
+        }
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return refuse("--simulated-sql takes the URL of a PostgreSQL server", "postgres://..");
+        }
+    }
+    Ok(CloudOptions { speed, sql: simulated_sql.map(Server) })
 }
 
 /// # Errors

@@ -58,6 +58,10 @@ pub trait Provider: Send + 'static {
     /// The value is no state of this provider; says why.
     fn restore(&mut self, state: serde_json::Value) -> Result<(), String>;
 
+    /// Called whenever the state is safe: on the disk, where there is one. What cannot be taken back
+    /// with the state is done here and may be asked for again; that it was done is saved later.
+    fn committed(&mut self) {}
+
     /// Takes note of the options the server was started with: speed of readiness, seed.
     fn configure(&mut self, _options: &SimOptions) {}
 

@@ -59,6 +59,7 @@ impl<P: Provider> Cloud<P> {
             let (opened, saved) = Disk::open(path)?;
             if let Some(saved) = saved {
                 provider.restore(saved.state).map_err(io::Error::other)?;
+                provider.committed();
                 late = saved.late;
             }
             disk = Some(opened);
@@ -101,8 +102,11 @@ impl<P: Provider> Cloud<P> {
     }
 
     pub(super) fn save(&mut self) -> io::Result<()> {
-        let Some(disk) = &mut self.disk else { return Ok(()) };
-        disk.write(&Saved { state: self.provider.snapshot(), late: self.late.clone() })
+        if let Some(disk) = &mut self.disk {
+            disk.write(&Saved { state: self.provider.snapshot(), late: self.late.clone() })?;
+        }
+        self.provider.committed();
+        Ok(())
     }
 
     /// Carries out one request, or not, as the fault says; the state is durable on return.

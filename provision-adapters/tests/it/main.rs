@@ -59,6 +59,7 @@ mod strays;
 mod stub;
 mod supabase;
 mod supabase_faults;
+mod supabase_postgres;
 mod supabase_raw;
 mod supabase_schemas;
 mod supabase_storage;

@@ -38,7 +38,10 @@ impl World {
     }
 
     pub(crate) fn with(options: SimOptions) -> Self {
-        let mut sim = SupabaseSim::new();
+        Self::of(SupabaseSim::new(), options)
+    }
+
+    pub(crate) fn of(mut sim: SupabaseSim, options: SimOptions) -> Self {
         sim.set_token(CANARY);
         let server = SimServer::start(sim, options).unwrap();
         let projects = SupabaseProject::new(&client(&server.url()));

@@ -10,7 +10,7 @@ use tokio::{
 use crate::supabase::{CANARY, World, spec};
 
 /// One request on a connection of its own; status, head and body.
-async fn ask(
+pub(crate) async fn ask(
     world: &World,
     line: &str,
     headers: &[(&str, &str)],

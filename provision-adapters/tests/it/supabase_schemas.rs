@@ -82,10 +82,19 @@ pub(crate) fn complaint(case: &Case, findings: &[Finding]) -> Option<String> {
 
 /// Looks at every case with one executor per case.
 async fn look<E: Executor<Error = String>>(make: impl Fn(&Case) -> Result<E, String>) {
-    let (bad, good) = (cases("bad_"), cases("good_"));
-    assert!(bad.len() >= 12 && good.len() >= 4, "{} bad, {} good", bad.len(), good.len());
+    look_at(&[cases("bad_"), cases("good_")].into_iter().flatten().collect::<Vec<_>>(), make).await;
+}
+
+/// Looks at these cases with one executor per case: at least twelve bad ones and four good ones.
+pub(crate) async fn look_at<E: Executor<Error = String>>(
+    cases: &[Case],
+    make: impl Fn(&Case) -> Result<E, String>,
+) {
+    let good = cases.iter().filter(|case| case.name.starts_with("good_")).count();
+    let bad = cases.len() - good;
+    assert!(bad >= 12 && good >= 4, "{bad} bad, {good} good");
     let mut wrong = Vec::new();
-    for case in bad.iter().chain(&good) {
+    for case in cases {
         let findings = match make(case) {
             Ok(executor) => {
                 let found = verify(&executor, &Scope::supabase(), &case.openings).await;
@@ -135,12 +144,18 @@ impl Executor for Model {
 }
 
 /// A database of a real server, dropped at the end.
-struct Psql {
+pub(crate) struct Psql {
     server: Vec<(&'static str, String)>,
     database: String,
 }
 
 impl Psql {
+    /// The server's own database, which stays.
+    pub(crate) fn server(url: &str) -> Self {
+        let server = server(url).expect("a postgres url");
+        Self { server, database: "postgres".to_owned() }
+    }
+
     /// Makes a database that looks like a new project, with the case's schema in it.
     fn new(server: &[(&'static str, String)], case: &Case) -> Result<Self, String> {
         let base = Self { server: server.to_vec(), database: "postgres".to_owned() };
@@ -153,7 +168,7 @@ impl Psql {
     }
 
     /// One batch as one transaction; the output as comma-separated values.
-    fn sql(&self, batch: &str) -> Result<String, String> {
+    pub(crate) fn sql(&self, batch: &str) -> Result<String, String> {
         // No shell, nothing secret among the arguments, an environment of its own (X8).
         let mut command = Command::new("psql");
         command
@@ -259,14 +274,20 @@ async fn the_simulated_database_tells_good_schemas_from_bad_ones() {
     look(Model::new).await;
 }
 
+/// The server's address; `None`, said aloud, where there is none.
+pub(crate) fn server_url() -> Option<String> {
+    let url = std::env::var("PROVISION_TEST_POSTGRES_URL").ok();
+    if url.is_none() {
+        provision_testkit::skips::refused_in_ci("PROVISION_TEST_POSTGRES_URL is not set");
+        eprintln!("skipped: PROVISION_TEST_POSTGRES_URL is not set");
+    }
+    url
+}
+
 // covers: X11, R1-07, R1-51, R5-18
 #[tokio::test]
 async fn a_real_database_tells_good_schemas_from_bad_ones() {
-    let Ok(url) = std::env::var("PROVISION_TEST_POSTGRES_URL") else {
-        provision_testkit::skips::refused_in_ci("PROVISION_TEST_POSTGRES_URL is not set");
-        eprintln!("skipped: PROVISION_TEST_POSTGRES_URL is not set");
-        return;
-    };
+    let Some(url) = server_url() else { return };
     let server = server(&url).expect("a postgres url");
     let _alone = ROLES.lock().await;
     look(|case| Psql::new(&server, case)).await;

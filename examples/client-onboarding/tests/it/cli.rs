@@ -26,6 +26,16 @@ fn a_run_without_options_succeeds_and_says_what_exists() {
     let expected = ["run", "status", "steps", "resources", "elapsed_ms"];
     assert_eq!(shape, BTreeSet::from(expected));
     assert_eq!(report["status"], "Succeeded");
+    let keys_of = |list: &str| {
+        let items = report[list].as_array().unwrap();
+        let shape = |item| keys(item).into_iter().collect::<BTreeSet<_>>();
+        let shapes: BTreeSet<_> = items.iter().map(shape).collect();
+        assert_eq!(shapes.len(), 1, "{list}: {shapes:?}");
+        shapes.into_iter().next().unwrap()
+    };
+    assert_eq!(keys_of("steps"), BTreeSet::from(["path", "status", "attempts"]));
+    let expected = ["provider", "kind", "id", "name", "origin", "state"];
+    assert_eq!(keys_of("resources"), BTreeSet::from(expected));
     let paths: Vec<_> = ran.steps().into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, STEPS);
     let resources = report["resources"].as_array().unwrap();
@@ -169,10 +179,21 @@ fn missing_variables_of_the_real_providers_are_named_all_at_once() {
     let place = Place::new();
     let ran = place.run(&["--live", "--tier", "enterprise"]);
     ran.refused(64, "secrets_missing");
-    for name in ["SUPABASE_ACCESS_TOKEN", "GITHUB_TOKEN", "VERCEL_TOKEN", "N8N_API_KEY"] {
-        assert!(ran.stderr.contains(name), "{name}: {ran:?}");
+    // Each of them, with where it is to be had.
+    for told in [
+        "SUPABASE_ACCESS_TOKEN: supabase.com/dashboard/account/tokens",
+        "SUPABASE_ORGANIZATION: the slug in supabase.com/dashboard/org/",
+        "GITHUB_TOKEN: github.com/settings/tokens",
+        "GITHUB_OWNER: the organization",
+        "GITHUB_TEMPLATE: a template repository",
+        "VERCEL_TOKEN: vercel.com/account/settings/tokens",
+        "N8N_URL: the root of your n8n instance",
+        "N8N_API_KEY: n8n: Settings, n8n API",
+        "ONBOARDING_ZONE: a domain",
+    ] {
+        assert!(ran.stderr.contains(told), "{told}: {ran:?}");
     }
-    assert!(ran.stderr.contains("supabase.com/dashboard"), "{ran:?}");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use client_onboarding::saga::{OPTIONAL, STEPS};
+use client_onboarding::saga::{OPTIONAL, PURE, STEPS};
+use provision_core::run::journal::{Direction, Record};
 
 use crate::place::Place;
 
@@ -65,6 +66,46 @@ fn an_optional_step_that_fails_for_good_takes_nothing_else_with_it() {
     }
 }
 
+/// What a step has made, as its provider and kind; nothing for one that makes nothing.
+fn made_by(step: &str) -> Option<&'static str> {
+    Some(match step {
+        "supabase" => "supabase project ",
+        "repo" => "github repo ",
+        "repo-secrets" => "github repo_secrets ",
+        "repo-variables" => "github repo_variables ",
+        "site" => "vercel project ",
+        "env" => "vercel env ",
+        "deployment" => "vercel deployment ",
+        "domain" => "vercel domain ",
+        "webhook-key" => "n8n credential ",
+        "workflow" => "n8n workflow ",
+        "activation" => "n8n activation ",
+        _ => return None,
+    })
+}
+
+/// Asserts that a process died where `--crash-at` says: the effect is there, or the step without one
+/// has just begun, and its end is on no record.
+async fn died_at(place: &Place, step: &str) {
+    let journal = place.journal().await;
+    let begun = |record: &Record| matches!(record, Record::Started { path, dir: Direction::Forward, .. } if **path == *step);
+    let done =
+        |record: &Record| matches!(record, Record::Succeeded { path, .. } if **path == *step);
+    assert!(journal.iter().any(begun), "{step} has not begun: {journal:?}");
+    assert!(!journal.iter().any(done), "{step}: its end was recorded");
+    let things = place.things();
+    match made_by(step) {
+        Some(thing) => {
+            let made = things.iter().filter(|made| made.starts_with(thing)).count();
+            assert_eq!(made, 1, "{step}: {things:?}");
+        }
+        None => {
+            assert!(PURE.contains(&step), "{step}");
+            assert!(journal.last().is_some_and(begun), "{step}: something came after its begin");
+        }
+    }
+}
+
 // covers: R1-03, R1-25, R1-32, R1-45, R1-78, R1-80, R3-34
 #[tokio::test]
 async fn a_crash_after_any_effect_is_made_up_for_by_typing_again() {
@@ -73,6 +114,7 @@ async fn a_crash_after_any_effect_is_made_up_for_by_typing_again() {
         let place = Place::new();
         let died = place.run(&["--tier", "enterprise", "--crash-at", step]);
         assert_eq!(died.code, None, "{step}: killed by a signal: {died:?}");
+        died_at(&place, step).await;
         assert_eq!(place.ended_and_written().await, (false, false), "{step}");
         let again = place.run(&["--tier", "enterprise"]);
         assert_eq!(again.code, Some(0), "{step}: {again:?}");

@@ -1,5 +1,6 @@
 //! How the program ends: its exit codes, each reached by running it, and what it says then.
 
+use client_onboarding::cloud::Addresses;
 use serde_json::Value;
 
 use crate::place::{Place, Ran};
@@ -103,6 +104,22 @@ async fn every_exit_code_is_reached_and_told_as_one_object() {
     let rows = readme.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
     let documented = rows.filter_map(|cell| cell.parse::<i32>().ok()).collect();
     assert_eq!(reached, documented, "the README lists what is reached here");
+}
+
+/// The cloud is one that another process serves, and its providers do not answer.
+#[test]
+fn a_provider_out_of_reach_is_told_with_its_exit_code() {
+    let place = Place::new();
+    let cloud = place.path().join("cloud");
+    std::fs::create_dir_all(&cloud).unwrap();
+    let serving = std::fs::File::create(cloud.join("in-use")).unwrap();
+    serving.lock().unwrap();
+    let nowhere = serde_json::to_vec(&Addresses::nowhere(0.0)).unwrap();
+    std::fs::write(cloud.join("addresses.json"), nowhere).unwrap();
+    let ran = place.run(&["--plan"]);
+    Ending::refusal(69, "connect", ran).check();
+    drop(serving);
+    assert_eq!(place.run(&["--plan"]).code, Some(2), "once it answers, the look succeeds");
 }
 
 #[test]

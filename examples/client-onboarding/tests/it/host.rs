@@ -4,7 +4,7 @@
 use std::{future::IntoFuture, sync::Arc};
 
 use client_onboarding::{
-    cloud::{Cloud, Provider},
+    cloud::{Cloud, CloudOptions, Provider},
     input::{Client, Tier},
     saga::{ONBOARD, onboarding},
 };
@@ -30,7 +30,7 @@ async fn heard<T, F: Future<Output = Result<T, Error>>>(mut call: impl FnMut() -
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_answers_make_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let cloud = Arc::new(Cloud::start(dir.path(), 0.0).await.unwrap());
+    let cloud = Arc::new(Cloud::start(dir.path(), &CloudOptions::at(0.0)).await.unwrap());
     for provider in [Provider::Supabase, Provider::GitHub, Provider::Vercel, Provider::N8n] {
         // The first call of each kind that makes something is carried out, and nobody hears of it.
         for part in ["/projects", "/generate", "/deployments", "/credentials", "/workflows"] {

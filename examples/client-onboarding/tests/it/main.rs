@@ -19,3 +19,5 @@ mod kills;
 mod place;
 mod points;
 mod servers;
+mod stops;
+mod terminal;

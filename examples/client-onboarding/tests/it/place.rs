@@ -8,6 +8,7 @@ use std::{
 use client_onboarding::host_row::Clients;
 use provision_core::{
     RunStatus,
+    run::journal::Record,
     store::{RunFilter, StateStore},
 };
 use provision_store_sqlite::SqliteStore;
@@ -95,7 +96,7 @@ impl Place {
         self.dir.path()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_client-onboarding"));
         command.args(arguments).arg("--data-dir").arg(self.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -141,6 +142,16 @@ impl Place {
         let store = SqliteStore::open(self.dir.path().join("provision.db")).await.unwrap();
         let count = "select count(*) from provision_frames";
         store.query_host(|conn| conn.query_row(count, (), |row| row.get(0))).await.unwrap()
+    }
+
+    /// The journal of the only run.
+    pub(crate) async fn journal(&self) -> Vec<Record> {
+        let store = SqliteStore::open(self.dir.path().join("provision.db")).await.unwrap();
+        let runs = store.list(&RunFilter::default()).await.unwrap().runs;
+        assert_eq!(runs.len(), 1);
+        let stored = store.load(&[runs[0].id]).await.unwrap().pop().flatten().unwrap();
+        let records = stored.frames.iter().map(|frame| Record::decode(&frame.body).unwrap());
+        records.flatten().collect()
     }
 
     /// Changes the store's file behind everybody's back.

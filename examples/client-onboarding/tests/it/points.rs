@@ -5,7 +5,7 @@
 use std::{sync::Arc, thread};
 
 use client_onboarding::{
-    cloud::Cloud,
+    cloud::{Cloud, CloudOptions},
     input::{Client, Tier},
     saga::{Site, onboarding},
 };
@@ -37,7 +37,7 @@ impl Clouds {
         // On a thread of its own: who asks for a world is inside a runtime already.
         let started = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(Cloud::start(&path, 0.0)).unwrap()
+            runtime.unwrap().block_on(Cloud::start(&path, &CloudOptions::at(0.0))).unwrap()
         });
         Self { cloud: Arc::new(started.join().unwrap()), _folder: Arc::new(folder) }
     }

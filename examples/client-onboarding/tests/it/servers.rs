@@ -25,7 +25,7 @@ fn server(variable: &str) -> Option<String> {
 }
 
 /// A database of its own on the PostgreSQL server.
-async fn postgres() -> Option<String> {
+pub(crate) async fn postgres() -> Option<String> {
     let url = server(POSTGRES)?;
     let name = format!("onboarding_{}", uuid::Uuid::new_v4().simple());
     let mut conn = PgConnection::connect(&url).await.unwrap();
@@ -36,7 +36,7 @@ async fn postgres() -> Option<String> {
 }
 
 /// A database of its own on the Redis server: it has sixteen, and others use the first.
-fn redis() -> Option<String> {
+pub(crate) fn redis() -> Option<String> {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let url = server(REDIS)?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -53,31 +53,35 @@ fn code(ran: &Ran) -> Option<i32> {
 
 /// The main job: made, found again, killed and gone on with, refused other options, removed.
 fn main_job(store: &str) {
-    let place = Place::new();
-    let crashed = place.run(&["--store", store, "--crash-at", "deployment"]);
+    main_job_with(&Place::new(), store, &[]);
+}
+
+fn main_job_with(place: &Place, store: &str, more: &[&str]) {
+    let run = |arguments: &[&str]| place.run(&[&["--store", store], more, arguments].concat());
+    let crashed = run(&["--crash-at", "deployment"]);
     assert_eq!(crashed.code, None, "{crashed:?}");
-    let ran = place.run(&["--store", store]);
+    let ran = run(&[]);
     assert_eq!(code(&ran), Some(0));
     assert_eq!(ran.json()["status"], "Succeeded");
     place.is_as_told(&[ran.json()]);
     let rows = ran.json()["resources"].as_array().unwrap().clone();
     assert!(rows.iter().any(|row| row["provider"] == "internal" && row["state"] == "alive"));
-    let (things, run) = (place.things(), ran.json()["run"].clone());
+    let (things, id) = (place.things(), ran.json()["run"].clone());
 
-    let again = place.run(&["--store", store]);
-    assert_eq!((code(&again), &again.json()["run"]), (Some(0), &run));
+    let again = run(&[]);
+    assert_eq!((code(&again), &again.json()["run"]), (Some(0), &id));
     assert_eq!(place.things(), things);
-    place.run(&["--store", store, "--tier", "starter"]).refused(64, "other_options");
+    run(&["--tier", "starter"]).refused(64, "other_options");
 
-    let removed = place.run(&["--store", store, "--tear-down"]);
+    let removed = run(&["--tear-down"]);
     assert_eq!(code(&removed), Some(0));
-    assert_eq!((&removed.json()["status"], &removed.json()["run"]), (&"TornDown".into(), &run));
+    assert_eq!((&removed.json()["status"], &removed.json()["run"]), (&"TornDown".into(), &id));
     assert!(place.inventory().is_empty(), "{:?}", place.inventory());
     place.is_as_told(&[removed.json()]);
 
-    let failed = place.run(&["--store", store, "--fail-at", "workflow"]);
+    let failed = run(&["--fail-at", "workflow"]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
-    assert_ne!(failed.json()["run"], run);
+    assert_ne!(failed.json()["run"], id);
     assert!(place.inventory().is_empty(), "{:?}", place.inventory());
 }
 
@@ -95,12 +99,54 @@ fn the_main_job_on_redis() {
     main_job(&store);
 }
 
+/// Names of databases that the state of the simulated cloud knows.
+fn databases(place: &Place) -> Vec<String> {
+    let state = std::fs::read_to_string(place.path().join("cloud/supabase.json")).unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let projects = state["state"]["projects"].as_object().unwrap().values();
+    let name = |project: &Value| project["database"]["on_server"].as_str().unwrap().to_owned();
+    projects.map(name).collect()
+}
+
+#[tokio::test]
+async fn the_main_job_over_projects_of_a_real_server() {
+    let Some(url) = server(POSTGRES) else { return };
+    let there = async |name: &str| {
+        let mut conn = PgConnection::connect(&url).await.unwrap();
+        let found = "select (select count(*) from pg_database where datname = $1)
+            + (select count(*) from pg_roles where rolname = $1)";
+        sqlx::query_scalar::<_, i64>(found).bind(name).fetch_one(&mut conn).await.unwrap()
+    };
+    let place = Place::new();
+    let sql = ["--simulated-sql", &url];
+    // The database outlives the process, and is asked for where it is needed.
+    let crashed = place.run(&[&sql[..], &["--crash-at", "env"]].concat());
+    assert_eq!(crashed.code, None, "{crashed:?}");
+    let [name] = &databases(&place)[..] else { panic!("one project: {:?}", databases(&place)) };
+    assert_eq!(there(name).await, 2, "a database and its owner");
+    place.run(&[]).refused(64, "simulated_sql");
+    main_job_with(&place, "sqlite:", &sql);
+    let names = databases(&place);
+    assert!(names.contains(name) && names.len() > 1, "{names:?}");
+    for name in names {
+        assert_eq!(there(&name).await, 0, "{name} is left");
+    }
+    place.run(&["--simulated-sql", "postgres://127.0.0.1:1/x"]).refused(69, "simulated_sql");
+    for wrong in [&["--simulated-sql", "mysql://x"][..], &["--live", "--simulated-sql", &url]] {
+        place.run(wrong).refused(64, "usage");
+    }
+}
+
 /// The cloud of a place, served by a process of its own.
-struct Cloud(Child);
+pub(crate) struct Cloud(Child);
 
 impl Cloud {
     fn serve(place: &Place) -> Self {
-        let mut cloud = Self(place.spawn(&["cloud"]));
+        Self::serve_with(place, &[])
+    }
+
+    pub(crate) fn serve_with(place: &Place, more: &[&str]) -> Self {
+        let mut cloud = Self(place.spawn(&[&["cloud"], more].concat()));
         let announced = place.path().join("cloud/addresses.json");
         let begun = Instant::now();
         while !announced.exists() {
@@ -122,7 +168,7 @@ impl Drop for Cloud {
 
 const FLEET: u32 = 6;
 /// How long a process may need until it does something.
-const START_MAX: Duration = Duration::from_secs(60);
+pub(crate) const START_MAX: Duration = Duration::from_secs(60);
 
 /// A fleet is submitted and driven by two workers, one of which is killed; the other takes its runs
 /// over, and each thing is made once.

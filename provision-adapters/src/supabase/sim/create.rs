@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{
-    ORGANIZATION, SupabaseSim, show,
+    ORGANIZATION, SupabaseSim,
+    database::Database,
+    show,
     state::{Fate, Project},
 };
 use crate::{
@@ -55,7 +57,9 @@ impl SupabaseSim {
         // Names are not unique: a second project of the same name is a second project.
         let id = self.state.next_id(self.setup.seed);
         let Wanted { name, password, region } = wanted;
-        let mut project = Project::new(&id, self.state.serial, &name, &region, &password);
+        let database = Database::new(self.setup.server(), &id);
+        let mut project = Project::new(&id, self.state.serial, &name, database);
+        (project.password, project.region) = (password, region);
         project.created_ms = millis(now);
         project.visible_ms = millis(now.saturating_add(request.hidden_for));
         project.fate = self.setup.fates.pop_front().unwrap_or(Fate::Healthy);

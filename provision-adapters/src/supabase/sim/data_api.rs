@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{SupabaseSim, state::Project};
+use super::{SupabaseSim, database::Way, server::Failure, state::Project};
 use crate::{
     sim::{SimRequest, SimResponse, SimTime},
     supabase::verify::quote_identifier,
@@ -26,11 +26,13 @@ impl SupabaseSim {
         let Some(role) = project.keys.role(key) else {
             return Self::refusal(401, "Invalid API key");
         };
-        match (request.method.as_str(), target) {
-            ("GET", [relation]) => read(project, role, &relation_query(relation)),
-            ("POST", ["rpc", function]) => read(project, role, &function_query(function)),
-            _ => SimResponse::unhandled(request),
-        }
+        let sql = match (request.method.as_str(), target) {
+            ("GET", [relation]) => relation_query(relation),
+            ("POST", ["rpc", function]) => function_query(function),
+            _ => return SimResponse::unhandled(request),
+        };
+        let way = Way { server: self.setup.server(), password: &project.password };
+        read(project, way, role, &sql)
     }
 }
 
@@ -42,20 +44,21 @@ fn function_query(function: &str) -> String {
     format!("select * from public.{}()", quote_identifier(function))
 }
 
-fn read(project: &Project, role: &str, sql: &str) -> SimResponse {
+fn read(project: &Project, way: Way<'_>, role: &str, sql: &str) -> SimResponse {
     // Every request says in its transaction who it is, as the provider's gateway does.
     let claims = json!({ "role": role }).to_string();
     let sql = format!("select set_config('request.jwt.claims', '{claims}', true); {sql}");
-    match project.database.read(role, &sql) {
+    match project.database.read(way, role, &sql) {
         Ok(rows) => SimResponse::json(200, &rows),
-        Err(error) => {
-            let status = match error.sqlstate {
+        Err(Failure::Unreachable(why)) => problem(503, "PGRST000", &why),
+        Err(Failure::Refused { sqlstate, message }) => {
+            let status = match sqlstate.as_str() {
                 "42501" if role == "anon" => 401,
                 "42501" => 403,
                 "42P01" | "42883" => 404,
                 _ => 400,
             };
-            problem(status, error.sqlstate, &error.message)
+            problem(status, &sqlstate, &message)
         }
     }
 }

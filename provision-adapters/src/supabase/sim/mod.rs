@@ -8,7 +8,10 @@ mod create;
 mod data_api;
 mod database;
 mod limits;
+#[cfg(feature = "sim-postgres")]
+mod postgres;
 mod projects;
+mod server;
 mod show;
 pub mod sql;
 mod state;
@@ -21,8 +24,14 @@ use std::{
 use provision_core::OwnerMark;
 use serde_json::{Value, json};
 
+#[cfg(feature = "sim-postgres")]
+pub use self::postgres::PostgresServer;
 pub use self::state::Fate;
-use self::state::{Project, State};
+use self::{
+    database::{Database, Way},
+    server::SqlServer,
+    state::{Project, State},
+};
 use crate::sim::{InventoryItem, Provider, SimOptions, SimRequest, SimResponse, SimTime};
 
 /// Token the simulator accepts.
@@ -50,6 +59,16 @@ struct Setup {
     fates: VecDeque<Fate>,
     full_regions: BTreeSet<String>,
     data_api: bool,
+    /// Where the databases of new projects are; without it they are models.
+    server: Option<Box<dyn SqlServer>>,
+    /// Whether the state outlives this cloud.
+    lasting: bool,
+}
+
+impl Setup {
+    fn server(&self) -> Option<&dyn SqlServer> {
+        self.server.as_deref()
+    }
 }
 
 /// How long each stage of a project takes, before the speed.
@@ -91,8 +110,25 @@ impl SupabaseSim {
             fates: VecDeque::new(),
             full_regions: BTreeSet::new(),
             data_api: true,
+            server: None,
+            lasting: false,
         };
         Self { state: State::default(), setup }
+    }
+
+    /// Gives the projects that are created from now on real databases, on a PostgreSQL server. A
+    /// project's database goes with the project, and with a cloud that keeps nothing on the disk.
+    #[cfg(feature = "sim-postgres")]
+    pub fn set_postgres(&mut self, server: PostgresServer) {
+        self.setup.server = Some(Box::new(server));
+    }
+
+    /// Whether databases of this cloud are on a server, and it was not told which: they cannot be
+    /// used then, nor removed.
+    #[must_use]
+    pub fn lacks_server(&self) -> bool {
+        let mut projects = self.state.projects.values();
+        self.setup.server.is_none() && projects.any(|project| project.database.is_on_server())
     }
 
     /// Accepts this token and no other.
@@ -133,7 +169,8 @@ impl SupabaseSim {
     /// Puts a project there that nobody's run made. It is up, and never in the inventory.
     pub fn add_project(&mut self, name: &str) -> String {
         let id = self.state.next_id(self.setup.seed);
-        let mut project = Project::new(&id, self.state.serial, name, "eu-west-1", "fixture");
+        let database = Database::new(self.setup.server(), &id);
+        let mut project = Project::new(&id, self.state.serial, name, database);
         project.fixture = true;
         self.state.projects.insert(id.clone(), project);
         id
@@ -165,7 +202,8 @@ impl SupabaseSim {
     /// There is no such project, or what the database says.
     pub fn execute(&mut self, id: &str, sql: &str) -> Result<Vec<Value>, String> {
         let project = self.state.projects.get_mut(id).ok_or("no such project")?;
-        project.database.run(sql).map_err(|error| error.to_string())
+        let way = Way { server: self.setup.server(), password: &project.password };
+        project.database.run(way, sql).map_err(|error| error.to_string())
     }
 
     fn refusal(status: u16, message: &str) -> SimResponse {
@@ -193,6 +231,16 @@ impl SupabaseSim {
             }
             (_, ["projects", id, rest @ ..]) => self.project(id, rest, request, now),
             _ => SimResponse::unhandled(request),
+        }
+    }
+}
+
+/// Nobody else knows the databases of a cloud that is forgotten with its process.
+impl Drop for SupabaseSim {
+    fn drop(&mut self) {
+        if let Some(server) = self.setup.server.as_deref().filter(|_| !self.setup.lasting) {
+            let databases = self.state.projects.values_mut().map(|p| &mut p.database);
+            databases.for_each(|database| database.remove(server));
         }
     }
 }
@@ -251,6 +299,14 @@ impl Provider for SupabaseSim {
     fn configure(&mut self, options: &SimOptions) {
         self.setup.speed = options.speed;
         self.setup.seed = options.seed;
+        self.setup.lasting = options.persist.is_some();
+    }
+
+    fn committed(&mut self) {
+        let gone = self.state.projects.values_mut().filter(|p| p.deleted_ms.is_some());
+        if let Some(server) = self.setup.server.as_deref() {
+            gone.for_each(|project| project.database.remove(server));
+        }
     }
 
     fn refuse(&self, status: u16) -> SimResponse {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ORGANIZATION, SupabaseSim, create::millis, show, state::Project};
+use super::{ORGANIZATION, SupabaseSim, create::millis, database::Way, show, state::Project};
 use crate::sim::{SimRequest, SimResponse, SimTime};
 
 impl SupabaseSim {
@@ -76,8 +76,9 @@ impl SupabaseSim {
             ("GET", ["api-keys"]) => show::keys(project, request.q("reveal") == Some("true")),
             ("POST", ["database", "query"]) => {
                 if project.database_is_up(setup, now) {
-                    project.database.set_now(now);
-                    return project.database.query(request);
+                    let Project { database, password, .. } = project;
+                    database.set_now(now);
+                    return database.query(Way { server: setup.server(), password }, request);
                 }
                 let message = "Failed to run sql query: Connection terminated due to connection \
                                timeout";

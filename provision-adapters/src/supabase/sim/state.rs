@@ -104,20 +104,21 @@ impl State {
 }
 
 impl Project {
-    pub(super) fn new(id: &str, number: u64, name: &str, region: &str, password: &str) -> Self {
+    /// A project in a region of its own choice, with a password that everybody knows.
+    pub(super) fn new(id: &str, number: u64, name: &str, database: Database) -> Self {
         Self {
             id: id.to_owned(),
             number,
             name: name.to_owned(),
-            region: region.to_owned(),
-            password: password.to_owned(),
+            region: "eu-west-1".to_owned(),
+            password: "fixture".to_owned(),
             created_ms: 0,
             visible_ms: 0,
             deleted_ms: None,
             fate: Fate::Healthy,
             fixture: false,
             keys: Keys::new(id),
-            database: Database::new(),
+            database,
         }
     }
 

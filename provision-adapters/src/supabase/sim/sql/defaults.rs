@@ -14,6 +14,11 @@ use super::state::{Database, FIRST_NORMAL_OID, Membership, Oid, PUBLIC, Role, Sc
 /// 2026-01-01 00:00:00 UTC.
 const START: i64 = 1_767_225_600_000_000;
 
+const ROLES: &str = include_str!("sql/roles.sql");
+const PROJECT: &str = include_str!("sql/project.sql");
+const EXTENSIONS: &str = include_str!("sql/extensions.sql");
+const OPEN: &str = include_str!("sql/open.sql");
+
 const ADMIN: Oid = 10;
 const POSTGRES: Oid = 16;
 const DATABASE_OWNER: Oid = 6_171;
@@ -21,9 +26,9 @@ const DATABASE_OWNER: Oid = 6_171;
 /// Makes a new project's database, with or without the grants on whatever is created in `public`.
 pub(super) fn catalog(open: bool) -> Catalog {
     let mut session = Session::new(empty(), ADMIN, START);
-    let grants = if open { include_str!("sql/open.sql") } else { "" };
+    let scripts = [ROLES, PROJECT, EXTENSIONS, if open { OPEN } else { "" }];
     // The scripts are constants; a test asks for what their last statements make.
-    let _ = session.script(&format!("{}{grants}", include_str!("sql/project.sql")));
+    let _ = session.script(&scripts.concat().replace("{owner}", "postgres"));
     Catalog { db: session.finish(), now: START }
 }
 

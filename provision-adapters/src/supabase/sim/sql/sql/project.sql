@@ -1,26 +1,13 @@
 -- What the platform puts into every new project, as far as access depends on it.
 -- Tables of the platform have the columns that keys and policies refer to.
-create role anon nologin noinherit;
-create role authenticated nologin noinherit;
-create role service_role nologin noinherit bypassrls;
-create role authenticator login noinherit;
-create role supabase_auth_admin login noinherit createrole;
-create role supabase_storage_admin login noinherit createrole;
-create role supabase_read_only_user login bypassrls;
-grant anon, authenticated, service_role to authenticator;
-grant anon, authenticated, service_role to postgres with admin option;
-grant usage on schema public to postgres, anon, authenticated, service_role;
+-- `{owner}` owns the database.
+grant usage on schema public to {owner}, anon, authenticated, service_role;
 
-create schema extensions authorization postgres;
-grant usage on schema extensions to postgres, anon, authenticated, service_role;
-create extension "uuid-ossp" with schema extensions;
-create extension pgcrypto with schema extensions;
-create extension pg_stat_statements with schema extensions;
-create function extensions.uuid_generate_v4() returns uuid language sql volatile
-    as 'select gen_random_uuid()';
+create schema extensions authorization {owner};
+grant usage on schema extensions to {owner}, anon, authenticated, service_role;
 
 create schema auth authorization supabase_admin;
-grant usage on schema auth to postgres, anon, authenticated, service_role;
+grant usage on schema auth to {owner}, anon, authenticated, service_role;
 grant all on schema auth to supabase_auth_admin;
 create table auth.users (
     id uuid not null primary key,
@@ -37,7 +24,7 @@ create table auth.users (
 );
 alter table auth.users enable row level security;
 alter table auth.users owner to supabase_auth_admin;
-grant all on auth.users to postgres;
+grant all on auth.users to {owner};
 create function auth.uid() returns uuid language sql stable as $$
     select coalesce(
         nullif(current_setting('request.jwt.claim.sub', true), ''),
@@ -67,7 +54,7 @@ alter function auth.role() owner to supabase_auth_admin;
 alter function auth.email() owner to supabase_auth_admin;
 
 create schema storage authorization supabase_admin;
-grant usage on schema storage to postgres, anon, authenticated, service_role;
+grant usage on schema storage to {owner}, anon, authenticated, service_role;
 grant all on schema storage to supabase_storage_admin;
 create table storage.buckets (
     id text not null primary key,
@@ -89,4 +76,4 @@ alter table storage.buckets enable row level security;
 alter table storage.objects enable row level security;
 alter table storage.buckets owner to supabase_storage_admin;
 alter table storage.objects owner to supabase_storage_admin;
-grant all on storage.buckets, storage.objects to postgres, anon, authenticated, service_role;
+grant all on storage.buckets, storage.objects to {owner}, anon, authenticated, service_role;

@@ -1,0 +1,2 @@
+-- Whoever still reads from it loses the connection.
+drop database if exists {owner} with (force)
