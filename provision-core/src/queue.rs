@@ -75,6 +75,9 @@ pub trait Queue: Debug + Send + Sync + 'static {
 
     /// Proposes due runs, waiting up to `claim.wait` when there are none. Safe to cancel.
     ///
+    /// A queue that is the store itself knows when leases end: it proposes what a worker holds whose
+    /// lease is over, and no wait lasts past that moment unnoticed.
+    ///
     /// # Errors
     /// The queue cannot be reached.
     async fn claim(&self, claim: &Claim) -> Result<Vec<RunId>, StoreError>;

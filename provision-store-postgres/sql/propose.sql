@@ -1,4 +1,5 @@
--- Due runs, and the earliest due time: what a queue puts forward. It decides nothing.
+-- Due runs, and how long until there may be more: what a queue puts forward. It decides nothing.
+-- L2: what a dead worker holds is due when its lease is over: whoever leases buries it then.
 WITH clock AS MATERIALIZED (SELECT now FROM provision.moment),
 lane AS MATERIALIZED (
     SELECT l.lane FROM provision.lanes AS l
@@ -22,18 +23,33 @@ found AS (
             ORDER BY h.due LIMIT $3::bigint
         )
     ) AS x
+    UNION ALL
+    (
+        SELECT h.run, h.priority, 2, i.expires
+        FROM provision.incarnations AS i
+        CROSS JOIN clock AS c
+        INNER JOIN provision.heads AS h ON h.ns = i.ns AND h.owner = i.id
+        WHERE i.ns = $1 AND i.dead_at IS NULL AND i.expires <= c.now
+            AND h.lane = ANY (ARRAY(SELECT l.lane FROM lane AS l))
+        LIMIT $3::bigint
+    )
 )
 SELECT
     ARRAY(
         SELECT f.run FROM found AS f ORDER BY f.priority DESC, f.late, f.due, f.run
         LIMIT $3::bigint
     ),
-    (
-        SELECT min(x.due) - min(c.now)
-        FROM lane AS l
-        CROSS JOIN LATERAL (
-            SELECT h.due FROM provision.heads AS h
-            WHERE h.ns = $1 AND h.lane = l.lane AND h.place = 1 ORDER BY h.due LIMIT 1
-        ) AS x
-        CROSS JOIN clock AS c
-    )
+    least(
+        (
+            SELECT min(x.due) FROM lane AS l
+            CROSS JOIN LATERAL (
+                SELECT h.due FROM provision.heads AS h
+                WHERE h.ns = $1 AND h.lane = l.lane AND h.place = 1 ORDER BY h.due LIMIT 1
+            ) AS x
+        ),
+        (
+            SELECT min(i.expires) FROM provision.incarnations AS i
+            WHERE i.ns = $1 AND i.dead_at IS NULL AND i.expires > m.now
+        )
+    ) - m.now
+FROM clock AS m

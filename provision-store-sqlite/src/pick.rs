@@ -3,19 +3,20 @@
 //! Every pick is one seek in an index that holds ready runs only, so a claim costs the same
 //! however many runs are finished, delayed, or belong to sagas that this worker does not know.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use provision_core::{
     caps::Room,
     id::{RunId, Timestamp},
     store::SagaRef,
 };
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, Rows};
 use uuid::Uuid;
 
 use crate::{
+    clock::Reading,
     error::Fault,
-    rows::{all, at, moment},
+    rows::{all, at, moment, signed, unsigned},
     sql,
 };
 
@@ -88,8 +89,40 @@ pub(crate) fn delayed(
     fits: impl Fn(&Lane) -> bool,
 ) -> Result<Vec<(i32, RunId)>, Fault> {
     let mut statement = conn.prepare_cached(sql::DELAYED_DUE)?;
-    let (mut rows, mut found, mut passed) =
-        (statement.query((ns, moment(now)))?, Vec::new(), 0_usize);
+    let mut rows = statement.query((ns, moment(now)))?;
+    few(&mut rows, limit, fits)
+}
+
+/// Runs with their priorities, and how long until there may be more.
+type OfTheDead = (Vec<(i32, RunId)>, Option<Duration>);
+
+/// L2: runs in lanes that fit of workers whose lease is over by this reading: whoever leases buries
+/// those. And how long until the next lease is over, if it is not renewed.
+pub(crate) fn of_the_dead(
+    conn: &Connection,
+    ns: i64,
+    now: &Reading,
+    limit: usize,
+    fits: impl Fn(&Lane) -> bool,
+) -> Result<OfTheDead, Fault> {
+    let awake = signed(now.awake_ms);
+    let mut statement = conn.prepare_cached(sql::DEAD_HELD)?;
+    let mut rows = statement.query((ns, &now.boot, awake))?;
+    let found = few(&mut rows, limit, fits)?;
+    let next = all(conn, sql::INCARNATIONS_END, (ns, &now.boot, awake), |row| {
+        Ok(row.get::<_, Option<i64>>(0)?)
+    })?;
+    let left = |end: i64| Duration::from_millis(unsigned(end.saturating_sub(awake)));
+    Ok((found, next.into_iter().flatten().next().map(left)))
+}
+
+/// Up to `limit` runs in lanes that fit, with their priorities.
+fn few(
+    rows: &mut Rows<'_>,
+    limit: usize,
+    fits: impl Fn(&Lane) -> bool,
+) -> Result<Vec<(i32, RunId)>, Fault> {
+    let (mut found, mut passed) = (Vec::new(), 0_usize);
     while let Some(row) = rows.next()? {
         if found.len() >= limit || passed >= PASSED_MAX {
             break;

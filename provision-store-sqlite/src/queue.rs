@@ -99,9 +99,9 @@ impl Queue for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Due runs, and how long until the next one.
+    /// Due runs, and how long until there may be more.
     async fn look(&self, claim: &Claim) -> Result<(Vec<RunId>, Duration), StoreError> {
-        let (ns, now) = (self.ns(), self.shared.clock.read(None).wall);
+        let (ns, reading) = (self.ns(), self.shared.clock.read(None));
         let (queues, except, limit) = (claim.queues.clone(), claim.except.clone(), claim.limit);
         let turns = Arc::clone(&self.shared.turns);
         self.read("claim", move |conn| {
@@ -110,12 +110,16 @@ impl SqliteStore {
             lanes.retain(&fits);
             let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
             let mut found = pick::due(conn, ns, (&lanes, &mut Room::default()), limit, &mut turns)?;
-            found.extend(pick::delayed(conn, ns, now, limit, fits)?);
-            // Stable: within a priority, the ready ones in their turns, then those just due.
+            found.extend(pick::delayed(conn, ns, reading.wall, limit, fits)?);
+            let (dead, over) = pick::of_the_dead(conn, ns, &reading, limit, fits)?;
+            found.extend(dead);
+            // Stable: within a priority, the ready ones in their turns, then those just due, then
+            // those of the dead.
             found.sort_by_key(|(priority, _)| Reverse(*priority));
             found.truncate(limit);
-            let next = pick::next_due(conn, ns, &lanes, fits)?.map(|due| due.since(now));
-            Ok((found.into_iter().map(|(_, run)| run).collect(), next.unwrap_or(WAIT_MAX)))
+            let next = pick::next_due(conn, ns, &lanes, fits)?.map(|due| due.since(reading.wall));
+            let next = next.into_iter().chain(over).min().unwrap_or(WAIT_MAX);
+            Ok((found.into_iter().map(|(_, run)| run).collect(), next))
         })
         .await
     }

@@ -279,7 +279,7 @@ mod plans {
     use super::{Connection, STATE, migrate, sql};
 
     /// Statements that run at every step, claim, heartbeat or page.
-    const HOT: [&str; 48] = [
+    const HOT: [&str; 50] = [
         sql::RUN_READ,
         sql::RUN_BY_KEY,
         sql::RUN_BY_GUARD,
@@ -299,6 +299,8 @@ mod plans {
         sql::HELD,
         sql::INCARNATIONS_EXPIRED,
         sql::INCARNATIONS_ALIVE,
+        sql::INCARNATIONS_END,
+        sql::DEAD_HELD,
         sql::INCARNATION_BURY,
         sql::INCARNATION_LASTS,
         sql::RUNS_FREE,
@@ -331,7 +333,7 @@ mod plans {
     ];
 
     /// Those whose cost must not grow with the runs that are finished: the index they must use.
-    const PARTIAL: [(&str, &str); 21] = [
+    const PARTIAL: [(&str, &str); 23] = [
         (sql::LEDGER_BY_ID, "provision_ledger_ids"),
         (sql::HELD, "provision_heads_owner"),
         (sql::LEASED_BY_QUEUE, "provision_heads_owner"),
@@ -347,6 +349,8 @@ mod plans {
         (sql::LIST_DEAD, "provision_heads_dead"),
         (sql::READY_ANY, "provision_heads_ready"),
         (sql::STATS, "provision_heads_owner"),
+        (sql::DEAD_HELD, "provision_heads_owner"),
+        (sql::INCARNATIONS_END, "provision_incarnations_alive"),
         (sql::RUN_BY_GUARD, "provision_heads_guard"),
         (sql::LEDGER_WATCH_DUE, "provision_ledger_watch"),
         (sql::LEDGER_HOLDER, "provision_ledger_names"),

@@ -196,6 +196,10 @@ macro_rules! queue_suite {
         $crate::queue_beside_suite! { $factory }
         $crate::__suite_cases! { $factory; #[tokio::test]
             figures { figures_tell_runs_whose_lease_is_over, }
+            deaths {
+                a_dead_workers_runs_are_proposed, the_end_of_a_lease_ends_the_wait,
+                a_dead_worker_that_holds_nothing_ends_no_wait,
+            }
         }
     };
 }

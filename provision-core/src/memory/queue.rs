@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     error::StoreError,
-    id::RunId,
+    id::{RunId, Timestamp},
     queue::{Claim, Offer, Queue, QueueStats},
 };
 
-use super::MemoryStore;
+use super::{MemoryStore, tables::Tables};
 
 /// A claim waits at most so long in one call, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
@@ -35,14 +35,7 @@ impl Queue for MemoryStore {
             // Listens before it looks, so that what comes in between is not missed.
             let mut stirred = pin!(self.space.stirred.notified());
             stirred.as_mut().enable();
-            let (found, next_in) = self.read(|tables, now| {
-                let mut groups = tables.due.matching(&claim.queues, None);
-                let kept = |queue: &str| !claim.except.iter().any(|except| except == queue);
-                groups.retain(|group| tables.due.queue_of(*group).is_some_and(kept));
-                let found = tables.due.peek(&groups, claim.limit, now);
-                let next = tables.due.next_due(&groups).map(|due| due.since(now));
-                (found, next.unwrap_or(WAIT_MAX))
-            });
+            let (found, next_in) = self.read(|tables, now| tables.propose(claim, now));
             let now = Instant::now();
             if !found.is_empty() || now >= deadline {
                 return Ok(found);
@@ -78,5 +71,25 @@ impl Queue for MemoryStore {
                 oldest_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
             }
         }))
+    }
+}
+
+impl Tables {
+    /// Due runs, and how long until there may be more.
+    ///
+    /// L2: what a dead worker holds is due when its lease is over: whoever leases buries it then.
+    fn propose(&mut self, claim: &Claim, now: Timestamp) -> (Vec<RunId>, Duration) {
+        let mut groups = self.due.matching(&claim.queues, None);
+        let kept = |queue: &str| !claim.except.iter().any(|except| except == queue);
+        groups.retain(|group| self.due.queue_of(*group).is_some_and(kept));
+        let mut found = self.due.peek(&groups, claim.limit, now);
+        let dead = self.alive.values().filter(|life| life.expires <= now);
+        let fits =
+            |run: &&RunId| self.runs.get(*run).is_some_and(|row| groups.contains(&row.spot.group));
+        let freed = dead.flat_map(|life| &life.runs).filter(fits).copied();
+        found.extend(freed.take(claim.limit.saturating_sub(found.len())));
+        let ends = self.alive.values().map(|life| life.expires).filter(|end| *end > now);
+        let next = ends.chain(self.due.next_due(&groups)).min().map(|due| due.since(now));
+        (found, next.unwrap_or(WAIT_MAX))
     }
 }

@@ -14,6 +14,7 @@ mod given;
 pub mod admission;
 pub mod capping;
 pub mod concurrency;
+pub mod deaths;
 pub mod expiry;
 pub mod fairness;
 pub mod fencing;
