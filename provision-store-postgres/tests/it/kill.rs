@@ -27,8 +27,6 @@ const CHILD: &str = "PROVISION_POSTGRES_TEST_KILL";
 const HERE: &str = "stands at the point";
 /// How often a point is tried that a child did not come to.
 const TRIES: usize = 8;
-/// What is said of such a point in the end.
-const MISSED: &str = "no child came to this point";
 
 /// Starts this test binary again, to run one test with a variable set.
 pub(crate) fn child(test: &str, variable: &str, path: &Path) -> Child {
@@ -131,7 +129,7 @@ fn finish(script: &Script, schema: &Arc<Schema>) -> Vec<String> {
             left.recover(script, &calm).await
         });
     }
-    vec![MISSED.to_owned()]
+    vec!["no child came to this point".to_owned()]
 }
 
 /// Plays every chosen point of `part` of two: the way there, or the way back.
@@ -156,10 +154,6 @@ fn kill_all(way_back: bool) {
         .map(|(_, script)| (script.to_string(), finish(script, &schema)))
         .filter(|(_, wrong)| !wrong.is_empty())
         .collect();
-    // Which records go out together is a matter of time, on a server that others slow down.
-    let (missed, flaws): (Vec<_>, Vec<_>) =
-        flaws.into_iter().partition(|(_, wrong)| wrong.iter().all(|wrong| wrong == MISSED));
-    assert!(missed.len() * 10 <= chosen.len(), "{missed:#?}");
     println!("SIGKILL: {} of {} points, {} flawed", chosen.len(), scripts.len(), flaws.len());
     assert!(flaws.is_empty(), "{flaws:#?}");
 }

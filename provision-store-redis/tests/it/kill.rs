@@ -23,8 +23,6 @@ use crate::{
 const CHILD: &str = "PROVISION_REDIS_TEST_KILL";
 /// What a child prints when it stands at its point.
 const HERE: &str = "stands at the point";
-/// What is wrong with a point that no child stood at.
-const MISSED: &str = "no child came to this point";
 /// How often a point is tried that a child did not come to.
 const TRIES: usize = 8;
 
@@ -111,7 +109,7 @@ fn finish(url: &str, script: &Script) -> Vec<String> {
         let (left, calm) = (stage(url, left.path()), stage(url, calm.path()));
         return runtime.block_on(left.recover(script, &calm));
     }
-    vec![MISSED.to_owned()]
+    vec!["no child came to this point".to_owned()]
 }
 
 /// Plays every chosen point of one of two: the way there, or the way back.
@@ -124,17 +122,12 @@ fn kill_all(way_back: bool) {
     let scripts: Vec<_> = scripts.into_iter().filter(wanted).collect();
     let chosen: Vec<_> = (0..).zip(&scripts).filter(|(number, _)| chosen(*number)).collect();
     assert!(chosen.len() * 8 >= scripts.len(), "{} of {}", chosen.len(), scripts.len());
-    let wrong: Vec<_> = chosen
+    let flaws: Vec<_> = chosen
         .iter()
         .map(|(_, script)| (script.to_string(), finish(url, script)))
         .filter(|(_, wrong)| !wrong.is_empty())
         .collect();
-    // Which records go out together is a matter of time: a few points may not come again.
-    let (missed, flaws): (Vec<_>, Vec<_>) =
-        wrong.into_iter().partition(|(_, wrong)| wrong.iter().all(|wrong| wrong == MISSED));
-    let (of, points) = (scripts.len(), chosen.len());
-    println!("SIGKILL: {points} of {of} points, {} missed, {} flawed", missed.len(), flaws.len());
-    assert!(missed.len() * 10 <= points, "{missed:#?}");
+    println!("SIGKILL: {} of {} points, {} flawed", chosen.len(), scripts.len(), flaws.len());
     assert!(flaws.is_empty(), "{flaws:#?}");
 }
 

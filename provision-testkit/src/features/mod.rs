@@ -64,23 +64,19 @@ pub type Fresh<P> = fn() -> Pin<Box<dyn Future<Output = P> + Send>>;
 pub struct Trial<P> {
     places: Fresh<P>,
     share: (usize, usize),
-    missed_percent: usize,
 }
 
 impl<P> fmt::Debug for Trial<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { share, missed_percent, .. } = self;
-        let mut shown = f.debug_struct("Trial");
-        shown.field("share", share).field("missed_percent", missed_percent);
-        shown.finish_non_exhaustive()
+        f.debug_struct("Trial").field("share", &self.share).finish_non_exhaustive()
     }
 }
 
 impl<P: Place> Trial<P> {
-    /// Tries all of each saga, and every point has to be reached again.
+    /// Tries all of each saga.
     #[must_use]
     pub fn new(places: Fresh<P>) -> Self {
-        Self { places, share: (0, 1), missed_percent: 0 }
+        Self { places, share: (0, 1) }
     }
 
     /// Plays only every `of`-th crash of each saga, beginning with number `first` from 0; scenarios
@@ -91,21 +87,13 @@ impl<P: Place> Trial<P> {
         self
     }
 
-    /// Lets so many points of a hundred be recorded and never reached again: see
-    /// [`Report::assert_flawless_but_for`].
-    #[must_use]
-    pub fn missing(mut self, percent: usize) -> Self {
-        self.missed_percent = percent;
-        self
-    }
-
     fn harness<S: Subject>(&self, subject: S) -> Harness<S, Fresh<P>> {
         Harness::new(subject, self.places).part(self.share.0, self.share.1)
     }
 
     /// Fails unless the report has no flaw and the ends it has to show.
     fn check(&self, report: Report, ends: &[RunStatus]) -> Report {
-        report.assert_flawless_but_for(self.missed_percent);
+        report.assert_flawless();
         for status in ends {
             assert!(report.ended(*status) > 0, "none ended {}: {report}", status.as_str());
         }

@@ -48,9 +48,7 @@ impl Calm {
 
     /// Points from where the run begins to unwind, or a step to be given up.
     fn way_back(&self) -> Vec<Point> {
-        let signs = ["unwinding of", "gave up"];
-        let before = |point: &Point| !signs.iter().any(|sign| point.label.contains(sign));
-        self.points().into_iter().skip_while(before).collect()
+        self.points().split_off(self.performed.trace.points_before_turn())
     }
 
     /// The points that follow a lost answer closely.
@@ -65,9 +63,9 @@ impl Calm {
 
     /// The point of the interruption, and those that follow it closely.
     fn after_the_interruption(&self) -> Vec<Point> {
-        let at = self.script.interrupt.as_ref();
-        let points = self.points().into_iter().skip_while(|point| Some(point) != at);
-        points.take(CRASHES_AFTER_INTERRUPTION).collect()
+        let mut points = self.points().split_off(self.performed.trace.points_before_interruption());
+        points.truncate(CRASHES_AFTER_INTERRUPTION);
+        points
     }
 
     fn rolls_back(&self) -> bool {

@@ -22,6 +22,9 @@ use super::{Script, script::InPlay};
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// One point of a run, found again by what happens there and the how manieth time it is.
+///
+/// A write is named by its first record and met by every write that holds that record: which records
+/// go out together is a matter of time with a store that takes its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Point {
     /// What happens there.
@@ -64,9 +67,32 @@ struct State {
     interrupt: Option<Point>,
     crash: Option<Point>,
     crashed: bool,
+    /// How many points there were when it turned back, was interrupted, and came to its first end.
+    turned: Option<usize>,
+    interrupted: Option<usize>,
     ended: usize,
     /// Whose turn it is to call, where calls go one after another.
     turn: Option<(RunId, String, OwnedSemaphorePermit)>,
+}
+
+/// What the names of records begin with by which a run, or a step of it, turns back.
+const TURNS: [&str; 2] = ["unwinding of", "gave up"];
+
+impl State {
+    /// Counts what happens here under each of its names, and takes note of where that is.
+    fn reach(&mut self, names: Vec<String>) -> Vec<Point> {
+        let turns = |name: &String| TURNS.iter().any(|turn| name.contains(turn));
+        if self.turned.is_none() && names.iter().any(turns) {
+            self.turned = Some(self.points.len());
+        }
+        let mut here = Vec::with_capacity(names.len());
+        for label in names {
+            let nth = self.counts.entry(label.clone()).or_default();
+            *nth += 1;
+            here.push(Point { label, nth: *nth });
+        }
+        here
+    }
 }
 
 /// What one scenario shows, over all its processes.
@@ -142,6 +168,18 @@ impl Trace {
         self.state().ended
     }
 
+    /// How many points there were when the run, or a step of it, turned back; all if none did.
+    pub(super) fn points_before_turn(&self) -> usize {
+        let state = self.state();
+        state.turned.unwrap_or(state.points.len())
+    }
+
+    /// How many points there were when somebody interrupted the run; all if nobody did.
+    pub(super) fn points_before_interruption(&self) -> usize {
+        let state = self.state();
+        state.interrupted.unwrap_or(state.points.len())
+    }
+
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.state().seen.clone()
     }
@@ -167,16 +205,19 @@ impl Trace {
         self.state().turn.take_if(|(of, at, _)| of == run && at == path);
     }
 
-    async fn point(&self, label: String) {
+    /// A point with its names: the first is the one it is recorded under.
+    async fn point(&self, names: Vec<String>) {
         let (interrupts, here) = {
             let mut state = self.state();
-            let nth = state.counts.entry(label.clone()).or_default();
-            *nth += 1;
-            let point = Point { label, nth: *nth };
-            let interrupts = state.interrupt.take_if(|at| *at == point).is_some();
-            let here = !state.crashed && state.crash.as_ref() == Some(&point);
+            let points = state.reach(names);
+            let interrupts = state.interrupt.take_if(|at| points.contains(at)).is_some();
+            if interrupts {
+                state.interrupted = Some(state.points.len());
+            }
+            let is_here = |at: &Point| points.contains(at);
+            let here = !state.crashed && state.crash.as_ref().is_some_and(is_here);
             state.crashed |= here;
-            state.points.push(point);
+            state.points.extend(points.into_iter().next());
             (interrupts, here)
         };
         if interrupts {
@@ -198,7 +239,7 @@ pub(super) struct Watch(pub(super) Arc<Trace>);
 #[async_trait]
 impl Probe for Watch {
     async fn appending(&self, _: &RunId, records: &[Record]) {
-        self.0.point(format!("before writing {}", names(records))).await;
+        self.0.point(names("before writing", records)).await;
     }
 
     async fn appended(&self, run: &RunId, records: &[Record]) {
@@ -207,7 +248,7 @@ impl Probe for Watch {
             state.seen.push(Seen::Appended(*run, records.to_vec()));
             state.unwinding |= records.iter().any(|r| matches!(r, Record::UnwindStarted { .. }));
         }
-        self.0.point(format!("after writing {}", names(records))).await;
+        self.0.point(names("after writing", records)).await;
         let ends = records.iter().any(|r| matches!(r, Record::Ended { .. }));
         let mut state = self.0.state();
         if ends && state.ended == 0 {
@@ -231,7 +272,7 @@ impl Probe for Watch {
                 state.calls.push(made);
             }
         }
-        self.0.point(format!("{when} `{operation}` of `{path}`")).await;
+        self.0.point(vec![format!("{when} `{operation}` of `{path}`")]).await;
         if seam == Seam::Answered {
             self.0.give_turn(run, path);
         }
@@ -248,12 +289,12 @@ impl Probe for Watch {
     }
 }
 
-/// What an append says, short and the same in every run.
-fn names(records: &[Record]) -> String {
+/// What an append says, short and the same in every run: a name for each record.
+fn names(when: &str, records: &[Record]) -> Vec<String> {
     if records.is_empty() {
-        return "the row alone".to_owned();
+        return vec![format!("{when} the row alone")];
     }
-    records.iter().map(name).collect::<Vec<_>>().join(", ")
+    records.iter().map(|record| format!("{when} {}", name(record))).collect()
 }
 
 fn name(record: &Record) -> String {

@@ -179,7 +179,7 @@ async fn an_agent_by_a_workflow_survives_crashes() {
     let harness = Harness::new(subject, places).calls_in_turn().last_failure_only();
     let report = harness.part(part, of).run().await;
     println!("agent-hosting by a workflow, part {part} of {of}: {report}");
-    report.assert_flawless_but_for(2);
+    report.assert_flawless();
     assert!(report.scenarios > 60, "only {} scenarios", report.scenarios);
     assert!(report.ended(RunStatus::RolledBack) > 0 && report.ended(RunStatus::TornDown) > 0);
 }
