@@ -285,6 +285,7 @@ const PGBOUNCER_URL: &str = "PROVISION_TEST_PGBOUNCER_URL";
 pub(crate) fn pgbouncer_url() -> Option<String> {
     let url = std::env::var(PGBOUNCER_URL).ok();
     if url.is_none() {
+        provision_testkit::skips::refused_in_ci(&format!("{PGBOUNCER_URL} is not set"));
         println!("SKIPPED: {PGBOUNCER_URL} is not set");
     }
     url

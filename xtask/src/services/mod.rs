@@ -70,28 +70,16 @@ impl Service {
         variable: &'static str,
         start: impl FnOnce() -> Outcome<Server>,
     ) -> Outcome<Self> {
-        let service = Self::find_or_say(name, variable, start);
-        match &service.found {
-            Found::Missing(why) if in_ci() => Err(format!("{name} is needed in CI: {why}")),
-            _ => Ok(service),
-        }
-    }
-
-    /// Takes the one that the environment names, or starts one.
-    fn find_or_say(
-        name: &'static str,
-        variable: &'static str,
-        start: impl FnOnce() -> Outcome<Server>,
-    ) -> Self {
         let found = if std::env::var_os(variable).is_some() {
             Found::Given
         } else {
             match start() {
                 Ok(server) => Found::Started(server),
+                Err(why) if in_ci() => return Err(format!("{name} is needed in CI: {why}")),
                 Err(why) => Found::Missing(why),
             }
         };
-        Self { name, variable, found }
+        Ok(Self { name, variable, found })
     }
 
     /// One line for people.
@@ -133,10 +121,10 @@ impl Services {
             postgres::Server::start(&install::postgres()?, for_tests).map(Server::Postgres)
         })?;
         let behind = postgres.url();
-        let pgbouncer = Service::find_or_say("PgBouncer", PGBOUNCER_URL, || {
+        let pgbouncer = Service::find("PgBouncer", PGBOUNCER_URL, || {
             let behind = behind.ok_or("there is no PostgreSQL server behind it")?;
             pgbouncer::Server::start(&install::pgbouncer()?, &behind).map(Server::PgBouncer)
-        });
+        })?;
         let redis = Service::find("Redis", REDIS_URL, || {
             redis::Server::start(&install::redis()?, for_tests).map(Server::Redis)
         })?;
