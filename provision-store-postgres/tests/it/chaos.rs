@@ -92,8 +92,21 @@ async fn exhausted(url: &str) {
     pause(2_000).await;
 }
 
-/// Each fault once, in seconds that follow each other.
-async fn faults(server: &mut Server, site: &Chaotic, crew: &mut Crew<'_, Chaotic>) {
+/// How many versions of rows that nobody needs any more a vacuum has to leave in the table that
+/// every step writes.
+async fn left_by_vacuum(url: &str) -> i64 {
+    let mut conn = PgConnection::connect(url).await.unwrap();
+    conn.execute("VACUUM chaos.heads").await.unwrap();
+    // Told by another process up to 14.
+    pause(700).await;
+    let dead = "SELECT n_dead_tup FROM pg_stat_all_tables \
+         WHERE schemaname = 'chaos' AND relname = 'heads'";
+    sqlx::query_scalar(dead).fetch_one(&mut conn).await.unwrap()
+}
+
+/// Each fault once, in seconds that follow each other. Answers what vacuum had to leave because of a
+/// transaction that was idle for most of them.
+async fn faults(server: &mut Server, site: &Chaotic, crew: &mut Crew<'_, Chaotic>) -> i64 {
     let url = server.url();
     pause(700).await;
     // Holds back vacuum, and sees the past, until its backend is ended.
@@ -106,10 +119,12 @@ async fn faults(server: &mut Server, site: &Chaotic, crew: &mut Crew<'_, Chaotic
     pause(700).await;
     still_and_read_only(server, &url).await;
     crew.freeze_one(ms(3_000)).await;
+    let held_back = left_by_vacuum(&url).await;
     exhausted(&url).await;
     server.restart();
     pause(700).await;
     crew.replace_one();
+    held_back
 }
 
 // covers: S5, S18, S19, L1, L2
@@ -118,7 +133,16 @@ async fn a_thousand_runs_end_well_whatever_happens_to_server_and_workers() {
     let Some(mut server) = Server::start() else { return };
     let site = Chaotic { url: server.url(), proxy: Proxy::before(&server.url()).await };
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let chaos = async |crew: &mut Crew<'_, Chaotic>| faults(&mut server, &site, crew).await;
-    let (runs, took) = fleet::everything_ends_well(&site, folder.path(), RUNS, chaos).await;
-    println!("{runs} runs have ended {took:?} after the last fault");
+    let mut held_back = 0;
+    let chaos = async |crew: &mut Crew<'_, Chaotic>| {
+        held_back = faults(&mut server, &site, crew).await;
+    };
+    let ended = fleet::everything_ends_well(&site, folder.path(), RUNS, chaos).await;
+    println!("{ended:?}");
+    assert!(ended.cut > 0, "nothing was under way at any fault: {ended:?}");
+    // Every run is written several times, so there is something to be held back.
+    let left = left_by_vacuum(&site.url).await;
+    println!("vacuum had to leave {held_back} dead rows, and {left} when all was over");
+    assert!(held_back >= 500, "the idle transaction held back {held_back} dead rows");
+    assert!(left < held_back / 10, "{left} dead rows are left of {held_back}");
 }

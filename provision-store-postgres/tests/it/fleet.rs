@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Child, sync::Arc, time::Duration};
 
 use provision_store_postgres::PostgresStore;
-use provision_testkit::fleet::{self, Site};
+use provision_testkit::fleet::{self, Finding, Site};
 
 use crate::{given::Schema, kill::child};
 
@@ -61,7 +61,8 @@ fn folder() -> tempfile::TempDir {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_gets_sigterm_hands_over() {
     let Some(site) = OnServer::new(true) else { return };
-    fleet::a_stopping_worker_hands_over(&site, folder().path()).await;
+    let stopped = fleet::a_stopping_worker_hands_over(&site, folder().path()).await;
+    println!("after SIGTERM: {stopped:?}");
 }
 
 // covers: S5, S6, S11
@@ -73,11 +74,18 @@ async fn a_worker_that_stands_still_past_its_lease_makes_nothing_twice() {
 
 // covers: L2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_runs_of_a_killed_worker_are_taken_over_in_time() {
-    for notify in [true, false] {
-        let Some(site) = OnServer::new(notify) else { return };
-        let times = (Duration::from_secs(2), Duration::from_millis(300));
-        let (median, longest) = fleet::check_takeovers(&site, folder().path(), times).await;
-        println!("taken over: p50 {median:?}, longest {longest:?}, lease and poll {times:?}");
-    }
+async fn woken_by_notifications_a_worker_takes_over_within_lease_and_half_a_second() {
+    let Some(site) = OnServer::new(true) else { return };
+    let times = (Duration::from_secs(2), Finding::WakeUp);
+    let taken = fleet::check_takeovers(&site, folder().path(), times).await;
+    println!("taken over: {:?}, {:?}", [50, 99].map(|one| taken.percentile(one)), taken.late);
+}
+
+// covers: L2, L7
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_polling_alone_a_worker_takes_over_within_lease_poll_and_half_a_second() {
+    let Some(site) = OnServer::new(false) else { return };
+    let times = (Duration::from_secs(2), Finding::Polling(Duration::from_millis(300)));
+    let taken = fleet::check_takeovers(&site, folder().path(), times).await;
+    println!("taken over: {:?}, {:?}", [50, 99].map(|one| taken.percentile(one)), taken.late);
 }

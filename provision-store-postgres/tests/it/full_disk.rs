@@ -93,8 +93,8 @@ async fn hundreds_of_runs_end_well(small: Small) {
         pause(1_000).await;
         room_again(&mut server).await;
     };
-    let (runs, took) = fleet::everything_ends_well(&site, folder.path(), RUNS, faults).await;
-    println!("{runs} runs have ended {took:?} after there was room for {small:?}");
+    let ended = fleet::everything_ends_well(&site, folder.path(), RUNS, faults).await;
+    println!("{small:?}: {ended:?}");
 }
 
 // covers: S1, S5, S18, S19, S25, L1

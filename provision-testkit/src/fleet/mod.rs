@@ -4,7 +4,9 @@
 //! calls [`work`]. What the workers make are files of a [`Depot`], so that nothing of it is lost
 //! with a process.
 
+mod chaos;
 mod depot;
+mod pace;
 mod scenes;
 
 use std::{
@@ -15,25 +17,31 @@ use std::{
     time::Duration,
 };
 
-pub use depot::{Depot, Order};
-use provision_core::{
-    Engine, Saga, SagaId, WorkerConfig,
-    clock::{SystemClock, sleep},
-    engine::Backend,
-    retry::Policy,
-};
-use provision_core::{Timestamp, clock::Clock as _};
-pub use scenes::{
-    Crew, Forgotten, a_frozen_worker_makes_nothing_twice, a_killed_workers_runs_are_taken_over,
-    a_stopping_worker_hands_over, check_takeovers, everything_ends_well,
+pub use chaos::{
+    Crew, Forgotten, Healed, everything_ends_well,
     what_is_forgotten_is_told_and_mixed_up_with_nothing,
 };
+pub use depot::{Depot, Order};
+use provision_core::{
+    Engine, Error, RunHandle, RunStatus, Saga, SagaId, Timestamp, WorkerConfig,
+    clock::{Clock as _, SystemClock, sleep},
+    engine::Backend,
+    error::ErrorKind,
+    retry::Policy,
+};
+pub use scenes::{
+    Finding, Stopped, TakenOver, a_frozen_worker_makes_nothing_twice, a_stopping_worker_hands_over,
+    check_takeovers,
+};
 use serde::{Deserialize, Serialize};
+
+/// How long anything may take that is not measured.
+const LONG: Duration = Duration::from_secs(180);
 
 /// Where the processes of a test meet.
 pub trait Site: Sync {
     /// The store they share.
-    type Store: Backend;
+    type Store: Backend + Clone;
 
     /// Opens it.
     fn store(&self) -> impl Future<Output = Self::Store> + Send;
@@ -142,4 +150,38 @@ async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> boo
 /// The machine's time.
 fn now() -> Timestamp {
     SystemClock.wall()
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Asks the store until it answers: a connection from before a fault may be the first to tell of it.
+async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut answer = None;
+    until("the store answers", LONG, async || {
+        let told = ask().await;
+        let is_told = !told.as_ref().is_err_and(|error| error.kind() == ErrorKind::Store);
+        answer = Some(told);
+        is_told
+    })
+    .await;
+    answer.unwrap()
+}
+
+async fn all_succeed(engine: &Engine, runs: &[RunHandle<String>]) {
+    for run in runs {
+        until("a run succeeds", LONG, async || {
+            let status = answered(async || engine.run(run.id()).await).await.unwrap().status;
+            assert!(status.is_moving() || status == RunStatus::Succeeded, "{status:?}");
+            status == RunStatus::Succeeded
+        })
+        .await;
+    }
+}
+
+fn each_once(depot: &Depot, orders: usize) {
+    let boxes = depot.boxes();
+    assert_eq!(boxes.len(), orders, "{boxes:?}");
+    assert!(boxes.values().all(|count| *count == 1), "{boxes:?}");
 }

@@ -25,6 +25,16 @@ pub struct Search {
     pub ends: BTreeMap<String, u64>,
     /// Mutating calls that reached a provider.
     pub calls: u64,
+    /// Time that its threads were on a processor, all together: what it would have taken one thread
+    /// on a machine without other work. Zero where the system does not say it.
+    pub busy: Duration,
+}
+
+/// Time that this thread was on a processor.
+fn busy() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = told.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 /// Runs seeds from `first` on until one fails, `count` are done, or the time is over.
@@ -47,7 +57,7 @@ pub fn search(
                 while !stop.load(Ordering::Relaxed) && began.elapsed() < limit {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
-                        return;
+                        break;
                     }
                     let simulation = Simulation::new(seed);
                     let report = match plant {
@@ -58,6 +68,8 @@ pub fn search(
                     found.take(report);
                     stop.fetch_or(found.failed.is_some(), Ordering::Relaxed);
                 }
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.busy += busy();
             });
         }
     });
