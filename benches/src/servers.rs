@@ -303,33 +303,37 @@ pub(crate) async fn redis(runs: usize, only: Option<usize>) {
     raw_scripts(&url, 1).await;
     let wanted = |(in_flight, _): &(usize, usize)| only.is_none_or(|only| only == *in_flight);
     for (in_flight, runs) in sizes(runs).into_iter().filter(wanted) {
-        let namespace = format!("bench-{in_flight}-{}", std::process::id());
-        let store = RedisConfig::new(&url).with_namespace(namespace).open().await.expect("a store");
-        let engine = engine(store.clone()).await;
-        let (mut before, mut ratios, mut rates) =
-            (raw_scripts(&url, 32).await, Vec::new(), Vec::new());
-        let all = with_warm_up(runs) as f64;
-        let rounds = if in_flight == 1 { 1 } else { ROUNDS };
-        for _ in 0..rounds {
-            let work = Work::read(&url, &store).await;
-            let rate = w1("redis", &engine, runs, in_flight).await.per_second();
-            Work::read(&url, &store).await.print_since(&work, "W1", in_flight, all * 7.0);
-            let after = raw_scripts(&url, 32).await;
-            ratios.push(rate * f64::midpoint(before.recip(), after.recip()));
-            rates.push(rate);
-            before = after;
-        }
-        let ratio = middle(ratios);
-        println!(
-            "| redis W1 / one script per step, 32 clients, middle of {rounds} | {in_flight} | {ratio:.2} x | | | | |"
-        );
-        if in_flight == 32 {
-            Goal::AtLeast(0.5).judge("redis W1 / one script per step, 32 in flight", ratio);
-        }
-        let work = Work::read(&url, &store).await;
-        let undone = w4("redis", &engine, runs, in_flight).await;
-        Work::read(&url, &store).await.print_since(&work, "W4", in_flight, all * 13.0);
-        compare("redis", in_flight, middle(rates), &undone);
-        check(&store, runs, rounds).await;
+        redis_at(&url, runs, in_flight).await;
     }
+}
+
+async fn redis_at(url: &str, runs: usize, in_flight: usize) {
+    let namespace = format!("bench-{in_flight}-{}", std::process::id());
+    let store = RedisConfig::new(url).with_namespace(namespace).open().await.expect("a store");
+    let engine = engine(store.clone()).await;
+    let rounds = if in_flight == 1 { 1 } else { ROUNDS };
+    let all = with_warm_up(runs) as f64;
+    let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+    let mut before = raw_scripts(url, 32).await;
+    for _ in 0..rounds {
+        let work = Work::read(url, &store).await;
+        let rate = w1("redis", &engine, runs, in_flight).await.per_second();
+        Work::read(url, &store).await.print_since(&work, "W1", in_flight, all * 7.0);
+        let after = raw_scripts(url, 32).await;
+        ratios.push(rate * f64::midpoint(before.recip(), after.recip()));
+        rates.push(rate);
+        before = after;
+    }
+    let ratio = middle(ratios);
+    println!(
+        "| redis W1 / one script per step, 32 clients, middle of {rounds} | {in_flight} | {ratio:.2} x | | | | |"
+    );
+    if in_flight == 32 {
+        Goal::AtLeast(0.5).judge("redis W1 / one script per step, 32 in flight", ratio);
+    }
+    let work = Work::read(url, &store).await;
+    let undone = w4("redis", &engine, runs, in_flight).await;
+    Work::read(url, &store).await.print_since(&work, "W4", in_flight, all * 13.0);
+    compare("redis", in_flight, middle(rates), &undone);
+    check(&store, runs, rounds).await;
 }

@@ -459,7 +459,7 @@ mod tests {
     fn what_goes_without_saying_is_not_written() {
         let path: std::sync::Arc<str> = "s1".into();
         let started = |dir, generation, attempt| Record::Started {
-            path: path.clone(),
+            path: std::sync::Arc::clone(&path),
             dir,
             generation,
             attempt,
