@@ -297,22 +297,18 @@ pub(super) async fn stop(
 ) -> Result<(), StepError> {
     let ways: &[bool] = if cx.attempt() < FORCED_FROM { &[false] } else { &[false, true] };
     for by_force in ways.iter().copied() {
+        // One that is over refuses this (409), which changes nothing.
+        github.cancel_run(cx, (repository, id), by_force).await?;
         match github.run(cx, repository, id).await? {
             None => return github.run_is_gone(cx, repository, id).await,
             Some(run) if is_over(&run) => return Ok(()),
-            Some(_) => github.cancel_run(cx, (repository, id), by_force).await?,
+            Some(_) => {}
         }
     }
-    match github.run(cx, repository, id).await? {
-        None => github.run_is_gone(cx, repository, id).await,
-        Some(run) if is_over(&run) => Ok(()),
-        Some(_) => {
-            let again = Verdict::Retry { after: Some(look_again) };
-            Err(StepError::new(Effect::Unknown, again, "end the run")
-                .with_code("run_goes_on")
-                .with_message("the run was asked to end, and is not over yet"))
-        }
-    }
+    let again = Verdict::Retry { after: Some(look_again) };
+    Err(StepError::new(Effect::Unknown, again, "end the run")
+        .with_code("run_goes_on")
+        .with_message("the run was asked to end, and is not over yet"))
 }
 
 /// A run that did not succeed, and where its log is: only a person can read what went wrong.
