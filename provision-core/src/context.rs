@@ -4,6 +4,7 @@
 //! the lease right before the first byte, and cuts the call when its time is over.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Debug},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -186,6 +187,10 @@ pub trait ContextHost: Send + Sync + 'static {
     }
     /// Asks the shared limiter; an error is `Throttled` with effect `None`.
     async fn admit(&self, call: &Call) -> Result<(), StepError>;
+    /// The call under the limits that an operator has set; default: as its caller says.
+    fn limited<'c>(&self, call: &'c Call) -> Cow<'c, Call> {
+        Cow::Borrowed(call)
+    }
     /// Tells the limiter what an answer said.
     async fn observe(&self, bucket: &str, seen: Observed);
     /// How long a call may last from now on.
@@ -439,6 +444,9 @@ impl StepContext {
         send: impl Future<Output = Result<T, StepError>> + Send,
     ) -> Result<T, StepError> {
         let host = &self.inner.host;
+        // Once: a slot that is asked for is given back, whatever is configured meanwhile.
+        let call = host.limited(call);
+        let call = &*call;
         host.admit(call).await?;
         let open = Open { host: &**host, call };
         host.pass(call, Seam::Sending).await;

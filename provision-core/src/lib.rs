@@ -64,6 +64,7 @@
 //! | `cron` | cron expressions for schedules | no |
 //! | `metrics` | counters and histograms through the `metrics` facade | no |
 //! | `backoff` | conversions of the unmaintained `backoff` crate's types | no |
+#![doc = include_str!("spans.md")]
 
 #[cfg(feature = "api-keys")]
 pub mod api_key;

@@ -2,15 +2,89 @@
 //!
 //! The arithmetic is pure: [`crate::gcra`], [`crate::breaker`] and [`crate::bucket`], one for all
 //! stores. Limiter state needs no fsync; losing it costs at most one burst.
+//!
+//! A call names its bucket; all calls on a bucket share what it allows, whichever step, worker or
+//! process makes them:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use provision_core::{
+//!     Call, Engine, MemoryStore, NothingToUndo, Saga, SagaError, SagaId, Step, StepContext,
+//!     StepError, WorkerConfig, limit::{Overrides, Profile, Rate},
+//! };
+//!
+//! /// Writes to a provider that takes one call in ten seconds.
+//! struct Write;
+//!
+//! const SLOW: Rate = Rate { calls: 1, per: Duration::from_secs(10), burst: 1 };
+//!
+//! impl Step for Write {
+//!     const KIND: &'static str = "tasks.write";
+//!     type Input = u32;
+//!     type Output = u32;
+//!
+//!     async fn run(&self, cx: &StepContext, n: u32) -> Result<u32, StepError> {
+//!         let bucket = "tasks/acme/writes".to_owned();
+//!         let limit = Profile { bucket, rate: Some(SLOW), concurrency: Some(1.into()) };
+//!         cx.call(&Call::mutate("write").with_limit(limit), async { Ok(n) }).await
+//!     }
+//! }
+//!
+//! const TASKS: SagaId<u32, u32> = SagaId::new("tasks", 1);
+//!
+//! /// Two steps beside each other.
+//! fn tasks() -> Result<Saga<u32, u32>, SagaError> {
+//!     Saga::define(TASKS, |s| {
+//!         let left = s.step("left", Write, NothingToUndo).input((), |n, ()| *n);
+//!         let right = s.step("right", Write, NothingToUndo).input((), |n, ()| *n);
+//!         s.value("sum").input((left, right), |_, (left, right)| left + right)
+//!     })
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Two engines over one store, as two processes would have it.
+//! let store = MemoryStore::new();
+//! let one = Engine::builder(store.clone()).register(tasks()?).build().await?;
+//! let other = Engine::builder(store).register(tasks()?).build().await?;
+//! let workers = [&one, &other].map(|engine| engine.spawn_worker(WorkerConfig::default()));
+//!
+//! let began = tokio::time::Instant::now();
+//! let runs = [one.start(TASKS, &1).await?, other.start(TASKS, &2).await?];
+//! for (run, sum) in runs.iter().zip([2, 4]) {
+//!     assert_eq!(run.output().await?, sum);
+//! }
+//! assert!(began.elapsed() >= Duration::from_secs(30), "four calls, ten seconds apart");
+//!
+//! // The provider allows more from now on: no new build is needed.
+//! let faster = Overrides::new().with_rate("tasks/", Rate { calls: 100, ..SLOW });
+//! for engine in [&one, &other] {
+//!     engine.set_limit_overrides(faster.clone())?;
+//! }
+//! # tokio::time::sleep(Duration::from_secs(10)).await;
+//! let began = tokio::time::Instant::now();
+//! assert_eq!(one.start(TASKS, &3).await?.output().await?, 6);
+//! assert!(began.elapsed() < Duration::from_secs(1));
+//! # for worker in workers {
+//! #     worker.stop().await;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+
+mod overrides;
 
 use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
+pub(crate) use overrides::LiveLimits;
+pub use overrides::Overrides;
 use serde::{Deserialize, Serialize};
 
 use crate::{bucket::Bucket, error::StoreError, id::Timestamp, store::Incarnation};
 
-/// What a bucket allows. A value of the running code, never stored.
+/// What a bucket allows. A value of the running code, never stored; [`Overrides`] replace it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// Name: provider, account and token class, such as `"supabase/acme/management"`.

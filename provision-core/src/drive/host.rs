@@ -1,6 +1,7 @@
 //! The engine's side of a step's context: messages to the driver, and the services it may use.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -269,6 +270,10 @@ impl ContextHost for AttemptHost {
                 HeldBy::Rate | HeldBy::Pause | HeldBy::Breaker => Turn::Waits,
             };
         }
+    }
+
+    fn limited<'c>(&self, call: &'c Call) -> Cow<'c, Call> {
+        self.shared.limits.limited(call)
     }
 
     async fn observe(&self, bucket: &str, seen: Observed) {

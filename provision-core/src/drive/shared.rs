@@ -18,7 +18,7 @@ use crate::{
     draw::Entropy,
     error::{Effect, StepError, StoreError, Verdict},
     ledger::{LedgerOp, Sighting},
-    limit::Limiter,
+    limit::{Limiter, LiveLimits},
     metric,
     offers::{Offers, Told},
     probe::Probe,
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) namespace: Arc<str>,
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) limiter: Arc<dyn Limiter>,
+    /// Limits that replace those of adapters and steps.
+    pub(crate) limits: Arc<LiveLimits>,
     pub(crate) secrets: Arc<dyn SecretStore>,
     pub(crate) resolver: Arc<dyn SecretResolver>,
     pub(crate) vault: Option<Vault>,

@@ -10,7 +10,7 @@ use crate::{
     drive::Plans,
     error::{Error, ErrorKind},
     id::{Data, Timestamp},
-    limit::{Limiter, Rate},
+    limit::{self, Limiter, Rate},
     offers::Offers,
     probe::{NoProbe, Probe},
     queue::Queue,
@@ -41,6 +41,7 @@ pub struct EngineBuilder {
     inner: Inner,
     plans: Vec<Arc<Plan>>,
     overrides: Option<Overrides>,
+    limits: Option<limit::Overrides>,
 }
 
 impl std::fmt::Debug for EngineBuilder {
@@ -75,11 +76,12 @@ impl EngineBuilder {
             timepiece: super::timepiece::Timepiece::default(),
             start_rate: None,
             overrides: Arc::default(),
+            limits: Arc::default(),
             limiter_is_beside: false,
             caps: Caps::default(),
         };
 
-        Self { inner, plans: Vec::new(), overrides: None }
+        Self { inner, plans: Vec::new(), overrides: None, limits: None }
     }
 
     /// Registers a saga; workers of this engine claim its runs.
@@ -320,6 +322,31 @@ impl EngineBuilder {
         self
     }
 
+    /// Replaces what buckets allow, whatever adapters and steps say of them;
+    /// [`Engine::set_limit_overrides`] replaces it again while workers run.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use provision_core::{Engine, MemoryStore, limit::{Overrides, Rate}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // The account has another plan than most.
+    /// let plan = Rate { calls: 5_000, per: Duration::from_secs(3_600), burst: 50 };
+    /// let limits = Overrides::new().with_rate("github/acme/", plan).with_concurrency("n8n/", 2);
+    /// let engine = Engine::builder(MemoryStore::new()).limit_overrides(limits).build().await?;
+    /// // A limit that lets no call through is refused, and the ones before stay.
+    /// let none = Overrides::new().with_concurrency("n8n/", 0);
+    /// assert_eq!(engine.set_limit_overrides(none).unwrap_err().code(), "limit_concurrency");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limit_overrides(mut self, overrides: limit::Overrides) -> Self {
+        self.limits = Some(overrides);
+        self
+    }
+
     /// Replaces the wall clock that [`Engine::health`] compares with the store's, for tests. Nothing
     /// else asks it: due times and leases go by the store's clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -343,11 +370,14 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// `fingerprint`: a saga of the same name and version is stored or registered with another
-    /// shape (kind `Conflict`); a policy of the overrides, or the retention, is outside its range
-    /// (kind `Invalid`); or the store cannot be read.
+    /// shape (kind `Conflict`); a policy or a limit of the overrides, or the retention, is outside
+    /// its range (kind `Invalid`); or the store cannot be read.
     pub async fn build(mut self) -> Result<Engine, Error> {
         if let Some(overrides) = self.overrides {
             self.inner.overrides.set(overrides)?;
+        }
+        if let Some(limits) = self.limits {
+            self.inner.limits.set(limits)?;
         }
         self.inner.retention.as_ref().map_or(Ok(()), Retention::check)?;
         let mut plans = Plans::default();

@@ -101,6 +101,35 @@ pub struct AttemptView {
 }
 
 /// A run as it is now.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use provision_core::{Engine, MemoryStore, Saga, SagaId, executor::{Executor, HostDriven}};
+///
+/// const REST: SagaId<(), ()> = SagaId::new("rest", 1);
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let seconds = Duration::from_secs;
+/// let saga = Saga::define(REST, |s| s.sleep("rest").input((), move |_, ()| seconds(60)))?;
+/// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+///
+/// // The first run of a saga has no past to go by.
+/// let first = engine.start(REST, &()).await?;
+/// assert_eq!(engine.snapshot(first.id()).await?.eta, None);
+/// HostDriven.drive(&engine, first.id()).await?;
+///
+/// // The second one has: it will take as long.
+/// let second = engine.start(REST, &()).await?;
+/// let eta = engine.snapshot(second.id()).await?.eta;
+/// assert!(eta.is_some_and(|eta| eta >= seconds(59) && eta <= seconds(62)), "{eta:?}");
+/// tokio::time::sleep(seconds(40)).await;
+/// let eta = engine.snapshot(second.id()).await?.eta;
+/// assert!(eta.is_some_and(|eta| eta <= seconds(22)), "{eta:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The run's row.

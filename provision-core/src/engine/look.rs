@@ -1,7 +1,7 @@
 //! A context for looking without consequences: plan, preflight, watch, sweep. It journals nothing,
 //! so nothing that needs a journal is allowed in it, and no mutating call either.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -164,6 +164,10 @@ impl ContextHost for Looker {
             }
             Ok(Admission::Now { .. }) | Err(_) => Ok(()),
         }
+    }
+
+    fn limited<'c>(&self, call: &'c Call) -> Cow<'c, Call> {
+        self.engine.inner.limits.limited(call)
     }
 
     async fn observe(&self, bucket: &str, seen: Observed) {

@@ -51,7 +51,7 @@ use crate::{
     error::{Error, ErrorKind},
     id::{Payload, RunId},
     ledger::{LedgerOp, LedgerQuery, LedgerRow},
-    limit::{Limiter, Rate},
+    limit::{self, Limiter, LiveLimits, Rate},
     local::Locals,
     offers::Offers,
     probe::Probe,
@@ -103,6 +103,8 @@ pub(crate) struct Inner {
     pub(crate) start_rate: Option<Rate>,
     /// Retry policies that replace those of the sagas.
     pub(crate) overrides: Arc<LiveOverrides>,
+    /// Limits that replace those of adapters and steps.
+    pub(crate) limits: Arc<LiveLimits>,
     /// The limiter is not the store: it does not know which workers live.
     pub(crate) limiter_is_beside: bool,
     /// How many runs of a queue may be under lease.
@@ -185,6 +187,17 @@ impl Engine {
     /// A policy is outside its range (kind `Invalid`); then the ones before stay.
     pub fn set_retry_overrides(&self, overrides: Overrides) -> Result<(), Error> {
         self.inner.overrides.set(overrides)
+    }
+
+    /// Replaces what buckets allow, for the calls of this engine from now on, in this process.
+    ///
+    /// What the store knows of a bucket stays: calls made before count under the new limit, too.
+    /// [`crate::limit`] shows it at work.
+    ///
+    /// # Errors
+    /// A limit would let no call through (kind `Invalid`); then the ones before stay.
+    pub fn set_limit_overrides(&self, overrides: limit::Overrides) -> Result<(), Error> {
+        self.inner.limits.set(overrides)
     }
 
     /// Reads a run's row.

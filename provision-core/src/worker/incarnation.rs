@@ -51,6 +51,7 @@ pub(super) fn shared(engine: &Engine, ttl: Duration, control: &Arc<Control>) -> 
         namespace: Arc::clone(&inner.namespace),
         store: Arc::clone(&inner.store),
         limiter: Arc::clone(&inner.limiter),
+        limits: Arc::clone(&inner.limits),
         secrets: Arc::clone(&inner.secrets),
         resolver: Arc::clone(&inner.resolver),
         vault: inner.vault.clone(),

@@ -90,7 +90,9 @@ impl WorkerConfig {
     /// can take over at once when this one is killed. Default: none.
     ///
     /// Where the system tells one boot from another (Linux), workers of other machines in a shared
-    /// folder are left to their leases. Files of the dead are removed by those who bury them.
+    /// folder are left to their leases. Files of the dead are removed by those who bury them. What is
+    /// proven is the death of a process: [`Worker::kill`] proves nothing, since work that it cuts may
+    /// have a moment left.
     #[must_use]
     pub fn with_lock_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.lock_dir = Some(dir.into());
@@ -156,6 +158,56 @@ impl Worker {
     }
 
     /// Ends at once, like a crash: nothing is released, nothing recorded.
+    ///
+    /// A run that kills its workers is set aside before it has killed them all: when the third lease
+    /// in a row has ended by death with an attempt of it open, it is parked, and a person decides.
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    ///
+    /// use provision_core::{
+    ///     By, Engine, MemoryStore, NothingToUndo, Outcome, Saga, SagaId, Step, StepContext,
+    ///     StepError, WorkerConfig, clock::sleep,
+    /// };
+    ///
+    /// /// Takes down every process that runs it, as a bug in a native library does.
+    /// struct Deadly;
+    ///
+    /// impl Step for Deadly {
+    ///     const KIND: &'static str = "demo.deadly";
+    ///     type Input = u32;
+    ///     type Output = u32;
+    ///
+    ///     async fn run(&self, _: &StepContext, _: u32) -> Result<u32, StepError> {
+    ///         pending().await
+    ///     }
+    /// }
+    ///
+    /// const DEADLY: SagaId<u32, u32> = SagaId::new("deadly", 1);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let saga = Saga::define(DEADLY, |s| s.step("it", Deadly, NothingToUndo).input((), |n, ()| *n))?;
+    /// let engine = Engine::builder(MemoryStore::new()).register(saga).build().await?;
+    /// let run = engine.start(DEADLY, &7).await?;
+    /// for _ in 0..3 {
+    ///     let worker = engine.spawn_worker(WorkerConfig::default());
+    ///     // Longer than the lease of the one before.
+    ///     sleep(Duration::from_secs(20)).await;
+    ///     worker.kill();
+    /// }
+    /// let worker = engine.spawn_worker(WorkerConfig::default());
+    /// let Outcome::Parked(failure, _) = run.outcome().await? else { panic!("it was not set aside") };
+    /// assert_eq!(failure.code, "crash_loop");
+    ///
+    /// // The step may have done something before it died: a person says whether it is undone, or tried
+    /// // again once it is mended, with `engine.retry`.
+    /// engine.cancel(run.id(), By::new("ada", "the library is broken")).await?;
+    /// assert!(matches!(run.outcome().await?, Outcome::RolledBack(_)));
+    /// # worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kill(self) {
         self.main.abort();
     }

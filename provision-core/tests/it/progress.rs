@@ -1,9 +1,16 @@
 //! What a page shows of a run: a snapshot, events that can be resumed, phases, remaining time.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use provision_core::{
-    Engine, MemoryStore, Outcome, Policy, RunStatus, Saga, SagaId, WorkerConfig,
+    Engine, ExternalId, Found, Identity, Intent, Listing, MemoryStore, Outcome, Policy, Readiness,
+    Resource, RunStatus, Saga, SagaId, StepContext, StepError, WorkerConfig,
     clock::sleep,
     engine::{LOG_LINES_MAX, Progress, What},
     store::RunFilter,
@@ -129,6 +136,81 @@ async fn a_phase_does_not_go_back_when_something_earlier_is_tried_again_beside_i
     let mut seen: Vec<_> =
         all(&engine, run.id(), 0).await.into_iter().filter_map(|p| p.summary.phase).collect();
     assert_eq!(engine.snapshot(run.id()).await.unwrap().steps[0].attempts, 3, "it was tried again");
+    seen.dedup();
+    assert_eq!(seen, PHASES[..2]);
+    worker.stop().await;
+}
+
+/// Takes ten seconds, and the first one made breaks then.
+#[derive(Debug, Clone, Default)]
+struct Brittle(Arc<AtomicU32>);
+
+impl Resource for Brittle {
+    const KIND: &'static str = "test.brittle";
+    type Spec = String;
+    type Output = String;
+
+    fn identity(&self, _: &String) -> Identity {
+        Identity::None
+    }
+
+    async fn find(&self, _: &StepContext, _: &String) -> Result<Found, StepError> {
+        Ok(Found::Absent)
+    }
+
+    async fn create(
+        &self,
+        _: &StepContext,
+        _: &String,
+        _: &Intent,
+    ) -> Result<ExternalId, StepError> {
+        let made = self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(ExternalId::new(format!("brittle-{made}")))
+    }
+
+    async fn ready(
+        &self,
+        cx: &StepContext,
+        _: &String,
+        id: &ExternalId,
+    ) -> Result<Readiness<String>, StepError> {
+        if cx.memory().polling_since.is_none() {
+            return Ok(Readiness::NotYet { again_in: Duration::from_secs(10) });
+        }
+        match id.as_str() {
+            "brittle-0" => Err(StepError::retry("look at it").with_code("broke").broken()),
+            made => Ok(Readiness::Ready(made.to_owned())),
+        }
+    }
+
+    async fn delete(&self, _: &StepContext, _: &String, _: &ExternalId) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn list_owned(&self, _: &StepContext) -> Result<Listing, StepError> {
+        Ok(Listing::Unmarked)
+    }
+}
+
+// covers: R2-19
+#[tokio::test(start_paused = true)]
+async fn a_phase_does_not_go_back_when_something_earlier_is_made_anew_beside_it() {
+    let (cloud, brittle) = (Cloud::default(), Brittle::default());
+    let saga = Saga::define(SHOW, |s| {
+        s.phase(PHASES[0]);
+        let slow = s.resource("slow", brittle.clone()).input((), |_, ()| "slow".to_owned());
+        let pause = s.sleep("pause").input((), |_, ()| Duration::from_secs(5));
+        s.phase(PHASES[1]);
+        let quick = s.step("quick", Do(cloud.clone()), UndoIt(cloud.clone()));
+        let quick = quick.after(pause).input((), |_, ()| "quick".to_owned());
+        s.value("all").after(slow).input(quick, |_, quick| quick)
+    });
+    let engine = engine(saga.unwrap()).await;
+    let worker = engine.spawn_worker(WorkerConfig::default());
+    let run = engine.start(SHOW, &"x".into()).await.unwrap();
+    let mut seen: Vec<_> =
+        all(&engine, run.id(), 0).await.into_iter().filter_map(|p| p.summary.phase).collect();
+    assert_eq!(brittle.0.load(Ordering::Relaxed), 2, "it was made anew");
     seen.dedup();
     assert_eq!(seen, PHASES[..2]);
     worker.stop().await;

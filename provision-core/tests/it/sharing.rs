@@ -10,7 +10,7 @@ use provision_core::{
     Call, Effect, Engine, MemoryStore, NothingToUndo, Outcome, Saga, SagaId, SignalId, Step,
     StepContext, StepError, Verdict, Worker, WorkerConfig,
     clock::sleep,
-    limit::{Concurrency, Observed, Profile, Rate},
+    limit::{Concurrency, Observed, Overrides, Profile, Rate},
 };
 use tokio::time::Instant;
 
@@ -163,6 +163,91 @@ async fn open_calls_of_an_account_are_capped_over_all_engines() {
     for worker in workers {
         worker.stop().await;
     }
+}
+
+/// Starts so many pairs of steps at each engine in turn, and answers with the moments of their calls.
+async fn calls_of_pairs(engines: &[Engine], provider: &Provider, count: usize) -> Vec<Duration> {
+    let began = Instant::now();
+    let mut runs = Vec::new();
+    for (n, engine) in engines.iter().cycle().take(count).enumerate() {
+        runs.push(engine.start(PAIR, &format!("{n} of {count}")).await.unwrap());
+    }
+    for run in runs {
+        run.output().await.unwrap();
+    }
+    provider.calls(began)
+}
+
+const PAIR: SagaId<String, ()> = SagaId::new("pair", 1);
+
+// covers: R1-87
+#[tokio::test(start_paused = true)]
+async fn steps_and_engines_share_what_a_bucket_allows_and_it_is_replaced_while_they_work() {
+    let slow = Rate { calls: 1, per: Duration::from_secs(2), burst: 1 };
+    let own = Profile { rate: Some(slow), ..profile("api/account") };
+    let provider = Provider::new(Some(own), Duration::from_millis(50));
+    let saga = Saga::define(PAIR, |s| {
+        let left = s.step("left", provider.clone(), NothingToUndo);
+        let left = left.input((), |c: &String, ()| c.clone());
+        let right = s.step("right", provider.clone(), NothingToUndo);
+        let right = right.input((), |c: &String, ()| c.clone());
+        s.value("both").input((left, right), |_, _| ())
+    });
+    let (store, saga) = (MemoryStore::new(), saga.unwrap());
+    let mut engines = Vec::new();
+    for _ in 0..2 {
+        let engine = Engine::builder(store.clone()).register(saga.clone()).build().await;
+        engines.push(engine.unwrap());
+    }
+    let workers: Vec<_> =
+        engines.iter().map(|engine| engine.spawn_worker(WorkerConfig::default())).collect();
+
+    let calls = calls_of_pairs(&engines, &provider, 4).await;
+    assert_eq!(calls.len(), 8, "each once");
+    assert!(calls.last() > Some(&Duration::from_millis(13_500)), "two seconds apart: {calls:?}");
+
+    // The provider allows ten times as much.
+    let set = |overrides: &Overrides| {
+        for engine in &engines {
+            engine.set_limit_overrides(overrides.clone()).unwrap();
+        }
+    };
+    let fast = Overrides::new().with_rate("api/", Rate { calls: 10, ..slow });
+    set(&fast);
+    sleep(Duration::from_secs(2)).await;
+    let calls = calls_of_pairs(&engines, &provider, 10).await;
+    assert_eq!(calls.len(), 20);
+    let took = calls.last().unwrap().as_millis();
+    assert!((3_500..15_000).contains(&took), "a fifth of a second apart: {calls:?}");
+
+    // It bears one call at a time alone, however often it may be called.
+    let often = Rate { calls: 1_000, burst: 100, ..slow };
+    set(&Overrides::new().with_rate("api/", often));
+    provider.seen.lock().unwrap().most = 0;
+    calls_of_pairs(&engines, &provider, 4).await;
+    assert!(provider.most() > 1, "all at once");
+    set(&Overrides::new().with_rate("api/", often).with_concurrency("api/account", 1));
+    provider.seen.lock().unwrap().most = 0;
+    assert_eq!(calls_of_pairs(&engines, &provider, 4).await.len(), 8);
+    assert_eq!(provider.most(), 1);
+
+    // What would stop everything is refused, and what holds stays; without overrides the own hold.
+    set(&fast);
+    for engine in &engines {
+        let none = Overrides::new().with_rate("api/", Rate { calls: 0, ..slow });
+        assert_eq!(engine.set_limit_overrides(none).unwrap_err().code(), "limit_rate");
+    }
+    assert!(calls_of_pairs(&engines, &provider, 4).await.last() < Some(&Duration::from_secs(8)));
+    set(&Overrides::new());
+    sleep(Duration::from_secs(2)).await;
+    let calls = calls_of_pairs(&engines, &provider, 4).await;
+    assert!(calls.last() > Some(&Duration::from_millis(13_500)), "two seconds apart: {calls:?}");
+    for worker in workers {
+        worker.stop().await;
+    }
+    let refused = Overrides::new().with_concurrency("", 0);
+    let builder = Engine::builder(store).limit_overrides(refused);
+    assert_eq!(builder.build().await.unwrap_err().code(), "limit_concurrency");
 }
 
 // covers: R1-57

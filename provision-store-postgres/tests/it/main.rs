@@ -20,6 +20,7 @@ mod cost;
 mod crash_matrix;
 mod damage;
 mod executors;
+mod features;
 mod fleet;
 mod full_disk;
 mod given;

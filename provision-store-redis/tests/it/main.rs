@@ -22,6 +22,7 @@ mod damage;
 mod desk;
 mod everything;
 mod executors;
+mod features;
 mod fleet;
 mod given;
 mod hearing;

@@ -86,7 +86,7 @@ impl Place for InOwnTime {
 
 /// A part of each saga's crashes; all of them where there is time.
 fn trial() -> Trial<InOwnTime> {
-    let trial = Trial::new(|| Box::pin(async { InOwnTime::new() }));
+    let trial = Trial::new(|| async { InOwnTime::new() });
     let all = is_long();
     if all { trial } else { trial.part(SEED, PARTS) }
 }

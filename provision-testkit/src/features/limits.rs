@@ -14,13 +14,13 @@ use provision_core::{
 
 const SAGA: SagaId<String, String> = SagaId::new("limited", 1);
 
-/// Two entries beside each other and a thing after them, on a cloud that takes one call in five
-/// seconds.
+/// Two entries beside each other and a thing after them, on a cloud that takes one call in a period.
 #[derive(Debug, Clone, Copy)]
 struct Limited {
     /// What goes wrong with the first calls.
     mishap: Mishap,
     times: usize,
+    period: Duration,
 }
 
 impl Subject for Limited {
@@ -29,7 +29,7 @@ impl Subject for Limited {
     type World = World;
 
     fn world(&self) -> World {
-        let rate = Rate { calls: 1, per: Duration::from_secs(5), burst: 1 };
+        let rate = Rate { calls: 1, per: self.period, burst: 1 };
         // The bucket that a throttled call of this cloud asks to pause.
         let bucket = "world".to_owned();
         let profile = Profile { bucket, rate: Some(rate), concurrency: Some(1_u32.into()) };
@@ -70,7 +70,8 @@ impl Subject for Limited {
 /// Held back by rate, slots and the provider's own wish, every call is made once.
 // covers: S6, S8, L4
 pub async fn held_back_calls_survive_every_crash<P: Place>(trial: &Trial<P>) -> Report {
-    let report = trial.harness(Limited { mishap: Mishap::Throttle, times: 2 }).run().await;
+    let limited = Limited { mishap: Mishap::Throttle, times: 2, period: trial.rate_period };
+    let report = trial.harness(limited).run().await;
     trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }
 
@@ -79,6 +80,7 @@ pub async fn held_back_calls_survive_every_crash<P: Place>(trial: &Trial<P>) -> 
 pub async fn an_open_breaker_survives_every_crash<P: Place>(trial: &Trial<P>) -> Report {
     // One good call takes a failure back, and a crash may lose what one more has shown.
     let times = 3 + provision_core::breaker::FAILURES_MAX;
-    let report = trial.harness(Limited { mishap: Mishap::Before, times }).run().await;
+    let limited = Limited { mishap: Mishap::Before, times, period: trial.rate_period };
+    let report = trial.harness(limited).run().await;
     trial.check(report, &[RunStatus::Succeeded, RunStatus::RolledBack])
 }

@@ -3,7 +3,8 @@
 //!
 //! The saga of ten steps is for stores; these are for the machine and its driver, on whichever store
 //! they are tried: signals and sleeps, fan-outs, children, pivots, hooks, secrets, keys and limits
-//! that are shared, and what a person may order.
+//! that are shared, what a person may order, workers that are killed or told to stop, and other
+//! programs beside them.
 
 mod adopting;
 mod again;
@@ -17,14 +18,17 @@ mod joins;
 mod limits;
 mod operators;
 mod pivots;
+mod poisoning;
 mod removing;
 mod schedules;
 mod secrets;
 mod signals;
+mod stopping;
+mod strangers;
 mod sweeping;
 mod unknown;
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use adopting::*;
 pub use again::*;
@@ -38,10 +42,13 @@ pub use joins::*;
 pub use limits::*;
 pub use operators::*;
 pub use pivots::*;
+pub use poisoning::*;
 pub use removing::*;
 pub use schedules::*;
 pub use secrets::*;
 pub use signals::*;
+pub use stopping::*;
+pub use strangers::*;
 pub use sweeping::*;
 pub use unknown::*;
 
@@ -57,13 +64,16 @@ use crate::harness::{
     world::{Entry, RemoveEntry, Thing},
 };
 
-/// Gives the place of a fresh store at each call.
-pub type Fresh<P> = fn() -> Pin<Box<dyn Future<Output = P> + Send>>;
+/// The place of a fresh store, once it is there.
+type Placing<P> = Pin<Box<dyn Future<Output = P> + Send>>;
 
 /// Where the sagas are tried, and how much of each.
 pub struct Trial<P> {
-    places: Fresh<P>,
+    places: Arc<dyn Fn() -> Placing<P> + Send + Sync>,
     share: (usize, usize),
+    interrupted: (usize, usize),
+    rate_period: Duration,
+    poll: Duration,
 }
 
 impl<P> fmt::Debug for Trial<P> {
@@ -73,10 +83,34 @@ impl<P> fmt::Debug for Trial<P> {
 }
 
 impl<P: Place> Trial<P> {
-    /// Tries all of each saga.
+    /// Tries all of each saga over stores at these places, of which every call gives a fresh one; every
+    /// point has to be reached again.
     #[must_use]
-    pub fn new(places: Fresh<P>) -> Self {
-        Self { places, share: (0, 1) }
+    pub fn new<F, Fut>(places: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = P> + Send + 'static,
+    {
+        let places = Arc::new(move || Box::pin(places()) as Placing<P>);
+        let (rate_period, poll) = (Duration::from_secs(5), Duration::from_secs(1));
+        let (share, interrupted) = ((0, 1), (0, 1));
+        Self { places, share, interrupted, rate_period, poll }
+    }
+
+    /// Interrupts at every `of`-th point of those sagas that somebody interrupts, beginning with number
+    /// `first` from 0.
+    #[must_use]
+    pub fn interrupted_part(mut self, first: usize, of: usize) -> Self {
+        self.interrupted = (first, of);
+        self
+    }
+
+    /// For a runtime whose time passes as it does: what is waited for inside of attempts, such as the
+    /// next call that a rate allows, is a matter of milliseconds. Other waits are let pass by the place.
+    #[must_use]
+    pub fn in_real_time(mut self) -> Self {
+        (self.rate_period, self.poll) = (Duration::from_millis(40), Duration::from_millis(20));
+        self
     }
 
     /// Plays only every `of`-th crash of each saga, beginning with number `first` from 0; scenarios
@@ -87,8 +121,13 @@ impl<P: Place> Trial<P> {
         self
     }
 
-    fn harness<S: Subject>(&self, subject: S) -> Harness<S, Fresh<P>> {
-        Harness::new(subject, self.places).part(self.share.0, self.share.1)
+    fn harness<S: Subject>(
+        &self,
+        subject: S,
+    ) -> Harness<S, impl Fn() -> Placing<P> + Send + Sync + use<P, S>> {
+        let places = Arc::clone(&self.places);
+        let ((part, of), (first, nth)) = (self.share, self.interrupted);
+        Harness::new(subject, move || places()).part(part, of).interrupted_part(first, nth)
     }
 
     /// Fails unless the report has no flaw and the ends it has to show.
@@ -99,6 +138,12 @@ impl<P: Place> Trial<P> {
         }
         report
     }
+}
+
+/// The trial, where there is one: a server may be missing.
+#[doc(hidden)]
+pub fn wanted<P>(trial: impl Into<Option<Trial<P>>>) -> Option<Trial<P>> {
+    trial.into()
 }
 
 /// Who gives the orders of these tests.
@@ -148,7 +193,8 @@ fn waits_for(head: &RunHead, signal: &str) -> bool {
     head.status == RunStatus::Waiting && head.summary.waiting.as_deref() == Some(&*named)
 }
 
-/// Names every case as a test on a store; the attribute says how the tests run.
+/// Names every case as a test on a store; the attribute says how the tests run. The trial may be an
+/// `Option`: where there is none, the tests pass without trying anything.
 ///
 /// ```
 /// use provision_testkit::{features::Trial, features_suite, harness::InMemory};
@@ -156,7 +202,7 @@ fn waits_for(head: &RunHead, signal: &str) -> bool {
 /// features_suite!(
 ///     #[tokio::test(start_paused = true)]
 ///     in_memory,
-///     Trial::new(|| Box::pin(async { InMemory::new() }))
+///     Trial::new(|| async { InMemory::new() })
 /// );
 /// ```
 #[macro_export]
@@ -182,11 +228,16 @@ macro_rules! features_suite {
             a_retry_and_a_cancel_of_what_is_parked_survive_every_crash
             a_retried_and_an_abandoned_undo_survive_every_crash
             a_pivot_survives_every_crash_with_what_follows_it
+            what_kills_its_workers_is_set_aside_and_mended_over_every_crash
+            what_kills_its_workers_is_undone_over_every_crash
             a_ranked_tear_down_survives_every_crash
             a_firing_survives_every_crash
             values_that_are_drawn_once_survive_every_crash_and_every_new_key
             sleeps_polls_and_signals_survive_every_crash
             a_signal_that_never_comes_unwinds_over_every_crash
+            a_graceful_stop_at_every_point_survives_every_crash
+            a_hurried_stop_at_every_point_survives_every_crash
+            a_run_waits_for_its_own_program_over_every_crash
             what_lands_too_late_is_swept_over_every_crash
             what_only_a_person_can_tell_survives_every_crash
         );
@@ -202,7 +253,8 @@ macro_rules! features_suite {
         async fn $case() {
             #[allow(unused_imports, reason = "the expression may name what is outside")]
             use super::*;
-            let report = $crate::features::$case(&$trial).await;
+            let Some(trial) = $crate::features::wanted($trial) else { return };
+            let report = $crate::features::$case(&trial).await;
             println!("{}: {report}", stringify!($case));
         }
         $crate::features_suite!(@each $test, $trial, $($rest)*);

@@ -288,7 +288,7 @@ impl Facts {
         let mut steps: HashMap<(RunId, String), Step> = HashMap::new();
         for seen in &self.seen {
             match seen {
-                Seen::Crashed => {}
+                Seen::Ended => {}
                 Seen::Appended(run, records) => {
                     for record in records {
                         follow(*run, record, &mut steps);

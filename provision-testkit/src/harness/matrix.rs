@@ -19,6 +19,7 @@ pub struct Harness<S, F> {
     every_failure: bool,
     /// What an interrupted run may come to; none where nobody interrupts.
     interrupted: Option<Vec<RunStatus>>,
+    interrupted_part: (usize, usize),
     in_turn: bool,
 }
 
@@ -92,9 +93,18 @@ where
     #[must_use]
     pub fn new(subject: S, places: F) -> Self {
         let subject = Arc::new(subject);
-        let (part, excluded) = ((0, 1), Vec::new());
-        let (every_failure, in_turn) = (true, false);
-        Self { subject, places, part, excluded, every_failure, interrupted: None, in_turn }
+        let ((part, interrupted_part), excluded) = (((0, 1), (0, 1)), Vec::new());
+        let (every_failure, interrupted, in_turn) = (true, None, false);
+        Self {
+            subject,
+            places,
+            part,
+            excluded,
+            every_failure,
+            interrupted,
+            interrupted_part,
+            in_turn,
+        }
     }
 
     /// Plays only every `of`-th crash, beginning with number `part` from 0: so that several tests
@@ -136,6 +146,13 @@ where
     #[must_use]
     pub fn interrupted(mut self, ends: impl Into<Vec<RunStatus>>) -> Self {
         self.interrupted = Some(ends.into());
+        self
+    }
+
+    /// Interrupts at every `of`-th of those points alone, beginning with number `part` from 0.
+    #[must_use]
+    pub fn interrupted_part(mut self, part: usize, of: usize) -> Self {
+        self.interrupted_part = (part, of.max(1));
         self
     }
 
@@ -268,13 +285,14 @@ where
     ) -> Vec<Crash> {
         let Some(allowed) = &self.interrupted else { return Vec::new() };
         let (mut interrupted, mut ends) = (Vec::new(), calm.ends().to_vec());
-        for point in points {
-            let script = calm.script.interrupted_at(point);
-            let calm = self.record(script, &[], report).await;
+        let (part, of) = self.interrupted_part;
+        for point in points.into_iter().skip(part).step_by(of) {
+            let calm = self.interruption(calm.script.interrupted_at(point), report).await;
             let found = &calm.performed.found;
             let known = ends.iter().any(|end| end.is(found));
             let may = found.status != ends[0].status && allowed.contains(&found.status);
             if !calm.performed.trace.was_interrupted() {
+                report.points += 1;
                 note(report, &calm.script, vec![MISSED.to_owned()]);
                 continue;
             } else if !known && !may {
@@ -295,6 +313,17 @@ where
             points.map(|point| crash(calm, point)).collect::<Vec<_>>()
         };
         interrupted.iter().flat_map(after).collect()
+    }
+
+    /// Plays a script until its interruption is met, or has been missed too often.
+    async fn interruption(&self, script: Script, report: &mut Report) -> Calm {
+        for _ in 1..TRIES {
+            let calm = self.record(script.clone(), &[], report).await;
+            if calm.performed.trace.was_interrupted() || !calm.performed.flaws.is_empty() {
+                return calm;
+            }
+        }
+        self.record(script, &[], report).await
     }
 
     async fn crash_all(&self, crashes: Vec<Crash>, report: &mut Report) {

@@ -64,7 +64,8 @@ pub mod world;
 use std::{collections::BTreeSet, fmt::Debug, future::Future};
 
 use provision_core::{
-    Data, Engine, EngineBuilder, Owned, OwnerMark, RunId, Saga, engine::StartRun, store::RunHead,
+    Data, Engine, EngineBuilder, Owned, OwnerMark, RunId, Saga, WorkerConfig, engine::StartRun,
+    store::RunHead,
 };
 
 pub use canary::encodings;
@@ -106,6 +107,12 @@ pub trait Outside: Clone + Debug + Send + Sync + 'static {
     fn secrets(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Comes back when a call has killed the process that made it; the scenario goes on with the next
+    /// process. Default: no call does.
+    fn kills(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// A saga under test, with the world its steps act upon.
@@ -134,6 +141,25 @@ pub trait Subject: Send + Sync + 'static {
     /// Adds what else the engine needs: keys, a resolver, child sagas.
     fn equip(&self, builder: EngineBuilder, _world: &Self::World) -> EngineBuilder {
         builder
+    }
+
+    /// The options of the worker that drives the run in each process. Default: there is none, and the
+    /// run is driven as a host's own loop does it, by [`Engine::run_one`].
+    ///
+    /// A worker can be stopped: with [`Harness::interrupted`], the process is told to stop at every
+    /// point, lets go of what it holds, and is followed by another one, which goes on at once.
+    fn worker(&self) -> Option<WorkerConfig> {
+        None
+    }
+
+    /// Lets another program open the store, when the process is dead and its lease is over, and before
+    /// the next one comes. Default: nobody does.
+    fn visited<P: Place>(
+        &self,
+        _place: &P,
+        _world: &Self::World,
+    ) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
 
     /// Gives a run what it waits for: a signal, or an order to one that is paused, parked or over.

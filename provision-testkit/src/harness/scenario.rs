@@ -1,9 +1,15 @@
 //! One scenario: a run from its start to its end, over the death of the process that drives it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
 use provision_core::{
-    By, Engine, RunHandle, RunId, RunStatus, Timestamp,
+    By, Engine, RunHandle, RunId, RunStatus, Timestamp, Worker,
     draw::SeededEntropy,
     engine::Backend,
     error::StoreError,
@@ -24,6 +30,10 @@ const LEASE_OVER: Duration = Duration::from_secs(16);
 const KEY: &str = "scenario";
 /// Leases and waits of one run; more of them mean that it does not come to an end.
 const ROUNDS_MAX: u32 = 4_000;
+/// Processes of one scenario; more of them mean that the run kills its workers for ever.
+const LIVES_MAX: u32 = 32;
+/// How often a run is looked at that a worker drives.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A saga, its world, and the place of its store: what outlives every crash of a scenario.
 #[derive(Debug)]
@@ -48,6 +58,19 @@ struct Life<O> {
     run: RunHandle<O>,
 }
 
+/// How the life of a process ended.
+enum Lived<O> {
+    /// Its run is over.
+    Over(Life<O>),
+    /// It was told to stop, and has left.
+    Left,
+    /// It was killed: at the point of the crash, or by a call that it made.
+    Killed,
+}
+
+/// The worker of a process, where it has one. A plain mutex, held for one look.
+type Employed = Mutex<Option<Worker>>;
+
 impl<S: Subject, P: Place> Stage<S, P> {
     /// Puts a stage together.
     #[must_use]
@@ -69,7 +92,7 @@ impl<S: Subject, P: Place> Stage<S, P> {
                 reached();
                 std::future::pending::<()>().await;
             }
-            _over = self.live(&trace, script) => {}
+            _over = Box::pin(self.live(&trace, script)) => {}
         }
     }
 
@@ -83,8 +106,8 @@ impl<S: Subject, P: Place> Stage<S, P> {
         if let Err(flaw) = self.read_journals(&trace).await {
             return vec![flaw];
         }
-        trace.crashed();
-        let lived = self.live(&trace, script).await;
+        trace.ended();
+        let lived = Box::pin(self.lives(&trace, script)).await;
         self.conclude(lived, &trace, &[expected]).await.flaws
     }
 
@@ -107,21 +130,32 @@ impl<S: Subject, P: Place> Stage<S, P> {
     /// It has to end as one of `expected`; where there are none, anyhow.
     pub(super) async fn perform(&self, script: &Script, expected: &[Expected]) -> Performed {
         let trace = self.trace(script);
-        let lived = tokio::select! {
-            biased;
-            // Everything of the first process is dropped here: engine, drive, heartbeat, store.
-            () = trace.stopped() => None,
-            lived = self.live(&trace, script) => Some(lived),
-        };
-        let lived = match lived {
-            Some(lived) => lived,
-            None => {
-                trace.crashed();
-                self.place.pass(LEASE_OVER).await;
-                self.live(&trace, script).await
-            }
-        };
+        let lived = Box::pin(self.lives(&trace, script)).await;
         self.conclude(lived, &trace, expected).await
+    }
+
+    /// One process after the other, until the run is over.
+    async fn lives(&self, trace: &Arc<Trace>, script: &Script) -> Result<Life<S::Output>, String> {
+        for _ in 0..LIVES_MAX {
+            let lived = tokio::select! {
+                biased;
+                // Everything of this process is dropped here: engine, drive, heartbeat, store.
+                () = trace.stopped() => Lived::Killed,
+                () = self.world.kills() => Lived::Killed,
+                lived = self.live(trace, script) => lived?,
+            };
+            match lived {
+                Lived::Over(life) => return Ok(life),
+                // It let go of everything, so the next one goes on at once.
+                Lived::Left => trace.ended(),
+                Lived::Killed => {
+                    trace.ended();
+                    self.place.pass(LEASE_OVER).await;
+                    self.subject.visited(&self.place, &self.world).await;
+                }
+            }
+        }
+        Err(format!("it does not come to an end within {LIVES_MAX} processes"))
     }
 
     async fn conclude(
@@ -149,31 +183,58 @@ impl<S: Subject, P: Place> Stage<S, P> {
         Performed { trace, found: facts.found(), flaws }
     }
 
-    /// One process: opens the store, starts the run or finds it, and drives it to its end.
-    async fn live(&self, trace: &Arc<Trace>, script: &Script) -> Result<Life<S::Output>, String> {
+    /// One process: opens the store, starts the run or finds it, and drives it to its end, or until
+    /// it is told to stop.
+    async fn live(&self, trace: &Arc<Trace>, script: &Script) -> Result<Lived<S::Output>, String> {
         let store = self.place.open().await;
         let state: Arc<dyn StateStore> = Arc::new(store.clone());
         let engine = self.engine(store, trace).await?;
         let saga = self.subject.saga(&self.world);
         let run = self.subject.begin(engine.start(&saga, &self.subject.input()).key(KEY)).await;
         let run = run.map_err(|error| format!("it cannot be started: {error}"))?;
-        if trace.has_crashed() && run.is_new() {
-            return Err("the run that was started before the crash is lost".to_owned());
+        if trace.processes_before() > 0 && run.is_new() {
+            return Err("the run that was started by the process before is lost".to_owned());
         }
-        let driven = tokio::select! {
+        let worker = Employed::new(self.subject.worker().map(|config| engine.spawn_worker(config)));
+        let over = tokio::select! {
             biased;
-            driven = self.to_its_end(&engine, &*state, run.id(), script) => driven,
-            never = self.interrupts(trace, &engine, run.id()) => match never {},
+            driven = self.to_its_end(&engine, &*state, run.id(), script) => driven.map(|()| true)?,
+            left = self.interrupts(trace, &engine, run.id(), &worker) => left.map(|()| false)?,
         };
-        driven.map(|()| Life { engine, store: state, run })
+        if let Some(worker) = employed(&worker) {
+            worker.stop().await;
+        }
+        Ok(if over { Lived::Over(Life { engine, store: state, run }) } else { Lived::Left })
     }
 
-    /// Waits for the point at which somebody interrupts the run, and is that somebody.
-    async fn interrupts(&self, trace: &Trace, engine: &Engine, run: &RunId) -> Infallible {
+    /// Waits for the point at which somebody interrupts the run, and is that somebody. Comes back
+    /// only where the process has a worker, which is then told to stop.
+    async fn interrupts(
+        &self,
+        trace: &Trace,
+        engine: &Engine,
+        run: &RunId,
+        worker: &Employed,
+    ) -> Result<(), String> {
         loop {
             trace.interrupts().await;
             self.subject.interrupt(engine, &self.world, run).await;
+            let Some(worker) = employed(worker) else {
+                trace.interrupted();
+                continue;
+            };
+            let mut stop = pin!(worker.stop());
+            // The order is given before the run goes on.
+            let has_stopped = poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
             trace.interrupted();
+            if !has_stopped {
+                stop.await;
+            }
+            let head = engine.run(run).await.map_err(|e| format!("it cannot be read: {e}"))?;
+            return match head.owner {
+                None => Ok(()),
+                Some(_) => Err("the worker has stopped, and still holds the run".to_owned()),
+            };
         }
     }
 
@@ -201,9 +262,9 @@ impl<S: Subject, P: Place> Stage<S, P> {
     }
 
     async fn engine(&self, store: impl Backend, trace: &Arc<Trace>) -> Result<Engine, String> {
-        // The same draws in every run, so that a point is found again; others after a crash, since
-        // the next process is another incarnation.
-        let entropy = SeededEntropy::new(u64::from(trace.has_crashed()));
+        // The same draws in every run, so that a point is found again; others in the next process,
+        // which is another incarnation.
+        let entropy = SeededEntropy::new(trace.processes_before());
         let builder = Engine::builder(store).register(self.subject.saga(&self.world));
         let builder = builder.entropy(entropy);
         let builder = self.subject.equip(builder, &self.world).probe(Watch(Arc::clone(trace)));
@@ -217,24 +278,28 @@ impl<S: Subject, P: Place> Stage<S, P> {
         store: &dyn StateStore,
         run: &RunId,
     ) -> Result<RunHead, String> {
+        let by_worker = self.subject.worker().is_some();
         for _ in 0..ROUNDS_MAX {
-            let drove = engine.run_one().await.map_err(|e| format!("it cannot be driven: {e}"))?;
-            if drove.is_some() {
+            let cannot = |error| format!("it cannot be driven: {error}");
+            if !by_worker && engine.run_one().await.map_err(cannot)?.is_some() {
                 continue;
             }
             let head = engine.run(run).await.map_err(|e| format!("it cannot be read: {e}"))?;
+            let now = store.now().await.map_err(|e| format!("no clock: {e}"))?;
             let taken = head.requests == head.consumed;
-            if taken && self.subject.nudge(engine, &self.world, &head).await {
+            // Where a worker drives, what is due is about to be taken.
+            let rests = !by_worker || (head.owner.is_none() && head.due > now);
+            if taken && rests && self.subject.nudge(engine, &self.world, &head).await {
                 continue;
             }
             let over = head.status.is_end() || head.status == RunStatus::Parked;
-            let now = store.now().await.map_err(|e| format!("no clock: {e}"))?;
             let wait = match (over && taken) || stands_still(&head) {
                 false => Some(wait_of(&head, now)),
                 // What somebody has started beside it comes to an end, too.
                 true => self.wait_beside(store, now).await?,
             };
             match wait {
+                Some(wait) if by_worker => self.place.pass(wait.max(LOOK_EVERY)).await,
                 Some(wait) => self.place.pass(wait).await,
                 None => return Ok(head),
             }
@@ -254,6 +319,10 @@ impl<S: Subject, P: Place> Stage<S, P> {
         let due = page.runs.iter().filter(|head| !stands_still(head));
         Ok(due.map(|head| wait_of(head, now)).min())
     }
+}
+
+fn employed(worker: &Employed) -> Option<Worker> {
+    worker.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// How long to wait for what the run waits for.

@@ -49,8 +49,8 @@ pub(super) enum Seen {
     Appended(RunId, Vec<Record>),
     /// A call was about to be sent.
     Sending(RunId, String, CallKind),
-    /// The process died and another one began.
-    Crashed,
+    /// The process ended and another one began.
+    Ended,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +70,8 @@ struct State {
     /// How many points there were when it turned back, was interrupted, and came to its first end.
     turned: Option<usize>,
     interrupted: Option<usize>,
+    /// Processes that are gone.
+    processes: u64,
     ended: usize,
     /// Whose turn it is to call, where calls go one after another.
     turn: Option<(RunId, String, OwnedSemaphorePermit)>,
@@ -142,11 +144,16 @@ impl Trace {
     }
 
     /// The process is gone; what follows belongs to the next one.
-    pub(super) fn crashed(&self) {
+    pub(super) fn ended(&self) {
         let mut state = self.state();
-        state.crashed = true;
+        state.processes += 1;
         state.turn = None;
-        state.seen.push(Seen::Crashed);
+        state.seen.push(Seen::Ended);
+    }
+
+    /// How many processes were there before this one.
+    pub(super) fn processes_before(&self) -> u64 {
+        self.state().processes
     }
 
     /// What a process that is gone had written down.

@@ -5,5 +5,5 @@ use provision_testkit::{features::Trial, features_suite, harness::InMemory};
 features_suite!(
     #[tokio::test(start_paused = true)]
     in_memory,
-    Trial::new(|| Box::pin(async { InMemory::new() }))
+    Trial::new(|| async { InMemory::new() })
 );

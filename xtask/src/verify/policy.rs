@@ -1,4 +1,4 @@
-//! Bans, licences and sources by `deny.toml`.
+//! Bans, licences and sources by `deny.toml`, and no unsafe code of our own.
 //!
 //! `cargo deny` does it where it is installed, advisories too. Where it is not, this small reader
 //! of the same file checks all but the advisories, and that is said aloud.
@@ -6,7 +6,7 @@
 use std::{fs, process::Stdio};
 
 use super::{Verify, licence};
-use crate::{Outcome, command, metadata::Package};
+use crate::{Outcome, command, metadata::Package, tree::Tree};
 
 const PUBLIC_REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
@@ -24,9 +24,23 @@ struct Policy {
     /// Licences of single crates.
     exceptions: Vec<(String, Vec<String>)>,
     bans: Vec<Ban>,
+    /// Advisories that are known and let pass.
+    ignored: Vec<String>,
 }
 
 pub(super) fn check(verify: &mut Verify) -> Outcome {
+    rules(verify)?;
+    if !is_installed(verify) {
+        verify.notices.push("advisories (cargo-deny is not installed)".to_owned());
+        return Ok(());
+    }
+    let args = ["deny", "--offline", "check", "bans", "licenses", "sources"];
+    verify.expect("deny", &mut verify.cargo(&args))?;
+    advisories(verify)
+}
+
+/// X13: all that can be told without other programs and their data.
+fn rules(verify: &Verify) -> Outcome {
     let path = verify.root.join("deny.toml");
     let text = fs::read_to_string(&path).map_err(|error| format!("deny.toml: {error}"))?;
     let policy = Policy::parse(&text);
@@ -35,16 +49,27 @@ pub(super) fn check(verify: &mut Verify) -> Outcome {
     for ban in &policy.bans {
         problems.extend(ban.broken_by(&users(verify, &ban.name)?));
     }
-    if !problems.is_empty() {
-        return Err(problems.join("\n"));
+    problems.extend(unsafe_allowed(&Tree::read(&verify.root)?));
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("\n")),
     }
-    if !is_installed(verify) {
-        verify.notices.push("advisories (cargo-deny is not installed)".to_owned());
-        return Ok(());
-    }
-    let args = ["deny", "--offline", "check", "bans", "licenses", "sources"];
-    verify.expect("deny", &mut verify.cargo(&args))?;
-    advisories(verify)
+}
+
+/// What would let unsafe code in: the workspace does not forbid it, or a crate has other lints. What
+/// is forbidden cannot be allowed again in a source.
+fn unsafe_allowed(tree: &Tree) -> Vec<String> {
+    let manifests = tree.files.iter().filter(|file| file.name() == "Cargo.toml");
+    let lets_in = manifests.filter(|file| {
+        let (section, line) = match file.path.as_str() {
+            "Cargo.toml" => ("[workspace.lints.rust]", "unsafe_code = \"forbid\""),
+            _ => ("[lints]", "workspace = true"),
+        };
+        let below = file.text.lines().skip_while(|line| line.trim() != section).skip(1);
+        let mut own = below.take_while(|line| !line.trim_start().starts_with('['));
+        !own.any(|own| own.trim() == line)
+    });
+    lets_in.map(|file| format!("{}: unsafe code is not forbidden there", file.path)).collect()
 }
 
 /// Who depends on a crate, in any way, on any platform, with all features.
@@ -133,6 +158,7 @@ impl Policy {
             ("bans", "deny", Some((name, wrappers))) => {
                 self.bans.push(Ban { name: name.clone(), wrappers: wrappers.to_vec() });
             }
+            ("advisories", "ignore", Some((id, _))) => self.ignored.push(id.clone()),
             _ => {}
         }
     }
@@ -164,8 +190,14 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::{PUBLIC_REGISTRY, Policy, read_users};
-    use crate::metadata::Package;
+    use std::path::{Path, PathBuf};
+
+    use super::super::{Lane, Verify};
+    use super::{Ban, PUBLIC_REGISTRY, Policy, read_users, rules, unsafe_allowed};
+    use crate::{
+        metadata::Package,
+        tree::{Source, Tree},
+    };
 
     const TEXT: &str = r#"
 [licenses]
@@ -215,6 +247,44 @@ deny = [
         assert_eq!(broken("backoff", "provision-core"), 0);
         assert_eq!(broken("backoff", "provision-adapters"), 1);
         assert_eq!(broken("ring", "provision-core"), 1);
+    }
+
+    /// The workspace that this crate belongs to.
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    }
+
+    // covers: X13
+    #[test]
+    fn this_workspace_is_safe_and_nothing_in_it_is_banned_or_from_elsewhere() {
+        let verify = Verify::new(&root(), Lane::Quick, false).unwrap();
+        rules(&verify).unwrap();
+        assert!(verify.metadata.packages.iter().filter(|package| package.member).count() >= 16);
+        let policy = Policy::parse(&std::fs::read_to_string(root().join("deny.toml")).unwrap());
+        // Unmaintained: each behind the one feature alone, and no other is let pass.
+        for (name, wrapper) in [("backoff", "provision-core"), ("instant", "backoff")] {
+            let ban = Ban { name: name.to_owned(), wrappers: vec![wrapper.to_owned()] };
+            assert!(policy.bans.contains(&ban), "{name}");
+        }
+        assert_eq!(policy.ignored, ["RUSTSEC-2025-0012", "RUSTSEC-2024-0384"]);
+    }
+
+    // covers: X13
+    #[test]
+    fn a_crate_that_takes_no_lints_and_a_workspace_that_forbids_less_are_told() {
+        let tree = |root: &str, member: &str| {
+            let file = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+            let files = vec![file("Cargo.toml", root), file("one/Cargo.toml", member)];
+            Tree { root: PathBuf::new(), files }
+        };
+        let forbids = "[workspace.lints.rust]\nunsafe_code = \"forbid\"\n";
+        let takes = "[package]\nname = \"one\"\n\n[lints]\nworkspace = true\n";
+        assert!(unsafe_allowed(&tree(forbids, takes)).is_empty());
+        let denies = "[workspace.lints.rust]\nunsafe_code = \"deny\"\n";
+        assert_eq!(unsafe_allowed(&tree(denies, takes)).len(), 1);
+        let other = "[lints.rust]\nmissing_docs = \"warn\"\n[workspace]\nworkspace = true\n";
+        assert_eq!(unsafe_allowed(&tree(forbids, other)).len(), 1);
+        assert_eq!(unsafe_allowed(&tree("[workspace]\n", "[package]\n")).len(), 2);
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub(crate) struct Node {
     pub(crate) broken: bool,
     /// Position in the order of starts; 0 before.
     pub(crate) start_order: u32,
+    /// Whether it has set the run's phase. A person who sends the run forward again lets it do so anew.
+    pub(crate) set_phase: bool,
     /// Position in the order of ends; 0 before.
     pub(crate) end_order: u32,
     /// Items of a fan-out that has expanded.
@@ -161,6 +163,7 @@ impl Node {
             suspect: false,
             broken: false,
             start_order: 0,
+            set_phase: false,
             end_order: 0,
             items: None,
             reopened: false,

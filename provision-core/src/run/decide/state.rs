@@ -390,10 +390,13 @@ impl State {
                 self.starts += 1;
                 let order = self.starts;
                 let node = self.node_mut(number);
-                // A phase goes by what begins: a poll or a repetition of something earlier, beside
-                // what has begun since, takes nobody back.
                 if node.start_order == 0 {
                     node.start_order = order;
+                }
+                // A phase goes by what begins: a poll, a repetition or a renewal of something
+                // earlier, beside what has begun since, takes nobody back.
+                if !node.set_phase {
+                    node.set_phase = true;
                     self.phase = self.node(number).def().phase.or(self.phase);
                 }
             }

@@ -60,9 +60,9 @@ pub(super) fn apply(node: &mut Node, record: &Record, unwinding: bool) -> Step {
             if *generation != node.generation + 1 {
                 return Err("generations grow by one");
             }
-            let tries = node.forward;
+            let (tries, set_phase) = (node.forward, node.set_phase);
             node.renew(*generation);
-            node.forward = tries;
+            (node.forward, node.set_phase) = (tries, set_phase);
             Ok(())
         }
         Record::Sealed { .. } => Ok(()),
@@ -391,6 +391,7 @@ pub(super) fn redrive(node: &mut Node) {
             let due = node.quiet_after(node.undo_sent_until).unwrap_or(Timestamp::ZERO);
             node.undo = Undo::None;
             node.output = None;
+            node.set_phase = false;
             go_on(node, due);
         }
     }

@@ -18,9 +18,10 @@ use std::{
 };
 
 use provision_core::{
-    Call, Effect, Owned, OwnerMark, StepContext, StepError, Verdict,
+    Call, Effect, Owned, OwnerMark, StepContext, StepError, Verdict, clock,
     limit::{Observed, Profile},
 };
+use tokio::sync::Notify;
 
 use state::State;
 pub use steps::{
@@ -54,6 +55,16 @@ pub struct World {
     state: Arc<Mutex<State>>,
     file: Option<Arc<PathBuf>>,
     limit: Option<Profile>,
+    /// Woken when a call kills who made it.
+    killed: Arc<Notify>,
+}
+
+/// What becomes of a call's answer.
+enum Answer<T> {
+    /// It comes, after so long.
+    After(Duration, Result<T, StepError>),
+    /// Who asked for it is dead.
+    Never,
 }
 
 impl World {
@@ -72,7 +83,7 @@ impl World {
         let path = path.into();
         let state = state::load(&path)?;
         let (state, file) = (Arc::new(Mutex::new(state)), Some(Arc::new(path)));
-        Ok(Self { state, file, limit: None })
+        Ok(Self { state, file, limit: None, killed: Arc::default() })
     }
 
     /// Lets look-ups and listings lag so far behind what was made.
@@ -101,13 +112,28 @@ impl World {
         self.keep(&state);
     }
 
-    /// Allows a call that was blocked; whether it was.
+    /// Lets every call of this name kill the process that makes it, once it has had its effect, until
+    /// it is allowed again.
+    pub fn make_deadly(&self, call: &str) {
+        let mut state = self.state();
+        state.deadly.insert(call.to_owned());
+        self.keep(&state);
+    }
+
+    /// Allows a call that was blocked, or deadly; whether it was.
     #[must_use = "says whether it was blocked"]
     pub fn allow(&self, call: &str) -> bool {
         let mut state = self.state();
-        let was = state.blocked.remove(call);
+        let was = state.blocked.remove(call) | state.deadly.remove(call);
         self.keep(&state);
         was
+    }
+
+    /// Answers every call of this name so much later than it has its effect.
+    #[must_use]
+    pub fn slow_to_answer(self, call: &str, by: Duration) -> Self {
+        self.state().slow.insert(call.to_owned(), by);
+        self
     }
 
     /// Removes an entry, as a person does by hand.
@@ -153,39 +179,17 @@ impl World {
         work: impl FnOnce(&mut State) -> Result<T, StepError> + Send,
     ) -> Result<T, StepError> {
         let sent = async {
-            let mut state = self.state();
-            state.pass_to(cx.now());
-            let call = format!("{operation} {name}");
-            if state.blocked.contains(&call) {
-                return Err(StepError::permanent(operation).with_code("refused"));
-            }
-            let mishap = state.next_mishap(&call);
-            match mishap {
-                Some(Mishap::Before) => return Err(StepError::retry(operation)),
-                Some(Mishap::Refuse) => {
-                    return Err(StepError::permanent(operation).with_code("refused"));
+            match self.answer(cx, operation, name, work) {
+                Answer::After(late, answer) => {
+                    if !late.is_zero() {
+                        clock::sleep(late).await;
+                    }
+                    answer
                 }
-                Some(Mishap::Throttle) => {
-                    let (bucket, after) = ("world".to_owned(), Duration::from_secs(7));
-                    let verdict = Verdict::Throttled { bucket, after };
-                    return Err(StepError::new(Effect::None, verdict, operation));
+                Answer::Never => {
+                    self.killed.notify_one();
+                    std::future::pending().await
                 }
-                Some(Mishap::Panic) => {
-                    drop(state);
-                    panic!("as planned");
-                }
-                Some(Mishap::Late(by)) => state.late = Some(by),
-                Some(Mishap::After) | None => {}
-            }
-            let done = work(&mut state);
-            state.late = None;
-            if done.is_ok() {
-                state.log.push(call);
-            }
-            self.keep(&state);
-            match mishap {
-                Some(Mishap::After | Mishap::Late(_)) => Err(StepError::unknown(operation)),
-                _ => done,
             }
         };
         let Some(limit) = &self.limit else {
@@ -198,6 +202,54 @@ impl World {
             cx.observe(&limit.bucket, Observed { healthy, ..Observed::default() }).await;
         }
         answer
+    }
+
+    /// What one changing call does, and what becomes of its answer.
+    fn answer<T>(
+        &self,
+        cx: &StepContext,
+        operation: &'static str,
+        name: &str,
+        work: impl FnOnce(&mut State) -> Result<T, StepError>,
+    ) -> Answer<T> {
+        let at_once = |error| Answer::After(Duration::ZERO, Err(error));
+        let mut state = self.state();
+        state.pass_to(cx.now());
+        let call = format!("{operation} {name}");
+        if state.blocked.contains(&call) {
+            return at_once(StepError::permanent(operation).with_code("refused"));
+        }
+        let mishap = state.next_mishap(&call);
+        match mishap {
+            Some(Mishap::Before) => return at_once(StepError::retry(operation)),
+            Some(Mishap::Refuse) => {
+                return at_once(StepError::permanent(operation).with_code("refused"));
+            }
+            Some(Mishap::Throttle) => {
+                let (bucket, after) = ("world".to_owned(), Duration::from_secs(7));
+                let verdict = Verdict::Throttled { bucket, after };
+                return at_once(StepError::new(Effect::None, verdict, operation));
+            }
+            Some(Mishap::Panic) => {
+                drop(state);
+                panic!("as planned");
+            }
+            Some(Mishap::Late(by)) => state.late = Some(by),
+            Some(Mishap::After) | None => {}
+        }
+        let done = work(&mut state);
+        state.late = None;
+        let kills = state.deadly.contains(&call);
+        let late = state.slow.get(&call).copied().unwrap_or_default();
+        if done.is_ok() {
+            state.log.push(call);
+        }
+        self.keep(&state);
+        match mishap {
+            _ if kills => Answer::Never,
+            Some(Mishap::After | Mishap::Late(_)) => at_once(StepError::unknown(operation)),
+            _ => Answer::After(late, done),
+        }
     }
 
     /// Makes one call that only looks.
@@ -249,5 +301,9 @@ impl Outside for World {
 
     fn secrets(&self) -> Vec<String> {
         self.state().secrets.clone()
+    }
+
+    async fn kills(&self) {
+        self.killed.notified().await;
     }
 }

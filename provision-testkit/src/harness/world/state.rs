@@ -51,6 +51,10 @@ pub(crate) struct State {
     pub(super) told: BTreeSet<String>,
     /// Calls that are refused until they are allowed again.
     pub(super) blocked: BTreeSet<String>,
+    /// Calls that kill who makes them until they are allowed again.
+    pub(super) deadly: BTreeSet<String>,
+    /// By how much the answers of calls are late.
+    pub(super) slow: BTreeMap<String, Duration>,
     landed: BTreeMap<String, u32>,
     pub(super) log: Vec<String>,
     pub(super) secrets: Vec<String>,
