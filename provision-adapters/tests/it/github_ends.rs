@@ -103,20 +103,20 @@ async fn a_run_that_winds_down_is_not_over_before_it_has_ended() {
 
 // covers: S14
 #[tokio::test]
-async fn a_run_that_does_not_respond_is_forced_after_thirty_looks_and_not_before() {
+async fn a_run_that_does_not_respond_is_forced_after_ten_looks_and_not_before() {
     let ops = Ops::with(Workflow::new("ops.yml").deaf());
     let dispatch = Dispatch::new(&ops.github);
     let cx = ops.attempt(1);
     let intent = ops.host.intend(&cx, &dispatch, &wanted());
     let id = dispatch.create(&cx, &wanted(), &intent).await.unwrap();
-    for number in [1, 2, 29] {
+    for number in [1, 2, 9] {
         let error = dispatch.delete(&ops.attempt(number), &wanted(), &id).await.unwrap_err();
         assert_eq!(error.code(), "run_goes_on");
     }
     assert_eq!((ops.asked("/cancel"), ops.asked("/force-cancel")), (3, 0));
-    dispatch.delete(&ops.attempt(30), &wanted(), &id).await.unwrap();
+    dispatch.delete(&ops.attempt(10), &wanted(), &id).await.unwrap();
     assert_eq!((ops.asked("/cancel"), ops.asked("/force-cancel")), (4, 1));
-    dispatch.delete(&ops.attempt(30), &wanted(), &id).await.unwrap();
+    dispatch.delete(&ops.attempt(10), &wanted(), &id).await.unwrap();
     assert_eq!(ops.asked("/force-cancel"), 1, "what is over is not forced");
 }
 
@@ -201,7 +201,7 @@ async fn no_network_misleads_a_forced_end() {
     let ops = Ops::hasty(Workflow::new("ops.yml").deaf(), CALL_WITHIN);
     let dispatch = Dispatch::new(&ops.github);
     plays_alone(&ops.server, ("POST", "/force-cancel"), async || {
-        let cx = ops.attempt(30);
+        let cx = ops.attempt(10);
         let intent = ops.host.intend(&cx, &dispatch, &wanted());
         let id = dispatch.create(&cx, &wanted(), &intent).await.unwrap();
         dispatch.delete(&cx, &wanted(), &id).await

@@ -309,7 +309,7 @@ fn changes(line: &RequestLine) -> bool {
 }
 
 /// Which requests meet which behaviours: in the long lane all of them all. Else each request that
-/// changes something meets every sixth, the next one those beside them, so that every behaviour falls
+/// changes something meets every twelfth, the next one those beside them, so that every behaviour falls
 /// on requests from everywhere; and a few requests that only look meet every third. The way back is
 /// included.
 fn disturbed(requests: &[RequestLine]) -> Vec<(u64, usize)> {
@@ -319,7 +319,7 @@ fn disturbed(requests: &[RequestLine]) -> Vec<(u64, usize)> {
     for (at, line) in requests.iter().enumerate() {
         for number in 0..behaviours().len() {
             let chosen = match changes(line) {
-                true => (at + number) % 6 == 0,
+                true => (at + number) % 12 == 0,
                 false => at % every == 0 && (at + number) % 3 == 0,
             };
             if long || chosen {
@@ -454,7 +454,7 @@ const LEFT_OUT: [(&str, &str); 24] = [
     ("POST /p/*/rest/v1/rpc/*", "a look of the anonymous role, where a schema has functions"),
     (
         "POST /repos/*/*/actions/runs/*/force-cancel",
-        "`github_ends` plays it alone: it comes after thirty looks",
+        "`github_ends` plays it alone: it comes after ten looks",
     ),
     ("POST /storage/v1/object/list-v2/*", "a call that only looks"),
     (

@@ -79,13 +79,17 @@ impl GitHub {
 
     /// Succeeds only if the repository of this id is proven not to be there.
     ///
-    /// It is looked for once more after the proof: the token may have been replaced between.
+    /// It is looked for once more before the proof, since a 404 just after a creation is normal, and
+    /// once more after it: the token may have been replaced between.
     pub(crate) async fn repo_is_gone(
         &self,
         cx: &StepContext,
         owner: &str,
         id: &str,
     ) -> Result<(), StepError> {
+        if self.repo_by_id(cx, id).await?.is_some() {
+            return Err(still_there(PROVE));
+        }
         self.sees_all_of(cx, owner).await?;
         match self.repo_by_id(cx, id).await? {
             None => Ok(()),
@@ -100,6 +104,9 @@ impl GitHub {
         full_name: &str,
     ) -> Result<(), StepError> {
         let (owner, name) = split(full_name);
+        if !matches!(self.repo(cx, owner, name).await?, Look::Absent) {
+            return Err(still_there(PROVE));
+        }
         self.sees_all_of(cx, owner).await?;
         match self.repo(cx, owner, name).await? {
             Look::Absent => Ok(()),

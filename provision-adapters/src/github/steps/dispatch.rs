@@ -22,8 +22,9 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How far back of an intent or of a first attempt runs are listed: clocks differ.
 pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(300);
 /// From this attempt of the undo on, a run that was asked to end and goes on is forced to: with the
-/// default time between looks after five minutes, by when a runner that responds has ended it.
-const FORCED_FROM: u32 = 30;
+/// default policy of undoing and time between looks after some five minutes, by when a runner that
+/// responds has ended it. A policy of fewer attempts never forces.
+const FORCED_FROM: u32 = 10;
 
 /// What a dispatched run is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
