@@ -62,7 +62,8 @@
 //! for engine in [&one, &other] {
 //!     engine.set_limit_overrides(faster.clone())?;
 //! }
-//! # tokio::time::sleep(Duration::from_secs(10)).await;
+//! // The call before has had its price; it is paid within those ten seconds.
+//! tokio::time::sleep(Duration::from_secs(10)).await;
 //! let began = tokio::time::Instant::now();
 //! assert_eq!(one.start(TASKS, &3).await?.output().await?, 6);
 //! assert!(began.elapsed() < Duration::from_secs(1));

@@ -191,8 +191,10 @@ impl Engine {
 
     /// Replaces what buckets allow, for the calls of this engine from now on, in this process.
     ///
-    /// What the store knows of a bucket stays: calls made before count under the new limit, too.
-    /// [`crate::limit`] shows it at work.
+    /// What the store knows of a bucket stays. Calls that were made before keep the price that they
+    /// had, so a bucket that was emptied under a slow rate comes back at that pace, and a wait that is
+    /// journaled stands. Calls that are open without a slot are not counted when the number of open
+    /// calls gets a limit. [`crate::limit`] shows it at work.
     ///
     /// # Errors
     /// A limit would let no call through (kind `Invalid`); then the ones before stay.

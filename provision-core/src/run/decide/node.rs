@@ -118,7 +118,7 @@ pub(crate) struct Node {
     pub(crate) broken: bool,
     /// Position in the order of starts; 0 before.
     pub(crate) start_order: u32,
-    /// Whether it has set the run's phase. A person who sends the run forward again lets it do so anew.
+    /// Whether it has set the run's phase. A person who sends its step forward again lets it do so anew.
     pub(crate) set_phase: bool,
     /// Position in the order of ends; 0 before.
     pub(crate) end_order: u32,
