@@ -7,7 +7,7 @@ use crate::{
     jobs,
     measure::Goal,
     servers::server,
-    workloads::{engine, w1},
+    workloads::{beside, engine, w1},
 };
 
 const FINISHED: u32 = 1_000_000;
@@ -71,11 +71,10 @@ pub(crate) async fn on_postgres(runs: usize) {
     for statement in finished(&schema) {
         conn.execute(AssertSqlSafe(statement)).await.expect("a million runs");
     }
-    let beside = measure("postgres, a million runs are over", &full, runs).await;
+    let full = measure("postgres, a million runs are over", &full, runs).await;
     let after = measure("postgres, few runs are over", &empty, runs).await;
-    let between = |a: f64, b: f64| 2.0 / (a.recip() + b.recip());
-    let steps = beside.steps / between(before.steps, after.steps);
-    let claims = beside.claims / between(before.claims, after.claims);
+    let steps = beside(full.steps, before.steps, after.steps);
+    let claims = beside(full.claims, before.claims, after.claims);
     println!(
         "| postgres, a million runs that are over / none: W1 {steps:.2} x, claims {claims:.2} x | {IN_FLIGHT} | | | | | |",
     );

@@ -12,7 +12,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::{
     measure::{Goal, Measured},
-    workloads::{ROUNDS, check, compare, engine, middle, w1, w4, with_warm_up},
+    workloads::{ROUNDS, beside, check, compare, engine, middle, w1, w4, with_warm_up},
 };
 
 /// How long a raw limit is taken.
@@ -198,7 +198,7 @@ pub(crate) async fn postgres(runs: usize, only: Option<usize>) {
             let paid = Books::read(&mut conn, &store).await;
             let paid = paid.print_since(&books, "W1", in_flight, all * 7.0);
             let after = raw_steps(&url, 32);
-            ratios.push(done.per_second() * f64::midpoint(before.recip(), after.recip()));
+            ratios.push(beside(done.per_second(), before, after));
             rates.push(done.per_second());
             before = after;
             last = Some((done, paid));
@@ -320,7 +320,7 @@ async fn redis_at(url: &str, runs: usize, in_flight: usize) {
         let rate = w1("redis", &engine, runs, in_flight).await.per_second();
         Work::read(url, &store).await.print_since(&work, "W1", in_flight, all * 7.0);
         let after = raw_scripts(url, 32).await;
-        ratios.push(rate * f64::midpoint(before.recip(), after.recip()));
+        ratios.push(beside(rate, before, after));
         rates.push(rate);
         before = after;
     }

@@ -118,6 +118,11 @@ pub(crate) fn middle(mut ratios: Vec<f64>) -> f64 {
     ratios[ratios.len() / 2]
 }
 
+/// A rate beside those that were measured just before it and just after it.
+pub(crate) fn beside(rate: f64, before: f64, after: f64) -> f64 {
+    rate * f64::midpoint(before.recip(), after.recip())
+}
+
 /// How often W1 is measured between two raw limits.
 pub(crate) const ROUNDS: usize = 5;
 
@@ -137,7 +142,7 @@ pub(crate) async fn sqlite(runs: usize) {
         for round in 1..=ROUNDS {
             let rate = w1("sqlite", &engine, runs, in_flight).await.per_second();
             let after = raw(round);
-            ratios.push(rate * f64::midpoint(before.recip(), after.recip()));
+            ratios.push(beside(rate, before, after));
             rates.push(rate);
             before = after;
         }
