@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use crate::{
     jobs,
     measure::Goal,
-    servers::server,
+    servers::{POSTGRES, server},
     workloads::{beside, engine, w1},
 };
 
@@ -56,7 +56,7 @@ async fn measure(name: &str, store: &PostgresStore, runs: usize) -> Rates {
 }
 
 pub(crate) async fn on_postgres(runs: usize) {
-    let Some(url) = server("PROVISION_TEST_POSTGRES_URL", "postgres") else { return };
+    let Some(url) = server(POSTGRES, "postgres") else { return };
     let open = async |name: &str| {
         let schema = format!("growth_{name}_{}", std::process::id());
         let store = PostgresConfig::new(&url).with_schema(&schema).open().await.expect("a store");

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     measure::{Goal, check_journals},
-    servers::server,
+    servers::{POSTGRES, REDIS, server},
 };
 
 const JOB: SagaId<u64, u64> = SagaId::new("job", 1);
@@ -161,12 +161,12 @@ pub(crate) async fn all() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(dir.path().join("jobs.db")).await.expect("a store");
     measure("sqlite", store).await;
-    if let Some(url) = server("PROVISION_TEST_POSTGRES_URL", "postgres") {
+    if let Some(url) = server(POSTGRES, "postgres") {
         let schema = format!("jobs_{}", std::process::id());
         let store = PostgresConfig::new(&url).with_schema(&schema).open().await;
         measure("postgres", store.expect("a store")).await;
     }
-    if let Some(url) = server("PROVISION_TEST_REDIS_URL", "redis") {
+    if let Some(url) = server(REDIS, "redis") {
         let namespace = format!("jobs-{}", std::process::id());
         let store = RedisConfig::new(&url).with_namespace(namespace).open().await;
         measure("redis", store.expect("a store")).await;

@@ -17,7 +17,7 @@ use provision_store_sqlite::SqliteStore;
 use crate::{
     measure::Watch,
     saga::{ADD, Subtract},
-    servers::server,
+    servers::{POSTGRES, REDIS, server},
 };
 
 const LOAD: SagaId<u64, u64> = SagaId::new("load", 1);
@@ -133,12 +133,12 @@ pub(crate) async fn sustained(runs: usize) {
     for workers in WORKERS {
         let path = dir.path().join(format!("load{workers}.db"));
         drive("sqlite", SqliteStore::open(&path).await.expect("a store"), runs, workers).await;
-        if let Some(url) = server("PROVISION_TEST_POSTGRES_URL", "postgres") {
+        if let Some(url) = server(POSTGRES, "postgres") {
             let schema = format!("load_{workers}_{}", std::process::id());
             let store = PostgresConfig::new(&url).with_schema(&schema).open().await;
             drive("postgres", store.expect("a store"), runs, workers).await;
         }
-        if let Some(url) = server("PROVISION_TEST_REDIS_URL", "redis") {
+        if let Some(url) = server(REDIS, "redis") {
             let namespace = format!("load-{workers}-{}", std::process::id());
             let store = RedisConfig::new(&url).with_namespace(namespace).open().await;
             drive("redis", store.expect("a store"), runs, workers).await;

@@ -22,7 +22,7 @@ use stats_alloc::Region;
 
 use crate::{
     measure::{Goal, check_journals},
-    servers::server,
+    servers::{POSTGRES, REDIS, server},
 };
 
 const SLOW: SagaId<u64, u64> = SagaId::new("slow", 1);
@@ -30,8 +30,6 @@ const WAITING: SagaId<u64, ()> = SagaId::new("waiting", 1);
 const RUNS: usize = 500;
 /// How long each step takes.
 const PAUSE: Duration = Duration::from_millis(100);
-const POSTGRES: &str = "PROVISION_TEST_POSTGRES_URL";
-const REDIS: &str = "PROVISION_TEST_REDIS_URL";
 /// The program of the child that is killed.
 pub(crate) const CHILD: &str = "until-killed";
 

@@ -39,6 +39,10 @@ redis.call('HINCRBY', KEYS[1], 'seq', 1)
 redis.call('ZADD', KEYS[3], ARGV[3], KEYS[1])
 return 1";
 
+/// Where the addresses of the servers stand.
+pub(crate) const POSTGRES: &str = "PROVISION_TEST_POSTGRES_URL";
+pub(crate) const REDIS: &str = "PROVISION_TEST_REDIS_URL";
+
 pub(crate) fn server(variable: &str, name: &str) -> Option<String> {
     let url = std::env::var(variable).ok();
     if url.is_none() {
@@ -177,7 +181,7 @@ fn raw_steps(url: &str, clients: u32) -> f64 {
 }
 
 pub(crate) async fn postgres(runs: usize, only: Option<usize>) {
-    let Some(url) = server("PROVISION_TEST_POSTGRES_URL", "postgres") else { return };
+    let Some(url) = server(POSTGRES, "postgres") else { return };
     let mut conn = PgConnection::connect(&url).await.expect("a connection");
     conn.execute(sqlx::raw_sql(RAW_TABLES)).await.expect("tables");
     let alone = raw_steps(&url, 1);
@@ -299,7 +303,7 @@ async fn raw_scripts(url: &str, clients: usize) -> f64 {
 }
 
 pub(crate) async fn redis(runs: usize, only: Option<usize>) {
-    let Some(url) = server("PROVISION_TEST_REDIS_URL", "redis") else { return };
+    let Some(url) = server(REDIS, "redis") else { return };
     raw_scripts(&url, 1).await;
     let wanted = |(in_flight, _): &(usize, usize)| only.is_none_or(|only| only == *in_flight);
     for (in_flight, runs) in sizes(runs).into_iter().filter(wanted) {
