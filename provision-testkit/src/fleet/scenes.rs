@@ -1,6 +1,10 @@
 //! What happens to the workers.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fmt::{self, Display},
+    path::Path,
+    time::Duration,
+};
 
 use provision_core::{Engine, RunHandle, clock::sleep};
 
@@ -232,6 +236,13 @@ impl TakenOver {
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Duration {
         self.after[(self.after.len() * percent).div_ceil(100) - 1]
+    }
+}
+
+impl Display for TakenOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [half, most] = [50, 99].map(|percent| self.percentile(percent));
+        write!(f, "taken over: p50 {half:?}, p99 {most:?}; late by {:?}", self.late)
     }
 }
 
